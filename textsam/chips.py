@@ -1,0 +1,122 @@
+"""Label chips: small rounded labels on a picture, placed where they hide least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["draw_chips"]
+
+Color = tuple[int, int, int]
+Chip = tuple[str, Color, NDArray[np.int64]]
+
+# Letter height as a share of the picture's mean side, and the smallest that can be read.
+_LETTER = 1 / 36
+_LEAST_LETTER = 10
+
+# Chips are drawn this much larger and scaled down, because Pillow's round corners are jagged.
+_FINE = 3
+
+# Hiding a pixel of another chip is worse than hiding a pixel of a mask.
+_CHIP_WEIGHT = 6.0
+
+# Share of the picture that chips may take before it counts as crowded.
+_CROWDED = 0.10
+
+
+def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.bool_]) -> None:
+    """Draw chips on an RGB picture, in place.
+
+    The first of each colour is drawn if it finds a place at all. One that repeats a colour (the
+    seventh window), or comes when the picture is crowded, is drawn only where it hides next to
+    nothing, and one of which both are true is left out.
+
+    Args:
+        picture: RGB, H x W.
+        chips: (text, colour, box of the thing (4,) half-open), the most important first.
+        covered: (H, W) bool, pixels that chips should leave free if they can: the masks.
+    """
+    size = max(_LEAST_LETTER, round(math.sqrt(picture.width * picture.height) * _LETTER))
+    cost = covered.astype(np.float32)
+    budget = _CROWDED * picture.width * picture.height
+    seen: set[Color] = set()
+    for text, color, box in chips:
+        stamp = _chip(text, color, size)
+        area = stamp.width * stamp.height
+        if color in seen and area > budget:
+            continue
+        # A third of a chip on other chips would make both unreadable.
+        allowed = area * (0.1 if color in seen or area > budget else _CHIP_WEIGHT / 3)
+        place = _best_place(cost, box, (stamp.width, stamp.height), gap=2 + size // 3)
+        if place is None or place[0] > allowed:
+            continue
+        _, x, y = place
+        picture.paste(stamp, (x, y), stamp)
+        cost[y : y + stamp.height, x : x + stamp.width] += _CHIP_WEIGHT
+        budget -= area
+        seen.add(color)
+
+
+def _chip(text: str, color: Color, size: int) -> Image.Image:
+    """One chip, RGBA, with letters `size` pixels high."""
+    font = _font(size * _FINE)
+    left, _, right, _ = font.getbbox(text)
+    ascent, descent = font.getmetrics()
+    pad_x, pad_y = round(size * _FINE * 0.42), round(size * _FINE * 0.12)
+    width, height = round(right - left) + 2 * pad_x, ascent + descent + 2 * pad_y
+    width, height = (math.ceil(side / _FINE) * _FINE for side in (width, height))
+    chip = Image.new("RGBA", (width, height), (*color, 0))
+    pen = ImageDraw.Draw(chip)
+    pen.rounded_rectangle((0, 0, width - 1, height - 1), radius=height * 0.28, fill=(*color, 255))
+    pen.text((pad_x - left, pad_y), text, font=font, fill=(*_letter_color(color), 255))
+    return chip.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ImportError(
+            "this Pillow was built without FreeType and cannot draw letters of any size; "
+            "type: pip install --force-reinstall pillow"
+        )
+    return font
+
+
+def _letter_color(color: Color) -> Color:
+    """Black or white, whichever stands out more, by relative luminance (WCAG 2)."""
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in color]
+    luminance = 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    # The two contrasts are equal at 0.179, but the formula underrates white on saturated blue.
+    return (0, 0, 0) if luminance > 0.26 else (255, 255, 255)
+
+
+def _best_place(
+    cost: NDArray[np.float32], box: NDArray[np.int64], chip: tuple[int, int], *, gap: int
+) -> tuple[float, int, int] | None:
+    """Cost and corner (x, y) for a chip (width, height) near a box; None where it is too large."""
+    height, width = cost.shape
+    wide, high = chip
+    if wide > width or high > height:
+        return None
+    x0, y0, x1, y1 = (int(side) for side in box)
+    middle_x, middle_y = (x0 + x1 - wide) // 2, (y0 + y1 - high) // 2
+    wanted = [
+        (x0, y0 - high - gap),
+        (middle_x, y0 - high - gap),
+        (x1 - wide, y0 - high - gap),
+        (middle_x, y1 + gap),
+        (x1 + gap, middle_y),
+        (x0 - wide - gap, middle_y),
+        (x0 + gap, y0 + gap),
+        (middle_x, middle_y),
+    ]
+    places = [(min(max(x, 0), width - wide), min(max(y, 0), height - high)) for x, y in wanted]
+    costs = [float(cost[y : y + high, x : x + wide].sum()) for x, y in places]
+    best = int(np.argmin(costs))
+    return costs[best], *places[best]

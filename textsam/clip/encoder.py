@@ -1,0 +1,369 @@
+"""One CLIP model behind two questions: the embedding of a phrase, and that of a masked crop.
+
+Any open_clip model serves: a name with a tag, a Hugging Face id, a folder, or a model in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from textsam.clip import (
+    CONFIG_FILE,
+    PREPROCESS_KEYS,
+    WEIGHT_FILES,
+    Hub,
+    Tokenizer,
+    build_clip,
+    find_clip,
+    load_tokenizer,
+)
+from textsam.clip.masked import MaskSource, masked_image_embedding, square_crops
+from textsam.clip.templates import fill_templates, resolve_templates
+from textsam.errors import ImageError, PromptError, WeightsError
+from textsam.prompts import normalize_phrases
+
+__all__ = ["ClipEncoder"]
+
+
+class ClipEncoder:
+    """Text and image embeddings of one open_clip model, all of length one.
+
+    The model is put into evaluation mode. Embedding happens without gradients; train the towers
+    through `model` and `masked_image_embedding`, and call `clear_cache` after a text tower changed.
+
+    Attributes:
+        model: The open_clip model.
+        tokenizer: Strings -> (n, context) int64.
+        name: What it was loaded as.
+        width: Length D of an embedding.
+        image_size: Side S of the image input, pixels.
+        mean: RGB, of pixels in 0..1.
+        std: RGB, of pixels in 0..1.
+        templates: The sentences that a phrase is put into unless a call names others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        tokenizer: Tokenizer,
+        name: str,
+        config: Mapping[str, Any] | None = None,
+        templates: str | Sequence[str] | None = None,
+        cache_size: int = 4096,
+    ) -> None:
+        """Wrap a built model; `from_pretrained` and `from_model` are the ways in."""
+        self.model: Any = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.config = None if config is None else deepcopy(dict(config))
+        self.templates = resolve_templates(templates)
+        self.cache_size = cache_size
+        self._cache: OrderedDict[tuple[tuple[str, ...], str], Tensor] = OrderedDict()
+        self.image_size = _square_side(self.model.visual)
+        self.mean = _three(self._preprocess().get("mean"), "mean")
+        self.std = _three(self._preprocess().get("std"), "std")
+        self.width = int(self.config["embed_dim"]) if self.config else self._probe_width()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        templates: str | Sequence[str] | None = None,
+        local_files_only: bool = False,
+        cache_dir: str | Path | None = None,
+    ) -> ClipEncoder:
+        """Load a CLIP model.
+
+        Args:
+            name: `"ViT-L-14-336/openai"` or `"ViT-L-14-336::openai"` (open_clip's name and tag, or
+                a checkpoint file after `::`); `"hf-hub:org/repo"`; `"local-dir:folder"` or a
+                folder; `"tiny"` for the model that ships with textsam.
+            device: Where to put it; the CPU by default.
+            dtype: Of the weights in memory, whatever the file holds.
+            templates: See `resolve_templates`; by default those the folder names, else `"{}"`.
+            local_files_only: Never reach for the network.
+            cache_dir: Hugging Face cache to use instead of the default one.
+
+        Raises:
+            WeightsError: There is no such model, its files are not there, or they do not fit.
+        """
+        hub = Hub(local_files_only=local_files_only, cache_dir=cache_dir)
+        source = find_clip(str(name), hub)
+        return cls(
+            build_clip(source, hub).to(device=device, dtype=dtype),
+            tokenizer=load_tokenizer(source, hub),
+            name=source.name,
+            config=source.config,
+            templates=source.templates if templates is None else templates,
+        )
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        *,
+        tokenizer: Tokenizer,
+        name: str,
+        config: Mapping[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        templates: str | Sequence[str] | None = None,
+    ) -> ClipEncoder:
+        """Wrap an open_clip model that is in memory.
+
+        Args:
+            model: `open_clip.CLIP`, `CustomTextCLIP` or `CoCa`.
+            tokenizer: Strings -> (n, context) int64, e.g. `open_clip.SimpleTokenizer(...)`.
+            name: Stored with whatever is trained on its embeddings.
+            config: open_clip's `model_cfg` of the model; `save` needs it.
+            mean: RGB of pixels in 0..1; by default what the model carries.
+            std: Likewise.
+            templates: See `resolve_templates`.
+
+        Raises:
+            WeightsError: Neither the model nor the arguments say mean and std.
+        """
+        visual: Any = model.visual
+        given = {"mean": mean, "std": std}
+        visual.preprocess_cfg = getattr(visual, "preprocess_cfg", {}) | {
+            key: tuple(value) for key, value in given.items() if value is not None
+        }
+        return cls(model, tokenizer=tokenizer, name=name, config=config, templates=templates)
+
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Write a folder that `from_pretrained` and open_clip's `local-dir:` read.
+
+        Args:
+            folder: Created if it is not there.
+            dtype: Of floating weights in the file, e.g. `torch.float16`; as in memory by default.
+
+        Raises:
+            WeightsError: The encoder was made without open_clip's config.
+        """
+        from safetensors.torch import save_file
+
+        if self.config is None:
+            raise WeightsError(
+                f"{self.name!r} has no open_clip config, so it cannot be built again; type "
+                "ClipEncoder.from_model(model, ..., config=model_cfg)"
+            )
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = self._preprocess()
+        content = {
+            "model_cfg": self.config,
+            "preprocess_cfg": {key: kept[key] for key in PREPROCESS_KEYS if key in kept},
+            "textsam": {"name": self.name, "templates": list(self.templates)},
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        tensors = {
+            key: value.detach().to(dtype if value.is_floating_point() else None).cpu().contiguous()
+            for key, value in self.model.state_dict().items()
+        }
+        save_file(tensors, folder / WEIGHT_FILES[0], metadata={"format": "pt", "name": self.name})
+        if hasattr(self.tokenizer, "save_pretrained"):
+            self.tokenizer.save_pretrained(folder)
+        return folder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type that the image tower takes."""
+        return self._weight.dtype
+
+    def to(self, device: str | torch.device) -> ClipEncoder:
+        """Move the model and forget cached phrases; returns itself."""
+        self.model.to(device)
+        self.clear_cache()
+        return self
+
+    def clear_cache(self) -> None:
+        """Forget the embeddings of phrases, as is needed after the text tower was trained."""
+        self._cache.clear()
+
+    @torch.no_grad()  # not inference_mode: pathways are trained on these embeddings
+    def encode_text(
+        self,
+        phrases: str | Sequence[str],
+        *,
+        templates: str | Sequence[str] | None = None,
+        batch_size: int = 256,
+    ) -> Tensor:
+        """Embed phrases: the mean over templates, each of length one, scaled back to length one.
+
+        Args:
+            phrases: One phrase or several.
+            templates: See `resolve_templates`; those of the model by default.
+            batch_size: Sentences per pass of the text tower.
+
+        Returns:
+            (n, D) float32 on the model's device, one row per phrase in the order given.
+
+        Raises:
+            PromptError: There is no phrase, or one is empty or no string.
+        """
+        wanted = normalize_phrases(phrases)
+        sentences = self.templates if templates is None else resolve_templates(templates)
+        found: dict[str, Tensor] = {}
+        for phrase in dict.fromkeys(wanted):
+            row = self._cache.pop((sentences, phrase), None)
+            if row is not None:
+                found[phrase] = row
+        missing = [phrase for phrase in dict.fromkeys(wanted) if phrase not in found]
+        if missing:
+            rows = self._embed_phrases(missing, sentences, batch_size)
+            found.update(zip(missing, rows, strict=True))
+        for phrase, row in found.items():
+            self._cache[sentences, phrase] = row
+        while len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
+        return torch.stack([found[phrase] for phrase in wanted])
+
+    @torch.no_grad()
+    def encode_crops(
+        self,
+        crops: Tensor,
+        masks: Tensor | None = None,
+        *,
+        min_coverage: float = 0.0,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Embed crops, looking inside the masks only when masks are given.
+
+        Args:
+            crops: (n, 3, S, S) float, normalised by `mean` and `std`; or uint8 as `square_crops`
+                returns them, which are normalised here.
+            masks: (n, S, S) float, 0..1, or None for CLIP's ordinary embedding.
+            min_coverage: See `masked_image_embedding`.
+            batch_size: Crops per pass of the image tower.
+
+        Returns:
+            (n, D) float32 on the model's device; (0, D) for no crops.
+
+        Raises:
+            ImageError: The crops have another size than the model's input.
+            PromptError: The masks do not fit the crops, or one is empty.
+        """
+        side = self.image_size
+        if crops.ndim != 4 or tuple(crops.shape[1:]) != (3, side, side):
+            raise ImageError(
+                f"crops have shape {tuple(crops.shape)}; {self.name!r} takes (n, 3, {side}, "
+                f"{side}). Type: square_crops(image, masks, size={side})"
+            )
+        if masks is not None and len(masks) != len(crops):
+            raise PromptError(f"{len(masks)} masks for {len(crops)} crops; wanted one per crop")
+        rows = [torch.empty(0, self.width, device=self.device)]
+        for start in range(0, len(crops), batch_size):
+            batch = self.normalize(crops[start : start + batch_size])
+            if masks is None:
+                embedding = self.model.encode_image(batch, normalize=False)
+            else:
+                inside = masks[start : start + batch_size].to(self.device)
+                embedding = masked_image_embedding(
+                    self.model, batch, inside, min_coverage=min_coverage
+                )
+            rows.append(F.normalize(embedding.float(), dim=-1))
+        return torch.cat(rows)
+
+    def encode_masks(
+        self,
+        image: NDArray[np.uint8],
+        masks: MaskSource,
+        *,
+        expand: float | Sequence[float] | NDArray[np.float64] = 1.0,
+        zero_outside: bool | Sequence[bool] | NDArray[np.bool_] = False,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Crop around each mask (`square_crops`) and embed: (H, W, 3) uint8, n masks -> (n, D)."""
+        crops, shares = square_crops(
+            image, masks, size=self.image_size, expand=expand, zero_outside=zero_outside
+        )
+        return self.encode_crops(crops, shares, batch_size=batch_size)
+
+    def normalize(self, crops: Tensor) -> Tensor:
+        """Crops (n, 3, S, S) uint8 -> floats as the image tower takes them; floats stay."""
+        if crops.is_floating_point():
+            return crops.to(self.device, self.dtype)
+        if crops.dtype != torch.uint8:
+            raise ImageError(f"crops are {crops.dtype}; wanted uint8, or normalised floats")
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.mean, self.std)
+        )
+        return ((crops.to(self.device) / 255 - mean) / std).to(self.dtype)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, texts: Tensor) -> Tensor:
+        """The model's own logits (n, m) of embeddings (n, D) and (m, D).
+
+        Scale times cosine, plus the bias of models trained with a sigmoid (SigLIP), whose logits
+        are pairwise; for others only a softmax over texts means anything.
+        """
+        scores = self.model.logit_scale.exp() * (images @ texts.T).to(self.device)
+        bias = getattr(self.model, "logit_bias", None)
+        result: Tensor = scores if bias is None else scores + bias
+        return result
+
+    def _embed_phrases(
+        self, phrases: list[str], templates: tuple[str, ...], batch_size: int
+    ) -> Tensor:
+        """(n, D) of length one; the cache is not asked."""
+        sentences = [text for phrase in phrases for text in fill_templates(phrase, templates)]
+        rows = []
+        for start in range(0, len(sentences), batch_size):
+            tokens = self.tokenizer(sentences[start : start + batch_size]).to(self.device)
+            rows.append(
+                F.normalize(self.model.encode_text(tokens, normalize=False).float(), dim=-1)
+            )
+        per_template = torch.cat(rows).reshape(len(phrases), len(templates), -1)
+        return F.normalize(per_template.mean(1), dim=-1)
+
+    @torch.no_grad()
+    def _probe_width(self) -> int:
+        return self._embed_phrases(["a"], ("{}",), 1).shape[1]
+
+    @property
+    def _weight(self) -> Tensor:
+        parameter: Tensor = next(self.model.visual.parameters())
+        return parameter
+
+    def _preprocess(self) -> dict[str, Any]:
+        return dict(getattr(self.model.visual, "preprocess_cfg", {}))
+
+
+def _square_side(visual: Any) -> int:
+    size = visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise WeightsError(f"this CLIP takes {height} x {width} images; wanted a square input")
+    return int(height)
+
+
+def _three(values: Any, what: str) -> tuple[float, float, float]:
+    if values is None or len(values) != 3:
+        raise WeightsError(
+            f"{what}={values!r}; wanted three numbers for pixels in 0..1. Type: "
+            "ClipEncoder.from_model(model, ..., mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))"
+        )
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,65 @@
+"""Files that are either complete or not there.
+
+A result may take a second to write and a run may be killed at any moment; a reader (or the next
+run) must never find half a file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["PART_SUFFIX", "remove_parts", "write_atomically"]
+
+# Ends the name of every unfinished file, so that what a killed run left can be recognised.
+PART_SUFFIX = ".textsam-part"
+
+
+def write_atomically(path: str | Path, data: bytes) -> Path:
+    """Write a whole file or nothing: into a temporary one beside it first, then renamed.
+
+    Args:
+        path: Where the file shall be; replaced if it is there. Its folder must exist.
+        data: The whole content.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: The folder is missing or not writable, the disk is full, or `path` is a folder.
+            `path` is then as it was.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. "
+            f"Type: mkdir -p {path.parent}"
+        )
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART_SUFFIX)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            # Without it, a power cut after the rename can leave a name with no content behind it.
+            os.fsync(file.fileno())
+        # mkstemp gives 0600; a result is an ordinary file, so the user's umask decides.
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed run left unfinished in a folder; nobody else may be writing there."""
+    for part in folder.glob(f".*{PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

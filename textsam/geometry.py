@@ -1,0 +1,262 @@
+"""Coordinate frames and boxes: the one file that knows which pixels are meant.
+
+Two frames exist. *Original*: the H x W pixels of the image as given. *Model*: the square of side
+`image_size` that the network sees, in which the image lies at the top left, its long side resized
+to the side of the square, with padding at the bottom and at the right (Segment Anything, arXiv
+2304.02643, Appendix A; the rounding is `ResizeLongestSide` of the released code).
+
+Coordinates are continuous and (x, y): pixel (0, 0) covers [0, 1) x [0, 1). Boxes are half-open
+(x0, y0, x1, y1): a box that holds just pixel (0, 0) is (0, 0, 1, 1), and its area is 1. Sizes are
+(height, width).
+
+Functions take and return numpy arrays or torch tensors (same kind, device and floating dtype);
+torch is never imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import TypeIs
+
+__all__ = [
+    "Frame",
+    "box_area",
+    "boxes_from_xywh",
+    "boxes_to_xywh",
+    "clip_boxes",
+    "is_tensor",
+    "mask_to_box",
+]
+
+ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
+
+
+def is_tensor(value: object) -> TypeIs[torch.Tensor]:
+    """Whether a value is a torch tensor, asked without importing torch.
+
+    A tensor can only exist once torch has been imported, so the table of imported modules answers.
+    """
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """How one original image lies in the square that the model sees.
+
+    Attributes:
+        height: H, original pixels.
+        width: W, original pixels.
+        image_size: Side of the model's square, model pixels (1024 in the paper).
+
+    Raises:
+        ValueError: A side is not a positive integer.
+    """
+
+    height: int
+    width: int
+    image_size: int
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no image has."""
+        for name in ("height", "width", "image_size"):
+            side = getattr(self, name)
+            if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
+                raise ValueError(
+                    f"Frame: {name}={side!r}; wanted a positive integer number of pixels, e.g. "
+                    "Frame(height=480, width=640, image_size=1024)"
+                )
+            # A numpy integer would overflow, or refuse to become JSON, far from here.
+            object.__setattr__(self, name, int(side))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the original image."""
+        return self.height, self.width
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(h, w) that the image covers inside the square, model pixels, each at least 1.
+
+        Rounds as `ResizeLongestSide.get_preprocess_shape` of the released code: int(side * scale +
+        0.5).
+        """
+        scale = self.image_size / max(self.height, self.width)
+        return (
+            max(1, int(self.height * scale + 0.5)),
+            max(1, int(self.width * scale + 0.5)),
+        )
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """(bottom, right) padding that fills the square, model pixels."""
+        h, w = self.resized
+        return self.image_size - h, self.image_size - w
+
+    def points_to_model(self, points: ArrayT) -> ArrayT:
+        """Move points (..., 2) from original to model pixels: x by w/W and y by h/H.
+
+        The two factors differ a little, because h and w are rounded, as `apply_coords` of the
+        released code has it.
+        """
+        h, w = self.resized
+        return _scale(points, w / self.width, h / self.height, last=2)
+
+    def points_to_original(self, points: ArrayT) -> ArrayT:
+        """Move points (..., 2) from model to original pixels; the inverse of `points_to_model`."""
+        h, w = self.resized
+        return _scale(points, self.width / w, self.height / h, last=2)
+
+    def boxes_to_model(self, boxes: ArrayT) -> ArrayT:
+        """Move boxes (..., 4), half-open x0, y0, x1, y1, from original to model pixels."""
+        h, w = self.resized
+        return _scale(boxes, w / self.width, h / self.height, last=4)
+
+    def boxes_to_original(self, boxes: ArrayT) -> ArrayT:
+        """Move boxes (..., 4) from model to original pixels; the inverse of `boxes_to_model`."""
+        h, w = self.resized
+        return _scale(boxes, self.width / w, self.height / h, last=4)
+
+
+def boxes_from_xywh(boxes: ArrayT) -> ArrayT:
+    """COCO's (x, y, width, height) to half-open (x0, y0, x1, y1); shape (..., 4), dtype kept."""
+    boxes = _checked(boxes, 4, "boxes (x, y, width, height)")
+    out = _copy(boxes)
+    out[..., 2:] = boxes[..., :2] + boxes[..., 2:]
+    return out
+
+
+def boxes_to_xywh(boxes: ArrayT) -> ArrayT:
+    """Half-open (x0, y0, x1, y1) to COCO's (x, y, width, height); shape (..., 4), dtype kept."""
+    boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
+    out = _copy(boxes)
+    out[..., 2:] = boxes[..., 2:] - boxes[..., :2]
+    return out
+
+
+def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
+    """Cut boxes to the image.
+
+    Args:
+        boxes: (..., 4) half-open x0, y0, x1, y1, any numeric dtype, which is kept.
+        size: (H, W) of the frame that the boxes live in.
+
+    Returns:
+        (..., 4) with 0 <= x <= W and 0 <= y <= H. A box that lies wholly outside collapses to an
+        area of 0.
+    """
+    height, width = size
+    boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
+    out = _copy(boxes)
+    out[..., 0::2] = boxes[..., 0::2].clip(0, width)
+    out[..., 1::2] = boxes[..., 1::2].clip(0, height)
+    return out
+
+
+def box_area(boxes: ArrayT) -> ArrayT:
+    """Area of half-open boxes (..., 4) in square pixels, shape (...); 0 if empty or inverted.
+
+    Integer boxes give int64 areas, because 50,000 x 50,000 does not fit in int32; floating dtypes
+    are kept.
+    """
+    boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
+    if is_tensor(boxes):
+        wide = boxes if boxes.is_floating_point() else boxes.long()
+    else:
+        wide = boxes if boxes.dtype.kind == "f" else boxes.astype(np.int64)
+    # Clipped, or two inverted sides would multiply to a positive area.
+    sides = (wide[..., 2:] - wide[..., :2]).clip(min=0)
+    area: ArrayT = sides[..., 0] * sides[..., 1]
+    return area
+
+
+def mask_to_box(mask: ArrayT) -> ArrayT:
+    """Smallest half-open box around the true pixels of a mask.
+
+    Args:
+        mask: (..., H, W) bool.
+
+    Returns:
+        (..., 4) int64 x0, y0, x1, y1; zeros for a mask without a true pixel.
+
+    Raises:
+        ValueError: The mask is not boolean or has fewer than two axes.
+    """
+    if is_tensor(mask):
+        import torch
+
+        _check_mask(str(mask.dtype) == "torch.bool", mask)
+        x0, x1 = _tensor_span(mask.any(-2))
+        y0, y1 = _tensor_span(mask.any(-1))
+        return torch.stack([x0, y0, x1, y1], dim=-1)
+    array: NDArray[Any] = np.asarray(mask)
+    _check_mask(array.dtype == np.bool_, array)
+    left, right = _array_span(np.any(array, axis=-2))
+    top, bottom = _array_span(np.any(array, axis=-1))
+    return np.stack([left, top, right, bottom], axis=-1)
+
+
+def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(..., L) -> first true index and one past the last, each (...); zeros if there is none."""
+    length = line.shape[-1]
+    if length == 0:
+        nothing = np.zeros(line.shape[:-1], dtype=np.int64)
+        return nothing, nothing
+    some = line.any(-1)
+    first = np.where(some, line.argmax(-1), 0)
+    end = np.where(some, length - line[..., ::-1].argmax(-1), 0)
+    return first.astype(np.int64), end.astype(np.int64)
+
+
+def _tensor_span(line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for a torch bool tensor."""
+    length = line.shape[-1]
+    if length == 0:
+        nothing = line.new_zeros(line.shape[:-1]).long()
+        return nothing, nothing
+    some = line.any(-1).long()
+    # argmax is not defined on bool; on bytes it returns the first of equal maxima.
+    first = line.byte().argmax(-1) * some
+    end = (length - line.flip(-1).byte().argmax(-1)) * some
+    return first, end
+
+
+def _check_mask(is_bool: bool, mask: Any) -> None:
+    if not is_bool or mask.ndim < 2:
+        raise ValueError(
+            f"mask_to_box: got {mask.dtype} of shape {tuple(mask.shape)}; wanted bool of shape "
+            "(..., H, W). Type: mask_to_box(logits > 0)"
+        )
+
+
+def _checked(values: ArrayT, last: int, what: str) -> ArrayT:
+    """Let arrays and tensors through, turn sequences into arrays, check the last axis."""
+    if not is_tensor(values):
+        values = np.asarray(values)
+    if values.ndim == 0 or values.shape[-1] != last:
+        raise ValueError(f"got shape {tuple(values.shape)}; wanted {what}, shape (..., {last})")
+    return values
+
+
+def _scale(values: ArrayT, x: float, y: float, *, last: int) -> ArrayT:
+    """Multiply even positions of the last axis by x, odd ones by y; integers become float32."""
+    values = _checked(values, last, "points (x, y)" if last == 2 else "boxes (x0, y0, x1, y1)")
+    if is_tensor(values):
+        out = values.clone() if values.is_floating_point() else values.float()
+        return out * out.new_tensor([x, y] * (last // 2))
+    floating = values if values.dtype.kind == "f" else values.astype(np.float32)
+    scaled: NDArray[Any] = floating * np.asarray([x, y] * (last // 2), dtype=floating.dtype)
+    return scaled
+
+
+def _copy(values: ArrayT) -> ArrayT:
+    return values.clone() if is_tensor(values) else values.copy()

@@ -1,0 +1,156 @@
+"""Sizes of every network, as typed values.
+
+Nothing here computes: a configuration is plain data that can be written to JSON and read back, and
+the table `SAM_CONFIGS` holds the published sizes (arXiv 2304.02643, Section 3 and Appendix A).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from textsam.errors import WeightsError
+
+__all__ = [
+    "SAM_CONFIGS",
+    "EncoderConfig",
+    "SamConfig",
+    "TimmConfig",
+    "TinyViTConfig",
+    "ViTConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Plain ViT of Segment Anything: windows of 14 with four global blocks (Appendix A)."""
+
+    width: int
+    depth: int
+    heads: int
+    global_attention_indexes: tuple[int, ...]
+    window_size: int = 14
+    patch_size: int = 16
+    mlp_ratio: float = 4.0
+    drop_path: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyViTConfig:
+    """TinyViT-5M as MobileSAM distilled it (arXiv 2306.14289)."""
+
+    widths: tuple[int, ...] = (64, 128, 160, 320)
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    heads: tuple[int, ...] = (2, 4, 5, 10)
+    window_sizes: tuple[int, ...] = (7, 7, 14, 7)
+    mlp_ratio: float = 4.0
+    conv_expansion: float = 4.0
+    drop_path: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Any `timm` backbone that offers `features_only`, with a neck to one stride-16 embedding.
+
+    `skips` adds the stride-8 and stride-4 features to the decoder's upscaling, which a backbone
+    with few channels needs for crisp borders. `skip_gain` is their scale at initialisation: at 1
+    they drown the prompt.
+    """
+
+    name: str
+    skips: bool = True
+    skip_gain: float = 0.3
+
+
+EncoderConfig = ViTConfig | TinyViTConfig | TimmConfig
+
+_ENCODER_KINDS: dict[str, type[ViTConfig] | type[TinyViTConfig] | type[TimmConfig]] = {
+    "vit": ViTConfig,
+    "tiny_vit": TinyViTConfig,
+    "timm": TimmConfig,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamConfig:
+    """A whole Segment Anything model.
+
+    The defaults are the paper's decoder (Section 3, Appendix A). `first_layer_residual` is ours: it
+    keeps the output tokens in the residual stream of the first self-attention, which the released
+    networks lack and a decoder trained from scratch on little data needs.
+    """
+
+    encoder: EncoderConfig
+    image_size: int = 1024
+    embed_dim: int = 256
+    mask_channels: int = 16
+    decoder_depth: int = 2
+    decoder_heads: int = 8
+    decoder_mlp: int = 2048
+    attention_downsample: int = 2
+    decoder_norm_eps: float = 1e-5
+    decoder_dropout: float = 0.0
+    first_layer_residual: bool = False
+    multimasks: int = 3
+    iou_depth: int = 3
+    iou_hidden: int = 256
+    # (code) RGB statistics on the 0..255 scale.
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+
+    @property
+    def embedding_size(self) -> int:
+        """Side of the square image embedding; its stride is 16 in every encoder."""
+        return self.image_size // 16
+
+    @property
+    def mask_size(self) -> int:
+        """Side of mask prompts and of the decoder's logits: a quarter of the image side."""
+        return 4 * self.embedding_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; `from_dict` reads them back."""
+        kinds = {cls: kind for kind, cls in _ENCODER_KINDS.items()}
+        values = asdict(self)
+        values["encoder"] = {"kind": kinds[type(self.encoder)], **asdict(self.encoder)}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SamConfig:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            WeightsError: For an unknown field or kind of encoder, which is never dropped silently.
+        """
+        rest = dict(values)
+        encoder_values = dict(rest.pop("encoder", {}))
+        kind = encoder_values.pop("kind", None)
+        if kind not in _ENCODER_KINDS:
+            raise WeightsError(f"unknown encoder kind {kind!r}; known are {sorted(_ENCODER_KINDS)}")
+        encoder = _build(_ENCODER_KINDS[kind], encoder_values)
+        return _build(cls, {"encoder": encoder, **rest})
+
+
+def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """Instantiate a config dataclass from JSON values, lists back to tuples, strict on names."""
+    known = {field.name for field in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise WeightsError(f"{cls.__name__} has no field {unknown}; it has {sorted(known)}")
+    tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return cls(**tuples)
+
+
+SAM_CONFIGS: dict[str, SamConfig] = {
+    "vit_b": SamConfig(
+        encoder=ViTConfig(width=768, depth=12, heads=12, global_attention_indexes=(2, 5, 8, 11))
+    ),
+    "vit_l": SamConfig(
+        encoder=ViTConfig(width=1024, depth=24, heads=16, global_attention_indexes=(5, 11, 17, 23))
+    ),
+    "vit_h": SamConfig(
+        encoder=ViTConfig(width=1280, depth=32, heads=16, global_attention_indexes=(7, 15, 23, 31))
+    ),
+    "vit_t": SamConfig(encoder=TinyViTConfig()),
+}

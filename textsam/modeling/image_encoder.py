@@ -1,0 +1,107 @@
+"""Segment Anything's image encoder: a plain ViT with windows and four global blocks.
+
+arXiv 2304.02643, Section 3 and Appendix A, after ViTDet (arXiv 2203.16527). Same results as the
+released code, on which `vit_attention` says what is computed differently.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from textsam.modeling.config import SamConfig, ViTConfig
+from textsam.modeling.drop_path import DropPath, drop_path_rates
+from textsam.modeling.features import ImageFeatures
+from textsam.modeling.layers import LayerNorm2d
+from textsam.modeling.vit_attention import RelativeAttention
+
+__all__ = ["ImageEncoderViT", "ViTBlock", "build_neck"]
+
+_NORM_EPS = 1e-6  # (code) PyTorch's default is 1e-5
+
+
+class ViTBlock(nn.Module):
+    """Attention and MLP, each normalised first and added to what came in.
+
+    Args:
+        config: Sizes of the encoder.
+        size: Side of the squares that attend to themselves, in tokens: a window or the whole grid.
+        drop_path: Probability of skipping a branch while training.
+    """
+
+    def __init__(self, config: ViTConfig, *, size: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.attention = RelativeAttention(width, config.heads, size=size)
+        self.norm2 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, h, w, C) in and out."""
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + torch.as_tensor(self.drop_path(self.mlp(self.norm2(x))))
+
+
+class ImageEncoderViT(nn.Module):
+    """ViT-B, ViT-L, ViT-H or any other size of `ViTConfig`."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        vit = config.encoder
+        if not isinstance(vit, ViTConfig):
+            raise ValueError(f"ImageEncoderViT needs a ViTConfig, got {type(vit).__name__}")
+        if vit.patch_size * config.embedding_size != config.image_size:
+            raise ValueError(
+                f"patches of {vit.patch_size} do not cut an image of {config.image_size} into an "
+                f"embedding of {config.embedding_size}: use patch_size=16 and a multiple of 16"
+            )
+        self.image_size = config.image_size
+        grid = config.embedding_size
+        self.patch_embed = nn.Conv2d(3, vit.width, vit.patch_size, stride=vit.patch_size)
+        self.position_embedding = nn.Parameter(torch.zeros(1, grid, grid, vit.width))
+        nn.init.trunc_normal_(self.position_embedding, std=0.02)
+        rates = drop_path_rates(vit.drop_path, vit.depth)
+        self.blocks = nn.ModuleList(
+            ViTBlock(
+                vit,
+                size=grid if index in vit.global_attention_indexes else vit.window_size,
+                drop_path=rates[index],
+            )
+            for index in range(vit.depth)
+        )
+        self.neck = build_neck(vit.width, config.embed_dim)
+
+    def forward(self, pixels: Tensor) -> ImageFeatures:
+        """Encode normalised, padded images.
+
+        Args:
+            pixels: (B, 3, S, S) float in the model frame, S = `image_size`.
+
+        Returns:
+            The embedding (B, C, S / 16, S / 16); a plain ViT has no skips and no pyramid.
+
+        Raises:
+            ValueError: The images have another size, for which there are no positions.
+        """
+        side = self.image_size
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"pixels have shape {tuple(pixels.shape)}, this encoder takes (B, 3, {side}, "
+                f"{side}): call Sam.preprocess, which pads to the square"
+            )
+        x = self.patch_embed(pixels).permute(0, 2, 3, 1) + self.position_embedding
+        for block in self.blocks:
+            x = block(x)
+        return ImageFeatures(embedding=self.neck(x.permute(0, 3, 1, 2)))
+
+
+def build_neck(width: int, channels: int) -> nn.Sequential:
+    """1x1 and 3x3 convolution, each normalised: (B, width, s, s) -> (B, channels, s, s)."""
+    return nn.Sequential(
+        nn.Conv2d(width, channels, 1, bias=False),
+        LayerNorm2d(channels),
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        LayerNorm2d(channels),
+    )

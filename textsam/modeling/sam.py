@@ -1,0 +1,100 @@
+"""The pipeline on one page: image -> encoder -> prompts -> decoder -> masks.
+
+Segment Anything (arXiv 2304.02643, Section 3), trainable and batched: B images carry P prompts in
+all, each with the index of its image, so images may have different sizes and prompt counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig
+from textsam.modeling.features import ImageFeatures
+from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction
+from textsam.modeling.prompt_encoder import PromptBatch, PromptEncoder
+
+__all__ = ["Sam"]
+
+
+class Sam(nn.Module):
+    """Image encoder, prompt encoder and mask decoder."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image_encoder = _build_encoder(config)
+        self.prompt_encoder = PromptEncoder(config)
+        self.mask_decoder = MaskDecoder(config)
+        mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
+        self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", std[:, None, None], persistent=False)
+
+    def forward(self, pixels: Tensor, prompts: PromptBatch) -> MaskPrediction:
+        """Segment: pixels (B, 3, S, S) from `preprocess`, P prompts -> P x 4 masks."""
+        return self.decode(self.encode_image(pixels), prompts)
+
+    def preprocess(self, images: Sequence[Tensor]) -> Tensor:
+        """Normalise resized images and pad them to the square model frame.
+
+        Args:
+            images: B tensors (3, h, w), RGB on the 0..255 scale, long side = `image_size`.
+
+        Returns:
+            (B, 3, S, S) float; the padding at right and bottom is zero AFTER normalisation.
+        """
+        side = self.config.image_size
+        batch = torch.zeros(len(images), 3, side, side, device=self.pixel_mean.device)
+        for row, image in zip(batch, images, strict=True):
+            height, width = image.shape[-2:]
+            if max(height, width) > side:
+                raise ValueError(
+                    f"image is {height} x {width} pixels, the model frame is {side}: resize the "
+                    "long side first (textsam.geometry.Frame)"
+                )
+            row[:, :height, :width] = (image.to(batch) - self.pixel_mean) / self.pixel_std
+        return batch
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Encode (B, 3, S, S) once; any number of `decode` calls may follow."""
+        features = self.image_encoder(pixels)
+        assert isinstance(features, ImageFeatures)
+        return features
+
+    def decode(self, features: ImageFeatures, prompts: PromptBatch) -> MaskPrediction:
+        """Decode P prompts on the encoded images they point at."""
+        encoded = self.prompt_encoder(prompts)
+        index = prompts.image_index
+        prediction = self.mask_decoder(
+            features.embedding[index],
+            encoded,
+            self.prompt_encoder.dense_positions(),
+            tuple(skip[index] for skip in features.skips),
+        )
+        assert isinstance(prediction, MaskPrediction)
+        return prediction
+
+    def to_model_frame(self, logits: Tensor) -> Tensor:
+        """Upscale logits (P, K, 4s, 4s) to the padded model frame (P, K, S, S), bilinear."""
+        side = self.config.image_size
+        return F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
+
+
+def _build_encoder(config: SamConfig) -> nn.Module:
+    if isinstance(config.encoder, TimmConfig):
+        from textsam.modeling.timm_encoder import TimmEncoder
+
+        return TimmEncoder(config)
+    if isinstance(config.encoder, TinyViTConfig):
+        from textsam.modeling.tiny_vit import TinyViT
+
+        return TinyViT(config)
+    from textsam.modeling.image_encoder import ImageEncoderViT
+
+    return ImageEncoderViT(config)

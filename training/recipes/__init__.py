@@ -1,0 +1,1 @@
+"""Recipes: typed settings and the steps that use them."""

@@ -1,0 +1,260 @@
+"""`tiny`, the shipped model's SAM core: points and boxes first, then phrases.
+
+Deviations from the paper (Appendix A), for two CPU cores: an ImageNet EfficientNet-Lite0 instead of
+an MAE ViT-H, 384 px instead of 1024, three rounds of prompts instead of eleven, batches of eight
+photos. Its early stages and its norms stay frozen: their gradient is most of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from textsam.modeling.config import SamConfig, TimmConfig
+from textsam.modeling.features import ImageFeatures
+from textsam.modeling.mask_decoder import MaskPrediction
+from textsam.modeling.prompt_encoder import BOX_START, FOREGROUND, PromptBatch
+from textsam.modeling.sam import Sam
+
+from ..data import Sample, View, ViewConfig, make_view
+from ..engine import LoopConfig, parameter_groups
+from ..losses import LossConfig, prediction_loss, soft_target
+from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite0_state
+from ..prompting import PromptConfig, add_error_points, first_prompts
+from .text_prompts import TextPrompts
+
+__all__ = ["TINY_SAM", "CoreTrainer", "PhotoSampler", "TinyConfig", "new_tiny_sam"]
+
+TINY_SAM = SamConfig(
+    encoder=TimmConfig(name=BACKBONE),
+    image_size=384,
+    embed_dim=128,
+    decoder_heads=4,
+    decoder_mlp=512,
+    iou_hidden=128,
+    first_layer_residual=True,
+    pixel_mean=PIXEL_MEAN,
+    pixel_std=PIXEL_STD,
+)
+
+# Share of the photos drawn from each file of data/train; small and part masks are over-sampled,
+# since a core trained on whole things alone takes the salient thing, not the clicked one.
+SOURCES = {
+    "voc": 0.26,
+    "named_objects": 0.16,
+    "clothing": 0.11,
+    "coco_person": 0.06,
+    "car_parts": 0.16,
+    "coco": 0.15,
+    "coco_panoptic": 0.10,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """Everything that decides what the core becomes."""
+
+    seed: int = 0
+    photos_per_step: int = 8
+    rounds: int = 3
+    decoder_rate: float = 6e-4
+    backbone_rate: float = 1e-4
+    weight_decay: float = 0.05
+    frozen_stages: int = 3
+    text_share: float = 0.0
+    view: ViewConfig = field(default_factory=ViewConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3600))
+
+
+def new_tiny_sam(*, seed: int, image_size: int = TINY_SAM.image_size) -> Sam:
+    """The core with ImageNet weights in its backbone, everything else random.
+
+    No weight depends on `image_size`: a run may start small, where a step costs less than half, and
+    go on at the full size.
+    """
+    torch.manual_seed(seed)
+    sam = Sam(replace(TINY_SAM, image_size=image_size))
+    state = efficientnet_lite0_state()
+    backbone: nn.Module = sam.image_encoder.backbone
+    wanted = set(backbone.state_dict())
+    backbone.load_state_dict({k: v for k, v in state.items() if k in wanted})
+    return sam.to(memory_format=torch.channels_last)
+
+
+def freeze_backbone(backbone: nn.Module, *, stages: int) -> None:
+    """Freeze the stem, the first stages, every norm and every depthwise kernel.
+
+    The gradient of a depthwise kernel is slow on a CPU and worth little here.
+    """
+    for name, parameter in backbone.named_parameters():
+        early = name.startswith(("conv_stem", *(f"blocks.{i}." for i in range(stages))))
+        if early or "bn" in name or "conv_dw" in name:
+            parameter.requires_grad_(False)
+
+
+class PhotoSampler:
+    """Photos of several files in fixed proportions; batch n is a function of (seed, n)."""
+
+    def __init__(self, samples: Mapping[str, Sequence[Sample]], *, seed: int, view: ViewConfig):
+        self.samples = {name: list(rows) for name, rows in samples.items()}
+        weights = np.array([SOURCES[name] for name in self.samples])
+        self.weights = weights / weights.sum()
+        self.seed = seed
+        self.view = view
+
+    def batch(self, step: int, count: int) -> list[tuple[str, int, View]]:
+        """`count` views with their file and row."""
+        rng = np.random.default_rng((self.seed, step))
+        names = list(self.samples)
+        views: list[tuple[str, int, View]] = []
+        while len(views) < count:
+            name = names[rng.choice(len(names), p=self.weights)]
+            row = int(rng.integers(len(self.samples[name])))
+            view = make_view(self.samples[name][row], rng, config=self.view)
+            if view is not None:
+                views.append((name, row, view))
+        return views
+
+
+class CoreTrainer:
+    """One optimisation step of the core: a batch of photos, a few rounds of prompts."""
+
+    def __init__(
+        self,
+        sam: Sam,
+        sampler: PhotoSampler,
+        *,
+        config: TinyConfig,
+        text: TextPrompts | None = None,
+    ) -> None:
+        self.sam = sam
+        self.sampler = sampler
+        self.config = config
+        self.text = text
+        freeze_backbone(sam.image_encoder.backbone, stages=config.frozen_stages)
+        sam.train()
+        sam.image_encoder.backbone.eval()  # the norms keep ImageNet's statistics
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW (0.9, 0.999), the backbone at its own low rate (Appendix A)."""
+        encoder = self.sam.image_encoder
+        fresh = nn.ModuleList(
+            [
+                encoder.laterals,
+                encoder.neck,
+                encoder.skips,
+                self.sam.prompt_encoder,
+                self.sam.mask_decoder,
+            ]
+        )
+        parts: list[tuple[nn.Module, float]] = [
+            (fresh, self.config.decoder_rate),
+            (encoder.backbone, self.config.backbone_rate),
+        ]
+        if self.text is not None:
+            parts.append((self.text.trainable(), self.config.decoder_rate))
+        groups = parameter_groups(parts, weight_decay=self.config.weight_decay)
+        return torch.optim.AdamW(groups, betas=(0.9, 0.999))
+
+    def step_loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss of step n and mean IoU by round."""
+        config = self.config
+        batch = self.sampler.batch(step, config.photos_per_step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        views = [view for _, _, view in batch]
+        masks = torch.cat([view.masks for view in views])
+        counts = torch.tensor([len(view.masks) for view in views])
+        image_index = torch.repeat_interleave(torch.arange(len(views)), counts)
+        void = torch.stack([view.void for view in views])[image_index]
+
+        pixels = self.sam.preprocess([view.pixels for view in views])
+        features = self.sam.encode_image(pixels.to(memory_format=torch.channels_last))
+        prompts = first_prompts(masks, image_index, generator, config=config.prompts)
+        if self.text is not None:
+            prompts = self.text.mix_in(
+                prompts,
+                batch,
+                generator,
+                share=config.text_share,
+                mask_size=self.sam.config.mask_size,
+            )
+        return self._rounds(features, prompts, masks, void, generator)
+
+    def _rounds(
+        self,
+        features: ImageFeatures,
+        prompts: PromptBatch,
+        masks: Tensor,
+        void: Tensor,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Prompt, predict, correct: the loss summed over rounds."""
+        size = self.sam.config.mask_size
+        target = soft_target(masks, size)[:, None]
+        weight = 1 - soft_target(void, size)[:, None]
+        everything = torch.ones(len(masks), dtype=torch.bool)
+        total = torch.zeros(())
+        figures: dict[str, float] = {}
+        for index in range(self.config.rounds):
+            prediction = self.sam.decode(features, prompts)
+            first = index == 0
+            boxed = (prompts.labels == BOX_START).any(1)
+            clear = boxed if prompts.has_tokens is None else boxed | _text_and_point(prompts)
+            loss, true = prediction_loss(
+                prediction.logits,
+                prediction.iou,
+                target,
+                weight,
+                config=self.config.loss,
+                single=clear if first else everything,
+                multiple=everything if first else ~everything,
+            )
+            total = total + loss
+            chosen = prediction.multiple().best() if first else prediction.single()
+            figures.update(_figures(index, prediction, true, prompts, boxed))
+            if index + 1 < self.config.rounds:
+                with torch.no_grad():
+                    predicted = self.sam.to_model_frame(chosen.logits)[:, 0] > 0
+                prompts = add_error_points(
+                    prompts, predicted, chosen.logits, masks, generator, ignore=void
+                )
+        return total / self.config.rounds, figures
+
+
+def _figures(
+    index: int, prediction: MaskPrediction, true: Tensor, prompts: PromptBatch, boxed: Tensor
+) -> dict[str, float]:
+    """IoU to log: of the chosen reading by first prompt, or of the single mask afterwards."""
+    if index:
+        return {f"iou_{index + 1}": true[:, 0].mean().item()}
+    top = 1 + prediction.iou[:, 1:].argmax(1)
+    chosen = true[torch.arange(len(true)), top]
+    spoken = (prompts.labels < 0).all(1)
+    both = torch.zeros_like(spoken)
+    if prompts.has_tokens is not None:
+        both = _text_and_point(prompts)
+    pointed = ~boxed & ~spoken & ~both
+    groups = {"point": pointed, "box": boxed, "text": spoken, "text_point": both}
+    return {
+        f"iou_{name}": chosen[rows].mean().item() for name, rows in groups.items() if rows.any()
+    }
+
+
+def _text_and_point(prompts: PromptBatch) -> Tensor:
+    assert prompts.has_tokens is not None
+    return prompts.has_tokens & (prompts.labels == FOREGROUND).any(1)
+
+
+def load_train(folder: Path, *, names: Sequence[str] = tuple(SOURCES)) -> dict[str, list[Sample]]:
+    """Read the named files of data/train."""
+    from ..data import load_samples
+
+    return {name: load_samples([folder / f"{name}.parquet"]) for name in names}
