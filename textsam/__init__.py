@@ -1,0 +1,56 @@
+"""Say what you want, get its mask.
+
+    from textsam import segment
+
+    segment("street.jpg", text="wheel").save("wheels.png")
+
+`TextSAM` holds a model, `TextSAM.open` an encoded photo (`ImageView`) to ask again and again, and
+`Segmentation` is what comes out. Every name here is imported when it is first used (PEP 562), so
+`import textsam` costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textsam import errors
+    from textsam.images import load_image
+    from textsam.inference.model import TextSAM, segment
+    from textsam.inference.view import ImageView
+    from textsam.segmentation import Segmentation
+
+__all__ = [
+    "ImageView",
+    "Segmentation",
+    "TextSAM",
+    "__version__",
+    "errors",
+    "load_image",
+    "segment",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ImageView": "textsam.inference.view",
+    "Segmentation": "textsam.segmentation",
+    "TextSAM": "textsam.inference.model",
+    "load_image": "textsam.images",
+    "segment": "textsam.inference.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("textsam.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value  # next time without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,7 +38,8 @@ def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.
 
     Args:
         picture: RGB, H x W.
-        chips: (text, colour, box of the thing (4,) half-open), the most important first.
+        chips: (text, colour, box of the thing (4,) half-open), the most important first. Texts are
+            shown on one line.
         covered: (H, W) bool, pixels that chips should leave free if they can: the masks.
     """
     size = max(_LEAST_LETTER, round(math.sqrt(picture.width * picture.height) * _LETTER))
@@ -46,33 +47,48 @@ def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.
     budget = _CROWDED * picture.width * picture.height
     seen: set[Color] = set()
     for text, color, box in chips:
-        stamp = _chip(text, color, size)
-        area = stamp.width * stamp.height
+        text = " ".join(text.split())
+        wide, high = _chip_size(text, size)
+        area = wide * high
         if color in seen and area > budget:
             continue
         # A third of a chip on other chips would make both unreadable.
         allowed = area * (0.1 if color in seen or area > budget else _CHIP_WEIGHT / 3)
-        place = _best_place(cost, box, (stamp.width, stamp.height), gap=2 + size // 3)
+        place = _best_place(cost, box, (wide, high), gap=2 + size // 3)
         if place is None or place[0] > allowed:
             continue
         _, x, y = place
-        picture.paste(stamp, (x, y), stamp)
-        cost[y : y + stamp.height, x : x + stamp.width] += _CHIP_WEIGHT
+        chip = _chip(text, color, size)
+        picture.paste(chip, (x, y), chip)
+        cost[y : y + high, x : x + wide] += _CHIP_WEIGHT
         budget -= area
         seen.add(color)
 
 
-def _chip(text: str, color: Color, size: int) -> Image.Image:
-    """One chip, RGBA, with letters `size` pixels high."""
+def _chip_size(text: str, size: int) -> tuple[int, int]:
+    """(width, height) of a chip with letters `size` pixels high."""
     font = _font(size * _FINE)
     left, _, right, _ = font.getbbox(text)
     ascent, descent = font.getmetrics()
-    pad_x, pad_y = round(size * _FINE * 0.42), round(size * _FINE * 0.12)
-    width, height = round(right - left) + 2 * pad_x, ascent + descent + 2 * pad_y
-    width, height = (math.ceil(side / _FINE) * _FINE for side in (width, height))
+    pad_x, pad_y = _padding(size)
+    width, height = right - left + 2 * pad_x, ascent + descent + 2 * pad_y
+    return math.ceil(width / _FINE), math.ceil(height / _FINE)
+
+
+def _padding(size: int) -> tuple[int, int]:
+    """Room beside and above the letters, in fine pixels."""
+    return round(size * _FINE * 0.42), round(size * _FINE * 0.12)
+
+
+def _chip(text: str, color: Color, size: int) -> Image.Image:
+    """One chip, RGBA, of `_chip_size`."""
+    font = _font(size * _FINE)
+    width, height = (side * _FINE for side in _chip_size(text, size))
+    pad_x, pad_y = _padding(size)
     chip = Image.new("RGBA", (width, height), (*color, 0))
     pen = ImageDraw.Draw(chip)
     pen.rounded_rectangle((0, 0, width - 1, height - 1), radius=height * 0.28, fill=(*color, 255))
+    left = font.getbbox(text)[0]
     pen.text((pad_x - left, pad_y), text, font=font, fill=(*_letter_color(color), 255))
     return chip.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
 

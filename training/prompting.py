@@ -41,7 +41,9 @@ def sample_pixels(region: Tensor, generator: torch.Generator) -> Tensor:
     flat = torch.where(flat.any(1, keepdim=True), flat, True)
     running = flat.cumsum(1, dtype=torch.int32)
     count = running[:, -1:]
-    nth = (torch.rand(count.shape, generator=generator) * count).to(torch.int32).clamp(max=count - 1)
+    nth = (
+        (torch.rand(count.shape, generator=generator) * count).to(torch.int32).clamp(max=count - 1)
+    )
     index = torch.searchsorted(running, nth + 1)[:, 0]
     width = region.shape[-1]
     return torch.stack([index % width, index // width], dim=1).float()

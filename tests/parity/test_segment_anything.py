@@ -1,4 +1,4 @@
-"""Equal random weights, equal outputs: textsam against the released code (PyPI segment-anything)."""
+"""Equal random weights, equal outputs: textsam against PyPI's segment-anything."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_wrong_shapes_are_named(way):
     stacked = next(k for k in theirs if ".point_embed" in k)
     with pytest.raises(WeightsError, match=stacked):
         from_theirs({**theirs, stacked: torch.zeros(1, 5)})
-    with pytest.raises(WeightsError, match="3 dimensions|wanted 2 dimensions"):
+    with pytest.raises(WeightsError, match="wanted 2 dimensions"):
         from_theirs({**theirs, "mask_decoder.mask_tokens.weight": torch.zeros(1, 3, 32)})
 
 
@@ -192,7 +192,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize(
-    "write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))]
+    "write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))]
 )
 def test_pickled_code_does_not_run(tmp_path, write):
     path, target = tmp_path / "model.pth", tmp_path / "owned"

@@ -91,7 +91,7 @@ def find_clip(name: str, hub: Hub) -> ClipSource:
         repo = name.removeprefix("hf-hub:")
         config = hub.file(repo, (CONFIG_FILE,))
         return _read_config(config, weights=hub.file(repo, WEIGHT_FILES), name=name)
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():  # Path("") is the current folder
         return _folder_source(Path(name), name=name)
     return _registered_source(name, hub)
 

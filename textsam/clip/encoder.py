@@ -232,7 +232,8 @@ class ClipEncoder:
         missing = [phrase for phrase in dict.fromkeys(wanted) if phrase not in found]
         if missing:
             rows = self._embed_phrases(missing, sentences, batch_size)
-            found.update(zip(missing, rows, strict=True))
+            # Clones, or one cached row would keep the whole batch alive.
+            found.update({phrase: row.clone() for phrase, row in zip(missing, rows, strict=True)})
         for phrase, row in found.items():
             self._cache[sentences, phrase] = row
         while len(self._cache) > self.cache_size:

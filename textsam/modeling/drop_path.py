@@ -15,6 +15,7 @@ class DropPath(nn.Module):
     """
 
     def __init__(self, rate: float = 0.0) -> None:
+        """Drop with probability `rate`, 0 for never."""
         super().__init__()
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"drop path rate is {rate}; it must lie in [0, 1)")

@@ -21,15 +21,16 @@ _NORM_EPS = 1e-6  # (code) PyTorch's default is 1e-5
 
 
 class ViTBlock(nn.Module):
-    """Attention and MLP, each normalised first and added to what came in.
-
-    Args:
-        config: Sizes of the encoder.
-        size: Side of the squares that attend to themselves, in tokens: a window or the whole grid.
-        drop_path: Probability of skipping a branch while training.
-    """
+    """Attention and MLP, each normalised first and added to what came in."""
 
     def __init__(self, config: ViTConfig, *, size: int, drop_path: float = 0.0) -> None:
+        """Build one block.
+
+        Args:
+            config: Sizes of the encoder.
+            size: Side of the squares that attend to themselves, in tokens: a window or the grid.
+            drop_path: Probability of skipping a branch while training.
+        """
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=_NORM_EPS)
@@ -48,6 +49,7 @@ class ImageEncoderViT(nn.Module):
     """ViT-B, ViT-L, ViT-H or any other size of `ViTConfig`."""
 
     def __init__(self, config: SamConfig) -> None:
+        """Build the encoder for one image size; the relative positions start at zero."""
         super().__init__()
         vit = config.encoder
         if not isinstance(vit, ViTConfig):
@@ -80,7 +82,7 @@ class ImageEncoderViT(nn.Module):
             pixels: (B, 3, S, S) float in the model frame, S = `image_size`.
 
         Returns:
-            The embedding (B, C, S / 16, S / 16); a plain ViT has no skips and no pyramid.
+            The embedding (B, C, S / 16, S / 16); a plain ViT has no skips.
 
         Raises:
             ValueError: The images have another size, for which there are no positions.

@@ -165,6 +165,7 @@ class TinyViT(nn.Module):
     """Stem, four stages and the neck: stride 16, `embed_dim` channels."""
 
     def __init__(self, config: SamConfig) -> None:
+        """Build the encoder for one image size."""
         super().__init__()
         tiny = config.encoder
         if not isinstance(tiny, TinyViTConfig):
@@ -191,7 +192,7 @@ class TinyViT(nn.Module):
             pixels: (B, 3, S, S) float in the model frame, S = `image_size`.
 
         Returns:
-            The embedding (B, C, S / 16, S / 16), without skips and pyramid.
+            The embedding (B, C, S / 16, S / 16), without skips.
 
         Raises:
             ValueError: The images have another size than the decoder will expect.

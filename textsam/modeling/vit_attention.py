@@ -26,14 +26,12 @@ _CHUNK_LOGITS = 2**19
 
 
 class RelativeAttention(nn.Module):
-    """Multi-head self-attention inside squares of `size` x `size` tokens.
-
-    With `size` equal to the side of the grid this is global attention.
-    """
+    """Multi-head self-attention inside squares of tokens, with relative positions."""
 
     offsets: Tensor
 
     def __init__(self, width: int, heads: int, *, size: int) -> None:
+        """Attend inside squares of `size` x `size` tokens; the grid's own size means globally."""
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")

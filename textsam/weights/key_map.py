@@ -29,15 +29,7 @@ class Translation:
 
 
 class KeyMap:
-    """Pairs of module (or tensor) names, ours and theirs.
-
-    Args:
-        source: Whose names these are, for error messages.
-        pairs: (ours, theirs). A `#` stands for an index, the same on both sides. A pair names a
-            whole subtree; of several that fit, the longest wins.
-        stacked: (ours, theirs, count): rows of our one tensor that are separate tensors there; `#`
-            in `theirs` is the row.
-    """
+    """Pairs of module (or tensor) names, ours and theirs."""
 
     def __init__(
         self,
@@ -46,6 +38,15 @@ class KeyMap:
         *,
         stacked: Iterable[tuple[str, str, int]] = (),
     ) -> None:
+        """Take the names.
+
+        Args:
+            source: Whose names these are, for error messages.
+            pairs: (ours, theirs). A `#` stands for an index, the same on both sides. A pair names a
+                whole subtree; of several that fit, the longest wins.
+            stacked: (ours, theirs, count): rows of our one tensor that are separate tensors there;
+                `#` in `theirs` is the row.
+        """
         self.source = source
         pairs = tuple(pairs)
         self._from_ours = _rules((ours, theirs) for ours, theirs in pairs)

@@ -7,6 +7,7 @@ every translation is compared with the network that its sizes describe, keys and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -102,6 +103,7 @@ def _check(
         )
 
 
+@lru_cache(maxsize=8)  # a network of this many weights takes its time, even without their values
 def _wanted_shapes(config: SamConfig) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):

@@ -50,9 +50,7 @@ class DenseConfig:
             max_masks=80, min_area=1, max_share=1.0, jitter=0.5, scale=(0.6, 1.6)
         )
     )
-    loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=1800, warmup=50, decay=0.8)
-    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, warmup=50, decay=0.8))
 
 
 def new_tiny_pathway(*, seed: int, prompt_width: int) -> TextPathway:
@@ -231,9 +229,7 @@ class DenseTrainer:
         if file == "car_parts":  # every photo there shows a car, whole and unlabelled
             vocabulary = [n for n in vocabulary if n not in _HIDDEN_BY["car_parts"]]
         foreign = [n for n in vocabulary if n not in there]
-        return names + [
-            str(n) for n in rng.permutation(foreign)[: self.config.absent - len(names)]
-        ]
+        return names + [str(n) for n in rng.permutation(foreign)[: self.config.absent - len(names)]]
 
 
 def _counted(view: View) -> Tensor:

@@ -37,6 +37,7 @@ __all__ = [
     "distil_text",
     "new_tiny_clip",
     "teacher_embeddings",
+    "token_texts",
     "train_image_head",
 ]
 
@@ -130,7 +131,7 @@ def teacher_embeddings(phrases: Sequence[str], *, batch: int = 256) -> Tensor:
 
 
 def distil_text(
-    model: Any, phrases: Sequence[str], target: Tensor, *, config: TextConfig
+    model: Any, phrases: Sequence[str], target: Tensor, *, words: Tensor, config: TextConfig
 ) -> dict[str, float]:
     """Train the text tower to the teacher's embeddings.
 
@@ -152,7 +153,7 @@ def distil_text(
     held_out = torch.arange(len(phrases)) % 50 == 49
     train = torch.nonzero(~held_out)[:, 0]
     tower = model.text
-    _initialise_words(tower, tokenizer)
+    _initialise_words(tower, words)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=config.rate, betas=(0.9, 0.98))
     for group in optimizer.param_groups:
         group["weight_decay"] = config.weight_decay
@@ -194,16 +195,29 @@ def distil_text(
 
 def _encode(tower: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
     """Unit embeddings; tokens after the longest phrase of the batch are cut."""
-    return F.normalize(tower(tokens[:, : int(lengths.max())]), dim=-1)
+    longest = int(lengths.max())
+    full = tower.attn_mask
+    tower.attn_mask = full[:longest, :longest]
+    try:
+        return F.normalize(tower(tokens[:, :longest]), dim=-1)
+    finally:
+        tower.attn_mask = full
+
+
+def token_texts() -> list[str]:
+    """The text of every token of open_clip's vocabulary, in order; "." for the empty ones."""
+    import open_clip
+
+    tokenizer = open_clip.SimpleTokenizer()
+    texts = [tokenizer.decoder[i].replace("</w>", "") for i in range(tokenizer.vocab_size)]
+    return [text or "." for text in texts]
 
 
 @torch.no_grad()
-def _initialise_words(tower: Any, tokenizer: Any) -> None:
+def _initialise_words(tower: Any, words: Tensor) -> None:
     """Start every token at its text's teacher embedding, by PCA to the tower's width."""
     width = tower.token_embedding.weight.shape[1]
-    words = [tokenizer.decoder[i].replace("</w>", "") for i in range(tokenizer.vocab_size)]
-    embedded = teacher_embeddings([word or "." for word in words])
-    centred = embedded - embedded.mean(0)
+    centred = words - words.mean(0)
     basis = torch.linalg.svd(centred[::7], full_matrices=False)[2][:width]
     reduced = centred @ basis.T
     tower.token_embedding.weight.copy_(reduced * (0.05 / reduced.std()))

@@ -1,0 +1,8 @@
+"""`python -m textsam` is the command `textsam`."""
+
+from __future__ import annotations
+
+from textsam.cli import main
+
+if __name__ == "__main__":
+    main()

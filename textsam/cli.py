@@ -1,0 +1,245 @@
+"""The command line: `textsam segment`, `textsam info`, `textsam doctor`.
+
+Results go to standard output, everything else to standard error. Exit code 0: all well (also if
+nothing was found); 1: a photo or the run failed, told on one line; 2: a wrong command line; 130:
+stopped with Ctrl-C. Everything heavy is imported by the command that needs it, so that `--help` is
+quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from textsam.batch import Segmenter
+
+__all__ = ["app", "load_model", "main"]
+
+app = typer.Typer(
+    name="textsam",
+    help="Say what you want, get its mask.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Set to see the traceback of an error in place of one line.
+_TRACEBACK = "TEXTSAM_TRACEBACK"
+
+_Format = Literal["png", "jpg", "webp", "json", "npz", "txt"]
+_Kind = Literal["overlay", "cutout", "mask", "instances", "classes", "compare"]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def load_model(name: str, *, clip: str | None = None, device: str | None = None) -> Segmenter:
+    """Load the model of a command; the one place where the command line meets the networks."""
+    from textsam import TextSAM
+
+    model: Segmenter = TextSAM.from_pretrained(name, clip=clip, device=device)
+    return model
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from textsam import __version__
+
+        typer.echo(f"textsam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Say what you want, get its mask."""
+
+
+@app.command()
+def segment(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")
+    ],
+    text: Annotated[
+        list[str] | None, typer.Option("-t", "--text", help="What to find; may be repeated.")
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--point", metavar="X,Y[,0|1]", help="A click; 0: not on the object."),
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option("-b", "--box", metavar="X0,Y0,X1,Y1", help="A box around the object."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="File for one photo, folder for several."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="tiny, a folder or file of weights, or a hub id.")
+    ] = "tiny",
+    clip: Annotated[
+        str | None, typer.Option("--clip", help="CLIP to go with a SAM that has none.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
+    format: Annotated[
+        _Format | None,
+        typer.Option(
+            "--format", help="Of the results in a folder (default png); txt is YOLO's polygons."
+        ),
+    ] = None,
+    kind: Annotated[
+        _Kind | None, typer.Option("--kind", help="What pictures show (default overlay).")
+    ] = None,
+    strategy: Annotated[
+        Literal["auto", "prompt", "rank"],
+        typer.Option("--strategy", help="How a phrase becomes masks."),
+    ] = "auto",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Least score of a mask, 0 to 1.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results as JSON, a line per photo.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make finished results of a folder anew.")
+    ] = False,
+) -> None:
+    """Find things in photos and write pictures or masks of them.
+
+    A run over many photos can be stopped and started again: it goes on where it was.
+    """
+    from textsam import cli_segment
+    from textsam.images import load_image
+
+    with _one_line_errors():
+        points, labels = cli_segment.parse_points(point or [])
+        prompt: dict[str, Any] = {
+            "text": text or None,
+            "points": points or None,
+            "labels": labels or None,
+            "box": None if box is None else cli_segment.parse_box(box),
+            "strategy": strategy,
+            "threshold": threshold,
+        }
+        if not text and not points and box is None:
+            raise ValueError("nothing asked for; type for example: textsam segment PHOTO -t wheel")
+        if len(photos) == 1 and not photos[0].is_dir():
+            target = None
+            if out is not None or not as_json:
+                target = cli_segment.choose_target(photos[0], out, format, text or [])
+            image = load_image(photos[0])  # first: a wrong name should not wait for the model
+            result = _load(model, clip, device).segment(image, **prompt)
+            table = None if as_json else _console()
+            line = cli_segment.show_and_save(
+                result, photos[0], image, target, kind=kind, console=table
+            )
+            if as_json:
+                typer.echo(line)
+            return
+        if out is None:
+            raise ValueError("several photos need a folder for their results; add -o FOLDER")
+        report = cli_segment.segment_many(
+            _load(model, clip, device),
+            photos,
+            out,
+            {**prompt, "format": format or "png", "kind": kind, "overwrite": overwrite},
+            console=_console(),
+            progress_console=_console(stderr=True),
+            as_json=as_json,
+        )
+        if report.failed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def info(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="tiny, a folder or file, or a hub id.")
+    ] = None,
+) -> None:
+    """Show a model's architecture, parameters, sizes and licence; or which models there are."""
+    from textsam import tables
+    from textsam.model_info import read_model_info
+
+    with _one_line_errors():
+        out = _console()
+        if model is None:
+            out.print(tables.known_models_table())
+        else:
+            out.print(tables.model_table(read_model_info(model)))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show versions, device, threads, weights and extras, and what to type where one is missing."""
+    from dataclasses import asdict
+
+    from textsam import tables
+    from textsam.doctor import examine
+
+    with _one_line_errors():
+        findings = examine()
+        problems = [finding for finding in findings if finding.is_problem]
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        else:
+            out = _console()
+            out.print(tables.findings_table(findings))
+            for finding in problems:
+                out.print(f"[red]{finding.name}: {finding.value}. Type: {finding.advice}[/red]")
+            if not problems:
+                out.print("[green]Everything that segmenting needs is here.[/green]")
+        if problems:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn errors into one line on standard error and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        typer.echo("stopped; what is finished is kept", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        from textsam.batch import one_line
+        from textsam.errors import TextSamError
+
+        expected = isinstance(error, TextSamError | ValueError | OSError)
+        more = "" if expected else f" (set {_TRACEBACK}=1 to see where)"
+        typer.echo(f"error: {one_line(error)}{more}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _load(name: str, clip: str | None, device: str | None) -> Segmenter:
+    with _console(stderr=True).status(f"loading {name}"):
+        return load_model(name, clip=clip, device=device)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)

@@ -1,0 +1,228 @@
+"""`TextSAM`: a SAM core, a CLIP and the pathway between them, as one thing to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import TextPathway
+from textsam.errors import PromptError, WeightsError
+from textsam.images import ImageSource, load_image
+from textsam.inference.text import TextSettings
+from textsam.inference.view import ImageView
+from textsam.modeling.sam import Sam
+from textsam.segmentation import Segmentation
+from textsam.weights.hub import read_model, read_pathway, write_model
+
+__all__ = ["TextSAM", "segment"]
+
+
+class TextSAM:
+    """A promptable segmentation model that also takes phrases.
+
+    Attributes:
+        sam: The SAM core.
+        clip: The CLIP model, or None.
+        pathway: The way from CLIP to prompts, or None; without it phrases are refused.
+        text_settings: Thresholds of `strategy="auto"`.
+        name: What it was loaded as.
+    """
+
+    def __init__(
+        self,
+        sam: Sam,
+        *,
+        clip: ClipEncoder | None = None,
+        pathway: TextPathway | None = None,
+        text_settings: TextSettings | None = None,
+        name: str = "unnamed",
+    ) -> None:
+        if pathway is not None:
+            _check_widths(sam, clip, pathway)
+        self.sam = sam.eval()
+        self.clip = clip
+        self.pathway = None if pathway is None else pathway.eval()
+        self.text_settings = text_settings or TextSettings()
+        self.name = name
+
+    def __repr__(self) -> str:
+        parts = [self.name, f"{self.sam.config.image_size} px"]
+        parts.append(f"clip={self.clip.name}" if self.clip is not None else "no clip")
+        return f"TextSAM({', '.join(parts)})"
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "tiny",
+        *,
+        clip: str | Path | ClipEncoder | None = None,
+        pathway: str | Path | None = None,
+        device: str | torch.device | None = None,
+        local_files_only: bool = False,
+    ) -> TextSAM:
+        """Load a model.
+
+        Args:
+            name: `"tiny"` (ships with textsam, no download); a folder that `save_pretrained` wrote;
+                a Hugging Face `SamModel` folder or hub id ("facebook/sam-vit-base"); an official
+                SAM or MobileSAM `.pth` file.
+            clip: A CLIP to add or to use instead of the model's own: see
+                `ClipEncoder.from_pretrained`.
+            pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
+            device: "cpu", "cuda", ...; the CPU by default.
+            local_files_only: Never reach for the network.
+
+        Raises:
+            WeightsError: There is no such model, its files do not fit each other, or one of them is
+                damaged.
+        """
+        parts = read_model(name, local_files_only=local_files_only)
+        encoder = parts.clip
+        if isinstance(clip, ClipEncoder):
+            encoder = clip
+        elif clip is not None:
+            encoder = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
+        way = parts.pathway
+        if clip is not None:
+            way = None  # the model's own pathway belongs to its own CLIP
+        if pathway is not None:
+            if encoder is None:
+                raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
+            way = read_pathway(pathway, sam=parts.name, clip=encoder.name)
+        model = cls(
+            parts.sam,
+            clip=encoder,
+            pathway=way,
+            text_settings=TextSettings(**parts.text_settings),
+            name=parts.name,
+        )
+        return model if device is None else model.to(device)
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
+        """Write the model to a folder: safetensors, configuration, and its CLIP.
+
+        Args:
+            folder: Made if it is not there.
+            dtype: Store weights as this, e.g. `torch.float16`; as they are by default.
+
+        Raises:
+            OSError: If the folder cannot be written. What was there before is left whole.
+        """
+        return write_model(
+            Path(folder),
+            sam=self.sam,
+            clip=self.clip,
+            pathway=self.pathway,
+            text_settings=self.text_settings,
+            name=self.name,
+            dtype=dtype,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.sam.pixel_mean.device
+
+    @property
+    def has_dense_text(self) -> bool:
+        """Whether phrases give a map, which `strategy="auto"` works from."""
+        return self.pathway is not None and self.pathway.dense is not None
+
+    def to(self, device: str | torch.device) -> TextSAM:
+        """Move all parts; returns itself.
+
+        Raises:
+            WeightsError: If torch has no such device.
+        """
+        try:
+            self.sam.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise WeightsError(f"cannot use device {device!r}: {error}") from error
+        if self.clip is not None:
+            self.clip.to(device)
+        if self.pathway is not None:
+            self.pathway.to(device)
+        return self
+
+    def open(self, image: ImageSource) -> ImageView:
+        """Encode an image once, to ask it any number of times.
+
+        Args:
+            image: Whatever `textsam.load_image` takes: path, URL, bytes, file, PIL, array, tensor.
+
+        Raises:
+            ImageError: If it is no image.
+        """
+        return ImageView(self, load_image(image))
+
+    @overload
+    def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...
+    @overload
+    def segment(self, image: ImageSource, **prompts: Any) -> Segmentation: ...
+    def segment(
+        self, image: ImageSource | list[Any], **prompts: Any
+    ) -> Segmentation | list[Segmentation]:
+        """Open and segment: one image gives one result, a list gives a list.
+
+        Args:
+            image: One image, or a list of them; the prompts hold for each.
+            **prompts: `text`, `points`, `labels`, `box`, `mask`, `strategy`, `threshold`,
+                `multimask`: see `ImageView.segment`.
+
+        Raises:
+            PromptError: See `ImageView.segment`.
+            ImageError: If it is no image; for a list, the message names the position.
+        """
+        if not isinstance(image, list):
+            return self.open(image).segment(**prompts)
+        if image and all(isinstance(item, int | float | list) for item in image):
+            raise PromptError(
+                "the list holds numbers, not images: a list means several images; "
+                "give one image as a numpy array"
+            )
+        return [self.open(item).segment(**prompts) for item in image]
+
+
+@overload
+def segment(image: list[Any], **options: Any) -> list[Segmentation]: ...
+@overload
+def segment(image: ImageSource, **options: Any) -> Segmentation: ...
+def segment(
+    image: ImageSource | list[Any], *, model: str | Path | TextSAM = "tiny", **prompts: Any
+) -> Segmentation | list[Segmentation]:
+    """Segment with the model that ships with textsam: `segment("street.jpg", text="wheel")`.
+
+    Args:
+        image: One image, or a list of them.
+        model: A name for `TextSAM.from_pretrained`, loaded once and kept, or a model.
+        **prompts: See `ImageView.segment`.
+
+    Raises:
+        TextSamError: See `TextSAM.from_pretrained` and `ImageView.segment`.
+    """
+    loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
+    result: Segmentation | list[Segmentation] = loaded.segment(image, **prompts)
+    return result
+
+
+@lru_cache(maxsize=1)
+def _load_once(name: str) -> TextSAM:
+    return TextSAM.from_pretrained(name)
+
+
+def _check_widths(sam: Sam, clip: ClipEncoder | None, pathway: TextPathway) -> None:
+    sizes: Sequence[tuple[str, int, int | None]] = (
+        ("prompt width", pathway.config.prompt_width, sam.config.embed_dim),
+        ("CLIP width", pathway.config.clip_width, None if clip is None else clip.width),
+    )
+    for what, got, wanted in sizes:
+        if wanted is not None and got != wanted:
+            raise WeightsError(
+                f"the pathway's {what} is {got}, the model's is {wanted}: it was trained for another "
+                "SAM or another CLIP"
+            )

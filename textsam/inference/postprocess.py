@@ -1,0 +1,70 @@
+"""From the decoder's low-resolution logits to masks of the original photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.geometry import Frame
+
+__all__ = ["connected_components", "mask_to_low_res", "stability_score", "to_original_frame"]
+
+# Logits that a given mask turns into: about what the decoder itself is sure with.
+_GIVEN_MASK_LOGIT = 8.0
+
+
+def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
+    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding.
+
+    (code) Two steps, first to the model frame, then to the photo, as the released code does.
+    """
+    side = frame.image_size
+    height, width = frame.resized
+    full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    cut = full[..., :height, :width]
+    return F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
+
+
+def mask_to_low_res(
+    mask: NDArray[np.bool_] | NDArray[np.float32], frame: Frame, size: int
+) -> Tensor:
+    """A mask of the photo, (H, W) bool or logits, as a mask prompt (1, 1, m, m) of logits."""
+    values = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None]
+    if mask.dtype == np.bool_:
+        values = (2 * values - 1) * _GIVEN_MASK_LOGIT
+    share = size / frame.image_size
+    inner = tuple(max(1, round(side * share)) for side in frame.resized)
+    small = F.interpolate(values, inner, mode="area")
+    pad = (0, size - inner[1], 0, size - inner[0])
+    return F.pad(small, pad, value=-_GIVEN_MASK_LOGIT)
+
+
+def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
+    """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,)."""
+    inner = (logits > offset).sum((-2, -1))
+    outer = (logits > -offset).sum((-2, -1))
+    return inner / outer.clamp(min=1)
+
+
+def connected_components(mask: Tensor) -> Tensor:
+    """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order.
+
+    Every pixel takes the largest index in its neighbourhood until nothing changes; maps here are a
+    hundred pixels wide, for which this beats one more dependency.
+    """
+    height, width = mask.shape
+    index = torch.arange(1, height * width + 1, dtype=torch.float32).reshape(1, height, width)
+    inside = mask.cpu()[None]
+    labels = index * inside
+    while True:
+        grown = F.max_pool2d(labels, 3, stride=1, padding=1) * inside
+        if torch.equal(grown, labels):
+            break
+        labels = grown
+    roots, numbered = labels[0].unique(return_inverse=True)
+    if roots[0] != 0:  # everything is inside
+        numbered = numbered + 1
+    return numbered

@@ -1,0 +1,249 @@
+"""textsam's own format: a folder with `config.json`, `model.safetensors` and, inside, `clip/`.
+
+`config.json` names the format and its version, the sizes of every network and the thresholds;
+`model.safetensors` holds `sam.*` and `pathway.*`. A pathway alone, trained for somebody's SAM and
+CLIP, is one `.safetensors` file whose metadata names both; a mismatch is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import PathwayConfig, TextPathway
+from textsam.errors import WeightsError
+from textsam.files import write_atomically
+from textsam.modeling.config import SamConfig
+from textsam.modeling.empty import no_random_fill
+from textsam.modeling.sam import Sam
+from textsam.weights.convert import read_checkpoint
+from textsam.weights.key_map import describe_keys
+
+__all__ = ["ModelParts", "read_model", "read_pathway", "tiny_folder", "write_model", "write_pathway"]
+
+FORMAT, VERSION = "textsam", 1
+_CONFIG, _WEIGHTS, _CLIP = "config.json", "model.safetensors", "clip"
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParts:
+    """What a model is made of."""
+
+    sam: Sam
+    name: str
+    clip: ClipEncoder | None = None
+    pathway: TextPathway | None = None
+    text_settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tiny_folder() -> Path:
+    """Where the shipped model lies."""
+    return Path(__file__).parent / "tiny"
+
+
+def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:
+    """Read a model of any kind that `TextSAM.from_pretrained` names.
+
+    Raises:
+        WeightsError: There is no such model, or its files are incomplete or damaged.
+    """
+    path = tiny_folder() if name == "tiny" else Path(name)
+    if name == "tiny" and not (path / _WEIGHTS).exists():
+        raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
+    if not path.exists():
+        path = _download(str(name), local_files_only=local_files_only)
+    if path.is_dir():
+        config = _read_config(path)
+        if config.get("format") == FORMAT:
+            return _read_own(path, config, name=str(name))
+    sam_config, state = read_checkpoint(path)
+    sam = Sam(sam_config)
+    sam.load_state_dict(state)
+    return ModelParts(sam=sam, name=str(name))
+
+
+def write_model(
+    folder: Path,
+    *,
+    sam: Sam,
+    clip: ClipEncoder | None,
+    pathway: TextPathway | None,
+    text_settings: Any,
+    name: str,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write what `read_model` reads; each file replaces its predecessor in one step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if clip is not None:
+        clip.save(folder / _CLIP, dtype=dtype)
+    tensors = _tensors("sam", sam, dtype)
+    if pathway is not None:
+        tensors |= _tensors("pathway", pathway, dtype)
+    _save(tensors, folder / _WEIGHTS, metadata={"format": "pt", "name": name})
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "sam": sam.config.to_dict(),
+        "pathway": None if pathway is None else pathway.config.to_dict(),
+        "clip": None if clip is None else clip.name,
+        "text": asdict(text_settings),
+    }
+    text = json.dumps(config, indent=2) + "\n"
+    write_atomically(folder / _CONFIG, text.encode())
+    return folder
+
+
+def write_pathway(path: str | Path, pathway: TextPathway, *, sam: str, clip: str) -> Path:
+    """Write a pathway alone, with the names of the SAM and the CLIP that it belongs to."""
+    metadata = {
+        "format": "pt",
+        "textsam": "pathway",
+        "sam": sam,
+        "clip": clip,
+        "config": json.dumps(pathway.config.to_dict()),
+    }
+    _save(_tensors("pathway", pathway, None), Path(path), metadata=metadata)
+    return Path(path)
+
+
+def read_pathway(path: str | Path, *, sam: str, clip: str) -> TextPathway:
+    """Read what `write_pathway` wrote.
+
+    Raises:
+        WeightsError: It is no pathway, or belongs to another SAM or another CLIP.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no pathway file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+    if metadata.get("textsam") != "pathway":
+        raise WeightsError(f"{path} is no textsam pathway; write one with write_pathway")
+    for part, wanted in (("sam", sam), ("clip", clip)):
+        if metadata.get(part) != wanted:
+            raise WeightsError(
+                f"{path} was trained for {part} {metadata.get(part)!r}, the model has {wanted!r}"
+            )
+    pathway = TextPathway(PathwayConfig.from_dict(json.loads(metadata["config"])))
+    _load(pathway, "pathway", _read_tensors(path), source=path)
+    return pathway
+
+
+def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelParts:
+    if config.get("version") != VERSION:
+        raise WeightsError(
+            f"{folder} has format version {config.get('version')}, this textsam reads {VERSION}: "
+            "pip install -U textsam"
+        )
+    state = _read_tensors(folder / _WEIGHTS)
+    with no_random_fill():
+        sam = Sam(SamConfig.from_dict(config["sam"]))
+    _load(sam, "sam", state, source=folder)
+    pathway: TextPathway | None = None
+    if config.get("pathway") is not None:
+        pathway = TextPathway(PathwayConfig.from_dict(config["pathway"]))
+        _load(pathway, "pathway", state, source=folder)
+    extra = sorted(key for key in state if not key.startswith(("sam.", "pathway.")))
+    if extra:
+        raise WeightsError(f"{folder / _WEIGHTS} has unknown keys {describe_keys(extra)}")
+    clip: ClipEncoder | None = None
+    if (folder / _CLIP).is_dir():
+        clip = ClipEncoder.from_pretrained(folder / _CLIP)
+        clip.name = str(config.get("clip") or clip.name)
+    return ModelParts(
+        sam=sam,
+        name=str(config.get("name") or name),
+        clip=clip,
+        pathway=pathway,
+        text_settings=config.get("text") or {},
+    )
+
+
+def _load(module: nn.Module, prefix: str, state: Mapping[str, Tensor], *, source: Path) -> None:
+    """Load the keys below a prefix, strictly, as float32."""
+    start = prefix + "."
+    part = {
+        key.removeprefix(start): value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key.startswith(start)
+    }
+    wanted = module.state_dict()
+    missing, extra = sorted(set(wanted) - set(part)), sorted(set(part) - set(wanted))
+    shapes = sorted(k for k in set(part) & set(wanted) if part[k].shape != wanted[k].shape)
+    for what, keys in (("lacks", missing), ("has unknown", extra), ("has misshapen", shapes)):
+        if keys:
+            raise WeightsError(f"{source} {what} keys of {prefix}: {describe_keys(keys)}")
+    module.load_state_dict(part)
+
+
+def _tensors(prefix: str, module: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{key}": value.detach()
+        .to(dtype if value.is_floating_point() else None)
+        .cpu()
+        .contiguous()
+        for key, value in module.state_dict().items()
+    }
+
+
+def _save(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str]) -> None:
+    write_atomically(path, to_bytes(tensors, metadata=metadata))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {path}") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / _CONFIG
+    if not path.exists():
+        raise WeightsError(
+            f"{folder} has no {_CONFIG}: it is no model folder of textsam or of SamModel"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} holds {type(values).__name__}; wanted a JSON object")
+    return values
+
+
+def _download(name: str, *, local_files_only: bool) -> Path:
+    """Fetch a repository from the Hugging Face hub, or find it in the local cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = snapshot_download(
+            name, allow_patterns=_HUB_FILES, local_files_only=local_files_only
+        )
+    except HFValidationError as error:
+        raise WeightsError(f"there is no file or folder {name}, and it is no hub id") from error
+    except Exception as error:  # each of its many network errors ends the same way for a user
+        where = "in the local cache" if local_files_only else "here or on the hub"
+        raise WeightsError(
+            f"there is no model {name!r} {where} ({type(error).__name__}); "
+            'textsam ships one: TextSAM.from_pretrained("tiny")'
+        ) from error
+    return Path(folder)

@@ -1,0 +1,1 @@
+"""Measuring: `python -m training.evaluation.points` and `python -m training.evaluation.text`."""

@@ -1,0 +1,187 @@
+"""The protocols of the measurements: where to click next, IoU with void, NoC, wrong phrases.
+
+Source: arXiv 2304.02643, Appendix D (points: "23 data sets") for the choice of clicks, and the
+interactive-segmentation field for NoC. Where the paper's text leaves a choice open, the evaluation
+of RITM (arXiv 2102.06583), which the field shares, decides: false negatives and false positives
+have a distance transform each, the higher peak is clicked, a tie goes to the false positives, the
+first peak in reading order wins, and no pixel is clicked twice.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import require
+from textsam.geometry import mask_to_box
+
+__all__ = [
+    "Click",
+    "clicks_needed",
+    "distance_inside",
+    "draw_wrong",
+    "evenly_spaced",
+    "iou_after",
+    "masked_iou",
+    "mean",
+    "next_click",
+    "seeded_rng",
+]
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Click:
+    """A click at a pixel's centre.
+
+    Attributes:
+        x: Original pixels, continuous: the centre of column c is c + 0.5.
+        y: As `x`, for rows.
+        foreground: Whether it says "this belongs to it".
+    """
+
+    x: float
+    y: float
+    foreground: bool
+
+
+def masked_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) -> float:
+    """Intersection over union of two (H, W) bool masks; `exclude` pixels count for neither.
+
+    Two masks without a pixel are equal: 1. Callers leave out truths that are empty.
+
+    Raises:
+        ValueError: The masks differ in shape, or are not bool.
+    """
+    _check_masks(prediction, truth, exclude)
+    if exclude is not None:
+        prediction, truth = prediction & ~exclude, truth & ~exclude
+    union = int(np.count_nonzero(prediction | truth))
+    return int(np.count_nonzero(prediction & truth)) / union if union else 1.0
+
+
+def distance_inside(region: Mask) -> NDArray[np.float64]:
+    """Euclidean distance of each region pixel to the nearest pixel outside; 0 elsewhere.
+
+    The image is surrounded by outside, so that a mask cut by the border has a boundary there.
+
+    Args:
+        region: (H, W) bool.
+
+    Returns:
+        (H, W) float64, pixels; at least 1 inside.
+    """
+    distance = np.zeros(region.shape, dtype=np.float64)
+    x0, y0, x1, y1 = mask_to_box(region).tolist()
+    if x1 > x0:
+        # The nearest outside pixel is never farther than the ring around the region's box, so the
+        # box gives the same distances as the whole photo at a fraction of the time.
+        edt = require("scipy.ndimage", "eval").distance_transform_edt
+        distance[y0:y1, x0:x1] = edt(np.pad(region[y0:y1, x0:x1], 1))[1:-1, 1:-1]
+    return distance
+
+
+def next_click(
+    prediction: Mask, truth: Mask, *, void: Mask | None = None, clicked: Iterable[Click] = ()
+) -> Click | None:
+    """The simulated annotator: the pixel farthest from the boundary of the error region.
+
+    With an empty prediction it is the first click, the pixel of the mask farthest from its
+    boundary.
+
+    Args:
+        prediction: (H, W) bool, the last mask; all false before the first click.
+        truth: (H, W) bool.
+        void: (H, W) bool, pixels that are never an error.
+        clicked: Clicks so far, whose pixels are not clicked again.
+
+    Returns:
+        A foreground click in a false negative or a background click in a false positive; None if
+        nothing is left to correct.
+
+    Raises:
+        ValueError: The masks differ in shape, or are not bool.
+    """
+    _check_masks(prediction, truth, void)
+    wrong = prediction ^ truth
+    if void is not None:
+        wrong &= ~void
+    missed, extra = distance_inside(wrong & truth), distance_inside(wrong & ~truth)
+    for click in clicked:
+        row, column = int(click.y), int(click.x)
+        missed[row, column] = extra[row, column] = 0.0
+    foreground = bool(missed.max() > extra.max())
+    chosen = missed if foreground else extra
+    if chosen.max() == 0.0:
+        return None
+    row, column = divmod(int(chosen.argmax()), truth.shape[1])
+    return Click(column + 0.5, row + 0.5, foreground)
+
+
+def iou_after(curve: Sequence[float], clicks: int) -> float:
+    """IoU after a number of clicks, from the IoU after each (clicks 1, 2, ...).
+
+    A curve ends early when nothing is left to correct; the mask then stays as it is.
+    """
+    return curve[min(clicks, len(curve)) - 1]
+
+
+def clicks_needed(curve: Sequence[float], level: float, *, limit: int) -> int:
+    """NoC: the first number of clicks at which the IoU reaches a level; `limit` if never.
+
+    Args:
+        curve: IoU after 1, 2, ... clicks.
+        level: IoU to reach, 0 to 1.
+        limit: Most clicks that are given (the field: 20).
+    """
+    for clicks, iou in enumerate(curve[:limit], start=1):
+        if iou >= level:
+            return clicks
+    return limit
+
+
+def mean(values: Iterable[float | bool | None]) -> float | None:
+    """Mean of the values that are known; None if there is none."""
+    known = [float(value) for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` indices, spread evenly, for files are often sorted by class."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [index * count // limit for index in range(limit)]
+
+
+def seeded_rng(seed: int, key: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the photo's id, not on the photo's place."""
+    return np.random.default_rng([seed, zlib.crc32(key.encode())])
+
+
+def draw_wrong(
+    right: Sequence[str], absent: Iterable[str], rng: np.random.Generator
+) -> dict[str, str | None]:
+    """A wrong phrase for each right one, all different as long as there are enough.
+
+    Args:
+        right: Labels of the photo.
+        absent: Labels of the file that the photo does not have; without any, the answers are None.
+        rng: Source of randomness.
+    """
+    pool = sorted(absent)
+    if not pool:
+        return dict.fromkeys(right)
+    order = rng.permutation(len(pool))
+    return {label: pool[order[i % len(pool)]] for i, label in enumerate(right)}
+
+
+def _check_masks(prediction: Mask, truth: Mask, exclude: Mask | None) -> None:
+    masks = [prediction, truth] if exclude is None else [prediction, truth, exclude]
+    if any(mask.shape != truth.shape or mask.dtype != np.bool_ for mask in masks):
+        got = ", ".join(f"{mask.dtype} {mask.shape}" for mask in masks)
+        raise ValueError(f"got masks {got}; wanted bool (H, W), all of one size")

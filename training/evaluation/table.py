@@ -1,0 +1,281 @@
+"""What the evaluation commands share: data sets from files, tables on the screen, JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from textsam.errors import TextSamError
+from textsam.files import write_atomically
+
+from ..data import Sample, load_samples
+from .protocol import evenly_spaced
+
+__all__ = [
+    "BadInputError",
+    "DataSet",
+    "add_common_options",
+    "at_least",
+    "complain",
+    "measure_files",
+    "number",
+    "numbers",
+    "progress",
+    "read_sets",
+    "show_table",
+]
+
+T = TypeVar("T")
+
+# Wide enough for every table here; a pipe has no width of its own and rich would assume 80.
+_PIPE_COLUMNS = 120
+
+
+class BadInputError(Exception):
+    """The command cannot start; the message is the one line that its user reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """One Parquet file.
+
+    Attributes:
+        name: The file's stem, with its folder's name before it if two files share a stem.
+        path: The file.
+        samples: The photos to measure.
+        labels: Every label of the file, also of photos that are not measured, sorted.
+    """
+
+    name: str
+    path: Path
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every evaluation has."""
+    parser.add_argument(
+        "data",
+        nargs="+",
+        type=Path,
+        metavar="DATA.parquet",
+        help="photos with masks, in the schema of training/data.py; each file gives a table row",
+    )
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        metavar="M",
+        help='what TextSAM.from_pretrained takes: "tiny", a folder or a hub id (default: tiny)',
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="F",
+        help="also write settings, versions, means and one record per item to this file",
+    )
+    parser.add_argument(
+        "--limit",
+        type=at_least(1),
+        metavar="N",
+        help="measure only N photos of each file, spread evenly over it (default: all)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=at_least(0),
+        default=0,
+        metavar="S",
+        help="decides every random choice; the same seed gives the same items (default: 0)",
+    )
+
+
+def at_least(bound: int) -> Callable[[str], int]:
+    """An argparse type: an integer that is not below a bound."""
+
+    def integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = bound - 1
+        if value < bound:
+            raise argparse.ArgumentTypeError(f"got {text!r}; wanted an integer >= {bound}")
+        return value
+
+    return integer
+
+
+def read_sets(paths: Sequence[Path], *, limit: int | None = None) -> list[DataSet]:
+    """Read every file before anything is measured, so that a bad one costs no time.
+
+    Raises:
+        BadInputError: No such file, or a file of another schema.
+    """
+    stems = [path.stem for path in paths]
+    sets = []
+    for path in paths:
+        name = path.stem
+        if stems.count(name) > 1:
+            name = f"{path.resolve().parent.name}/{name}"
+        samples = _read(path)
+        chosen = tuple(samples[index] for index in evenly_spaced(len(samples), limit))
+        labels = sorted({o.label for sample in samples for o in sample.objects})
+        sets.append(DataSet(name=name, path=path, samples=chosen, labels=tuple(labels)))
+    return sets
+
+
+def _read(path: Path) -> list[Sample]:
+    if not path.exists():
+        raise BadInputError(f"there is no file {path}")
+    if path.is_dir():
+        raise BadInputError(f"{path} is a folder; name the Parquet files in it: {path}/*.parquet")
+    try:
+        return load_samples([path])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInputError(
+            f"{path} is not in the schema of training/data.py ({type(error).__name__}: {error})"
+        ) from error
+    except (OSError, ValueError) as error:  # pyarrow's errors are among these two
+        reason = str(error)
+        raise BadInputError(
+            reason if str(path) in reason else f"cannot read {path}: {reason}"
+        ) from error
+
+
+def measure_files(
+    options: argparse.Namespace,
+    measure: Callable[[Any, DataSet], dict[str, Any]],
+    *,
+    protocol: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Read the files, load the model, measure file by file, write the JSON after each.
+
+    Args:
+        options: What `add_common_options` parsed, and the command's own options.
+        measure: Measures one file with a model.
+        protocol: Settings that the JSON shall hold beside the options.
+
+    Raises:
+        BadInputError: The input, the model or the place for the JSON is at fault.
+        TextSamError: The model cannot do what is asked of it.
+    """
+    _check_report_path(options.json)
+    sets = read_sets(options.data, limit=options.limit)
+    model = load_model(options.model)
+    settings = {**vars(options), "protocol": protocol}
+    measured: list[dict[str, Any]] = []
+    for data in sets:
+        measured.append(measure(model, data))
+        # After every file, so that a run that is cut off has left what it knew.
+        _write_report(options.json, settings=settings, sets=measured)
+    return measured
+
+
+def load_model(name: str) -> Any:
+    """Load a `TextSAM`.
+
+    Raises:
+        BadInputError: There is no such model, or it cannot be loaded.
+    """
+    from textsam import TextSAM
+
+    try:
+        return TextSAM.from_pretrained(name)
+    except (TextSamError, OSError, ValueError) as error:
+        raise BadInputError(f"cannot load model {name!r}: {error}") from error
+
+
+def complain(parser: argparse.ArgumentParser, error: Exception) -> int:
+    """Say on one line of stderr why the command stops; returns its exit code, 2."""
+    print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def progress(items: Sequence[T], name: str) -> Iterable[T]:
+    """Go through items with a bar on stderr, if that is a terminal."""
+    console = Console(stderr=True)
+    return track(items, description=name, console=console, disable=not console.is_terminal)
+
+
+def number(value: float | None, *, digits: int = 3) -> str:
+    """A figure for a table cell; a dash if there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def numbers(means: Mapping[str, Any], keys: Iterable[str], *, digits: int = 3) -> list[str]:
+    """Several figures for table cells."""
+    return [number(means[key], digits=digits) for key in keys]
+
+
+def show_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    notes: Iterable[str] = (),
+) -> None:
+    """Print a table, names to the left and figures to the right, and notes under it."""
+    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+    console = Console(width=width, markup=False, highlight=False)
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in notes:
+        console.print(note)
+
+
+def _check_report_path(path: Path | None) -> None:
+    """Refuse a place for the JSON that cannot be written, before hours are spent.
+
+    Raises:
+        BadInputError: Its folder is not there or not writable, or it is a folder.
+    """
+    if path is None:
+        return
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise BadInputError(f"--json {path}: wanted a file in a folder that exists")
+
+
+def _write_report(
+    path: Path | None, *, settings: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write what was measured so far; nothing if no file was asked for."""
+    if path is None:
+        return
+    report = {"settings": settings, "versions": _versions(), "sets": list(sets)}
+    text = json.dumps(report, indent=1, allow_nan=False, default=str)
+    write_atomically(path, (text + "\n").encode())
+
+
+def _versions() -> dict[str, str | int]:
+    import torch
+
+    import textsam
+
+    # A checkout need not be installed, so the package's metadata are not asked for its version.
+    versions: dict[str, str | int] = {
+        "textsam": str(getattr(textsam, "__version__", "unknown")),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    for package in ("torch", "numpy", "scipy", "open_clip_torch"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -1,0 +1,398 @@
+"""Phrases: IoU of what the right phrase and a wrong phrase find, and whether they find anything.
+
+    python -m training.evaluation.text dev/voc_val.parquet dev/coco_mval.parquet --json F.json
+
+A phrase is a label that the file's people gave. Where a photo is exhaustive, the union of all
+masks of the default strategy is compared with the union of all objects of that name. Where exactly
+one object bears the name, strategy "prompt" (the paper's way, arXiv 2304.02643, Section 7.5) is
+measured on it: its first mask, and the best of its three. Both are repeated with a WRONG phrase, a
+label of the same file that this photo does not have, against the RIGHT phrase's truth: a model that
+does not listen scores the same. The whole image as an answer is the floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import TextSamError
+from textsam.rle import RLE, decode_rle, merge_rles
+
+from ..data import Sample
+from .protocol import draw_wrong, masked_iou, mean, seeded_rng
+from .table import (
+    BadInputError,
+    DataSet,
+    add_common_options,
+    complain,
+    measure_files,
+    number,
+    numbers,
+    progress,
+    show_table,
+)
+
+__all__ = ["NAMELESS", "Phrase", "TextConfig", "TextItem", "main", "measure_set"]
+
+Mask = NDArray[np.bool_]
+
+# Labels that stand for "the thing that was annotated" and say nothing (GrabCut's only one).
+NAMELESS = frozenset({"object"})
+
+
+class Answer(Protocol):
+    """What `view.segment` gives back: a `Segmentation`."""
+
+    @property
+    def masks(self) -> Mask:
+        """(K, H, W), best first where the strategy ranks."""
+
+    @property
+    def mask(self) -> Mask:
+        """(H, W), the union."""
+
+
+class AskedView(Protocol):
+    """The one method of `textsam.inference.view.ImageView` that is measured here."""
+
+    def segment(self, *, text: str, strategy: str) -> Answer:
+        """Masks of one phrase."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Settings: the strategy whose union is measured, and whether "prompt" is measured as well."""
+
+    strategy: str = "auto"
+    prompt: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """A label that a photo has.
+
+    Attributes:
+        label: The phrase.
+        instances: Objects of this label that are not `ignore`.
+        single: Whether there is exactly one, and no `ignore` object of this label beside it.
+        truth: (H, W) bool, union of its objects.
+        wrong: A label that the photo does not have; None if the file has none.
+    """
+
+    label: str
+    instances: int
+    single: bool
+    truth: Mask
+    wrong: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextItem:
+    """The figures of one phrase in one photo; None where something was not asked.
+
+    `union`, `union_wrong`, `found` and `found_wrong` are of the union strategy (found: whether it
+    painted a pixel), `top`, `best` and `top_wrong` of strategy "prompt".
+    """
+
+    image_id: str
+    label: str
+    wrong: str | None
+    exhaustive: bool
+    instances: int
+    single: bool
+    whole: float
+    union: float
+    found: bool
+    union_wrong: float | None
+    found_wrong: bool | None
+    top: float | None
+    best: float | None
+    top_wrong: float | None
+
+
+def measure_set(model: Any, data: DataSet, *, config: TextConfig) -> dict[str, Any]:
+    """Measure one file.
+
+    Args:
+        model: A `TextSAM`: `open(image)` gives a context manager with `segment`.
+        data: The photos; wrong phrases come from all labels of the file.
+        config: The settings.
+
+    Returns:
+        `name`, `path`, `photos`, `skipped` (objects or phrases by reason), `means` (over phrases of
+        exhaustive photos), `single` (over single objects, apart for exhaustive photos and others),
+        `labels` (both, per label), `seconds_per_photo` and `items`.
+    """
+    items: list[TextItem] = []
+    skipped = {"objects without a name": 0, "phrases wholly void": 0, "phrases not single": 0}
+    seconds, opened = 0.0, 0
+    for sample in progress(data.samples, data.name):
+        started = time.perf_counter()
+        exclude = _excluded(sample)
+        phrases = _phrases(sample, data.labels, exclude, skipped, config=config)
+        if phrases:
+            opened += 1
+            with model.open(sample.image()) as view:
+                items += [_measure(view, p, sample, exclude, config=config) for p in phrases]
+            seconds += time.perf_counter() - started
+    return {
+        "name": data.name,
+        "path": str(data.path),
+        "photos": len(data.samples),
+        "skipped": skipped,
+        "means": _union_means([item for item in items if item.exhaustive]),
+        "single": _single_by_origin(items),
+        "labels": _label_means(items),
+        "seconds_per_photo": seconds / opened if opened else None,
+        "items": [asdict(item) for item in items],
+    }
+
+
+def _excluded(sample: Sample) -> Mask:
+    """Pixels without a truth: the void, and objects marked `ignore` (crowds, say)."""
+    ignored = merge_rles([o.rle for o in sample.objects if o.ignore], sample.size)
+    return sample.void_mask() | decode_rle(ignored)
+
+
+def _phrases(
+    sample: Sample,
+    vocabulary: Iterable[str],
+    exclude: Mask,
+    skipped: dict[str, int],
+    *,
+    config: TextConfig,
+) -> list[Phrase]:
+    """What to ask of a photo, in the order of its objects.
+
+    A label with `ignore` objects only is neither present nor absent. In a photo that is not
+    exhaustive only single objects are asked for: the rest of the phrase may be unlabelled.
+    """
+    rles: dict[str, list[RLE]] = {}
+    for o in sample.objects:
+        if o.label in NAMELESS:
+            skipped["objects without a name"] += 1
+        elif not o.ignore:
+            rles.setdefault(o.label, []).append(o.rle)
+    crowded = {o.label for o in sample.objects if o.ignore}
+    absent = set(vocabulary) - {o.label for o in sample.objects} - NAMELESS
+    wrong = draw_wrong(list(rles), absent, seeded_rng(config.seed, sample.image_id))
+    phrases = []
+    for label, own in rles.items():
+        truth = decode_rle(merge_rles(own, sample.size))
+        single = len(own) == 1 and label not in crowded
+        if not (truth & ~exclude).any():
+            skipped["phrases wholly void"] += 1
+        elif not (single or sample.exhaustive):
+            skipped["phrases not single"] += 1
+        else:
+            phrases.append(
+                Phrase(
+                    label=label,
+                    instances=len(own),
+                    single=single,
+                    truth=truth,
+                    wrong=wrong[label],
+                )
+            )
+    return phrases
+
+
+def _measure(
+    view: AskedView, phrase: Phrase, sample: Sample, exclude: Mask, *, config: TextConfig
+) -> TextItem:
+    def iou(mask: Mask) -> float:
+        return masked_iou(mask, phrase.truth, exclude=exclude)
+
+    def read(text: str) -> list[float]:
+        return [iou(mask) for mask in view.segment(text=text, strategy="prompt").masks] or [0.0]
+
+    union = view.segment(text=phrase.label, strategy=config.strategy).mask
+    union_wrong = readings = wrong_readings = None
+    if phrase.wrong is not None:
+        union_wrong = view.segment(text=phrase.wrong, strategy=config.strategy).mask
+    if config.prompt and phrase.single:
+        readings = read(phrase.label)
+        wrong_readings = None if phrase.wrong is None else read(phrase.wrong)
+    return TextItem(
+        image_id=sample.image_id,
+        label=phrase.label,
+        wrong=phrase.wrong,
+        exhaustive=sample.exhaustive,
+        instances=phrase.instances,
+        single=phrase.single,
+        whole=iou(np.ones_like(phrase.truth)),
+        union=iou(union),
+        found=bool(union.any()),
+        union_wrong=None if union_wrong is None else iou(union_wrong),
+        found_wrong=None if union_wrong is None else bool(union_wrong.any()),
+        top=None if readings is None else readings[0],
+        best=None if readings is None else max(readings),
+        top_wrong=None if wrong_readings is None else wrong_readings[0],
+    )
+
+
+def _union_means(items: Sequence[TextItem]) -> dict[str, Any]:
+    """Means over phrases of exhaustive photos, where a label that is not there is absent."""
+    return {
+        "phrases": len(items),
+        "union": mean(i.union for i in items),
+        "union_wrong": mean(i.union_wrong for i in items),
+        "whole": mean(i.whole for i in items),
+        "present_answered": mean(i.found for i in items),
+        "absent_empty": mean(None if i.found_wrong is None else not i.found_wrong for i in items),
+    }
+
+
+def _single_means(items: Sequence[TextItem]) -> dict[str, Any]:
+    """Means over single objects."""
+    return {
+        "objects": len(items),
+        "top": mean(i.top for i in items),
+        "best": mean(i.best for i in items),
+        "top_wrong": mean(i.top_wrong for i in items),
+        "union": mean(i.union for i in items),
+        "union_wrong": mean(i.union_wrong for i in items),
+        "whole": mean(i.whole for i in items),
+        "present_answered": mean(i.found for i in items),
+    }
+
+
+def _single_by_origin(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
+    """Single objects of photos that are not exhaustive, and of those that are."""
+    origins = {"not exhaustive": False, "exhaustive": True}
+    return {
+        origin: _single_means([i for i in items if i.single and i.exhaustive is exhaustive])
+        for origin, exhaustive in origins.items()
+    }
+
+
+def _label_means(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[TextItem]] = {}
+    for item in items:
+        groups.setdefault(item.label, []).append(item)
+    return {
+        label: {
+            **_union_means([i for i in group if i.exhaustive]),
+            "single": _single_means([i for i in group if i.single]),
+        }
+        for label, group in sorted(groups.items())
+    }
+
+
+def _show(sets: Sequence[dict[str, Any]], *, model: str, config: TextConfig) -> None:
+    keys = ("union", "union_wrong", "whole", "present_answered", "absent_empty")
+    rows = []
+    notes = [
+        "mean IoU over (photo, phrase); wrong: a phrase that is not there, against the right one's "
+        "truth;",
+        "whole: the whole image as the answer; answered, empty: whether a pixel was painted",
+    ]
+    for row in sets:
+        nameless = row["skipped"]["objects without a name"] and not row["items"]
+        rows.append(
+            [
+                row["name"] + (" (no names)" if nameless else ""),
+                str(row["photos"]),
+                str(row["means"]["phrases"]),
+                *numbers(row["means"], keys),
+                number(row["seconds_per_photo"], digits=2),
+            ]
+        )
+        left_out = [f"{count} {why}" for why, count in row["skipped"].items() if count]
+        if left_out:
+            notes.append(f"{row['name']}: left out {', '.join(left_out)}")
+    columns = ["set", "photos", "phrases", "union", "wrong", "whole"]
+    columns += ["present: answered", "absent: empty", "s/photo"]
+    title = f"Phrases of exhaustive photos: union of strategy {config.strategy!r}, model {model}"
+    show_table(title, columns, rows, notes=notes)
+
+
+def _show_single(sets: Sequence[dict[str, Any]], *, model: str, config: TextConfig) -> None:
+    keys = ("top", "best", "top_wrong", "union", "union_wrong", "whole", "present_answered")
+    rows = [
+        [row["name"], origin, str(means["objects"]), *numbers(means, keys)]
+        for row in sets
+        for origin, means in row["single"].items()
+        if means["objects"]
+    ]
+    columns = ["set", "photos are", "objects", "top", "best of 3", "top, wrong"]
+    columns += [config.strategy, f"{config.strategy}, wrong", "whole", "answered"]
+    title = f"Single objects: strategy 'prompt', model {model}"
+    notes = ["one object of the name; in photos that are not exhaustive more may be unlabelled"]
+    if rows:
+        show_table(title, columns, rows, notes=notes)
+
+
+def _show_labels(sets: Sequence[dict[str, Any]], *, config: TextConfig) -> None:
+    columns = ["label", "phrases", "union", "wrong", "answered"]
+    columns += ["single", "top", "best of 3", "top, wrong", config.strategy]
+    for row in sets:
+        rows = [
+            [
+                label,
+                str(means["phrases"]),
+                *numbers(means, ("union", "union_wrong", "present_answered")),
+                str(means["single"]["objects"]),
+                *numbers(means["single"], ("top", "best", "top_wrong", "union")),
+            ]
+            for label, means in row["labels"].items()
+        ]
+        show_table(f"{row['name']}, by label", columns, rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluation.text",
+        description="Measure phrases: IoU of the union of all masks per phrase where the photo is "
+        "exhaustive, IoU of the top mask and the best of three for single objects, the same for a "
+        "wrong phrase, the whole image as a baseline, and how often present and absent phrases are "
+        "answered. Phrases are the file's own labels.",
+    )
+    add_common_options(parser)
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "rank"),
+        default="auto",
+        help="whose union is measured (default: auto)",
+    )
+    parser.add_argument(
+        "--no-prompt",
+        action="store_true",
+        help="leave out strategy 'prompt', e.g. for a model without a trained text pathway",
+    )
+    parser.add_argument(
+        "--per-label", action="store_true", help="also print a table with a row for every label"
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (2: the input or the model is at fault)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    config = TextConfig(strategy=options.strategy, prompt=not options.no_prompt, seed=options.seed)
+
+    def measure(model: Any, data: DataSet) -> dict[str, Any]:
+        return measure_set(model, data, config=config)
+
+    try:
+        measured = measure_files(options, measure, protocol=asdict(config))
+    except (BadInputError, TextSamError) as error:
+        return complain(parser, error)
+    _show(measured, model=options.model, config=config)
+    _show_single(measured, model=options.model, config=config)
+    if options.per_label:
+        _show_labels(measured, config=config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
