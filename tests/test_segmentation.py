@@ -98,9 +98,11 @@ def test_single_mask():
     item = seg[0]
     assert isinstance(item, MaskResult)
     assert item.area == masks[0].sum() == seg.areas[0]
-    assert item.mask.dtype == bool and item.box.dtype == np.float32
+    assert item.mask.dtype == bool
+    assert item.box.dtype == np.float32
     np.testing.assert_array_equal(item.box, seg.boxes[0])
-    assert item.iou == 0.5 and math.isnan(item.stability)
+    assert item.iou == 0.5
+    assert math.isnan(item.stability)
     assert item.mask is item.mask
     assert item in seg
     assert repr(some(3, scores=[0.6, 0, 0])[0][0]).startswith(
@@ -134,7 +136,8 @@ def test_types_are_the_same_when_empty(seg):
             array = getattr(one, name)
             assert array.shape == shape and array.dtype == dtype, name
             assert not array.flags.writeable
-        assert isinstance(one.labels, list) and isinstance(one.rles, list)
+        assert isinstance(one.labels, list)
+        assert isinstance(one.rles, list)
         assert one.presence == seg.presence
 
 
@@ -145,8 +148,10 @@ def test_masks_are_decoded_once_and_late(monkeypatch):
     real = mask_sequence.decode_rles
     monkeypatch.setattr(mask_sequence, "decode_rles", lambda *a: calls.append(1) or real(*a))
     seg, _ = some(3)
-    assert seg.boxes is seg.boxes and not calls
-    assert seg.masks is seg.masks and len(calls) == 1
+    assert seg.boxes is seg.boxes
+    assert not calls
+    assert seg.masks is seg.masks
+    assert len(calls) == 1
 
 
 def test_nothing_can_be_changed():
@@ -154,7 +159,9 @@ def test_nothing_can_be_changed():
     seg.labels.append("x")
     seg.presence["x"] = 1.0
     seg.rles.clear()
-    assert len(seg) == 3 and seg.labels == ["wheel", "door", "wheel"] and "x" not in seg.presence
+    assert len(seg) == 3
+    assert seg.labels == ["wheel", "door", "wheel"]
+    assert "x" not in seg.presence
     for array in (
         seg.masks,
         seg.scores,
@@ -172,11 +179,12 @@ def test_is_a_value():
     seg, _ = some(3, image=True)
     same, _ = some(3)
     again = pickle.loads(pickle.dumps(seg))
-    assert seg == same == again and hash(seg) == hash(
-        same
-    )  # NaN equals NaN, the photo is not compared
+    assert seg == same == again
+    assert hash(seg) == hash(same)
     np.testing.assert_array_equal(again.image, seg.image)
-    assert seg != seg[:2] and seg != some(3, seed=1)[0] and seg != "seg"
+    assert seg != seg[:2]
+    assert seg != some(3, seed=1)[0]
+    assert seg != "seg"
 
 
 @pytest.mark.parametrize(
@@ -211,7 +219,8 @@ def test_tensors_are_taken():
     masks[0, 1, 2] = True
     scores = torch.tensor([0.5], dtype=torch.bfloat16, requires_grad=True)
     seg = Segmentation.from_masks(masks, scores=scores)
-    assert seg.scores.tolist() == [0.5] and seg.areas.tolist() == [1]
+    assert seg.scores.tolist() == [0.5]
+    assert seg.areas.tolist() == [1]
 
 
 # Choosing --------------------------------------------------------------------------------------
@@ -242,7 +251,8 @@ def test_concatenate_and_merge():
         2, seed=3, labels=["cat", "wheel"], presence={"cat": 0.6, "wheel": 0.2}, image=True
     )
     both = Segmentation.concatenate([seg, other])
-    assert both[:5].rles == seg.rles and both[5:].rles == other.rles
+    assert both[:5].rles == seg.rles
+    assert both[5:].rles == other.rles
     assert both.presence == {"wheel": 0.9, "cat": 0.6}
     assert both.image is not None
     assert Segmentation.concatenate([seg]) == seg
@@ -269,8 +279,12 @@ def test_label_map():
     masks[2, 0, 0] = True
     seg = Segmentation.from_masks(masks, labels=["a", "b", "a"])
     by_mask, by_label = seg.label_map(), seg.label_map(by="label")
-    assert by_mask[1, 1] == 1 and by_mask[3, 5] == 2 and by_mask[0, 0] == 3 and by_mask[0, 5] == 0
-    assert by_label[0, 0] == by_label[1, 1] == 1 and by_label[3, 5] == 2
+    assert by_mask[1, 1] == 1
+    assert by_mask[3, 5] == 2
+    assert by_mask[0, 0] == 3
+    assert by_mask[0, 5] == 0
+    assert by_label[0, 0] == by_label[1, 1] == 1
+    assert by_label[3, 5] == 2
     with pytest.raises(ValueError, match="has no label"):
         Segmentation.from_masks(masks).label_map(by="label")
 
@@ -308,7 +322,8 @@ def test_json_is_coco_inside(tmp_path):
     seg.save(tmp_path / "a.json")
     data = json.loads((tmp_path / "a.json").read_text())
     assert (data["format"], data["version"], data["size"]) == ("textsam.segmentation", 1, [H, W])
-    assert data["masks"][0]["iou"] is None and data["masks"][1]["iou"] == 0.1  # shortest decimal
+    assert data["masks"][0]["iou"] is None
+    assert data["masks"][1]["iou"] == 0.1
     np.testing.assert_array_equal(coco.decode(data["masks"][1]["rle"]), masks[1])
     assert data["masks"][0]["area"] == masks[0].sum()
     assert data == seg.to_dict()
@@ -433,7 +448,8 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     monkeypatch.undo()
     (tmp_path / f".x{PART_SUFFIX}").write_bytes(b"")
     write_atomically(path, b"new")
-    assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
 def _umask():

@@ -33,22 +33,23 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+# Where each name lives; a submodule lives under its own.
 _HOME = {
     "ImageView": "textsam.inference.view",
     "Segmentation": "textsam.segmentation",
     "TextSAM": "textsam.inference.model",
+    "errors": "textsam.errors",
     "load_image": "textsam.images",
     "segment": "textsam.inference.model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("textsam.errors")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value  # next time without this function
+    home = importlib.import_module(_HOME[name])
+    value = home if _HOME[name] == f"{__name__}.{name}" else getattr(home, name)
+    globals()[name] = value  # the next look-up does not come here
     return value
 
 

@@ -48,6 +48,8 @@ def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.
     seen: set[Color] = set()
     for text, color, box in chips:
         text = " ".join(text.split())
+        if not text:
+            continue
         wide, high = _chip_size(text, size)
         area = wide * high
         if color in seen and area > budget:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
+from textsam.modeling.empty import no_random_fill
 
 __all__ = ["ClipSource", "Hub", "Tokenizer", "build_clip", "find_clip", "load_tokenizer"]
 
@@ -161,27 +160,11 @@ def _registered_source(typed: str, hub: Hub) -> ClipSource:
     return ClipSource(name=f"{name}/{tag}", config=config, preprocess=preprocess, weights=weights)
 
 
-class _NoRandomFill(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Leaves new weights as memory holds them: a checkpoint overwrites all of them.
-
-    Drawing them takes 5 s for ViT-L/14. Buffers that are computed are not affected.
-    """
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        aten = torch.ops.aten
-        if func in (aten.normal_.default, aten.uniform_.default, aten.erfinv_.default):
-            return args[0]
-        if func is aten.randn.default:
-            return aten.empty.memory_format(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
 def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
     """Build the network without random weights and load the checkpoint strictly.
 
-    As `open_clip.create_model`, which cannot be told to stay offline, nor to skip the filling.
+    As `open_clip.create_model`, which cannot be told to stay offline, nor to skip the random
+    weights (5 s for ViT-L/14).
     """
     import open_clip
     from open_clip.model import set_model_preprocess_cfg
@@ -198,7 +181,7 @@ def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
         kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         if custom and "multimodal_cfg" in config:
             kind = open_clip.CoCa
-        with _NoRandomFill():  # type: ignore[no-untyped-call]
+        with no_random_fill():  # type: ignore[no-untyped-call]
             model: nn.Module = kind(**config)
         open_clip.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
     except WeightsError:

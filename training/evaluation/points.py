@@ -301,7 +301,7 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str, config: ClickConfig) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation.points",
+        prog=f"python -m {__package__}.points",
         description="Measure clicks and boxes: mIoU at 1, 2, 3, 5, 9 clicks by the paper's centre "
         "protocol, oracle of the three readings, number of clicks to IoU 0.85 and 0.90 (NoC), and "
         "mIoU of the true box. Every object of every photo counts, but for those marked 'ignore'.",

@@ -68,9 +68,8 @@ class AskedView(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Settings: the strategy whose union is measured, and whether "prompt" is measured as well."""
+    """Settings: whether strategy "prompt" is measured as well, and the seed of wrong phrases."""
 
-    strategy: str = "auto"
     prompt: bool = True
     seed: int = 0
 
@@ -98,7 +97,7 @@ class Phrase:
 class TextItem:
     """The figures of one phrase in one photo; None where something was not asked.
 
-    `union`, `union_wrong`, `found` and `found_wrong` are of the union strategy (found: whether it
+    `union`, `union_wrong`, `found` and `found_wrong` are of strategy "auto" (found: whether it
     painted a pixel), `top`, `best` and `top_wrong` of strategy "prompt".
     """
 
@@ -214,10 +213,10 @@ def _measure(
     def read(text: str) -> list[float]:
         return [iou(mask) for mask in view.segment(text=text, strategy="prompt").masks] or [0.0]
 
-    union = view.segment(text=phrase.label, strategy=config.strategy).mask
+    union = view.segment(text=phrase.label, strategy="auto").mask
     union_wrong = readings = wrong_readings = None
     if phrase.wrong is not None:
-        union_wrong = view.segment(text=phrase.wrong, strategy=config.strategy).mask
+        union_wrong = view.segment(text=phrase.wrong, strategy="auto").mask
     if config.prompt and phrase.single:
         readings = read(phrase.label)
         wrong_readings = None if phrase.wrong is None else read(phrase.wrong)
@@ -287,7 +286,7 @@ def _label_means(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _show(sets: Sequence[dict[str, Any]], *, model: str, config: TextConfig) -> None:
+def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
     keys = ("union", "union_wrong", "whole", "present_answered", "absent_empty")
     rows = []
     notes = [
@@ -311,11 +310,11 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str, config: TextConfig) -> 
             notes.append(f"{row['name']}: left out {', '.join(left_out)}")
     columns = ["set", "photos", "phrases", "union", "wrong", "whole"]
     columns += ["present: answered", "absent: empty", "s/photo"]
-    title = f"Phrases of exhaustive photos: union of strategy {config.strategy!r}, model {model}"
+    title = f"Phrases of exhaustive photos: union of strategy 'auto', model {model}"
     show_table(title, columns, rows, notes=notes)
 
 
-def _show_single(sets: Sequence[dict[str, Any]], *, model: str, config: TextConfig) -> None:
+def _show_single(sets: Sequence[dict[str, Any]], *, model: str) -> None:
     keys = ("top", "best", "top_wrong", "union", "union_wrong", "whole", "present_answered")
     rows = [
         [row["name"], origin, str(means["objects"]), *numbers(means, keys)]
@@ -324,16 +323,16 @@ def _show_single(sets: Sequence[dict[str, Any]], *, model: str, config: TextConf
         if means["objects"]
     ]
     columns = ["set", "photos are", "objects", "top", "best of 3", "top, wrong"]
-    columns += [config.strategy, f"{config.strategy}, wrong", "whole", "answered"]
+    columns += ["auto", "auto, wrong", "whole", "answered"]
     title = f"Single objects: strategy 'prompt', model {model}"
     notes = ["one object of the name; in photos that are not exhaustive more may be unlabelled"]
     if rows:
         show_table(title, columns, rows, notes=notes)
 
 
-def _show_labels(sets: Sequence[dict[str, Any]], *, config: TextConfig) -> None:
+def _show_labels(sets: Sequence[dict[str, Any]]) -> None:
     columns = ["label", "phrases", "union", "wrong", "answered"]
-    columns += ["single", "top", "best of 3", "top, wrong", config.strategy]
+    columns += ["single", "top", "best of 3", "top, wrong", "auto"]
     for row in sets:
         rows = [
             [
@@ -350,7 +349,7 @@ def _show_labels(sets: Sequence[dict[str, Any]], *, config: TextConfig) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training.evaluation.text",
+        prog=f"python -m {__package__}.text",
         description="Measure phrases: IoU of the union of all masks per phrase where the photo is "
         "exhaustive, IoU of the top mask and the best of three for single objects, the same for a "
         "wrong phrase, the whole image as a baseline, and how often present and absent phrases are "
@@ -358,15 +357,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_common_options(parser)
     parser.add_argument(
-        "--strategy",
-        choices=("auto", "rank"),
-        default="auto",
-        help="whose union is measured (default: auto)",
-    )
-    parser.add_argument(
         "--no-prompt",
         action="store_true",
-        help="leave out strategy 'prompt', e.g. for a model without a trained text pathway",
+        help="leave out strategy 'prompt', to be done sooner",
     )
     parser.add_argument(
         "--per-label", action="store_true", help="also print a table with a row for every label"
@@ -378,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    config = TextConfig(strategy=options.strategy, prompt=not options.no_prompt, seed=options.seed)
+    config = TextConfig(prompt=not options.no_prompt, seed=options.seed)
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         return measure_set(model, data, config=config)
@@ -387,10 +380,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured = measure_files(options, measure, protocol=asdict(config))
     except (BadInputError, TextSamError) as error:
         return complain(parser, error)
-    _show(measured, model=options.model, config=config)
-    _show_single(measured, model=options.model, config=config)
+    _show(measured, model=options.model)
+    _show_single(measured, model=options.model)
     if options.per_label:
-        _show_labels(measured, config=config)
+        _show_labels(measured)
     return 0
 
 
