@@ -134,7 +134,7 @@ def test_types_are_the_same_when_empty(seg):
             ("stability", (count,), np.float32),
         ):
             array = getattr(one, name)
-            assert array.shape == shape and array.dtype == dtype, name
+            assert (array.shape, array.dtype) == (shape, dtype), name
             assert not array.flags.writeable
         assert isinstance(one.labels, list)
         assert isinstance(one.rles, list)

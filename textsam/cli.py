@@ -108,7 +108,7 @@ def segment(
         _Kind | None, typer.Option("--kind", help="What pictures show (default overlay).")
     ] = None,
     strategy: Annotated[
-        Literal["auto", "prompt", "rank"],
+        Literal["auto", "prompt"],
         typer.Option("--strategy", help="How a phrase becomes masks."),
     ] = "auto",
     threshold: Annotated[

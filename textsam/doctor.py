@@ -15,7 +15,7 @@ __all__ = ["Finding", "examine"]
 
 # What the installed package says counts; this is for a checkout that is only on the path.
 _BASE = [
-    *("torch", "torchvision", "open_clip_torch", "transformers", "numpy", "pillow"),
+    *("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "pillow"),
     *("safetensors", "huggingface_hub", "pycocotools", "typer", "rich"),
 ]
 

@@ -177,8 +177,9 @@ class Segmentation(MaskSequence):
     def _photo(self, image: ImageSource | None) -> NDArray[np.uint8]:
         if image is not None:
             # The size settles what load_image rightly calls ambiguous: a photo three pixels high.
-            fits = isinstance(image, np.ndarray) and image.shape == (*self.size, 3)
-            return image if fits and image.dtype == np.uint8 else load_image(image)
+            if isinstance(image, np.ndarray) and image.shape == (*self.size, 3):
+                return image if image.dtype == np.uint8 else load_image(image)
+            return load_image(image)
         if self._image is None:
             raise ValueError(
                 "this result does not know its photo (files of results do not hold it); give it: "

@@ -73,7 +73,7 @@ def run(
     folder: Path,
     on_checkpoint: Callable[[int], None] | None = None,
 ) -> int:
-    """Train until `config.steps` or `config.seconds`, resuming from `folder` if it has a checkpoint.
+    """Train until `config.steps` or `config.seconds`, resuming from `folder` if it can.
 
     Args:
         model: What is trained; its whole state is in the checkpoint.
@@ -90,7 +90,8 @@ def run(
     step = load_checkpoint(folder, model, optimizer)
     if step:
         logger.info("resuming %s at step %d", folder, step)
-    started, figures, count = time.monotonic(), {}, 0
+    figures: dict[str, float] = {}
+    started, count = time.monotonic(), 0
     while step < config.steps and time.monotonic() - started < config.seconds:
         factor = learning_rate_factor(step, config=config)
         for group in optimizer.param_groups:

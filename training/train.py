@@ -77,7 +77,9 @@ class Workplace:
 
 @app.command()
 def tiny(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages; all of them by default")] = None,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages; all of them by default")
+    ] = None,
     data: Annotated[Path, typer.Option(help="Folder of training Parquet files")] = Path(
         "../shared/data/train"
     ),
@@ -154,9 +156,7 @@ def train_dense(place: Workplace) -> None:
     config = DenseConfig(
         seed=place.seed, loop=LoopConfig(steps=place.dense_steps, warmup=50, decay=0.8)
     )
-    trainer = DenseTrainer(
-        encoder.model, pathway, bank, place.samples(), SOURCES, config=config
-    )
+    trainer = DenseTrainer(encoder.model, pathway, bank, place.samples(), SOURCES, config=config)
     loop = replace(config.loop, seconds=place.seconds)
     folder = place.runs / "dense"
     run(pathway, trainer.optimizer(), trainer.step_loss, config=loop, folder=folder)
@@ -165,12 +165,8 @@ def train_dense(place: Workplace) -> None:
 def train_points(place: Workplace) -> None:
     """The core at 256 px, points and boxes only: most of what it must learn, at half the cost."""
     sam = new_tiny_sam(seed=place.seed, image_size=256)
-    loop = LoopConfig(
-        steps=place.points_steps, warmup=100, decay=1e-6, seconds=place.seconds
-    )
-    config = TinyConfig(
-        seed=place.seed, view=ViewConfig(image_size=256, min_area=40), loop=loop
-    )
+    loop = LoopConfig(steps=place.points_steps, warmup=100, decay=1e-6, seconds=place.seconds)
+    config = TinyConfig(seed=place.seed, view=ViewConfig(image_size=256, min_area=40), loop=loop)
     sampler = PhotoSampler(place.samples(), seed=config.seed, view=config.view)
     trainer = CoreTrainer(sam, sampler, config=config)
     folder = place.runs / "points"

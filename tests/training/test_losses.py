@@ -123,6 +123,4 @@ def test_the_weights_are_the_papers() -> None:
 def test_soft_target_is_the_covered_share() -> None:
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
     mask[:, :4, :2] = True
-    torch.testing.assert_close(
-        soft_target(mask, 2), torch.tensor([[[0.5, 0.0], [0.0, 0.0]]])
-    )
+    torch.testing.assert_close(soft_target(mask, 2), torch.tensor([[[0.5, 0.0], [0.0, 0.0]]]))

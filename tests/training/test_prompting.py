@@ -58,9 +58,7 @@ def test_boxes_have_the_papers_noise() -> None:
         flat.mean(0), torch.tensor([20.0, 16.0, 40.0, 32.0]), atol=0.15, rtol=0
     )
     # 10% of the side: 20 wide, 16 high.
-    torch.testing.assert_close(
-        flat.std(0), torch.tensor([2.0, 1.6, 2.0, 1.6]), atol=0.12, rtol=0
-    )
+    torch.testing.assert_close(flat.std(0), torch.tensor([2.0, 1.6, 2.0, 1.6]), atol=0.12, rtol=0)
     limited, _ = box_prompts(masks, _generator(), config=CONFIG)
     assert (limited.flatten(1) - flat.mean(0).round()).abs().max() <= 20 / 1024 * 64 + 1e-4
 
@@ -90,14 +88,10 @@ def test_error_points_are_in_the_error_and_labelled_by_its_kind() -> None:
     predicted[3, 0:4, 0:16] = True  # too much, but void
     ignore = torch.zeros_like(masks)
     ignore[3, 0:4] = True
-    start = first_prompts(
-        masks, torch.zeros(4, dtype=torch.int64), _generator(), config=CONFIG
-    )
+    start = first_prompts(masks, torch.zeros(4, dtype=torch.int64), _generator(), config=CONFIG)
     logits = torch.randn(4, 1, 4, 4, requires_grad=True)
     for seed in range(20):
-        prompts = add_error_points(
-            start, predicted, logits, masks, _generator(seed), ignore=ignore
-        )
+        prompts = add_error_points(start, predicted, logits, masks, _generator(seed), ignore=ignore)
         x, y = prompts.points[:, -1].long().unbind(1)
         assert prompts.labels[:, -1].tolist() == [1, 0, 1, 1]
         error = predicted ^ masks

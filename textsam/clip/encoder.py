@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from textsam.clip import (
+from textsam.clip.loading import (
     CONFIG_FILE,
     PREPROCESS_KEYS,
     WEIGHT_FILES,

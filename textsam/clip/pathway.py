@@ -1,12 +1,12 @@
 """The pathway from a CLIP embedding to prompts of the mask decoder.
 
-The paper (Section 7.5, Appendix D.5) feeds one CLIP embedding to SAM as a prompt token and leaves the
-projection open. Ours is a small MLP to a few tokens. Two things are additions of textsam:
+The paper (Section 7.5, Appendix D.5) feeds one CLIP embedding to SAM as a prompt token and leaves
+the projection open. Ours is a small MLP to a few tokens. Two things are additions of textsam:
 
-- `centre`: the mean image embedding and the mean text embedding of the training data are subtracted
-  before anything else, each from its own modality, which closes most of CLIP's modality gap.
-- `dense`: a map of logits for the phrase (`textsam.clip.dense`) that goes in where a mask prompt goes.
-  A small model learns to listen to it within minutes, where a lone token needs days.
+- `centre`: the mean image embedding and the mean text embedding of the training data are
+  subtracted before anything else, each from its own modality, to narrow CLIP's modality gap.
+- `dense`: a map of logits for the phrase (`textsam.clip.dense`) that goes in where a mask prompt
+  goes. A small model learns to listen to it within minutes, where a lone token needs days.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class PathwayConfig:
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise WeightsError(f"PathwayConfig has no field {unknown}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        tuples: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**tuples)
 
 
 class TextPathway(nn.Module):
@@ -94,4 +97,4 @@ class TextPathway(nn.Module):
         """Prompt tokens (P, T, C) of centred unit embeddings (P, D)."""
         # Unit vectors have entries of 1/sqrt(D); the MLP wants entries of about one.
         x = self.projection(embeddings * math.sqrt(self.config.clip_width))
-        return self.token_type + x.unflatten(-1, self.token_type.shape)
+        return self.token_type + torch.unflatten(x, -1, self.token_type.shape)

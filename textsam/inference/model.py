@@ -223,6 +223,6 @@ def _check_widths(sam: Sam, clip: ClipEncoder | None, pathway: TextPathway) -> N
     for what, got, wanted in sizes:
         if wanted is not None and got != wanted:
             raise WeightsError(
-                f"the pathway's {what} is {got}, the model's is {wanted}: it was trained for another "
-                "SAM or another CLIP"
+                f"the pathway's {what} is {got}, the model's is {wanted}: it was trained for "
+                "another SAM or another CLIP"
             )

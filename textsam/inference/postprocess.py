@@ -67,4 +67,4 @@ def connected_components(mask: Tensor) -> Tensor:
     roots, numbered = labels[0].unique(return_inverse=True)
     if roots[0] != 0:  # everything is inside
         numbered = numbered + 1
-    return numbered
+    return torch.as_tensor(numbered)

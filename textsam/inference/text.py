@@ -88,7 +88,7 @@ def phrase_tokens(model: TextSAM, phrases: Sequence[str]) -> Tensor:
     """Prompt tokens (P, T, C) of phrases."""
     _, pathway = _require_text(model)
     with torch.no_grad():
-        return pathway(_embed(model, phrases))
+        return torch.as_tensor(pathway(_embed(model, phrases)))
 
 
 def dense_frame(view: ImageView) -> Frame:
@@ -220,10 +220,10 @@ def _embed(model: TextSAM, phrases: Sequence[str]) -> Tensor:
 
 def _require_text(model: TextSAM) -> tuple[ClipEncoder, TextPathway]:
     if model.clip is None or model.pathway is None:
-        lacks = "a CLIP" if model.clip is None else "a text pathway"
+        lacks = "CLIP" if model.clip is None else "text pathway"
         raise WeightsError(
-            f"{model.name} cannot be asked by text: it has no {lacks[2:]}. Ask with points, a box or "
-            'a mask, or load one that can: TextSAM.from_pretrained("tiny"), or '
+            f"{model.name} cannot be asked by text: it has no {lacks}. Ask with points, a box or a "
+            'mask, or load one that can: TextSAM.from_pretrained("tiny"), or '
             'from_pretrained(..., clip="ViT-L-14-336/openai", pathway="pathway.safetensors")'
         )
     return model.clip, model.pathway

@@ -217,7 +217,7 @@ class ImageView:
             labels: (N,) 1 or 0.
             box: x0, y0, x1, y1, original pixels.
             mask: (H, W) bool or logits.
-            low_res: (m, m) logits of an earlier prediction, fed back as mask prompt; not with `mask`.
+            low_res: (m, m) logits of an earlier prediction, fed back in place of `mask`.
 
         Raises:
             PromptError: As `segment`.

@@ -1,0 +1,1 @@
+"""Networks only: trainable, batched, without thresholds."""

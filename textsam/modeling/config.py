@@ -129,7 +129,8 @@ class SamConfig:
         if kind not in _ENCODER_KINDS:
             raise WeightsError(f"unknown encoder kind {kind!r}; known are {sorted(_ENCODER_KINDS)}")
         encoder = _build(_ENCODER_KINDS[kind], encoder_values)
-        return _build(cls, {"encoder": encoder, **rest})
+        config: SamConfig = _build(cls, {"encoder": encoder, **rest})
+        return config
 
 
 def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:

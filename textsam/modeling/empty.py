@@ -17,7 +17,7 @@ _FILLS = {
 }
 
 
-class no_random_fill(TorchDispatchMode):  # type: ignore[no-untyped-call]  # noqa: N801
+class no_random_fill(TorchDispatchMode):  # noqa: N801
     """Context in which random in-place initialisation of tensors does nothing.
 
     Filling a small model at random takes longer than loading it. Buffers that are computed rather

@@ -6,6 +6,8 @@ stride-4 maps, as SAM 2 does (arXiv 2408.00714, Section 4).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class TimmEncoder(nn.Module):
 
         dim, name = config.embed_dim, config.encoder.name
         self.backbone = timm.create_model(name, pretrained=False, features_only=True)
-        info = self.backbone.feature_info
+        info: Any = self.backbone.feature_info
         self.strides: tuple[int, ...] = tuple(info.reduction())
         channels = dict(zip(self.strides, info.channels(), strict=True))
         self.fused = tuple(s for s in self.strides if s in _PYRAMID_STRIDES)

@@ -19,7 +19,7 @@ class Attention(nn.Module):
         inner = dim // downsample
         if inner % heads:
             raise ValueError(
-                f"attention width {inner} (= {dim} / {downsample}) is not a multiple of {heads} heads"
+                f"attention width {inner} (= {dim} / {downsample}) is no multiple of {heads} heads"
             )
         self.heads = heads
         self.q_proj = nn.Linear(dim, inner)
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         return torch.as_tensor(self.out_proj(x.transpose(1, 2).flatten(2)))
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
 
 
 class TwoWayBlock(nn.Module):

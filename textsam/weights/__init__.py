@@ -1,0 +1,1 @@
+"""Checkpoints: other projects' formats, and our own."""

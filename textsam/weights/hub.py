@@ -29,7 +29,14 @@ from textsam.modeling.sam import Sam
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.key_map import describe_keys
 
-__all__ = ["ModelParts", "read_model", "read_pathway", "tiny_folder", "write_model", "write_pathway"]
+__all__ = [
+    "ModelParts",
+    "read_model",
+    "read_pathway",
+    "tiny_folder",
+    "write_model",
+    "write_pathway",
+]
 
 FORMAT, VERSION = "textsam", 1
 _CONFIG, _WEIGHTS, _CLIP = "config.json", "model.safetensors", "clip"
@@ -151,7 +158,7 @@ def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelPar
             "pip install -U textsam"
         )
     state = _read_tensors(folder / _WEIGHTS)
-    with no_random_fill():
+    with no_random_fill():  # type: ignore[no-untyped-call]
         sam = Sam(SamConfig.from_dict(config["sam"]))
     _load(sam, "sam", state, source=folder)
     pathway: TextPathway | None = None

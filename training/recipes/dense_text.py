@@ -158,7 +158,11 @@ class DenseTrainer:
         config = self.config
         rng = np.random.default_rng((config.seed, step))
         side = config.view.image_size
-        views, queries, photos, unions, present = [], [], [], [], []
+        views: list[View] = []
+        queries: list[Tensor] = []
+        unions: list[Tensor] = []
+        photos: list[int] = []
+        present: list[bool] = []
         while len(views) < config.photos_per_step:
             file = self.files[rng.choice(len(self.files), p=self.share)]
             row = int(rng.integers(len(self.samples[file])))

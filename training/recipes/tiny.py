@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig
@@ -21,6 +20,7 @@ from textsam.modeling.features import ImageFeatures
 from textsam.modeling.mask_decoder import MaskPrediction
 from textsam.modeling.prompt_encoder import BOX_START, FOREGROUND, PromptBatch
 from textsam.modeling.sam import Sam
+from textsam.modeling.timm_encoder import TimmEncoder
 from textsam.modeling.transformer import Attention
 
 from ..data import Sample, View, ViewConfig, make_view
@@ -84,7 +84,7 @@ def new_tiny_sam(*, seed: int, image_size: int = TINY_SAM.image_size) -> Sam:
     torch.manual_seed(seed)
     sam = Sam(replace(TINY_SAM, image_size=image_size))
     state = efficientnet_lite0_state()
-    backbone: nn.Module = sam.image_encoder.backbone
+    backbone = _encoder(sam).backbone
     wanted = set(backbone.state_dict())
     backbone.load_state_dict({k: v for k, v in state.items() if k in wanted})
     align_positions(sam)
@@ -105,6 +105,11 @@ def align_positions(sam: Sam, *, gain: float = 1.6) -> None:
             module.k_proj.weight.copy_(module.q_proj.weight)
             nn.init.zeros_(module.q_proj.bias)
             nn.init.zeros_(module.k_proj.bias)
+
+
+def _encoder(sam: Sam) -> TimmEncoder:
+    assert isinstance(sam.image_encoder, TimmEncoder)
+    return sam.image_encoder
 
 
 def freeze_backbone(backbone: nn.Module, *, stages: int) -> None:
@@ -157,13 +162,13 @@ class CoreTrainer:
         self.sampler = sampler
         self.config = config
         self.text = text
-        freeze_backbone(sam.image_encoder.backbone, stages=config.frozen_stages)
+        freeze_backbone(_encoder(sam).backbone, stages=config.frozen_stages)
         sam.train()
-        sam.image_encoder.backbone.eval()  # the norms keep ImageNet's statistics
+        _encoder(sam).backbone.eval()  # the norms keep ImageNet's statistics
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW (0.9, 0.999), the backbone at its own low rate (Appendix A)."""
-        encoder = self.sam.image_encoder
+        encoder = _encoder(self.sam)
         fresh = nn.ModuleList(
             [
                 encoder.laterals,

@@ -257,7 +257,10 @@ def crop_features(
 
     encoder = as_encoder(model)
     rng = np.random.default_rng(seed)
-    rows, labels, keys, zeroed_rows = [], [], [], []
+    rows: list[Tensor] = []
+    labels: list[str] = []
+    keys: list[tuple[int, int, int]] = []
+    zeroed_rows: list[bool] = []
     seen: dict[str, int] = {}
     for number, (name, photos) in enumerate(samples.items()):
         logger.info("crops of %s: %d so far", name, len(labels))

@@ -20,14 +20,15 @@ logger = logging.getLogger(__name__)
 WORDNET = Path("/usr/share/wordnet")
 _WORD = re.compile(r"[a-z][a-z '-]{1,30}")
 _FRAMES = ("a photo of a {}", "the {}", "a {}", "{}s", "a picture of the {}", "two {}s", "one {}")
-_COLOURS = tuple(
-    "red green blue yellow orange purple pink brown black white grey golden silver beige".split()
+_COLOURS = (
+    *("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown"),
+    *("black", "white", "grey", "golden", "silver", "beige"),
 )
 
 
 def imagenet_names() -> list[list[str]]:
     """Synonyms of the 1000 ImageNet classes, in class order."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     return [

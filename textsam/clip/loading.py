@@ -1,0 +1,224 @@
+"""Finding and building open_clip models.
+
+A model is a name with a tag, a Hugging Face id, or a folder that holds
+`open_clip_config.json` (open_clip's format: `model_cfg`, `preprocess_cfg`; ours adds
+`textsam`, which open_clip ignores) and `open_clip_model.safetensors`. Nothing is fetched for a
+folder, weights are never drawn at random, and checkpoints are loaded strictly.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from textsam.clip.templates import resolve_templates
+from textsam.errors import WeightsError
+from textsam.modeling.empty import no_random_fill
+
+__all__ = ["ClipSource", "Hub", "Tokenizer", "build_clip", "find_clip", "load_tokenizer"]
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+TINY_FOLDER = Path(__file__).parent.parent / "weights" / "tiny" / "clip"
+
+CONFIG_FILE = "open_clip_config.json"
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSource:
+    """Everything that builds one model.
+
+    Attributes:
+        name: What a person typed, made canonical.
+        config: open_clip's `model_cfg`.
+        preprocess: open_clip's `preprocess_cfg`, as far as it is known.
+        weights: A checkpoint file.
+        templates: What the folder says, if anything.
+        folder: Where tokenizer files may lie, for a local folder.
+    """
+
+    name: str
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    weights: Path
+    templates: tuple[str, ...] | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """How files are asked of the Hugging Face hub."""
+
+    local_files_only: bool
+    cache_dir: str | Path | None
+
+    def file(self, repo: str, names: Sequence[str]) -> Path:
+        """Path of the first of some files that the repository has."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        for name in names:
+            try:
+                path = hf_hub_download(
+                    repo, name, cache_dir=self.cache_dir, local_files_only=self.local_files_only
+                )
+                return Path(path)
+            except (EntryNotFoundError, LocalEntryNotFoundError) as error:
+                last: Exception = error
+            except (OSError, ValueError) as error:  # no such repository, no access, bad id
+                raise WeightsError(f"cannot read {name} of hf-hub:{repo}: {error}") from error
+        raise WeightsError(f"cannot get {' or '.join(names)} of hf-hub:{repo}: {last}") from last
+
+
+def find_clip(name: str, hub: Hub) -> ClipSource:
+    """Find config and weights of what a person typed."""
+    if name == "tiny":
+        return _folder_source(TINY_FOLDER, name=name)
+    if name.startswith("local-dir:"):
+        return _folder_source(Path(name.removeprefix("local-dir:")), name=name)
+    if name.startswith("hf-hub:"):
+        repo = name.removeprefix("hf-hub:")
+        config = hub.file(repo, (CONFIG_FILE,))
+        return _read_config(config, weights=hub.file(repo, WEIGHT_FILES), name=name)
+    if name and Path(name).is_dir():  # Path("") is the current folder
+        return _folder_source(Path(name), name=name)
+    return _registered_source(name, hub)
+
+
+def _folder_source(folder: Path, *, name: str) -> ClipSource:
+    if not (folder / CONFIG_FILE).is_file():
+        raise WeightsError(f"{str(folder)!r} is no CLIP folder: it holds no {CONFIG_FILE}")
+    for file in WEIGHT_FILES:
+        if (folder / file).is_file():
+            return _read_config(
+                folder / CONFIG_FILE, weights=folder / file, name=name, folder=folder
+            )
+    raise WeightsError(f"{str(folder)!r} holds no weights; wanted {' or '.join(WEIGHT_FILES)}")
+
+
+def _read_config(path: Path, *, weights: Path, name: str, folder: Path | None = None) -> ClipSource:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config, own = content["model_cfg"], content.get("textsam", {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is no open_clip config: {error!r}") from error
+    templates = own.get("templates")
+    return ClipSource(
+        name=own.get("name", name),
+        config=config,
+        preprocess=content.get("preprocess_cfg") or {},
+        weights=weights,
+        templates=None if templates is None else resolve_templates(templates),
+        folder=folder,
+    )
+
+
+def _registered_source(typed: str, hub: Hub) -> ClipSource:
+    """open_clip's own names: `name/tag`, `name::tag` or `name::checkpoint file`."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    separator = "::" if "::" in typed else "/"
+    name, _, tag = typed.rpartition(separator)
+    name = name.replace("/", "-")  # OpenAI writes ViT-B/32
+    config = open_clip.get_model_config(name)
+    if config is None:
+        known = open_clip.get_model_config(typed.replace("/", "-"))
+        near = difflib.get_close_matches(
+            typed, [f"{n}/{t}" for n, t in open_clip.list_pretrained()]
+        )
+        if known is not None:
+            tags = open_clip.list_pretrained_tags_by_model(typed.replace("/", "-"))
+            near = [f"{typed}::{tag}" for tag in tags]
+        raise WeightsError(
+            f"no CLIP model {typed!r}: neither a folder nor an open_clip name with a tag. Type "
+            f"{' or '.join(map(repr, near or ['ViT-L-14-336/openai', 'hf-hub:org/repo']))}"
+        )
+    if separator == "::" and Path(tag).is_file():
+        return ClipSource(name=typed, config=config, preprocess={}, weights=Path(tag))
+    entry = get_pretrained_cfg(name, tag)
+    if not entry:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        raise WeightsError(f"open_clip has no weights {tag!r} for {name}; it has {', '.join(tags)}")
+    # A tag's weights may want QuickGELU where the name's config does not (ViT-L-14-336/openai);
+    # open_clip itself only warns, and computes something else.
+    config["quick_gelu"] = bool(config.get("quick_gelu") or entry.get("quick_gelu"))
+    owner, repo, *file = str(entry["hf_hub"]).strip("/").split("/")
+    names = (*(str(Path(f).with_suffix(".safetensors")) for f in file), *file) or WEIGHT_FILES
+    preprocess = {key: entry[key] for key in PREPROCESS_KEYS if key in entry}
+    weights = hub.file(f"{owner}/{repo}", names)
+    return ClipSource(name=f"{name}/{tag}", config=config, preprocess=preprocess, weights=weights)
+
+
+def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
+    """Build the network without random weights and load the checkpoint strictly.
+
+    As `open_clip.create_model`, which cannot be told to stay offline, nor to skip the random
+    weights (5 s for ViT-L/14).
+    """
+    import open_clip
+    from open_clip.model import set_model_preprocess_cfg
+    from open_clip.transform import PreprocessCfg
+
+    config = deepcopy(source.config)
+    try:
+        config["vision_cfg"]["timm_model_pretrained"] = False
+        config["text_cfg"]["hf_model_pretrained"] = False
+        if backbone := config["text_cfg"].get("hf_model_name"):
+            # transformers would ask the network for its config, whatever local_files_only says.
+            config["text_cfg"]["hf_model_name"] = str(hub.file(backbone, ("config.json",)).parent)
+        custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+        kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+        if custom and "multimodal_cfg" in config:
+            kind = open_clip.CoCa
+        with no_random_fill():  # type: ignore[no-untyped-call]
+            model: nn.Module = kind(**config)
+        open_clip.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
+    except WeightsError:
+        raise
+    except Exception as error:  # open_clip, timm and safetensors each raise their own
+        raise WeightsError(
+            f"cannot load {source.name!r} from {source.weights}: {type(error).__name__}: {error}"
+        ) from error
+    set_model_preprocess_cfg(model, asdict(PreprocessCfg()) | source.preprocess)
+    return model
+
+
+def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
+    """The tokenizer that the config names; open_clip's own byte pairs when it names none."""
+    import open_clip
+    from open_clip.tokenizer import HFTokenizer
+
+    text = source.config["text_cfg"]
+    options = dict(text.get("tokenizer_kwargs") or {})
+    options["context_length"] = text.get("context_length", 77)
+    named = text.get("hf_tokenizer_name")
+    if not named:
+        tokenizer: Tokenizer = open_clip.SimpleTokenizer(**options)
+        return tokenizer
+    folder, offline = source.folder, hub.local_files_only
+    if folder is not None and any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        named, offline = str(folder), True
+    try:
+        tokenizer = HFTokenizer(
+            named,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            cache_dir=hub.cache_dir,
+            local_files_only=offline,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"cannot load the tokenizer {named!r} of {source.name!r}: {error}"
+        ) from error
+    return tokenizer
