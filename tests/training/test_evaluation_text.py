@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -308,9 +309,11 @@ def loaded(monkeypatch):
     return model
 
 
-def _rows(printed: str) -> list[list[str]]:
-    lines = [line for line in printed.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+def _rows(printed: str, *names: str) -> list[list[str]]:
+    """Cells of the table rows that start with one of the names."""
+    lines = [line.strip() for line in printed.splitlines()]
+    cells = [re.split(r" {2,}", line) for line in lines]
+    return [row for row in cells if row[0] in names and len(row) > 1]
 
 
 def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys):
@@ -318,7 +321,7 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys
 
     assert text.main([str(_file(tmp_path)), "--json", str(report), "--per-label"]) == 0
 
-    union, single, *labels = _rows(capsys.readouterr().out)
+    union, single, *labels = _rows(capsys.readouterr().out, "animals", "bird", "cat", "dog")
     assert union[:4] == ["animals", "3", "5", "1.000"]
     assert union[4] == "0.000"
     assert single[:4] == ["animals", "exhaustive", "4", "1.000"]
@@ -338,7 +341,7 @@ def test_a_set_without_names_says_so(tmp_path, loaded, capsys):
     assert text.main([str(path), "--json", str(report)]) == 0
 
     printed = capsys.readouterr().out
-    ((name, photos, phrases, *figures),) = _rows(printed)
+    ((name, photos, phrases, *figures),) = _rows(printed, "grabcut (no names)")
     assert (name, photos, phrases) == ("grabcut (no names)", "1", "0")
     assert set(figures) == {"-"}
     assert "left out 1 objects without a name" in printed

@@ -272,7 +272,7 @@ def _means(items: Sequence[PointItem], config: ClickConfig) -> dict[str, float |
 
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str, config: ClickConfig) -> None:
-    clicks = [f"{n} click{'s' if n > 1 else ''}" for n in config.shown()]
+    clicks = [f"IoU@{n}" for n in config.shown()]
     nocs = [f"NoC@{level * 100:.0f}" for level in config.levels]
     columns = ["set", "photos", "objects", *clicks, "oracle", *nocs, "box", "s/photo"]
     rows = []
@@ -290,7 +290,10 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str, config: ClickConfig) ->
                 number(row["seconds_per_photo"], digits=2),
             ]
         )
-    notes = ["mIoU over objects; oracle: best of three readings at 1 click; box: true box, mask 0."]
+    notes = [
+        "IoU@n: mIoU over objects after n clicks; oracle: best of three readings at 1 click; "
+        "NoC@q: clicks to IoU q%; box: the true box."
+    ]
     for row in sets:
         left_out = [f"{count} {why}" for why, count in row["skipped"].items() if count]
         if left_out:

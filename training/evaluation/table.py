@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -40,7 +41,7 @@ __all__ = [
 T = TypeVar("T")
 
 # Wide enough for every table here; a pipe has no width of its own and rich would assume 80.
-_PIPE_COLUMNS = 120
+_PIPE_COLUMNS = 140
 
 
 class BadInputError(Exception):
@@ -227,7 +228,7 @@ def show_table(
     """Print a table, names to the left and figures to the right, and notes under it."""
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(width=width, markup=False, highlight=False)
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:

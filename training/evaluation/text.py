@@ -344,7 +344,8 @@ def _show_labels(sets: Sequence[dict[str, Any]]) -> None:
             ]
             for label, means in row["labels"].items()
         ]
-        show_table(f"{row['name']}, by label", columns, rows)
+        if rows:
+            show_table(f"{row['name']}, by label", columns, rows)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -55,6 +55,16 @@ SOURCES = {
     "coco": 0.15,
     "coco_panoptic": 0.10,
 }
+# The last stage sees more whole things, or the first reading of a click is too often a part.
+FULL_SOURCES = {
+    "voc": 0.28,
+    "named_objects": 0.22,
+    "clothing": 0.07,
+    "coco_person": 0.08,
+    "car_parts": 0.12,
+    "coco": 0.14,
+    "coco_panoptic": 0.09,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,9 +136,16 @@ def freeze_backbone(backbone: nn.Module, *, stages: int) -> None:
 class PhotoSampler:
     """Photos of several files in fixed proportions; batch n is a function of (seed, n)."""
 
-    def __init__(self, samples: Mapping[str, Sequence[Sample]], *, seed: int, view: ViewConfig):
+    def __init__(
+        self,
+        samples: Mapping[str, Sequence[Sample]],
+        *,
+        seed: int,
+        view: ViewConfig,
+        shares: Mapping[str, float] = SOURCES,
+    ) -> None:
         self.samples = {name: list(rows) for name, rows in samples.items()}
-        weights = np.array([SOURCES[name] for name in self.samples])
+        weights = np.array([shares[name] for name in self.samples])
         self.weights = weights / weights.sum()
         self.seed = seed
         self.view = view
