@@ -179,8 +179,8 @@ def train_points(place: Workplace) -> None:
 def train_full(place: Workplace) -> None:
     """The core nearer to its full size, a third of the photos asked by phrase.
 
-    It is used at 384 px: a CNN gains from a little more than it was trained with (arXiv 1906.06423),
-    and 320 px gives half as many steps again in the same time.
+    It is used at 384 px: a CNN gains from a little more than it was trained with (arXiv
+    1906.06423), and 320 px gives half as many steps again in the same time.
     """
     sam = new_tiny_sam(seed=place.seed, image_size=FULL_SIZE)
     load_checkpoint(place.runs / "points", sam)

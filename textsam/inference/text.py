@@ -124,9 +124,12 @@ def dense_logits(view: ImageView, phrases: Sequence[str]) -> Tensor:
 
 def dense_prompt(view: ImageView, phrases: Sequence[str]) -> Tensor:
     """The maps as mask prompts (P, 1, m, m); both frames pad the same square."""
+    return _to_mask_prompts(view, dense_logits(view, phrases))
+
+
+def _to_mask_prompts(view: ImageView, maps: Tensor) -> Tensor:
     size = view.model.sam.config.mask_size
-    maps = dense_logits(view, phrases)[:, None]
-    return F.interpolate(maps, (size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)
 
 
 def _readings(view: ImageView, phrase: str) -> Segmentation:
@@ -140,8 +143,9 @@ def _instances(view: ImageView, phrase: str, *, threshold: float | None) -> Segm
     """`auto`: every region of the map becomes an instance."""
     settings = view.model.text_settings
     level = settings.threshold if threshold is None else threshold
-    dense = dense_prompt(view, [phrase])
-    probability = view.text_map(phrase)
+    maps = dense_logits(view, [phrase])
+    dense = _to_mask_prompts(view, maps)
+    probability = to_original_frame(maps, dense_frame(view))[0].sigmoid().numpy()
     presence = {phrase: float(probability.max())}
     points = _propose_points(view, dense[0, 0].sigmoid(), level=level)
     if not len(points):

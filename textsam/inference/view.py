@@ -232,7 +232,8 @@ class ImageView:
             WeightsError: If the model's pathway has no dense head.
         """
         logits = text_inference.dense_logits(self, [phrase])
-        return to_original_frame(logits, self._text_frame())[0].sigmoid().numpy()
+        frame = text_inference.dense_frame(self)
+        return to_original_frame(logits, frame)[0].sigmoid().numpy()
 
     @torch.no_grad()
     def decode(self, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
@@ -252,9 +253,6 @@ class ImageView:
         resized = resize_image(self.image, self.frame.resized)
         tensor = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         return self.model.sam.encode_image(self.model.sam.preprocess([tensor]))
-
-    def _text_frame(self) -> Frame:
-        return text_inference.dense_frame(self)
 
     def _segment_object(self, prompt: Prompt, *, multimask: bool | None) -> Segmentation:
         self.history = ()
