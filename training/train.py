@@ -89,9 +89,9 @@ def tiny(
     runs: Annotated[Path, typer.Option(help="Folder for checkpoints and logs")] = Path("runs/tiny"),
     seed: int = 0,
     text_epochs: float = 2.0,
-    dense_steps: int = 1500,
-    points_steps: int = 1200,
-    full_steps: int = 1800,
+    dense_steps: int = 650,
+    points_steps: int = 2000,
+    full_steps: int = 1200,
     seconds: Annotated[float, typer.Option(help="Stop a stage after this long")] = float("inf"),
     threads: Annotated[int, typer.Option(help="Threads of torch")] = 2,
 ) -> None:
@@ -169,7 +169,8 @@ def train_points(place: Workplace) -> None:
     """The core at 256 px, points and boxes only: most of what it must learn, at half the cost."""
     sam = new_tiny_sam(seed=place.seed, image_size=POINTS_SIZE)
     loop = LoopConfig(steps=place.points_steps, warmup=100, decay=1e-6, seconds=place.seconds)
-    config = TinyConfig(seed=place.seed, view=ViewConfig(image_size=POINTS_SIZE), loop=loop)
+    view = ViewConfig(image_size=POINTS_SIZE, min_area=17)  # the share that 40 has at 384 px
+    config = TinyConfig(seed=place.seed, view=view, loop=loop)
     sampler = PhotoSampler(place.samples(), seed=config.seed, view=config.view)
     trainer = CoreTrainer(sam, sampler, config=config)
     folder = place.runs / "points"
