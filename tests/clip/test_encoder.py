@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import textsam.clip
+import textsam.clip.loading
 from textsam.clip import encoder as encoder_module
 from textsam.clip.encoder import ClipEncoder
 from textsam.errors import ImageError, PromptError, WeightsError
@@ -521,9 +521,9 @@ def test_unknown_names_say_what_to_type(typed: str, hint: str) -> None:
 def test_tiny_is_the_shipped_folder(
     encoders: dict[str, ClipEncoder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert textsam.clip.TINY_FOLDER.parts[-3:] == ("weights", "tiny", "clip")
+    assert textsam.clip.loading.TINY_FOLDER.parts[-3:] == ("weights", "tiny", "clip")
     encoders["tiny-like"].save(tmp_path)
-    monkeypatch.setattr(textsam.clip, "TINY_FOLDER", tmp_path)
+    monkeypatch.setattr(textsam.clip.loading, "TINY_FOLDER", tmp_path)
     assert ClipEncoder.from_pretrained("tiny").width == 24
 
 
