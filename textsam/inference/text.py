@@ -142,12 +142,14 @@ def _readings(view: ImageView, phrase: str) -> Segmentation:
 def _instances(view: ImageView, phrase: str, *, threshold: float | None) -> Segmentation:
     """`auto`: every region of the map becomes an instance."""
     settings = view.model.text_settings
-    level = settings.threshold if threshold is None else threshold
+    level, peak = settings.threshold, settings.peak
+    if threshold is not None:
+        level = peak = threshold
     maps = dense_logits(view, [phrase])
     dense = _to_mask_prompts(view, maps)
     probability = to_original_frame(maps, dense_frame(view))[0].sigmoid().numpy()
     presence = {phrase: float(probability.max())}
-    points, regions = _propose(view, dense[0, 0].sigmoid(), level=level)
+    points, regions = _propose(view, dense[0, 0].sigmoid(), level=level, least_peak=peak)
     if not len(points):
         return Segmentation(view.size, [], presence=presence, image=view.image)
 
@@ -184,7 +186,9 @@ def _instances(view: ImageView, phrase: str, *, threshold: float | None) -> Segm
     )
 
 
-def _propose(view: ImageView, probability: Tensor, *, level: float) -> tuple[Tensor, Tensor]:
+def _propose(
+    view: ImageView, probability: Tensor, *, level: float, least_peak: float
+) -> tuple[Tensor, Tensor]:
     """Regions of the map (m, m), and the most probable place of each.
 
     Returns:
@@ -194,15 +198,15 @@ def _propose(view: ImageView, probability: Tensor, *, level: float) -> tuple[Ten
     settings = view.model.text_settings
     size = probability.shape[-1]
     cell = view.frame.image_size / size
-    height, width = (round(side / cell) for side in view.frame.resized)
+    height, width = (max(1, round(side / cell)) for side in view.frame.resized)
     inside = torch.zeros_like(probability, dtype=torch.bool)
-    inside[:height, :width] = probability[:height, :width] > min(level, settings.peak)
+    inside[:height, :width] = probability[:height, :width] > level
     regions = connected_components(inside)
     points, kept = [], []
     for index in range(1, int(regions.max()) + 1):
         region = regions == index
         peak = torch.where(region, probability, 0.0)
-        if int(region.sum()) < settings.min_cells or float(peak.max()) < max(level, settings.peak):
+        if int(region.sum()) < settings.min_cells or float(peak.max()) < least_peak:
             continue
         # The middle of the region's best part, not a lone best cell at its border.
         smooth = F.avg_pool2d(peak[None, None], 5, stride=1, padding=2)[0, 0]

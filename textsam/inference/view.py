@@ -126,8 +126,9 @@ class ImageView:
             mask: (H, W) bool or logits, a rough mask to start from.
             strategy: "auto": a map of the phrase proposes points, each gives an instance;
                 "prompt": the paper's way, one object, its three readings (Section 7.5).
-            threshold: Probability from which a place counts as the phrase, in (0, 1); the model's
-                own by default. For phrases alone.
+            threshold: For "auto": probability from which a place counts as the phrase, in (0, 1).
+                By default the model's own two: a lower one for a place, a higher one that an
+                instance must reach somewhere.
             multimask: Give all three readings of an ambiguous prompt, best predicted IoU first. By
                 default only for one point on its own; the first of them is the best guess.
 
