@@ -3,23 +3,38 @@
 focal : dice = 20 : 1, the minimum over the readings of an ambiguous prompt, and the mean squared
 error of the predicted IoU. Deviations: targets are soft (the share of a low-resolution cell that
 the mask covers), which keeps borders below the decoder's stride; and focal loss weighs foreground
-by `alpha` 0.6, since 0.25 made a decoder trained from scratch collapse to empty masks.
+by `alpha` 0.6, since 0.25 made a decoder trained from scratch collapse to empty masks. (The paper
+does not say which alpha it has; `FOCAL_PAPER_ALPHA` is that of the focal loss itself.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LossConfig", "dice_loss", "focal_loss", "mask_iou", "prediction_loss", "soft_target"]
+__all__ = [
+    "FOCAL_PAPER_ALPHA",
+    "LossConfig",
+    "MaskLosses",
+    "dice_loss",
+    "focal_loss",
+    "mask_iou",
+    "mask_losses",
+    "prediction_loss",
+    "soft_target",
+]
+
+# Section 5 of arXiv 1708.02002, its best with gamma 2.
+FOCAL_PAPER_ALPHA = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms."""
+    """Weights of the terms, and the focal loss's share of foreground and its focus."""
 
     focal: float = 20.0
     dice: float = 1.0
@@ -95,6 +110,56 @@ def prediction_loss(
     Returns:
         The scalar loss and the true IoU (P, 4), detached.
     """
+    one, three, true = _one_and_three(logits, iou, target, weight, config=config)
+    total = (one * single).sum() + (three * multiple).sum()
+    return total / (single.sum() + multiple.sum()).clamp(min=1), true
+
+
+class MaskLosses(NamedTuple):
+    """Loss of each of P masks, and the true IoU of its four outputs, without gradient."""
+
+    loss: Tensor
+    true_iou: Tensor
+
+
+def mask_losses(
+    logits: Tensor,
+    iou: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    *,
+    config: LossConfig,
+    single: Tensor,
+    multiple: Tensor | None = None,
+) -> MaskLosses:
+    """Loss of a decoder call, mask by mask.
+
+    Nothing here joins masks, so their mean is linear: the loss of a batch is the mean over its
+    parts (ranks, micro-batches) weighted by their numbers of masks. `prediction_loss` is not.
+
+    Args:
+        logits: (P, 4, h, w).
+        iou: (P, 4) predicted.
+        target: (P, 1, h, w) soft.
+        weight: (P, 1, h, w), zero where pixels do not count.
+        config: Weights.
+        single: (P,) bool, prompts whose mask 0 is trained: those of several parts (Section 3).
+        multiple: (P,) bool, prompts whose three readings are trained; the others when None. Where
+            both are, the loss is the mean of the two.
+
+    Returns:
+        (P,) and (P, 4).
+    """
+    multiple = ~single if multiple is None else multiple
+    one, three, true = _one_and_three(logits, iou, target, weight, config=config)
+    total = torch.where(single, one, 0.0) + torch.where(multiple, three, 0.0)
+    return MaskLosses(total / (single.int() + multiple.int()).clamp(min=1), true)
+
+
+def _one_and_three(
+    logits: Tensor, iou: Tensor, target: Tensor, weight: Tensor, *, config: LossConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss (P,) of mask 0, loss (P,) of the three readings, true IoU (P, 4)."""
     mask_loss = config.focal * focal_loss(logits, target, weight, config=config)
     mask_loss = mask_loss + config.dice * dice_loss(logits, target, weight)
     with torch.no_grad():
@@ -102,5 +167,4 @@ def prediction_loss(
     quality = config.iou * (iou - true).square()
     one = mask_loss[:, 0] + quality[:, 0]
     three = mask_loss[:, 1:].min(dim=1).values + quality[:, 1:].mean(dim=1)
-    total = (one * single).sum() + (three * multiple).sum()
-    return total / (single.sum() + multiple.sum()).clamp(min=1), true
+    return one, three, true

@@ -75,10 +75,12 @@ def test_clicks_extend_the_dialogue_and_undo_takes_them_back(model: TextSAM, pho
 def test_a_click_feeds_the_last_logits_back(model: TextSAM, photo: Photo) -> None:
     view = model.open(photo)
     view.segment(box=(10, 5, 60, 40))
-    low_res = view.history[-1].low_res
-    assert low_res is not None
+    before = view.history[-1]
+    assert before.prediction is not None
     clicked = view.click(30, 20)
-    expected = view.predict(points=[(30, 20)], box=(10, 5, 60, 40), low_res=low_res)
+    expected = view.predict(
+        points=[(30, 20)], box=(10, 5, 60, 40), previous=before.prediction, reading=before.reading
+    )
     np.testing.assert_array_equal(clicked.mask, expected.logits[0] > 0)
 
 

@@ -63,8 +63,12 @@ class FakeView:
     def __init__(self, answer):
         self.answer, self.calls = answer, []
 
-    def predict(self, *, points=None, labels=None, box=None, low_res=None):
-        self.calls.append(SimpleNamespace(points=points, labels=labels, box=box, low_res=low_res))
+    def predict(self, *, points=None, labels=None, box=None, previous=None, reading=0):
+        self.calls.append(
+            SimpleNamespace(
+                points=points, labels=labels, box=box, previous=previous, reading=reading
+            )
+        )
         masks, iou = self.answer(0 if points is None else len(points), box)
         # The low-res logits carry the call and the index, so that a test sees what comes back.
         code = 10 * len(self.calls) + np.arange(4)
@@ -161,9 +165,9 @@ def test_the_chosen_logits_come_back_with_all_clicks_so_far():
 
     assert run is not None
     first, second, third = view.calls
-    assert first.low_res is None
-    assert (second.low_res == 12).all()  # first call, reading 2: the highest predicted IoU
-    assert (third.low_res == 20).all()  # second call, the single mask
+    assert first.previous is None
+    assert (second.previous.low_res[second.reading] == 12).all()  # first call, reading 2: the highest predicted IoU
+    assert (third.previous.low_res[third.reading] == 20).all()  # second call, the single mask
     assert third.points.shape == (3, 2)
     assert third.points.dtype == np.float32
     assert third.labels.tolist() == [1, 0, 0]

@@ -67,10 +67,13 @@ def _write(path: Path, photos: list[dict]) -> Path:
 
 
 class FakeModel:
-    """Opens a photo by its grey level; `answer(level, phrase, strategy)` gives a list of masks."""
+    """Opens a photo by its grey level; `answer(level, phrase, strategy)` gives a list of masks.
 
-    def __init__(self, answer):
-        self.answer, self.opened, self.asked = answer, [], []
+    `presence(level, phrase)` gives a probability; without it the model says nothing about presence.
+    """
+
+    def __init__(self, answer, presence=None):
+        self.answer, self.presence, self.opened, self.asked = answer, presence, [], []
 
     @contextmanager
     def open(self, image):
@@ -80,7 +83,9 @@ class FakeModel:
         def segment(*, text, strategy):
             self.asked.append((level, text, strategy))
             masks = self.answer(level, text, strategy)
-            return Segmentation.from_masks(np.stack(masks) if masks else np.zeros((0, *SIZE), bool))
+            array = np.stack(masks) if masks else np.zeros((0, *SIZE), bool)
+            chance = None if self.presence is None else {text: self.presence(level, text)}
+            return Segmentation.from_masks(array, presence=chance)
 
         yield SimpleNamespace(segment=segment)
 
@@ -302,9 +307,83 @@ def test_means_per_label(tmp_path):
     assert labels["dog"]["single"]["objects"] == 0
 
 
+def _knowing(level: int, phrase: str) -> float:
+    return 0.9 if phrase in PHOTOS[level] else 0.1
+
+
+def _presence(path: Path, presence, **settings) -> dict:
+    data = table.read_sets([path])[0]
+    return measure_set(FakeModel(_perfect, presence), data, config=TextConfig(**settings))
+
+
+def test_presence_compares_what_is_there_with_every_label_that_is_not(tmp_path):
+    result = _presence(_file(tmp_path), _knowing)
+
+    presence = result["presence"]
+    assert (presence["auroc"], presence["auroc_phrase"]) == (1.0, 1.0)
+    assert (presence["present"], presence["absent"]) == (5, 4)
+    asked = {(i["image_id"], i["label"]): i["present"] for i in result["presence_items"]}
+    assert asked == {
+        (f"photo {level}", label): label in PHOTOS[level]
+        for level in range(3)
+        for label in ("bird", "cat", "dog")
+    }
+    assert _presence(_file(tmp_path), lambda *_: 0.4)["presence"]["auroc"] == 0.5
+
+
+def test_one_pair_in_the_wrong_order_costs_its_share(tmp_path):
+    def unsure(level, phrase):  # the dog is missed: it scores below the 4 labels that are absent
+        return 0.05 if phrase == "dog" and level == 0 else _knowing(level, phrase)
+
+    presence = _presence(_file(tmp_path), unsure)["presence"]
+
+    assert presence["auroc"] == pytest.approx(16 / 20)
+    assert presence["labels"] == {"bird": 1.0, "cat": 1.0, "dog": 0.0}
+
+
+def test_presence_is_of_exhaustive_photos_and_of_labels_with_a_truth(tmp_path):
+    assert _presence(_file(tmp_path, exhaustive=False), _knowing)["presence_items"] == []
+
+    crowd = _box(30, 20, 60, 40)
+    path = _write(
+        tmp_path / "crowd.parquet",
+        [
+            _photo(("cat", CAT), ("person", crowd, "ignore")),  # person: neither there nor absent
+            _photo(("person", CAT)),
+            _photo(exhaustive=True),  # a photo of nothing, which lacks everything
+        ],
+    )
+    result = _presence(path, lambda level, phrase: 0.5)
+
+    assert [(i["image_id"], i["label"], i["present"]) for i in result["presence_items"]] == [
+        *(("photo 0", "cat", True), ("photo 1", "person", True), ("photo 1", "cat", False)),
+        *(("photo 2", "cat", False), ("photo 2", "person", False)),
+    ]
+
+
+def test_each_phrase_is_asked_once_and_presence_can_be_left_out(tmp_path):
+    data = table.read_sets([_file(tmp_path)])[0]
+    model = FakeModel(_perfect, _knowing)
+    measure_set(model, data, config=TextConfig(prompt=False))
+    assert len(model.asked) == len(set(model.asked)) == 9
+
+    without = FakeModel(_perfect, _knowing)
+    result = measure_set(without, data, config=TextConfig(prompt=False, presence=False))
+    assert result["presence"]["auroc"] is None
+    assert result["presence_items"] == []
+    assert result["means"]["union"] == 1.0
+
+
+def test_a_model_that_says_no_presence_has_no_figure(tmp_path):
+    result = _presence(_file(tmp_path), None)
+
+    assert result["presence"]["auroc"] is None
+    assert result["presence_items"] == []
+
+
 @pytest.fixture
 def loaded(monkeypatch):
-    model = FakeModel(_perfect)
+    model = FakeModel(_perfect, _knowing)
     monkeypatch.setattr(table, "load_model", lambda name: model)
     return model
 
@@ -324,14 +403,27 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys
     union, single, *labels = _rows(capsys.readouterr().out, "animals", "bird", "cat", "dog")
     assert union[:4] == ["animals", "3", "5", "1.000"]
     assert union[4] == "0.000"
+    assert union[-3:-1] == ["1.000", "1.000"]  # AUROC, over all pairs and by phrase
     assert single[:4] == ["animals", "exhaustive", "4", "1.000"]
     assert [row[0] for row in labels] == ["bird", "cat", "dog"]
     data = json.loads(report.read_text())
     assert data["settings"]["model"] == "tiny"
     assert data["settings"]["seed"] == 0
     assert data["sets"][0]["means"]["union"] == 1.0
+    assert data["sets"][0]["presence"]["auroc"] == 1.0
     assert len(data["sets"][0]["items"]) == 5
     assert data["versions"]["torch"]
+
+
+def test_the_command_draws_a_sheet(tmp_path, loaded, capsys):
+    sheet = tmp_path / "sheet.png"
+
+    assert text.main([str(_file(tmp_path)), "--sheet", str(sheet)]) == 0
+    with Image.open(sheet) as picture:
+        assert picture.width > 5 * 300  # five phrases in a row
+
+    assert text.main([str(_file(tmp_path)), "--sheet", str(tmp_path / "no" / "sheet.png")]) == 2
+    assert "--sheet" in capsys.readouterr().err
 
 
 def test_a_set_without_names_says_so(tmp_path, loaded, capsys):
@@ -378,5 +470,8 @@ def test_help_names_every_option(capsys):
 
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("--model", "--json", "--limit", "--seed", "--no-prompt", "--per-label", "wrong"):
+    for word in (
+        *("--model", "--json", "--limit", "--seed", "--no-prompt", "--no-presence", "--sheet"),
+        *("--per-label", "wrong"),
+    ):
         assert word in shown

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, NOT_A_POINT
+from textsam.modeling.prompt_encoder import (
+    ABSENT,
+    BACKGROUND,
+    BOX_END,
+    BOX_START,
+    FOREGROUND,
+    NOT_A_POINT,
+    PromptBatch,
+)
+from training.objectives.randomness import PhotoRandom
 from training.prompting import (
     PromptConfig,
+    PromptSimulator,
     add_error_points,
     box_prompts,
     first_prompts,
+    point_rounds,
     sample_pixels,
+    token_prompts,
 )
 
 CONFIG = PromptConfig()
@@ -107,3 +121,146 @@ def test_the_same_seed_gives_the_same_prompts() -> None:
         first_prompts(_masks(), torch.arange(3), _generator(4), config=CONFIG) for _ in range(2)
     )
     assert torch.equal(a.points, b.points) and torch.equal(a.labels, b.labels)
+
+
+# The rounds, and randomness that belongs to a photo.
+
+
+def _random(counts: Sequence[int], *, first: int = 0) -> PhotoRandom:
+    seeds = [11 * n + 1 for n in range(first, first + len(counts))]
+    return PhotoRandom(seeds, counts, stream="prompts")
+
+
+def _simulator(
+    masks: torch.Tensor, random: PhotoRandom, *, ignore: torch.Tensor | None = None
+) -> PromptSimulator:
+    index = torch.zeros(len(masks), dtype=torch.int64)
+    return PromptSimulator(masks, index, random, config=CONFIG, ignore=ignore)
+
+
+def _seen(prompts: PromptBatch) -> list[list[tuple[float, ...]]]:
+    """What attention sees of each prompt: its slots that are not absent."""
+    return [
+        [(*point, label) for point, label in zip(points, labels, strict=True) if label != ABSENT]
+        for points, labels in zip(prompts.points.tolist(), prompts.labels.tolist(), strict=True)
+    ]
+
+
+def _answer(masks: torch.Tensor, index: int, rows: slice = slice(None)) -> torch.Tensor:
+    """Made-up logits of a round, of the same masks whatever batch they are in."""
+    generator = _generator(index)
+    return torch.randn(8, 1, 16, 16, generator=generator)[: len(masks)][rows]
+
+
+def test_eleven_rounds_eight_points_two_without() -> None:
+    adds = point_rounds(_random([300, 300]), config=CONFIG)
+    assert CONFIG.rounds == 11 and adds.shape == (600, 11)
+    assert (adds.sum(1) == 8).all()
+    assert not adds[:, 0].any() and not adds[:, -1].any()
+    assert adds[:, 9].all()  # the round without a point is among the eight: one follows it
+    silent = (~adds[:, 1:9]).float()
+    assert (silent.sum(1) == 1).all()
+    assert (silent.mean(0) - 1 / 8).abs().max() < 0.05  # its place is random
+
+
+@pytest.mark.parametrize(
+    ("points", "among", "last", "wanted"),
+    [(2, 0, 0, [0, 1, 1]), (0, 0, 1, [0, 0]), (1, 1, 0, [0, 0, 1]), (0, 0, 0, [0])],
+)
+def test_rounds_can_be_fewer(points: int, among: int, last: int, wanted: list[int]) -> None:
+    config = PromptConfig(points=points, silent_among=among, silent_last=last)
+    assert config.rounds == len(wanted)
+    assert point_rounds(_random([2]), config=config).int().tolist() == [wanted, wanted]
+
+
+def test_rounds_that_cannot_be_are_refused() -> None:
+    for values in ({"points": 0}, {"points": -1}, {"silent_among": 2}, {"silent_last": -1}):
+        with pytest.raises(ValueError, match="silent_among"):
+            PromptConfig(**values)
+
+
+def test_the_simulator_goes_through_the_rounds() -> None:
+    masks = _masks()
+    simulator = _simulator(masks, _random([3]))
+    prompts = simulator.first()
+    assert prompts.masks is None
+    for index in range(1, CONFIG.rounds):
+        logits = _answer(masks, index)
+        before, prompts = prompts, simulator.follow(prompts, logits, index=index)
+        assert torch.equal(prompts.masks, logits)  # unthresholded
+        upscaled = torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear")[:, 0]
+        error = (upscaled > 0) ^ masks
+        for row, (old, new) in enumerate(zip(_seen(before), _seen(prompts), strict=True)):
+            adds = bool(simulator.adds_point[row, index])
+            assert new[: len(old)] == old and len(new) == len(old) + adds
+            if adds:
+                x, y, label = (int(value) for value in new[-1])
+                assert error[row, y, x]
+                assert label == int(masks[row, y, x])
+    assert [len(seen) for seen in _seen(prompts)] == [10, 10, 10]  # two slots and eight points
+
+
+def test_a_batch_is_prompted_as_its_photos_are() -> None:
+    masks = torch.cat([_masks(), _masks().flip(0)])
+    logits = {index: _answer(masks, index) for index in range(1, 11)}
+    whole, parts = _simulator(masks, _random([2, 1, 3])), []
+    for photo, rows in enumerate((slice(0, 2), slice(2, 3), slice(3, 6))):
+        counts = [rows.stop - rows.start]
+        parts.append((rows, _simulator(masks[rows], _random(counts, first=photo))))
+    prompts, alone = whole.first(), [(rows, part.first()) for rows, part in parts]
+    for index in range(1, 11):
+        prompts = whole.follow(prompts, logits[index], index=index)
+        alone = [
+            (rows, part.follow(own, logits[index][rows], index=index))
+            for (_, part), (rows, own) in zip(parts, alone, strict=True)
+        ]
+    assert _seen(prompts) == [seen for _, own in alone for seen in _seen(own)]
+
+
+def test_no_point_is_put_where_nothing_counts() -> None:
+    masks = _masks()[:1].expand(40, -1, -1)
+    ignore = torch.ones_like(masks)
+    ignore[:, 40:44, 8:12] = False  # the only error that counts, a background one
+    simulator = _simulator(masks, _random([40]), ignore=ignore)
+    logits = torch.full((40, 1, 16, 16), 5.0)
+    prompts = simulator.follow(simulator.first(), logits, index=9)
+    x, y = prompts.points[:, -1].unbind(1)
+    assert (prompts.labels[:, -1] == BACKGROUND).all()
+    assert x.min() >= 8 and x.max() < 12 and y.min() >= 40 and y.max() < 44
+
+
+def test_pixels_of_many_masks_are_those_of_one_long_count() -> None:
+    """Row by row is the same choice as the nth of all pixels in a row."""
+    masks = torch.rand(50, 9, 13, generator=_generator()) < 0.3
+    masks[0] = False
+    chosen = sample_pixels(masks, _generator(3)).long()
+    drawn = torch.rand(50, 1, generator=_generator(3))
+    for mask, u, (x, y) in zip(masks, drawn, chosen.tolist(), strict=True):
+        pixels = (mask if mask.any() else torch.ones_like(mask)).nonzero()
+        nth = min(int(u * len(pixels)), len(pixels) - 1)
+        assert pixels[nth].tolist() == [y, x]
+    assert sample_pixels(masks[:0], _random([])).shape == (0, 2)
+
+
+def test_clip_tokens_take_the_place_of_first_prompts() -> None:
+    masks = _masks()
+    before = _simulator(masks, _random([3])).first()
+    tokens, has = torch.randn(3, 1, 8), torch.tensor([True, True, False])
+    click = torch.tensor([[7.0, 9.0], [31.0, 12.0], [1.0, 1.0]])
+    after = token_prompts(
+        before,
+        tokens,
+        has_tokens=has,
+        with_point=torch.tensor([False, True, True]),
+        points=click,
+    )
+    assert after.labels[:2].tolist() == [[NOT_A_POINT, ABSENT], [FOREGROUND, NOT_A_POINT]]
+    assert after.points[1, 0].tolist() == [31.0, 12.0]
+    assert torch.equal(after.points[2], before.points[2])
+    assert torch.equal(after.labels[2], before.labels[2])
+    assert after.tokens is tokens and torch.equal(after.has_tokens, has)
+    assert _seen(token_prompts(before, tokens)) == [
+        [(*p, -1)] for p in before.points[:, 0].tolist()
+    ]
+    with pytest.raises(ValueError, match="give points"):
+        token_prompts(before, tokens, with_point=has)

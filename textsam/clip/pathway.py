@@ -23,18 +23,20 @@ from torch import Tensor, nn
 from textsam.clip.dense import DenseTextHead
 from textsam.errors import WeightsError
 
-__all__ = ["Modality", "PathwayConfig", "TextPathway"]
+__all__ = ["DenseSource", "Modality", "PathwayConfig", "TextPathway"]
 
 Modality = Literal["image", "text"]
+DenseSource = Literal["clip", "sam"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathwayConfig:
     """Sizes of the pathway.
 
-    `dense_channels` are the channels of the CLIP tower's maps, finest first, that the dense head
-    reads; empty means no dense head. `dense_image_size` is the side of the square frame they are
-    computed in.
+    `dense_channels` are the channels of the maps, finest first, that the dense head reads; empty
+    means no dense head. `dense_source` says whose maps they are: the CLIP tower's ("clip"),
+    computed in a square frame of side `dense_image_size`, which serves any SAM; or the SAM's own
+    backbone's ("sam"), trained with the head, which costs no second pass over the photo.
     """
 
     clip_width: int
@@ -45,6 +47,7 @@ class PathwayConfig:
     dense_strides: tuple[int, ...] = (8, 16, 32)
     dense_width: int = 192
     dense_image_size: int = 384
+    dense_source: DenseSource = "clip"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""

@@ -13,6 +13,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.images import ImageSource, load_image
+from textsam.inference.focus import FocusSettings
 from textsam.inference.text import TextSettings
 from textsam.inference.view import ImageView
 from textsam.modeling.sam import Sam
@@ -30,6 +31,8 @@ class TextSAM:
         clip: The CLIP model, or None.
         pathway: The way from CLIP to prompts, or None; without it phrases are refused.
         text_settings: Thresholds of `strategy="auto"`.
+        focus: How closely to look at small things, each look costing one more encoding; None, as in
+            Segment Anything, for never.
         name: What it was loaded as.
     """
 
@@ -40,6 +43,7 @@ class TextSAM:
         clip: ClipEncoder | None = None,
         pathway: TextPathway | None = None,
         text_settings: TextSettings | None = None,
+        focus: FocusSettings | None = None,
         name: str = "unnamed",
     ) -> None:
         if pathway is not None:
@@ -48,6 +52,7 @@ class TextSAM:
         self.clip = clip
         self.pathway = None if pathway is None else pathway.eval()
         self.text_settings = text_settings or TextSettings()
+        self.focus = focus
         self.name = name
 
     def __repr__(self) -> str:
@@ -99,6 +104,7 @@ class TextSAM:
             clip=encoder,
             pathway=way,
             text_settings=TextSettings(**parts.text_settings),
+            focus=None if parts.focus is None else FocusSettings(**parts.focus),
             name=parts.name,
         )
         return model if device is None else model.to(device)
@@ -119,6 +125,7 @@ class TextSAM:
             clip=self.clip,
             pathway=self.pathway,
             text_settings=self.text_settings,
+            focus=self.focus,
             name=self.name,
             dtype=dtype,
         )
@@ -158,7 +165,7 @@ class TextSAM:
         Raises:
             ImageError: If it is no image.
         """
-        return ImageView(self, load_image(image))
+        return ImageView(self, load_image(image), focus=self.focus)
 
     @overload
     def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...

@@ -94,6 +94,8 @@ def phrase_tokens(model: TextSAM, phrases: Sequence[str]) -> Tensor:
 def dense_frame(view: ImageView) -> Frame:
     """Frame of the dense map, which need not be the SAM's."""
     _, pathway = _require_text(view.model)
+    if pathway.config.dense_source == "sam":
+        return view.frame
     height, width = view.size
     return Frame(height=height, width=width, image_size=pathway.config.dense_image_size)
 
@@ -104,6 +106,8 @@ def encode_dense(view: ImageView) -> Tensor:
     clip, pathway = _require_text(view.model)
     if pathway.dense is None:
         raise WeightsError("the text pathway of this model has no dense head, so it has no map")
+    if pathway.config.dense_source == "sam":
+        return pathway.dense.features(view.features.pyramid)
     frame = dense_frame(view)
     resized = resize_image(view.image, frame.resized)
     pixels = clip.normalize(torch.from_numpy(resized).permute(2, 0, 1)[None])

@@ -1,6 +1,7 @@
 """One encoded photo: ask it with phrases, points, boxes and masks, as often as you like.
 
-Encoding happens once, when the view is opened; each question costs one run of the decoder.
+Encoding happens once, when the view is opened; each question costs one run of the decoder. A model
+that looks closer (`TextSAM.focus`) encodes a window around a small thing as well.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from textsam.errors import PromptError
 from textsam.geometry import Frame
 from textsam.images import resize_image
 from textsam.inference import text as text_inference
+from textsam.inference.closer import predict_closer
+from textsam.inference.focus import FocusSettings, Window
 from textsam.inference.postprocess import mask_to_low_res, stability_score, to_original_frame
+from textsam.inference.prediction import Prediction
 from textsam.modeling.features import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, NOT_A_POINT, PromptBatch
 from textsam.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
@@ -35,28 +39,19 @@ STRATEGIES: tuple[Strategy, ...] = ("auto", "prompt")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
-    """The decoder's raw answer to one prompt.
+class Step:
+    """One step of a dialogue: what was asked, what the decoder said, which mask it goes on from.
 
     Attributes:
-        logits: (4, H, W) float32 in the original frame; a pixel is inside where they are positive.
-        iou: (4,) float32 predicted IoU.
-        low_res: (4, m, m) float32 in the padded model frame; give one back as `low_res`.
-
-    Index 0 is the mask for unambiguous prompts, 1 to 3 are the readings of an ambiguous one.
+        prompt: Everything asked so far.
+        prediction: None after a phrase alone, whose instances have a prompt each.
+        reading: Index of the mask in `prediction`.
+        result: What came out.
     """
 
-    logits: NDArray[np.float32]
-    iou: NDArray[np.float32]
-    low_res: NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
-    """One step of a dialogue: what was asked, which logits it left behind, what came out."""
-
     prompt: Prompt
-    low_res: NDArray[np.float32] | None
+    prediction: Prediction | None
+    reading: int
     result: Segmentation
 
 
@@ -68,17 +63,22 @@ class ImageView:
         image: (H, W, 3) uint8 RGB.
         frame: The original and the model frame.
         features: The image encoder's output.
+        focus: How closely to look at small things; the model's settings, None to never.
         history: The dialogue since the last `segment` of one object; `click` and `undo` extend it.
     """
 
-    def __init__(self, model: TextSAM, image: NDArray[np.uint8]) -> None:
+    def __init__(
+        self, model: TextSAM, image: NDArray[np.uint8], *, focus: FocusSettings | None = None
+    ) -> None:
         self.model = model
         self.image = image
+        self.focus = focus
         height, width = image.shape[:2]
         self.frame = Frame(height=height, width=width, image_size=model.sam.config.image_size)
         self.features: ImageFeatures = self._encode()
         self.history: tuple[Step, ...] = ()
         self._text_features: Tensor | None = None
+        self._close_up: tuple[Window, ImageView] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -89,8 +89,9 @@ class ImageView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Forget the dialogue; the features go with the view itself."""
+        """Forget the dialogue and the last window; the features go with the view itself."""
         self.history = ()
+        self._close_up = None
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -158,7 +159,7 @@ class ImageView:
         )
         if len(phrases) == 1:  # a click may follow and keeps the phrase
             prompt = make_prompt(self.size, text=phrases[0])
-            self.history = (Step(prompt=prompt, low_res=None, result=result),)
+            self.history = (Step(prompt=prompt, prediction=None, reading=0, result=result),)
         return result
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Segmentation:
@@ -185,7 +186,7 @@ class ImageView:
             points=np.concatenate([before.points, new.points]),
             labels=np.concatenate([before.labels, new.labels]),
         )
-        return self._answer(prompt, low_res=None if last is None else last.low_res)
+        return self._answer(prompt, last=last)
 
     def undo(self) -> Segmentation:
         """Take the last step of the dialogue back; empty when nothing is left.
@@ -208,7 +209,8 @@ class ImageView:
         labels: ArrayLike | int | None = None,
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
-        low_res: NDArray[np.float32] | None = None,
+        previous: Prediction | None = None,
+        reading: int = 0,
     ) -> Prediction:
         """Run the decoder on one prompt and return everything it says.
 
@@ -218,13 +220,16 @@ class ImageView:
             labels: (N,) 1 or 0.
             box: x0, y0, x1, y1, original pixels.
             mask: (H, W) bool or logits.
-            low_res: (m, m) logits of an earlier prediction, fed back in place of `mask`.
+            previous: An earlier prediction on this photo, to be corrected; in place of `mask`.
+            reading: Which of its four masks.
 
         Raises:
-            PromptError: As `segment`.
+            PromptError: As `segment`; or `reading` is not 0 to 3.
         """
+        if reading not in range(4):
+            raise PromptError(f"reading is {reading}; a prediction has masks 0, 1, 2 and 3")
         prompt = make_prompt(self.size, text=text, points=points, labels=labels, box=box, mask=mask)
-        return self._predict(prompt, low_res=low_res)
+        return self._predict(prompt, previous=previous, reading=reading)
 
     def text_map(self, phrase: str) -> NDArray[np.float32]:
         """Probability of a phrase at each pixel, (H, W) float32.
@@ -257,22 +262,24 @@ class ImageView:
 
     def _segment_object(self, prompt: Prompt, *, multimask: bool | None) -> Segmentation:
         self.history = ()
-        return self._answer(prompt, low_res=None, multimask=multimask)
+        return self._answer(prompt, last=None, multimask=multimask)
 
     def _answer(
-        self, prompt: Prompt, *, low_res: NDArray[np.float32] | None, multimask: bool | None = None
+        self, prompt: Prompt, *, last: Step | None, multimask: bool | None = None
     ) -> Segmentation:
         """Predict one object, append the step, return the step's result."""
-        prediction = self._predict(prompt, low_res=low_res)
+        previous = None if last is None else last.prediction
+        reading = 0 if last is None else last.reading
+        prediction = self._predict(prompt, previous=previous, reading=reading)
         lone_point = len(prompt.points) == 1 and all(
-            value is None for value in (prompt.text, prompt.box, prompt.mask, low_res)
+            value is None for value in (prompt.text, prompt.box, prompt.mask, previous)
         )
         ambiguous = lone_point if multimask is None else multimask
         order = [0]
         if ambiguous:
             order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
         result = self.to_segmentation(prediction, order, phrase=prompt.text)
-        step = Step(prompt=prompt, low_res=prediction.low_res[order[0]], result=result)
+        step = Step(prompt=prompt, prediction=prediction, reading=order[0], result=result)
         self.history = (*self.history, step)
         return result
 
@@ -297,8 +304,26 @@ class ImageView:
             image=self.image,
         )
 
+    def _predict(
+        self, prompt: Prompt, *, previous: Prediction | None, reading: int = 0
+    ) -> Prediction:
+        """Decode on the whole photo, or on a window around the thing where that shows more."""
+        if self.focus is not None:
+            return predict_closer(
+                self, prompt, settings=self.focus, previous=previous, reading=reading
+            )
+        return self.decode_prompt(prompt, None if previous is None else previous.low_res[reading])
+
+    def close_up(self, window: Window, *, reuse: float) -> tuple[Window, ImageView]:
+        """The encoded window, or the last one if it shows the same as closely."""
+        if self._close_up is None or not self._close_up[0].serves(window, reuse=reuse):
+            cut = self.image[window.y0 : window.y1, window.x0 : window.x1]
+            self._close_up = (window, ImageView(self.model, np.ascontiguousarray(cut)))
+        return self._close_up
+
     @torch.no_grad()
-    def _predict(self, prompt: Prompt, *, low_res: NDArray[np.float32] | None) -> Prediction:
+    def decode_prompt(self, prompt: Prompt, low_res: NDArray[np.float32] | None) -> Prediction:
+        """Decode one prompt on the whole photo, with logits (m, m) of an earlier answer or not."""
         batch = self._to_batch(prompt, low_res)
         logits, iou = self.decode(batch)
         return Prediction(

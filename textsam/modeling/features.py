@@ -17,10 +17,13 @@ class ImageFeatures:
         embedding: (B, C, s, s) at stride 16, the only part that every encoder has.
         skips: Maps to add while the decoder upscales: (B, C/4, 2s, 2s) and (B, C/8, 4s, 4s); empty
             for encoders without them.
+        pyramid: The backbone's own maps (B, C_i, S / stride, S / stride), finest first, for a dense
+            text head that reads the core (`textsam.clip.dense`); empty for plain ViTs.
     """
 
     embedding: Tensor
     skips: tuple[Tensor, ...] = ()
+    pyramid: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -33,4 +36,5 @@ class ImageFeatures:
         return ImageFeatures(
             embedding=self.embedding[index],
             skips=tuple(x[index] for x in self.skips),
+            pyramid=tuple(x[index] for x in self.pyramid),
         )

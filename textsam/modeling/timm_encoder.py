@@ -66,6 +66,7 @@ class TimmEncoder(nn.Module):
         return ImageFeatures(
             embedding=self.neck(embedding),
             skips=tuple(layer(maps[int(s)]) for s, layer in self.skips.items()),
+            pyramid=tuple(maps[s] for s in sorted(self.fused)),
         )
 
     @staticmethod

@@ -52,6 +52,7 @@ class ModelParts:
     clip: ClipEncoder | None = None
     pathway: TextPathway | None = None
     text_settings: Mapping[str, Any] = field(default_factory=dict)
+    focus: Mapping[str, Any] | None = None
 
 
 def tiny_folder() -> Path:
@@ -87,6 +88,7 @@ def write_model(
     clip: ClipEncoder | None,
     pathway: TextPathway | None,
     text_settings: Any,
+    focus: Any | None,
     name: str,
     dtype: torch.dtype | None = None,
 ) -> Path:
@@ -106,6 +108,7 @@ def write_model(
         "pathway": None if pathway is None else pathway.config.to_dict(),
         "clip": None if clip is None else clip.name,
         "text": asdict(text_settings),
+        "focus": None if focus is None else asdict(focus),
     }
     text = json.dumps(config, indent=2) + "\n"
     write_atomically(folder / _CONFIG, text.encode())
@@ -178,6 +181,7 @@ def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelPar
         clip=clip,
         pathway=pathway,
         text_settings=config.get("text") or {},
+        focus=config.get("focus"),
     )
 
 

@@ -34,6 +34,7 @@ from .protocol import (
     next_click,
     seeded_rng,
 )
+from .sheet import Gallery, add_sheet_option, write_sheet
 from .table import (
     BadInputError,
     DataSet,
@@ -63,10 +64,6 @@ class Prediction(Protocol):
     def iou(self) -> NDArray[np.float32]:
         """(4,) predicted IoU."""
 
-    @property
-    def low_res(self) -> NDArray[np.float32]:
-        """(4, m, m) logits, of which one is fed back."""
-
 
 class PromptedView(Protocol):
     """The one method of `textsam.inference.view.ImageView` that is measured here."""
@@ -77,9 +74,10 @@ class PromptedView(Protocol):
         points: NDArray[np.float32] | None = None,
         labels: NDArray[np.int64] | None = None,
         box: NDArray[np.float32] | None = None,
-        low_res: NDArray[np.float32] | None = None,
+        previous: Any = None,
+        reading: int = 0,
     ) -> Prediction:
-        """Masks of one prompt."""
+        """Masks of one prompt, or of an earlier prediction that the prompt corrects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +154,9 @@ def click_object(
     Returns:
         The IoUs, or None if nothing of the truth lies outside the void.
     """
-    mask, low_res, oracle = np.zeros_like(truth), None, 0.0
+    mask, oracle = np.zeros_like(truth), 0.0
+    previous: Prediction | None = None
+    chosen = 0
     curve: list[float] = []
     clicks: list[Click] = []
     while len(curve) < config.clicks and not (curve and config.is_settled(curve)):
@@ -167,25 +167,28 @@ def click_object(
         prediction = view.predict(
             points=np.array([[c.x, c.y] for c in clicks], dtype=np.float32),
             labels=np.array([c.foreground for c in clicks], dtype=np.int64),
-            low_res=low_res,
+            previous=previous,
+            reading=chosen,
         )
-        masks = prediction.logits > 0
-        chosen = 0
+        masks, chosen = prediction.logits > 0, 0
         if len(clicks) == 1:  # ambiguous: three readings, the model says which
             chosen = 1 + int(np.argmax(prediction.iou[1:]))
             oracle = max(masked_iou(m, truth, exclude=void) for m in masks[1:])
-        mask, low_res = masks[chosen], prediction.low_res[chosen]
+        mask, previous = masks[chosen], prediction
         curve.append(masked_iou(mask, truth, exclude=void))
     return ClickRun(curve, oracle, clicks) if curve else None
 
 
-def measure_set(model: Any, data: DataSet, *, config: ClickConfig) -> dict[str, Any]:
+def measure_set(
+    model: Any, data: DataSet, *, config: ClickConfig, gallery: Gallery | None = None
+) -> dict[str, Any]:
     """Measure one file.
 
     Args:
         model: A `TextSAM`: `open(image)` gives a context manager with `predict`.
         data: The photos.
         config: The protocol.
+        gallery: Takes the best and worst masks after one click, for a picture sheet.
 
     Returns:
         `name`, `path`, `photos`, `objects`, `skipped`, `means` (None where nothing was measured),
@@ -194,7 +197,7 @@ def measure_set(model: Any, data: DataSet, *, config: ClickConfig) -> dict[str, 
     tally = _Tally()
     for sample in progress(data.samples, data.name):
         started = time.perf_counter()
-        _measure_photo(model, sample, tally, config=config)
+        _measure_photo(model, sample, tally, config=config, gallery=gallery)
         tally.seconds += time.perf_counter() - started
     return {
         "name": data.name,
@@ -208,7 +211,9 @@ def measure_set(model: Any, data: DataSet, *, config: ClickConfig) -> dict[str, 
     }
 
 
-def _measure_photo(model: Any, sample: Sample, tally: _Tally, *, config: ClickConfig) -> None:
+def _measure_photo(
+    model: Any, sample: Sample, tally: _Tally, *, config: ClickConfig, gallery: Gallery | None
+) -> None:
     chosen = _choose(sample, tally.skipped, config=config)
     if not chosen:
         return
@@ -237,6 +242,20 @@ def _measure_photo(model: Any, sample: Sample, tally: _Tally, *, config: ClickCo
                     box=masked_iou(box, truth, exclude=void),
                 )
             )
+            if gallery is not None:
+                first = run.clicks[0]
+                mask = _one_click(view, first)
+                gallery.add(run.curve[0], sample, mask, truth, o.label, [(first.x, first.y)])
+
+
+def _one_click(view: PromptedView, click: Click) -> Mask:
+    """The mask that counted after the first click, (H, W): the reading that the model prefers."""
+    prediction = view.predict(
+        points=np.array([[click.x, click.y]], dtype=np.float32),
+        labels=np.array([click.foreground], dtype=np.int64),
+    )
+    mask: Mask = prediction.logits[1 + int(np.argmax(prediction.iou[1:]))] > 0
+    return mask
 
 
 def _choose(
@@ -333,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="measure at most N objects of a photo, drawn with the seed (default: all)",
     )
+    add_sheet_option(parser, "IoU after one click")
     return parser
 
 
@@ -347,8 +367,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
     )
 
+    galleries: dict[str, Gallery] = {}
+
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        return measure_set(model, data, config=config)
+        gallery = galleries.setdefault(data.name, Gallery()) if options.sheet else None
+        result = measure_set(model, data, config=config, gallery=gallery)
+        write_sheet(options.sheet, galleries, figure="IoU after one click")
+        return result
 
     try:
         measured = measure_files(options, measure, protocol=asdict(config))

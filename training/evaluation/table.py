@@ -29,6 +29,7 @@ __all__ = [
     "DataSet",
     "add_common_options",
     "at_least",
+    "check_output",
     "complain",
     "measure_files",
     "number",
@@ -170,7 +171,8 @@ def measure_files(
         BadInputError: The input, the model or the place for the JSON is at fault.
         TextSamError: The model cannot do what is asked of it.
     """
-    _check_report_path(options.json)
+    check_output(options.json, "--json")
+    check_output(getattr(options, "sheet", None), "--sheet")
     sets = read_sets(options.data, limit=options.limit)
     model = load_model(options.model)
     settings = {**vars(options), "protocol": protocol}
@@ -238,8 +240,8 @@ def show_table(
         console.print(note)
 
 
-def _check_report_path(path: Path | None) -> None:
-    """Refuse a place for the JSON that cannot be written, before hours are spent.
+def check_output(path: Path | None, option: str) -> None:
+    """Refuse a place for a file that cannot be written, before hours are spent.
 
     Raises:
         BadInputError: Its folder is not there or not writable, or it is a folder.
@@ -248,7 +250,7 @@ def _check_report_path(path: Path | None) -> None:
         return
     folder = path.resolve().parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise BadInputError(f"--json {path}: wanted a file in a folder that exists")
+        raise BadInputError(f"{option} {path}: wanted a file in a folder that exists")
 
 
 def _write_report(

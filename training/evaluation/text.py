@@ -7,7 +7,8 @@ masks of the default strategy is compared with the union of all objects of that 
 one object bears the name, strategy "prompt" (the paper's way, arXiv 2304.02643, Section 7.5) is
 measured on it: its first mask, and the best of its three. Both are repeated with a WRONG phrase, a
 label of the same file that this photo does not have, against the RIGHT phrase's truth: a model that
-does not listen scores the same. The whole image as an answer is the floor.
+does not listen scores the same. The whole image as an answer is the floor. Presence (`presence.py`)
+asks an exhaustive photo for every label of the file and compares what is there with what is not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -26,18 +27,11 @@ from textsam.errors import TextSamError
 from textsam.rle import RLE, decode_rle, merge_rles
 
 from ..data import Sample
+from .presence import PresencePair, presence_means
 from .protocol import draw_wrong, masked_iou, mean, seeded_rng
-from .table import (
-    BadInputError,
-    DataSet,
-    add_common_options,
-    complain,
-    measure_files,
-    number,
-    numbers,
-    progress,
-    show_table,
-)
+from .sheet import Gallery, add_sheet_option, write_sheet
+from .table import BadInputError, DataSet, add_common_options, complain, measure_files, progress
+from .text_tables import show_labels, show_phrases, show_single
 
 __all__ = ["NAMELESS", "Phrase", "TextConfig", "TextItem", "main", "measure_set"]
 
@@ -58,6 +52,10 @@ class Answer(Protocol):
     def mask(self) -> Mask:
         """(H, W), the union."""
 
+    @property
+    def presence(self) -> Mapping[str, float]:
+        """Probability that the phrase is there; without it if the model does not say."""
+
 
 class AskedView(Protocol):
     """The one method of `textsam.inference.view.ImageView` that is measured here."""
@@ -68,9 +66,10 @@ class AskedView(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Settings: whether strategy "prompt" is measured as well, and the seed of wrong phrases."""
+    """Settings: whether strategy "prompt" and presence are measured, and the seed of the wrong."""
 
     prompt: bool = True
+    presence: bool = True
     seed: int = 0
 
 
@@ -117,30 +116,69 @@ class TextItem:
     top_wrong: float | None
 
 
-def measure_set(model: Any, data: DataSet, *, config: TextConfig) -> dict[str, Any]:
+class _Asked:
+    """An open photo that answers each phrase once: several figures ask for the same."""
+
+    def __init__(self, view: AskedView) -> None:
+        self.view = view
+        self._answers: dict[str, tuple[Mask, float | None]] = {}
+
+    def union(self, phrase: str) -> Mask:
+        """(H, W), what strategy "auto" finds."""
+        return self._ask(phrase)[0]
+
+    def presence(self, phrase: str) -> float | None:
+        """What the result says about the phrase being there; None if it says nothing."""
+        return self._ask(phrase)[1]
+
+    def readings(self, phrase: str) -> Mask:
+        """(K, H, W), what strategy "prompt" finds, best first."""
+        return self.view.segment(text=phrase, strategy="prompt").masks
+
+    def _ask(self, phrase: str) -> tuple[Mask, float | None]:
+        if phrase not in self._answers:
+            answer = self.view.segment(text=phrase, strategy="auto")
+            self._answers[phrase] = (answer.mask, answer.presence.get(phrase))
+        return self._answers[phrase]
+
+
+def measure_set(
+    model: Any, data: DataSet, *, config: TextConfig, gallery: Gallery | None = None
+) -> dict[str, Any]:
     """Measure one file.
 
     Args:
         model: A `TextSAM`: `open(image)` gives a context manager with `segment`.
         data: The photos; wrong phrases come from all labels of the file.
         config: The settings.
+        gallery: Takes the best and worst unions, for a picture sheet.
 
     Returns:
         `name`, `path`, `photos`, `skipped` (objects or phrases by reason), `means` (over phrases of
         exhaustive photos), `single` (over single objects, apart for exhaustive photos and others),
-        `labels` (both, per label), `seconds_per_photo` and `items`.
+        `presence` (see `presence_means`), `labels` (means per label), `seconds_per_photo`, `items`
+        and `presence_items`.
     """
     items: list[TextItem] = []
+    pairs: list[PresencePair] = []
     skipped = {"objects without a name": 0, "phrases wholly void": 0, "phrases not single": 0}
     seconds, opened = 0.0, 0
     for sample in progress(data.samples, data.name):
         started = time.perf_counter()
         exclude = _excluded(sample)
         phrases = _phrases(sample, data.labels, exclude, skipped, config=config)
-        if phrases:
+        absent = _absent(sample, data.labels) if config.presence and sample.exhaustive else []
+        if phrases or absent:
             opened += 1
-            with model.open(sample.image()) as view:
-                items += [_measure(view, p, sample, exclude, config=config) for p in phrases]
+            with model.open(sample.image()) as opened_view:
+                view = _Asked(opened_view)
+                for phrase in phrases:
+                    items.append(_measure(view, phrase, sample, exclude, config=config))
+                    if gallery is not None:
+                        union = view.union(phrase.label)
+                        gallery.add(items[-1].union, sample, union, phrase.truth, phrase.label)
+                if config.presence and sample.exhaustive:
+                    pairs += _presence_pairs(view, sample, phrases, absent)
             seconds += time.perf_counter() - started
     return {
         "name": data.name,
@@ -149,10 +187,29 @@ def measure_set(model: Any, data: DataSet, *, config: TextConfig) -> dict[str, A
         "skipped": skipped,
         "means": _union_means([item for item in items if item.exhaustive]),
         "single": _single_by_origin(items),
+        "presence": presence_means(pairs),
         "labels": _label_means(items),
         "seconds_per_photo": seconds / opened if opened else None,
         "items": [asdict(item) for item in items],
+        "presence_items": [asdict(pair) for pair in pairs],
     }
+
+
+def _absent(sample: Sample, vocabulary: Iterable[str]) -> list[str]:
+    """Labels that the photo does not have, not even as `ignore`."""
+    return sorted(set(vocabulary) - {o.label for o in sample.objects} - NAMELESS)
+
+
+def _presence_pairs(
+    view: _Asked, sample: Sample, phrases: Sequence[Phrase], absent: Sequence[str]
+) -> list[PresencePair]:
+    """Every phrase of the photo and every absent one; none if the model says no presence."""
+    asked = {phrase.label: True for phrase in phrases} | dict.fromkeys(absent, False)
+    return [
+        PresencePair(image_id=sample.image_id, label=label, present=present, score=score)
+        for label, present in asked.items()
+        if (score := view.presence(label)) is not None
+    ]
 
 
 def _excluded(sample: Sample) -> Mask:
@@ -205,18 +262,20 @@ def _phrases(
 
 
 def _measure(
-    view: AskedView, phrase: Phrase, sample: Sample, exclude: Mask, *, config: TextConfig
+    view: _Asked, phrase: Phrase, sample: Sample, exclude: Mask, *, config: TextConfig
 ) -> TextItem:
     def iou(mask: Mask) -> float:
         return masked_iou(mask, phrase.truth, exclude=exclude)
 
     def read(text: str) -> list[float]:
-        return [iou(mask) for mask in view.segment(text=text, strategy="prompt").masks] or [0.0]
+        return [iou(mask) for mask in view.view.segment(text=text, strategy="prompt").masks] or [
+            0.0
+        ]
 
-    union = view.segment(text=phrase.label, strategy="auto").mask
+    union = view.union(phrase.label)
     union_wrong = readings = wrong_readings = None
     if phrase.wrong is not None:
-        union_wrong = view.segment(text=phrase.wrong, strategy="auto").mask
+        union_wrong = view.union(phrase.wrong)
     if config.prompt and phrase.single:
         readings = read(phrase.label)
         wrong_readings = None if phrase.wrong is None else read(phrase.wrong)
@@ -286,75 +345,13 @@ def _label_means(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    keys = ("union", "union_wrong", "whole", "present_answered", "absent_empty")
-    rows = []
-    notes = [
-        "mean IoU over (photo, phrase); wrong: a phrase that is not there, against the right one's "
-        "truth;",
-        "whole: the whole image as the answer; answered, empty: whether a pixel was painted",
-    ]
-    for row in sets:
-        nameless = row["skipped"]["objects without a name"] and not row["items"]
-        rows.append(
-            [
-                row["name"] + (" (no names)" if nameless else ""),
-                str(row["photos"]),
-                str(row["means"]["phrases"]),
-                *numbers(row["means"], keys),
-                number(row["seconds_per_photo"], digits=2),
-            ]
-        )
-        left_out = [f"{count} {why}" for why, count in row["skipped"].items() if count]
-        if left_out:
-            notes.append(f"{row['name']}: left out {', '.join(left_out)}")
-    columns = ["set", "photos", "phrases", "union", "wrong", "whole"]
-    columns += ["present: answered", "absent: empty", "s/photo"]
-    title = f"Phrases of exhaustive photos: union of strategy 'auto', model {model}"
-    show_table(title, columns, rows, notes=notes)
-
-
-def _show_single(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    keys = ("top", "best", "top_wrong", "union", "union_wrong", "whole", "present_answered")
-    rows = [
-        [row["name"], origin, str(means["objects"]), *numbers(means, keys)]
-        for row in sets
-        for origin, means in row["single"].items()
-        if means["objects"]
-    ]
-    columns = ["set", "photos are", "objects", "top", "best of 3", "top, wrong"]
-    columns += ["auto", "auto, wrong", "whole", "answered"]
-    title = f"Single objects: strategy 'prompt', model {model}"
-    notes = ["one object of the name; in photos that are not exhaustive more may be unlabelled"]
-    if rows:
-        show_table(title, columns, rows, notes=notes)
-
-
-def _show_labels(sets: Sequence[dict[str, Any]]) -> None:
-    columns = ["label", "phrases", "union", "wrong", "answered"]
-    columns += ["single", "top", "best of 3", "top, wrong", "auto"]
-    for row in sets:
-        rows = [
-            [
-                label,
-                str(means["phrases"]),
-                *numbers(means, ("union", "union_wrong", "present_answered")),
-                str(means["single"]["objects"]),
-                *numbers(means["single"], ("top", "best", "top_wrong", "union")),
-            ]
-            for label, means in row["labels"].items()
-        ]
-        if rows:
-            show_table(f"{row['name']}, by label", columns, rows)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {__package__}.text",
         description="Measure phrases: IoU of the union of all masks per phrase where the photo is "
         "exhaustive, IoU of the top mask and the best of three for single objects, the same for a "
-        "wrong phrase, the whole image as a baseline, and how often present and absent phrases are "
-        "answered. Phrases are the file's own labels.",
+        "wrong phrase, the whole image as a baseline, how often present and absent phrases are "
+        "answered, and the AUROC of presence. Phrases are the file's own labels.",
     )
     add_common_options(parser)
     parser.add_argument(
@@ -362,6 +359,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out strategy 'prompt', to be done sooner",
     )
+    parser.add_argument(
+        "--no-presence",
+        action="store_true",
+        help="leave out presence, which asks every exhaustive photo for every label of its file",
+    )
+    add_sheet_option(parser, "IoU of the union")
     parser.add_argument(
         "--per-label", action="store_true", help="also print a table with a row for every label"
     )
@@ -372,19 +375,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    config = TextConfig(prompt=not options.no_prompt, seed=options.seed)
+    config = TextConfig(
+        prompt=not options.no_prompt, presence=not options.no_presence, seed=options.seed
+    )
+    galleries: dict[str, Gallery] = {}
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        return measure_set(model, data, config=config)
+        gallery = galleries.setdefault(data.name, Gallery()) if options.sheet else None
+        result = measure_set(model, data, config=config, gallery=gallery)
+        write_sheet(options.sheet, galleries, figure="union IoU")
+        return result
 
     try:
         measured = measure_files(options, measure, protocol=asdict(config))
     except (BadInputError, TextSamError) as error:
         return complain(parser, error)
-    _show(measured, model=options.model)
-    _show_single(measured, model=options.model)
+    show_phrases(measured, model=options.model)
+    show_single(measured, model=options.model)
     if options.per_label:
-        _show_labels(measured)
+        show_labels(measured)
     return 0
 
 

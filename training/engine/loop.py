@@ -1,7 +1,7 @@
 """A small training loop: seeded, resumable, atomic checkpoints.
 
 Step n draws everything from (seed, n), so a run that is killed and started again goes on as if
-nothing had happened; tests/training/test_engine.py holds it to that.
+nothing had happened; tests/training/engine/test_loop.py holds it to that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LoopConfig", "learning_rate_factor", "load_checkpoint", "parameter_groups", "run"]
+__all__ = ["LoopConfig", "learning_rate_factor", "load_checkpoint", "run", "save_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +45,6 @@ def learning_rate_factor(step: int, *, config: LoopConfig) -> float:
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     fall = (config.steps - step) / max(1.0, config.decay * config.steps)
     return max(0.0, min(rise, fall))
-
-
-def parameter_groups(
-    parts: Iterable[tuple[nn.Module, float]], *, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Optimizer groups: each part at its rate, no decay on vectors (norms, biases, embeddings)."""
-    groups: list[dict[str, Any]] = []
-    for module, rate in parts:
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        for decayed in (True, False):
-            chosen = [p for p in trainable if (p.ndim > 1) == decayed]
-            if chosen:
-                decay = weight_decay if decayed else 0.0
-                groups.append(
-                    {"params": chosen, "lr": rate, "base_lr": rate, "weight_decay": decay}
-                )
-    return groups
 
 
 def run(

@@ -1,4 +1,4 @@
-"""A run that is killed goes on as if nothing had happened."""
+"""The small loop: a run that is killed goes on as if nothing had happened."""
 
 from __future__ import annotations
 

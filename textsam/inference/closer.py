@@ -1,0 +1,114 @@
+"""Decoding on a window around the thing: first where it is, then a closer look.
+
+`textsam.inference.focus` says which window; here is what happens on it. Points and box are moved to
+the window, and the answer so far goes along as mask prompt, as in a later round of training
+(Appendix A of arXiv 2304.02643).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.inference.focus import FocusSettings, Window, choose_window, from_window
+from textsam.inference.postprocess import mask_to_low_res
+from textsam.inference.prediction import Prediction
+from textsam.prompts import Prompt
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
+
+__all__ = ["predict_closer"]
+
+
+def predict_closer(
+    view: ImageView,
+    prompt: Prompt,
+    *,
+    settings: FocusSettings,
+    previous: Prediction | None,
+    reading: int,
+) -> Prediction:
+    """Decode a prompt as closely as it pays.
+
+    A box or an earlier mask says at once where to look. Otherwise the whole photo is asked first:
+    after one point or a phrase, each of the three readings gets a look of its own.
+
+    Args:
+        view: The photo.
+        prompt: What is asked, original pixels.
+        settings: When and how closely.
+        previous: An earlier prediction that the prompt corrects, or None.
+        reading: Which of its masks.
+    """
+    first: Prediction | None = None
+    guide = prompt.mask if previous is None else previous.logits[reading]
+    if guide is None and prompt.box is None:
+        first = view.decode_prompt(prompt, None)
+        if len(prompt.points) + (prompt.text is not None) == 1:
+            return _closer_readings(view, prompt, first, settings=settings)
+        guide = first.logits[0]
+    window = _window(view, prompt, guide, settings=settings)
+    if window is not None:
+        return _on_window(view, window, prompt, guide, settings=settings)
+    if first is not None:
+        return first
+    return view.decode_prompt(prompt, None if previous is None else previous.low_res[reading])
+
+
+def _closer_readings(
+    view: ImageView, prompt: Prompt, first: Prediction, *, settings: FocusSettings
+) -> Prediction:
+    """Look at each reading of an ambiguous prompt; mask 0 becomes the best of them."""
+    logits, iou = first.logits.copy(), first.iou.copy()
+    area = (logits > 0).sum((1, 2))
+    for k in sorted(range(1, len(logits)), key=lambda k: -int(area[k])):
+        window = _window(view, prompt, first.logits[k], settings=settings)
+        if window is not None:
+            closer = _on_window(view, window, prompt, first.logits[k], settings=settings)
+            logits[k], iou[k] = closer.logits[0], closer.iou[0]
+    best = 1 + int(iou[1:].argmax())
+    logits[0], iou[0] = logits[best], iou[best]
+    return Prediction(logits=logits, iou=iou, low_res=_low_res(view, logits))
+
+
+def _window(
+    view: ImageView, prompt: Prompt, guide: NDArray[Any] | None, *, settings: FocusSettings
+) -> Window | None:
+    return choose_window(
+        view.size,
+        box=prompt.box,
+        mask=None if guide is None else guide > 0,
+        points=prompt.points,
+        settings=settings,
+    )
+
+
+def _on_window(
+    view: ImageView,
+    window: Window,
+    prompt: Prompt,
+    guide: NDArray[Any] | None,
+    *,
+    settings: FocusSettings,
+) -> Prediction:
+    """Decode on the window, from the part of the guiding mask that lies in it."""
+    window, inner = view.close_up(window, reuse=settings.reuse)
+    height, width = inner.size
+    shift = np.array([window.x0, window.y0], np.float32)
+    box = prompt.box
+    if box is not None:
+        box = np.clip(box - np.tile(shift, 2), 0, np.array([width, height] * 2, np.float32))
+    mask = None if guide is None else guide[window.y0 : window.y1, window.x0 : window.x1]
+    moved = replace(prompt, points=prompt.points - shift, box=box, mask=mask)
+    closer = inner.decode_prompt(moved, None)
+    logits = from_window(closer.logits, window, view.size)
+    return Prediction(logits=logits, iou=closer.iou, low_res=_low_res(view, logits))
+
+
+def _low_res(view: ImageView, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    size = view.model.sam.config.mask_size
+    return np.stack([mask_to_low_res(mask, view.frame, size)[0, 0].numpy() for mask in logits])

@@ -1,0 +1,1 @@
+"""What a training costs: FLOPs, memory, GPU-hours and dollars; `python -m training.costs`."""

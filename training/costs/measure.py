@@ -1,0 +1,177 @@
+"""One real training step, timed, so that the FLOP model is held against a clock.
+
+On a CPU the clock is the processor time of all threads, which other programs on the machine do not
+lengthen; the rate of large products is taken by the same clock, so their ratio means something on a
+busy machine, too. On a GPU it is the time that passes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from textsam.modeling.config import SamConfig
+from textsam.modeling.features import ImageFeatures
+from textsam.modeling.sam import Sam
+
+from .flops import core_cost, prompts_of
+
+__all__ = ["StepMeasurement", "matmul_rate", "measure_step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMeasurement:
+    """One training step on this machine.
+
+    Attributes:
+        seconds: Forward, backward and AdamW, by the clock that stands above.
+        encoder_seconds: The encoder's forward pass alone.
+        decoder_seconds: All rounds' forward passes.
+        model_flops: What `core_cost` says: three forward passes.
+        counted_flops: What was counted while the step ran.
+        matmul_rate: FLOP/s of a large product on this machine, as many threads.
+        threads: Of torch.
+        dtype: Of the step.
+        device: Where it ran.
+    """
+
+    seconds: float
+    encoder_seconds: float
+    decoder_seconds: float
+    model_flops: int
+    counted_flops: int
+    matmul_rate: float
+    threads: int
+    dtype: str
+    device: str
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s of the model that were reached."""
+        return self.model_flops / self.seconds
+
+    @property
+    def utilisation(self) -> float:
+        """Share of what large products reach here."""
+        return self.rate / self.matmul_rate
+
+
+def matmul_rate(
+    *, side: int = 2048, repeats: int = 3, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> float:
+    """FLOP/s of the fastest of some (side x side) products."""
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(repeats + 1):  # the first warms up and may be the slowest
+        started = _now(device)
+        a @ a
+        best = min(best, _now(device) - started)
+    return 2 * side**3 / best
+
+
+def measure_step(
+    config: SamConfig,
+    *,
+    images: int = 1,
+    masks: int = 2,
+    rounds: int = 2,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    warm_up: int = 0,
+    seed: int = 0,
+) -> StepMeasurement:
+    """Time one step on random numbers: the same work as on photos, but for prompts and loading.
+
+    The loss is the plain cross entropy with random masks: losses hold no product, so they are not
+    what is modelled, and take little time.
+
+    Args:
+        config: The core.
+        images: In the batch.
+        masks: Of each image.
+        rounds: Decoder calls of each mask; the last logits are fed back.
+        device: "cpu" or "cuda".
+        dtype: Other than float32 runs under autocast.
+        warm_up: Steps before the one that is timed; a first step on a GPU compiles and allocates.
+        seed: Of weights and numbers.
+    """
+    torch.manual_seed(seed)
+    sam = Sam(config).to(device).train()
+    optimizer = torch.optim.AdamW(sam.parameters(), lr=1e-4)
+    pixels = torch.randn(images, 3, config.image_size, config.image_size, device=device)
+    for _ in range(warm_up):
+        _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
+    with FlopCounterMode(display=False) as counter:
+        seconds = _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
+    cost = core_cost(config)
+    model = images * (cost.encoder_flops + masks * rounds * cost.decoder_flops) * 3
+    return StepMeasurement(
+        seconds=seconds[2],
+        encoder_seconds=seconds[0],
+        decoder_seconds=seconds[1],
+        model_flops=model,
+        counted_flops=int(counter.get_total_flops()),
+        matmul_rate=matmul_rate(device=device, dtype=dtype),
+        threads=torch.get_num_threads(),
+        dtype=str(dtype).removeprefix("torch."),
+        device=torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
+    )
+
+
+def _step(
+    sam: Sam,
+    optimizer: torch.optim.Optimizer,
+    pixels: Tensor,
+    *,
+    masks: int,
+    rounds: int,
+    dtype: torch.dtype,
+) -> tuple[float, float, float]:
+    """Seconds of the encoder, of all rounds, and of the whole step."""
+    device = pixels.device.type
+    started = _now(device)
+    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+        features = sam.encode_image(pixels)
+        encoded = _now(device)
+        loss = _rounds(sam, features, masks=masks, rounds=rounds)
+        decoded = _now(device)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return encoded - started, decoded - encoded, _now(device) - started
+
+
+def _rounds(sam: Sam, features: ImageFeatures, *, masks: int, rounds: int) -> Tensor:
+    device = features.embedding.device
+    count = masks * len(features)
+    prompts = prompts_of(sam.config, count)
+    prompts = replace(
+        prompts,
+        points=torch.rand(prompts.points.shape, device=device) * sam.config.image_size,
+        labels=prompts.labels.to(device),
+        image_index=torch.arange(len(features), device=device).repeat_interleave(masks),
+        masks=None if prompts.masks is None else prompts.masks.to(device),
+    )
+    side = sam.config.mask_size
+    target = (torch.rand(count, 4, side, side, device=device) > 0.5).float()
+    total = torch.zeros((), device=device)
+    for _ in range(rounds):
+        prediction = sam.decode(features, prompts)
+        logits = prediction.logits.float()
+        loss = F.binary_cross_entropy_with_logits(logits, target)
+        total = total + loss + prediction.iou.float().square().mean()
+        prompts = replace(prompts, masks=logits[:, :1].detach())
+    return total / rounds
+
+
+def _now(device: str) -> float:
+    """Seconds of the clock, after everything asked of a GPU is done."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()

@@ -1,0 +1,49 @@
+"""Data for training: sources of photos with masks, views of them, and batches of views.
+
+`sample` what a source gives · `parquet` `coco` `sa1b` `label_pngs` `hub` the sources, a format each
+· `specs` a source named in a line · `cache` a source kept decoded · `views` photo to view · `plan`
+which photo comes when · `loader` batches, by `fetch` in its workers.
+"""
+
+from __future__ import annotations
+
+from .batch import ViewBatch
+from .cache import CachedSource
+from .coco import CocoSource
+from .hub import HubColumns, HubSource, HubStream, open_hub
+from .label_pngs import LabelMapConfig, LabelPngSource
+from .loader import LoaderConfig, ViewLoader
+from .parquet import ParquetSource, load_samples
+from .sa1b import Sa1bSource
+from .sample import ObjectMask, Sample
+from .source import BrokenSample, GroupedSource, Source, StreamSource
+from .specs import SourceSpec, open_source
+from .views import View, ViewConfig, make_view
+
+__all__ = [
+    "BrokenSample",
+    "CachedSource",
+    "CocoSource",
+    "GroupedSource",
+    "HubColumns",
+    "HubSource",
+    "HubStream",
+    "LabelMapConfig",
+    "LabelPngSource",
+    "LoaderConfig",
+    "ObjectMask",
+    "ParquetSource",
+    "Sa1bSource",
+    "Sample",
+    "Source",
+    "SourceSpec",
+    "StreamSource",
+    "View",
+    "ViewBatch",
+    "ViewConfig",
+    "ViewLoader",
+    "load_samples",
+    "make_view",
+    "open_hub",
+    "open_source",
+]

@@ -1,0 +1,168 @@
+"""From a plan to views: the work of the loader's worker processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .batch import ViewBatch
+from .plan import Draw, RowOrder, Use, photo_seed, random_for
+from .sample import BROKEN, Sample
+from .source import BrokenSample, GroupedSource, Source, StreamSource
+from .views import View, ViewConfig, make_view
+
+__all__ = ["SPARES", "Fetched", "Fetcher", "StepDraws", "StreamReader", "row_order"]
+
+# Rows of a stream that are sent along with a batch, for those of it that turn out to be broken.
+SPARES = 8
+
+# So many photos without a view, one after the other, mean that something is wrong with the set.
+_ATTEMPTS = 200
+
+
+class StepDraws(NamedTuple):
+    """One rank's draws of a global batch; rows of streams come with them, by their ordinal."""
+
+    step: int
+    draws: tuple[Draw, ...]
+    rows: Mapping[str, Mapping[int, Any]]
+    spares: Mapping[str, Sequence[tuple[int, Any]]]
+
+
+class Fetched(NamedTuple):
+    """A batch, and what was passed over for it."""
+
+    batch: ViewBatch
+    broken: tuple[BrokenSample, ...]
+    empty: Mapping[str, int]
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """A view and what stands beside it in a batch."""
+
+    view: View
+    sample: Sample
+    origin: tuple[str, int]
+
+
+@dataclass(kw_only=True)
+class _Passed:
+    """What was passed over so far."""
+
+    broken: list[BrokenSample] = field(default_factory=list)
+    empty: Counter[str] = field(default_factory=Counter)
+
+
+class Fetcher:
+    """Makes the batch of a `StepDraws`; a map-style data set, as torch's DataLoader has it."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source | StreamSource],
+        orders: Mapping[str, RowOrder],
+        *,
+        seed: int,
+        view: ViewConfig,
+    ) -> None:
+        """Take the sources, and the order of those that have rows by number."""
+        self.sources = sources
+        self.orders = orders
+        self.seed = seed
+        self.view = view
+
+    def __getitem__(self, wanted: StepDraws) -> Fetched:
+        passed = _Passed()
+        found = [self._find(draw, wanted, passed) for draw in wanted.draws]
+        batch = ViewBatch(
+            step=wanted.step,
+            views=tuple(f.view for f in found),
+            origin=tuple(f.origin for f in found),
+            labels=tuple(tuple(f.sample.objects[i].label for i in f.view.objects) for f in found),
+            seeds=tuple(photo_seed(self.seed, wanted.step, d.position) for d in wanted.draws),
+            exhaustive=tuple(f.sample.exhaustive for f in found),
+        )
+        return Fetched(batch, tuple(passed.broken), passed.empty)
+
+    def _find(self, draw: Draw, wanted: StepDraws, passed: _Passed) -> _Found:
+        """The view of a draw, or of what comes in its place when it has none."""
+        reasons: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            row, load = self._choose(draw, wanted, attempt)
+            key = (self.seed, wanted.step, draw.position, attempt)
+            try:
+                sample = load()
+                view = make_view(sample, random_for(Use.VIEW, *key), config=self.view)
+            except BROKEN as error:
+                reasons.append(f"row {row}: {error}")
+                passed.broken.append(BrokenSample(source=draw.source, row=row, reason=f"{error}"))
+                continue
+            if view is not None:
+                return _Found(view=view, sample=sample, origin=(draw.source, row))
+            passed.empty[draw.source] += 1
+        raise ValueError(
+            f"source {draw.source!r}: none of {_ATTEMPTS} photos drawn one after the other can be "
+            f"shown: {len(reasons)} are broken{f' ({reasons[0]})' if reasons else ''}, in "
+            f"{_ATTEMPTS - len(reasons)} no mask of {self.view.min_area} px up to "
+            f"{self.view.max_share:.0%} of the picture is left. Look at the set, or change "
+            "ViewConfig(min_area, max_share, scale)"
+        )
+
+    def _choose(
+        self, draw: Draw, wanted: StepDraws, attempt: int
+    ) -> tuple[int, Callable[[], Sample]]:
+        """The row that is tried, and how to load it: the draw itself first, then others."""
+        source = self.sources[draw.source]
+        if draw.source in self.orders:
+            order = self.orders[draw.source]
+            row = order.row(draw.ordinal)
+            if attempt:
+                key = (self.seed, wanted.step, draw.position, attempt)
+                row = order.substitute(draw.ordinal, random_for(Use.SUBSTITUTE, *key))
+            return row, lambda: source[row]  # type: ignore[index]
+        ordinal, content = draw.ordinal, wanted.rows[draw.source][draw.ordinal]
+        if attempt:
+            spares = wanted.spares[draw.source]
+            ordinal, content = spares[(draw.position + attempt) % len(spares)]
+        return ordinal, lambda: source.sample(content)  # type: ignore[union-attr]
+
+
+class StreamReader:
+    """Reads a stream epoch after epoch, forwards, with a look ahead."""
+
+    def __init__(self, source: StreamSource, *, name: str, key: int) -> None:
+        """Start before the first row."""
+        self._name = name
+        self._rows = self._epochs(source, key)
+        self._kept: dict[int, Any] = {}
+        self._next = 0
+
+    def rows(self, first: int, last: int) -> dict[int, Any]:
+        """Rows `first` up to but not with `last`; those before are read past and forgotten."""
+        self._kept = {n: row for n, row in self._kept.items() if n >= first}
+        while self._next < last:
+            row = next(self._rows)
+            if self._next >= first:
+                self._kept[self._next] = row
+            self._next += 1
+        return {n: self._kept[n] for n in range(first, last)}
+
+    def _epochs(self, source: StreamSource, key: int) -> Iterator[Any]:
+        epoch = 0
+        while True:
+            before = epoch
+            for row in source.rows(seed=key, epoch=epoch):
+                before = epoch + 1
+                yield row
+            if before == epoch:
+                raise ValueError(f"source {self._name!r}: its stream has no row")
+            epoch += 1
+
+
+def row_order(source: Source, *, key: tuple[int, ...]) -> RowOrder:
+    """The order of a source's rows, by its groups if it has any."""
+    if isinstance(source, GroupedSource):
+        return RowOrder(source.groups, window=source.window, key=key)
+    return RowOrder([len(source)], window=1, key=key)

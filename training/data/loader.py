@@ -1,0 +1,208 @@
+"""Batches of views: the same for a seed with any number of workers and ranks, from any step on."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import torch
+from torch.utils.data import DataLoader
+
+from .batch import ViewBatch
+from .fetch import SPARES, Fetched, Fetcher, StepDraws, StreamReader, row_order
+from .plan import Draw, Plan
+from .sample import Sample
+from .source import BrokenSample, Source, StreamSource
+from .views import ViewConfig
+
+__all__ = ["LoaderConfig", "ViewLoader"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """What is loaded, and by how many processes.
+
+    Attributes:
+        photos_per_step: Photos in a global batch, over all ranks.
+        workers: Processes that make views on each rank; 0 makes them in the process itself.
+        seed: Decides every batch.
+        view: How photos are shown.
+        shares: Share of the photos of each source, to one in 16,384. None: by their lengths.
+        prefetch: Batches that each worker makes ahead.
+        start_method: How workers start (fork, spawn, forkserver); None is the system's way.
+    """
+
+    photos_per_step: int
+    workers: int = 0
+    seed: int = 0
+    view: ViewConfig
+    shares: Mapping[str, float] | None = None
+    prefetch: int = 2
+    start_method: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.photos_per_step < 1 or self.prefetch < 1 or min(self.workers, self.seed) < 0:
+            raise ValueError(
+                f"photos_per_step={self.photos_per_step}, prefetch={self.prefetch}, workers="
+                f"{self.workers}, seed={self.seed}; wanted at least 1, 1, 0 and 0"
+            )
+
+
+class ViewLoader:
+    """Mixes sources into batches.
+
+    Batch n is a function of (seed, n): photo p of it comes to rank p % world. A photo that is
+    broken, or of which no mask is left in its view, gives its place to another of its source, which
+    (seed, n, p) decides too.
+
+    A stream is read in each rank's own process, each row once; to start at a later step its rows
+    are read past.
+
+    Attributes:
+        skipped: How often a broken photo was passed over, by source, on this rank.
+        empty: How often a view had no mask of a useful size, by source, on this rank.
+        broken: Every broken photo that was met, once.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source | StreamSource | Sequence[Sample]],
+        *,
+        config: LoaderConfig,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """Look at the sources' lengths; nothing is read yet.
+
+        Raises:
+            ValueError: There is no source or an empty one, shares do not fit the sources, or there
+                are fewer photos in a batch than ranks.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank={rank}, world={world}; wanted 0 <= rank < world")
+        if config.photos_per_step < world:
+            raise ValueError(
+                f"photos_per_step={config.photos_per_step} for {world} ranks; wanted at least one "
+                "photo for each"
+            )
+        self.sources = dict(sources)
+        self.config = config
+        self.rank = rank
+        self.world = world
+        self.skipped: dict[str, int] = {}
+        self.empty: dict[str, int] = {}
+        self.broken: list[BrokenSample] = []
+        self._named: set[tuple[str, int]] = set()
+        rows = {k: s for k, s in self.sources.items() if not isinstance(s, StreamSource)}
+        for name, source in rows.items():
+            if not len(source):
+                raise ValueError(f"source {name!r} is empty")
+        shares = _shares(self.sources, config.shares)
+        self.plan = Plan(shares, seed=config.seed, photos=config.photos_per_step)
+        orders = {k: row_order(s, key=(config.seed, crc32(k.encode()))) for k, s in rows.items()}
+        self.fetcher = Fetcher(self.sources, orders, seed=config.seed, view=config.view)
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[ViewBatch]:
+        """This rank's part of the global batches `start` up to but not with `stop`, or for ever.
+
+        Raises:
+            ValueError: A source gives nothing that can be shown.
+        """
+        workers = self.config.workers
+        loader: DataLoader[Fetched] = DataLoader(
+            self.fetcher,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=_Steps(self, start, stop),
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            prefetch_factor=self.config.prefetch if workers else None,
+            multiprocessing_context=self.config.start_method if workers else None,
+            # It draws a seed for its workers, which must not come from the run's own generator.
+            generator=torch.Generator(),
+        )
+        for fetched in loader:
+            self._note(fetched)
+            yield fetched.batch
+
+    def _note(self, fetched: Fetched) -> None:
+        """Count and name what was passed over."""
+        self.empty = dict(Counter(self.empty) + Counter(fetched.empty))
+        for item in fetched.broken:
+            self.skipped[item.source] = self.skipped.get(item.source, 0) + 1
+            if (item.source, item.row) not in self._named:
+                self._named.add((item.source, item.row))
+                self.broken.append(item)
+                logger.warning("%s, row %d is broken: %s", item.source, item.row, item.reason)
+
+
+class _Steps(Iterable[StepDraws]):
+    """What the workers are asked for, in order."""
+
+    def __init__(self, loader: ViewLoader, start: int, stop: int | None) -> None:
+        self.loader = loader
+        self.start = start
+        self.stop = stop
+
+    def __iter__(self) -> Iterator[StepDraws]:
+        seed = self.loader.config.seed
+        readers = {
+            name: StreamReader(source, name=name, key=seed)
+            for name, source in self.loader.sources.items()
+            if isinstance(source, StreamSource)
+        }
+        end = itertools.count(self.start) if self.stop is None else range(self.start, self.stop)
+        for step in end:
+            draws = self.loader.plan.draws(step)
+            own = tuple(draws[self.loader.rank :: self.loader.world])
+            rows: dict[str, dict[int, object]] = {}
+            spares: dict[str, list[tuple[int, object]]] = {}
+            for name, reader in readers.items():
+                rows[name], spares[name] = _of_stream(reader, name, draws, own)
+            yield StepDraws(step, own, rows, spares)
+
+
+def _of_stream(
+    reader: StreamReader, name: str, draws: Sequence[Draw], own: Sequence[Draw]
+) -> tuple[dict[int, object], list[tuple[int, object]]]:
+    """Rows of a stream for a rank's draws, and the rows after the batch's last as spares."""
+    ordinals = [draw.ordinal for draw in draws if draw.source == name]
+    if not ordinals:
+        return {}, []
+    end = max(ordinals) + 1
+    read = reader.rows(min(ordinals), end + SPARES)
+    rows = {draw.ordinal: read[draw.ordinal] for draw in own if draw.source == name}
+    return rows, [(n, read[n]) for n in range(end, end + SPARES)]
+
+
+def _shares(
+    sources: Mapping[str, Source | StreamSource | Sequence[Sample]],
+    given: Mapping[str, float] | None,
+) -> Mapping[str, float]:
+    """The share of each source, checked against the sources."""
+    if not sources:
+        raise ValueError("ViewLoader: got no source; wanted at least one")
+    if given is not None:
+        if set(given) != set(sources):
+            raise ValueError(f"shares for {sorted(given)}; the sources are {sorted(sources)}")
+        return {name: given[name] for name in sources}
+    streams = [name for name, source in sources.items() if isinstance(source, StreamSource)]
+    if streams and len(sources) > 1:
+        raise ValueError(
+            f"{', '.join(streams)} has no length, so shares cannot follow the lengths. Give "
+            f"shares={{{', '.join(f'{name!r}: 1.0' for name in sources)}}}"
+        )
+    return {
+        name: 1.0 if isinstance(source, StreamSource) else float(len(source))
+        for name, source in sources.items()
+    }
+
+
+def _as_it_is(fetched: Any) -> Any:
+    return fetched

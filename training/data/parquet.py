@@ -1,0 +1,142 @@
+"""Photos with masks in textsam's own Parquet schema.
+
+A row has `image` (bytes), `image_id`, `source`, `license`, `height`, `width`, `exhaustive`, `void`
+(COCO counts or null) and `objects`: `label`, `kind`, `rle` (COCO counts), `area`, `bbox`, `ignore`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from textsam.rle import RLE
+
+from .sample import ObjectMask, Sample
+
+__all__ = ["ParquetSource", "load_samples"]
+
+_COLUMNS = ("image", "image_id", "height", "width", "exhaustive", "void", "objects")
+# Without these a row still says all that training needs.
+_OPTIONAL = ("source",)
+
+
+def load_samples(paths: Sequence[Path | str]) -> list[Sample]:
+    """Read Parquet files of the schema above; images stay encoded until they are asked for.
+
+    Raises:
+        ValueError: If a file lacks a column that the schema names.
+    """
+    samples: list[Sample] = []
+    for path in paths:
+        table = pq.read_table(path)
+        _check_columns(path, table.column_names)
+        samples.extend(_sample(row) for row in table.to_pylist())
+    return samples
+
+
+class ParquetSource:
+    """The same files, read a row group at a time when a photo of it is asked for.
+
+    For sets that do not fit into memory: it holds `window + 1` row groups, so write such files with
+    small ones (`pq.write_table(table, path, row_group_size=256)`).
+
+    Attributes:
+        name: What the source is called.
+        groups: Rows in each row group, in order, over all files.
+        window: Row groups that are shuffled with each other and kept in memory.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path | str], *, name: str | None = None, window: int = 8
+    ) -> None:
+        """Read the files' footers, nothing else.
+
+        Raises:
+            ValueError: No file is given, a file lacks a column, or all of them are empty.
+            OSError: A file cannot be read.
+        """
+        if not paths:
+            raise ValueError("ParquetSource: got no file; wanted at least one Parquet file")
+        if window < 1:
+            raise ValueError(f"ParquetSource: window={window}; wanted at least 1 row group")
+        self.name = name or Path(paths[0]).stem
+        self.window = window
+        self.groups: list[int] = []
+        self._where: list[tuple[str, int]] = []
+        for path in map(str, paths):
+            with pq.ParquetFile(path) as file:
+                _check_columns(path, file.schema_arrow.names)
+                for number in range(file.num_row_groups):
+                    if rows := file.metadata.row_group(number).num_rows:
+                        self.groups.append(rows)
+                        self._where.append((path, number))
+        if not self.groups:
+            raise ValueError(f"ParquetSource: {', '.join(map(str, paths))}: no row in them")
+        self._ends = np.cumsum(self.groups)
+        self._process = -1
+        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name}: row {index} of {len(self)}")
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        row = index - int(self._ends[group]) + self.groups[group]
+        return _sample(self._table(group).slice(row, 1).to_pylist()[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": OrderedDict(), "_process": -1}
+
+    def _table(self, group: int) -> pa.Table:
+        """A row group; a forked worker does not keep what its parent had read."""
+        if self._process != os.getpid():
+            self._tables, self._process = OrderedDict(), os.getpid()
+        if group not in self._tables:
+            path, number = self._where[group]
+            with pq.ParquetFile(path) as file:
+                columns = [c for c in (*_COLUMNS, *_OPTIONAL) if c in file.schema_arrow.names]
+                # Threads of pyarrow's pool do not survive a fork.
+                table = file.read_row_group(number, columns=columns, use_threads=False)
+            self._tables[group] = table
+            if len(self._tables) > self.window + 1:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(group)
+        return self._tables[group]
+
+
+def _check_columns(path: Path | str, names: Sequence[str]) -> None:
+    missing = set(_COLUMNS) - set(names)
+    if missing:
+        raise ValueError(
+            f"{path} has no column {sorted(missing)}: it is not a file of photos with masks"
+        )
+
+
+def _sample(row: dict[str, Any]) -> Sample:
+    size = (row["height"], row["width"])
+    return Sample(
+        image_id=row["image_id"],
+        source=row.get("source") or "",
+        encoded=row["image"]["bytes"],
+        size=size,
+        exhaustive=row["exhaustive"],
+        void=None if row["void"] is None else RLE(size, row["void"].encode()),
+        objects=tuple(
+            ObjectMask(
+                label=o["label"],
+                kind=o["kind"],
+                rle=RLE(size, o["rle"].encode()),
+                ignore=bool(o["ignore"]),
+            )
+            for o in row["objects"]
+        ),
+    )

@@ -1,0 +1,124 @@
+"""A photo with its masks, as every source gives it: encoded until somebody looks at it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from textsam.errors import ImageError
+from textsam.images import load_image
+from textsam.rle import RLE, decode_rle
+
+__all__ = ["BROKEN", "ObjectMask", "Sample", "upright_size"]
+
+# What a broken photo or annotation raises; anything else is a fault of the program and is not
+# caught. `ImageError` is a ValueError.
+BROKEN = (ValueError, OSError)
+
+# EXIF orientations that turn a picture by a quarter.
+_ORIENTATION_TAG = 0x0112
+_LYING = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMask:
+    """One annotated object.
+
+    Attributes:
+        label: Its name; empty where the set gives none (SA-1B).
+        kind: thing, stuff, part, salient, or unknown.
+        rle: Its mask, of the photo's size.
+        ignore: Not to be trained on: a crowd, or something that the annotators left open.
+    """
+
+    label: str
+    kind: str
+    rle: RLE
+    ignore: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One photo with its masks.
+
+    Attributes:
+        image_id: Its name in the set that it comes from.
+        source: Name of that set.
+        encoded: The bytes of the image file, or where the file is.
+        size: (H, W) of the upright photo and of every mask.
+        exhaustive: Whether a label of the set that is not listed here is absent from the photo.
+        void: Pixels without a truth.
+        objects: What is annotated.
+        absent: Labels known to be absent though the photo is not exhaustive (LVIS).
+
+    Raises:
+        ValueError: A mask has another size than the photo.
+    """
+
+    image_id: str
+    source: str
+    encoded: bytes | Path
+    size: tuple[int, int]
+    exhaustive: bool
+    void: RLE | None
+    objects: tuple[ObjectMask, ...]
+    absent: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for index, item in enumerate(self.objects):
+            if item.rle.size != tuple(self.size):
+                raise ValueError(
+                    f"photo {self.image_id!r}: mask {index} ({item.label!r}) has size "
+                    f"{item.rle.size}; wanted {self.size} (height, width), as its photo"
+                )
+        if self.void is not None and self.void.size != tuple(self.size):
+            raise ValueError(
+                f"photo {self.image_id!r}: its void mask has size {self.void.size}; wanted "
+                f"{self.size} (height, width)"
+            )
+
+    def image(self) -> NDArray[np.uint8]:
+        """Decode to (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ImageError: The file is missing or damaged, or has another size than the masks.
+        """
+        image = load_image(self.encoded)
+        if image.shape[:2] != tuple(self.size):
+            raise ImageError(
+                f"photo {self.image_id!r} is {image.shape[:2]} (height, width) upright; its masks "
+                f"are for {tuple(self.size)}"
+            )
+        return image
+
+    def open(self) -> Image.Image:
+        """The photo as a PIL image, RGB, upright; raises as `image`."""
+        return Image.fromarray(self.image())
+
+    def void_mask(self) -> NDArray[np.bool_]:
+        """Pixels to ignore, (H, W) bool."""
+        return np.zeros(self.size, dtype=bool) if self.void is None else decode_rle(self.void)
+
+
+def upright_size(encoded: bytes | Path) -> tuple[int, int]:
+    """(H, W) of a photo as `load_image` turns it, from the file's header alone.
+
+    Raises:
+        ImageError: No such file, or no image.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
+            width, height = image.size
+            try:
+                orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+            except Exception:  # a damaged EXIF block must not cost a sound picture
+                orientation = 1
+    except Exception as error:  # PIL's readers raise whatever a damaged header leads them to
+        what = f"{len(encoded)} bytes" if isinstance(encoded, bytes) else str(encoded)
+        raise ImageError(f"cannot read the size of the photo in {what}: {error}") from error
+    return (width, height) if orientation in _LYING else (height, width)

@@ -1,0 +1,127 @@
+"""What AdamW trains: which parameters, at which rate, with which weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import EngineConfig
+from .layers import layer_depths
+
+__all__ = [
+    "RatedPart",
+    "build_optimizer",
+    "optimizer_groups",
+    "parameter_groups",
+    "rated_parts",
+    "set_rates",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatedPart:
+    """A part of an objective and its share of the peak rate.
+
+    Attributes:
+        module: Its parameters that require a gradient are trained.
+        share: Of `EngineConfig.peak_rate`.
+        layer_decay: For an image encoder: every layer further from the output has the rate of the
+            next one times this. RECIPE 4: 0.8 for ViT-H and ViT-L, 0.6 for ViT-B.
+    """
+
+    module: nn.Module
+    share: float = 1.0
+    layer_decay: float | None = None
+
+
+def rated_parts(objective: nn.Module) -> Sequence[RatedPart]:
+    """Its `rates()`, or all of it at the peak rate if it has none."""
+    rates = getattr(objective, "rates", None)
+    return [RatedPart(module=objective)] if rates is None else list(rates())
+
+
+def build_optimizer(objective: nn.Module, *, config: EngineConfig) -> torch.optim.AdamW:
+    """AdamW over the rated parts of an objective (RECIPE 4).
+
+    Raises:
+        ValueError: A parameter that requires a gradient is in no part, or in two.
+    """
+    groups = optimizer_groups(
+        rated_parts(objective), peak_rate=config.peak_rate, weight_decay=config.weight_decay
+    )
+    seen = {id(p) for group in groups for p in group["params"]}
+    trained = {n: p for n, p in objective.named_parameters() if p.requires_grad}
+    forgotten = [name for name, parameter in trained.items() if id(parameter) not in seen]
+    if forgotten:
+        raise ValueError(
+            f"{type(objective).__name__}.rates() leaves out {len(forgotten)} parameters that "
+            f"require a gradient, {forgotten[:3]}; add a part, or requires_grad_(False)"
+        )
+    if not groups:
+        raise ValueError(f"{type(objective).__name__} has no parameter that requires a gradient")
+    return torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas)
+
+
+def optimizer_groups(
+    parts: Iterable[RatedPart], *, peak_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """One group for each rate and weight decay, in the order of the parts.
+
+    Returns:
+        Groups with `base_lr`, the rate that `set_rates` scales. No decay on vectors, nor on the
+        grid of absolute positions (ViTDet's configuration, arXiv 2203.16527).
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    seen: dict[int, str] = {}
+    for part in parts:
+        decay = part.layer_decay
+        depths, top = ({}, 0) if decay is None else layer_depths(part.module)
+        for name, parameter in part.module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if id(parameter) in seen:
+                raise ValueError(
+                    f"{name} of {type(part.module).__name__} is in two rated parts, also as "
+                    f"{seen[id(parameter)]}; wanted one rate for each parameter"
+                )
+            seen[id(parameter)] = name
+            rate = peak_rate * part.share
+            if decay is not None:
+                rate *= decay ** (top - depths[name])
+            decayed = weight_decay if _is_decayed(name, parameter) else 0.0
+            group = {"params": [], "lr": rate, "base_lr": rate, "weight_decay": decayed}
+            groups.setdefault((rate, decayed), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Give every group its `base_lr` times the schedule's factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+
+
+def parameter_groups(
+    parts: Iterable[tuple[nn.Module, float]], *, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Optimizer groups: each part at its rate, no decay on vectors (norms, biases, embeddings)."""
+    groups: list[dict[str, Any]] = []
+    for module, rate in parts:
+        trainable = [p for p in module.parameters() if p.requires_grad]
+        for decayed in (True, False):
+            chosen = [p for p in trainable if (p.ndim > 1) == decayed]
+            if chosen:
+                decay = weight_decay if decayed else 0.0
+                groups.append(
+                    {"params": chosen, "lr": rate, "base_lr": rate, "weight_decay": decay}
+                )
+    return groups
+
+
+def _is_decayed(name: str, parameter: Tensor) -> bool:
+    # (1, C) of a single embedding is a vector, too.
+    is_vector = parameter.numel() == max(parameter.shape, default=1)
+    return not is_vector and not name.endswith(("position_embedding", "pos_embed"))

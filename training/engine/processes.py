@@ -1,0 +1,136 @@
+"""The processes of a run: one, or several started by torchrun, on `accelerate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from textsam.errors import TextSamError, require
+
+from .config import EngineConfig
+from .sharding import is_sharded, shard
+
+__all__ = ["ProcessLostError", "Processes"]
+
+# What gloo's RuntimeError says when the other end of a connection is gone; nccl has its own class.
+_GLOO_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
+
+
+class ProcessLostError(TextSamError, RuntimeError):
+    """Another process of the run ended, so this one cannot go on."""
+
+
+class Processes:
+    """This process among those of the run.
+
+    Attributes:
+        accelerator: accelerate's view of them: device, precision, DDP.
+        rank: Number of this one.
+        count: How many there are.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Join the others, if torchrun started any.
+
+        Raises:
+            ValueError: fp16 on a CPU, where accelerate would quietly compute in float32.
+        """
+        self.config = config
+        self.accelerator = _accelerator(config)
+        self.rank: int = self.accelerator.process_index
+        self.count: int = self.accelerator.num_processes
+        if config.precision == "fp16" and self.device.type == "cpu":
+            raise ValueError('EngineConfig: precision="fp16" needs a GPU; on a CPU type "bf16"')
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes the files."""
+        return self.rank == 0
+
+    def prepare_model(self, objective: nn.Module) -> nn.Module:
+        """Move an objective to the device, and share it as `EngineConfig.parallel` says."""
+        if self.config.parallel == "fsdp2" and self.count > 1:
+            shard(
+                objective,
+                processes=self.count,
+                device=self.device,
+                shard_size=self.config.shard_size,
+            )
+            return objective
+        model: nn.Module = self.accelerator.prepare_model(objective)
+        return model
+
+    def gradients(self, model: nn.Module, *, share: bool) -> AbstractContextManager[Any]:
+        """Around a forward and backward pass: whether gradients go to the other processes now."""
+        if is_sharded(model):
+            model.set_requires_gradient_sync(share)  # type: ignore[operator]
+            return nullcontext()
+        return nullcontext() if share else self.accelerator.no_sync(model)
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sum of each number over the processes."""
+        if self.count == 1:
+            return list(values)
+        numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(numbers)
+        return [float(value) for value in numbers.tolist()]
+
+    def from_main(self, value: Any) -> Any:
+        """What rank 0 has here."""
+        if self.count == 1:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def guard(self, folder: Path) -> Iterator[None]:
+        """Say what happened, and what to type, when another process is gone."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not _is_loss(error):
+                raise
+            raise ProcessLostError(
+                f"another process of this run has ended, so rank {self.rank} of {self.count} stops "
+                f"(above: {str(error).splitlines()[0]}). torchrun names the one that went first. "
+                f"The checkpoints in {folder} are intact: start the same command again to go on"
+            ) from error
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    from torch.distributed import DistBackendError, DistNetworkError
+
+    lost = isinstance(error, DistBackendError | DistNetworkError)
+    return lost or any(word in str(error) for word in _GLOO_LOST)
+
+
+def _accelerator(config: EngineConfig) -> Any:
+    accelerate: Any = require("accelerate", "train")
+    # A run may be one of several in this process, each with its precision; accelerate keeps the
+    # first one's unless told to forget it. The process group stays.
+    accelerate.state.AcceleratorState._reset_state()
+    # Under torchrun without a GPU, accelerate joins the others only if it is told to use the CPU.
+    started_by_torchrun = "LOCAL_RANK" in os.environ
+    cpu = config.cpu or (started_by_torchrun and not torch.cuda.is_available())
+    timeout = accelerate.InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))
+    return accelerate.Accelerator(
+        cpu=cpu, mixed_precision=config.precision, kwargs_handlers=[timeout]
+    )

@@ -1,0 +1,180 @@
+"""All that a run would lose if it were killed: captured for a checkpoint, and restored from one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .average import WeightAverage
+from .checkpoint import CheckpointError
+from .config import EngineConfig
+from .records import Window
+from .schedule import rate_factor
+from .sharding import from_whole, whole, whole_state
+
+__all__ = ["RunIdentity", "RunState"]
+
+# Fields that decide the numbers of every step; the schedule's are compared by its rates.
+_SETTINGS = (
+    *("seed", "peak_rate", "weight_decay", "betas", "clip_norm", "accumulation", "precision"),
+    "ema_decay",
+)
+_SCHEDULE = ("steps", "warmup", "schedule", "milestones", "tail")
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """A run between two steps.
+
+    There are no states of random generators: every step seeds them from (seed, step, rank), which
+    also holds when an evaluation draws numbers in between or another number of processes goes on.
+    The position in the data is the step, too: `ViewLoader` makes batch n from (seed, n).
+
+    Attributes:
+        objective: What is trained; bare, without DDP's wrapper.
+        optimizer: Over its parameters.
+        average: Of its weights, or None.
+        scaler: Of the loss in fp16, or None.
+        step: Steps done.
+        skipped: Those whose gradient was not finite, so that nothing was changed.
+        window: Figures since the last record.
+    """
+
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    scaler: Any = None
+    step: int = 0
+    skipped: int = 0
+    window: Window = field(default_factory=Window)
+
+    def capture(
+        self, total: Callable[[Sequence[float]], list[float]], *, keep: bool
+    ) -> dict[str, Any]:
+        """Everything as whole tensors on the CPU; all processes must call it, `keep` in one."""
+        average = None if self.average is None else self.average
+        return {
+            "step": self.step,
+            "skipped": self.skipped,
+            "window": self.window.totals(total),
+            "model": whole_state(self.objective, keep=keep),
+            "optimizer": whole(self.optimizer.state_dict(), keep=keep),
+            "average": {} if average is None else whole(average.shadow, keep=keep),
+            "updates": 0 if average is None else average.updates,
+            "scaler": {} if self.scaler is None else self.scaler.state_dict(),
+        }
+
+    def restore(self, saved: Mapping[str, Any], *, keep_window: bool) -> None:
+        """Take over what `capture` gave, each process its own shards.
+
+        Args:
+            saved: The content of a checkpoint.
+            keep_window: In the main process; the sums of the others start at zero.
+        """
+        self.step, self.skipped = int(saved["step"]), int(saved["skipped"])
+        if keep_window:
+            self.window.sums = {name: list(total) for name, total in saved["window"].items()}
+        like = self.objective.state_dict()
+        self.objective.load_state_dict(
+            {n: from_whole(v, like[n]) if n in like else v for n, v in saved["model"].items()}
+        )
+        self._restore_optimizer(saved["optimizer"])
+        if self.average is not None:
+            shadow = self.average.shadow
+            values = {n: from_whole(saved["average"][n], shadow[n]) for n in shadow}
+            self.average.load(values, updates=int(saved["updates"]))
+        if self.scaler is not None:
+            self.scaler.load_state_dict(saved["scaler"])
+
+    def _restore_optimizer(self, saved: Mapping[str, Any]) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state = {
+            index: {
+                name: from_whole(value, parameters[index]) if isinstance(value, Tensor) else value
+                for name, value in values.items()
+            }
+            for index, values in saved["state"].items()
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What makes a run this run: a checkpoint of another one is refused.
+
+    Attributes:
+        objective: Class, and the text of its `config` if it has one.
+        shapes: Name -> shape of each trained parameter, before it is sharded.
+        config: Of the engine.
+        others: What else the numbers depend on, e.g. the loader's settings.
+    """
+
+    objective: str
+    shapes: dict[str, list[int]]
+    config: EngineConfig
+    others: str
+
+    @classmethod
+    def of(cls, objective: nn.Module, *, config: EngineConfig, others: str) -> RunIdentity:
+        """The identity of a run that is about to start."""
+        settings = getattr(objective, "config", None)
+        return cls(
+            objective=f"{type(objective).__name__}({'' if settings is None else settings})",
+            shapes={n: list(p.shape) for n, p in objective.named_parameters() if p.requires_grad},
+            config=config,
+            others=others,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values that a checkpoint can hold."""
+        return {
+            "objective": self.objective,
+            "shapes": self.shapes,
+            "others": self.others,
+            "config": {
+                item.name: _plain(getattr(self.config, item.name)) for item in fields(self.config)
+            },
+        }
+
+    def check(self, saved: Mapping[str, Any], *, step: int, path: object) -> None:
+        """Refuse a checkpoint of another run.
+
+        `steps` and the schedule may be changed as long as every step so far had the same rate.
+
+        Raises:
+            CheckpointError: Something differs; the message names it.
+        """
+        mine = self.to_dict()
+        differences = [
+            f"{name}={saved['config'].get(name)!r}, not {mine['config'][name]!r}"
+            for name in _SETTINGS
+            if saved["config"].get(name) != mine["config"][name]
+        ]
+        before = {name: saved["config"][name] for name in _SCHEDULE}
+        before["milestones"] = tuple(before["milestones"])
+        old = replace(self.config, **before)
+        if any(
+            rate_factor(n, config=old) != rate_factor(n, config=self.config) for n in range(step)
+        ):
+            changed = [n for n in _SCHEDULE if before[n] != getattr(self.config, n)]
+            differences.append(f"other rates up to step {step} ({', '.join(changed)} changed)")
+        for name in ("objective", "others"):
+            if saved[name] != mine[name]:
+                differences.append(f"{name} {saved[name]}, not {mine[name]}")
+        names = saved["shapes"].keys() | mine["shapes"].keys()
+        other = sorted(n for n in names if saved["shapes"].get(n) != mine["shapes"].get(n))
+        if other:
+            differences.append(f"other trained parameters, e.g. {other[:3]}")
+        if differences:
+            raise CheckpointError(
+                f"{path} is of another run: it has {'; '.join(differences)}. Start it with the "
+                "settings it had, or train in an empty folder"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

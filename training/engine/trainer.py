@@ -1,0 +1,317 @@
+"""Training on one page: batch -> loss -> gradient -> step, on any number of processes.
+
+Gradient of a step: that of the mean over ALL items (masks) of its global batches. DDP and FSDP2
+average over processes, so each local mean is scaled by its weight times the number of processes
+over the total weight; two processes then equal one, whatever share of the masks each of them has.
+
+Deviations from the paper: the gradient's norm is clipped, and weights may be averaged.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from .average import WeightAverage
+from .checkpoint import CheckpointStore
+from .config import EngineConfig
+from .optim import build_optimizer, set_rates
+from .processes import Processes
+from .progress import ProgressBar
+from .records import RunRecords
+from .schedule import rate_factor
+from .sharding import whole, whole_state
+from .signals import STOP_SIGNALS, StopSignals
+from .state import RunIdentity, RunState
+
+__all__ = ["Batch", "Evaluate", "TrainResult", "Trainer", "seed_everything"]
+
+logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[nn.Module, int, Path], Mapping[str, float]]
+B = TypeVar("B", bound="Batch")
+
+
+class Batch(Protocol):
+    """This process's part of a global batch; `weight` is how many items its loss is a mean over."""
+
+    @property
+    def weight(self) -> float: ...  # noqa: D102
+
+    def to(self: B, device: torch.device) -> B: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: Steps done in all.
+        reason: "done", "seconds", or the name of a signal.
+        figures: The last figures, of training and of evaluation; None for one without a value.
+        skipped: Steps whose gradient was not finite.
+        checkpoint: The newest one.
+    """
+
+    step: int
+    reason: str
+    figures: dict[str, float | None]
+    skipped: int
+    checkpoint: Path
+
+
+class Trainer:
+    """Trains an objective, and goes on exactly where the run in its folder was cut off."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        batches: Callable[[int], Iterator[Any]],
+        *,
+        config: EngineConfig,
+        folder: Path,
+        evaluate: Evaluate | None = None,
+        identity: str = "",
+    ) -> None:
+        """Join the other processes and share the objective with them.
+
+        Args:
+            objective: Its forward pass maps a batch to `LossOutput`; its `rates()` say what is
+                trained. It is moved to the device, and under FSDP2 sharded, in place.
+            batches: Iterator over this rank's batches, from a global batch number on.
+            config: See there.
+            folder: Takes checkpoints, `log.jsonl`, `tensorboard/` and `pictures/`; shared by all
+                processes.
+            evaluate: Called in rank 0 with the objective (averaged weights, evaluation mode,
+                no gradients), the step and a folder for pictures; returns figures. Picture files
+                in the folder are shown in TensorBoard.
+            identity: Text of what else the numbers depend on, e.g. `repr` of the loader's config;
+                a checkpoint with another one is refused.
+        """
+        self.config, self.folder, self.batches, self.evaluate = config, folder, batches, evaluate
+        self.identity = RunIdentity.of(objective, config=config, others=identity)
+        self.store = CheckpointStore(folder, keep=config.keep)
+        self.processes = Processes(config)
+        accelerator = self.processes.accelerator
+        sharded = config.parallel == "fsdp2" and self.processes.count > 1
+        # A sharded module runs in all processes or in none: rank 0 evaluates a copy.
+        spare = sharded and evaluate is not None and self.processes.is_main
+        self._spare = copy.deepcopy(objective) if spare else None
+        self._sharded = sharded
+        self.model = self.processes.prepare_model(objective)
+        self.optimizer = accelerator.prepare_optimizer(build_optimizer(objective, config=config))
+        decay = config.ema_decay
+        self.state = RunState(
+            objective=objective,
+            optimizer=self.optimizer.optimizer,
+            average=None if decay is None else WeightAverage(objective, decay=decay),
+            scaler=accelerator.scaler,
+        )
+        self._started = self._waited = 0.0
+        self._saved: tuple[int, Path] | None = None  # step and path of the newest checkpoint
+
+    def train(self) -> TrainResult:
+        """Train to the end, to the time limit, or to SIGTERM or SIGINT.
+
+        Raises:
+            CheckpointError: The folder's checkpoint is of another run, or one cannot be written.
+            ProcessLostError: Another process of the run has ended.
+            ValueError: The batches end too soon, or one of this step's has no items.
+        """
+        config, state, reason = self.config, self.state, "done"
+        with self.processes.guard(self.folder), StopSignals() as signals:
+            self._resume()
+            with self._open_records() as records, self._open_bar() as bar:
+                self._started = time.monotonic()
+                batches = self.batches(state.step * config.accumulation)
+                self._evaluate_if_due(records)
+                while state.step < config.steps:
+                    micro = self._take(batches)
+                    total, stop = self._agree(micro, signals)
+                    if stop:
+                        reason = stop
+                        break
+                    bar.show(state.step + 1, self._step(micro, total))
+                    if state.step % config.log_every == 0 or state.step == config.steps:
+                        self._record(records)
+                    if state.step % config.checkpoint_every == 0 or state.step == config.steps:
+                        self._save()
+                    self._evaluate_if_due(records)
+            if self._saved is None or self._saved[0] != state.step:
+                self._save()
+        assert self._saved is not None
+        figures = {} if records is None else dict(records.last)
+        return TrainResult(
+            step=state.step,
+            reason=reason,
+            figures=self.processes.from_main(figures),
+            skipped=state.skipped,
+            checkpoint=self._saved[1],
+        )
+
+    def _step(self, micro: list[Batch], total: float) -> float:
+        """One step of the optimizer; returns this process's mean loss."""
+        config, state, processes = self.config, self.state, self.processes
+        set_rates(self.optimizer, rate_factor(state.step, config=config))
+        self.optimizer.zero_grad()
+        losses = 0.0
+        for index, batch in enumerate(micro):
+            seed_everything(config.seed, state.step, index, processes.rank)
+            with processes.gradients(self.model, share=index + 1 == len(micro)):
+                with processes.accelerator.autocast():
+                    output = self.model(batch.to(processes.device))
+                share = batch.weight * processes.count / total
+                processes.accelerator.backward(output.loss.float() * share)
+            losses += output.loss.item() / len(micro)
+            state.window.add({"loss": output.loss, **output.figures}, weight=batch.weight)
+        norm = float(
+            whole(processes.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm))
+        )
+        if math.isfinite(norm):
+            self.optimizer.step()
+            if state.average is not None:
+                state.average.update()
+        else:
+            self._skip()
+        state.window.add({"norm": norm}, weight=1.0)
+        state.step += 1
+        return losses
+
+    def _skip(self) -> None:
+        self.state.skipped += 1
+        if self.state.scaler is not None:
+            self.state.scaler.update()  # fp16: the scale was too large
+        logger.warning(
+            "step %d: the gradient is not finite; skipped, %d so far",
+            self.state.step,
+            self.state.skipped,
+        )
+
+    def _take(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The next step's batches; time spent here is time that the loader is too slow."""
+        started = time.monotonic()
+        micro = [batch for _, batch in zip(range(self.config.accumulation), batches, strict=False)]
+        self._waited += time.monotonic() - started
+        return micro
+
+    def _agree(self, micro: list[Batch], signals: StopSignals) -> tuple[float, str]:
+        """Total weight of the step, and why to stop, if one process has a reason: "" for none."""
+        late = time.monotonic() - self._started >= self.config.seconds
+        wishes = [late, *(signals.received is number for number in STOP_SIGNALS)]
+        missing = self.config.accumulation - len(micro)
+        empty = sum(not batch.weight > 0 for batch in micro)
+        weight = sum(batch.weight for batch in micro)
+        total, lacking, void, *agreed = self.processes.total([weight, missing, empty, *wishes])
+        for name, wish in zip(("seconds", *(s.name for s in STOP_SIGNALS)), agreed, strict=True):
+            if wish:
+                return total, name
+        if lacking or void:
+            raise ValueError(
+                f"step {self.state.step}: the batches of {self.processes.count} processes lack "
+                f"{lacking:g} and {void:g} have no items; wanted {self.config.accumulation} with "
+                "items for each process: use a source without end, and at least as many photos "
+                "in a batch as processes"
+            )
+        return total, ""
+
+    def _record(self, records: RunRecords | None) -> None:
+        """Write the means since the last record."""
+        state = self.state
+        means = state.window.totals(self.processes.total)
+        state.window.sums = {}
+        seconds = time.monotonic() - self._started
+        if records is not None:
+            records.write(
+                state.step,
+                means,
+                rate=rate_factor(state.step - 1, config=self.config) * self.config.peak_rate,
+                skipped=state.skipped,
+                seconds=round(seconds, 1),
+                waiting=round(self._waited / seconds, 3),
+            )
+
+    def _save(self) -> None:
+        """Write a checkpoint in rank 0; the others give their shards."""
+        main, path = self.processes.is_main, None
+        saved = self.state.capture(self.processes.total, keep=main)
+        if main:
+            path = self.store.save(self.state.step, {**saved, "run": self.identity.to_dict()})
+        self._saved = (self.state.step, self.processes.from_main(path))
+
+    def _resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one."""
+        path = self.store.newest(set_aside=True) if self.processes.is_main else None
+        path = self.processes.from_main(path)
+        if path is not None:
+            saved = self.store.read(path)
+            self.identity.check(saved["run"], step=int(saved["step"]), path=path)
+            self.state.restore(saved, keep_window=self.processes.is_main)
+            self._saved = (self.state.step, path)
+            logger.info("going on from %s", path)
+        self.model.train()
+
+    def _evaluate_if_due(self, records: RunRecords | None) -> None:
+        """Evaluate in rank 0 if this step has to be and was not before the run was killed."""
+        step, every = self.state.step, self.config.evaluate_every
+        due = step == self.config.steps or (every is not None and step and step % every == 0)
+        if self.evaluate is None or not due:
+            return
+        if self.processes.from_main(records is not None and step in records.evaluated):
+            return
+        with self._evaluated() as module:
+            if records is not None and module is not None:
+                pictures = self.folder / "pictures" / f"step-{step:08d}"
+                pictures.mkdir(parents=True, exist_ok=True)
+                with torch.no_grad():
+                    figures = self.evaluate(module, step, pictures)
+                records.write_evaluation(step, figures, pictures)
+        self.model.train()
+        self.processes.wait()
+
+    @contextmanager
+    def _evaluated(self) -> Iterator[nn.Module | None]:
+        """What is evaluated, in evaluation mode: the averaged weights if there are any."""
+        state, average = self.state, self.state.average
+        if not self._sharded:
+            with nullcontext() if average is None else average.in_place():
+                yield state.objective.eval()
+            return
+        main = self.processes.is_main
+        weights = whole_state(state.objective, keep=main)
+        if average is not None:
+            weights.update(whole(average.shadow, keep=main))
+        if self._spare is None:
+            yield None
+            return
+        self._spare.load_state_dict(weights)
+        yield self._spare.to(self.processes.device).eval()
+        self._spare.cpu()
+
+    def _open_records(self) -> AbstractContextManager[RunRecords | None]:
+        if not self.processes.is_main:
+            return nullcontext()
+        board = self.config.tensorboard
+        return RunRecords(self.folder, step=self.state.step, tensorboard=board)
+
+    def _open_bar(self) -> ProgressBar:
+        return ProgressBar(self.config.steps, done=self.state.step, show=self.processes.is_main)
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed the generators of random, numpy and torch (on all devices) from whole numbers >= 0."""
+    words = np.random.SeedSequence(numbers).generate_state(3, np.uint32)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))

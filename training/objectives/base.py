@@ -1,0 +1,139 @@
+"""What every objective has in common: its result, its parts, and which of them are frozen.
+
+An objective is one module. Whatever wraps it (DDP, FSDP) sees a forward pass from a batch to one
+scalar, so gradients are synchronised by the ordinary hooks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ..engine.optim import RatedPart
+
+__all__ = ["LossOutput", "Objective", "mean_where", "touch"]
+
+
+class LossOutput(NamedTuple):
+    """A scalar loss, the MEAN over the batch's `weight` items, and figures to log.
+
+    A figure is a scalar without gradient, NaN where the batch has nothing to measure it on; the
+    names do not depend on the batch, so ranks can average them.
+    """
+
+    loss: Tensor
+    figures: dict[str, Tensor | float]
+
+
+class Objective(nn.Module, ABC):
+    """Base of objectives.
+
+    Frozen parts get no gradient and stay in evaluation mode, and `state_dict` leaves them out: they
+    come from the files that a run starts from, and a checkpoint of a pathway for ViT-H need not
+    hold ViT-H. `load_state_dict` keeps them as they are.
+
+    Attributes:
+        PARTS: Name of each part that can be frozen -> its path in the module.
+    """
+
+    PARTS: ClassVar[dict[str, str]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frozen: tuple[str, ...] = ()
+        self._still: list[nn.Module] = []
+        self.register_state_dict_post_hook(_leave_out_frozen)
+        self.register_load_state_dict_pre_hook(_fill_in_frozen)
+
+    @abstractmethod
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a batch."""
+
+    @abstractmethod
+    def rates(self) -> list[RatedPart]:
+        """What is trained, and at which share of the engine's peak rate."""
+
+    def part(self, name: str) -> nn.Module:
+        """A part by its name in `PARTS`."""
+        return self.get_submodule(self.PARTS[name])
+
+    def trained(self) -> tuple[str, ...]:
+        """Names of the parts that are not frozen."""
+        return tuple(name for name, path in self.PARTS.items() if path not in self._frozen)
+
+    def freeze(self, names: Iterable[str], *, fixed_norms: bool) -> None:
+        """Freeze parts by name, and keep the statistics of the rest's batch norms.
+
+        Args:
+            names: Keys of `PARTS`.
+            fixed_norms: Keep every BatchNorm in evaluation mode. Its batch statistics would make
+                the loss depend on how a batch is split over ranks.
+
+        Raises:
+            ValueError: For a name that is no part, or when nothing is left to train.
+        """
+        chosen = set(names)
+        if unknown := sorted(chosen - set(self.PARTS)):
+            raise ValueError(f"there are no parts {unknown} to freeze; wanted {list(self.PARTS)}")
+        if chosen == set(self.PARTS):
+            raise ValueError(f"all parts are frozen, {sorted(chosen)}: leave one out to train it")
+        self._frozen = tuple(self.PARTS[name] for name in self.PARTS if name in chosen)
+        frozen = [self.get_submodule(path) for path in self._frozen]
+        for module in frozen:
+            module.requires_grad_(False)
+        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self._still = [*frozen, *(norms if fixed_norms else [])]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch to training, but for what is frozen or keeps its statistics."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def left_out(self, key: str) -> bool:
+        """Whether a key of the whole state belongs to something frozen."""
+        return key.startswith(tuple(f"{path}." for path in self._frozen))
+
+
+def touch(loss: Tensor, modules: Iterable[nn.Module]) -> Tensor:
+    """The same loss, as a function of every trainable parameter of the modules.
+
+    DDP waits for a gradient of each parameter, also of those that a batch does not need: the mask
+    prompt's convolutions in a single round, a projection that no mask asked for.
+    """
+    from torch.distributed.tensor import DTensor  # FSDP's shards, which nobody waits for
+
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad and not isinstance(parameter, DTensor):
+                loss = loss + 0.0 * parameter.flatten()[:1].sum().to(loss)
+    return loss
+
+
+def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen rows, (P,) and (P,) bool; NaN when none is."""
+    picked = torch.where(chosen, values.detach().float(), 0.0)
+    return picked.sum() / chosen.sum()
+
+
+def _leave_out_frozen(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    assert isinstance(module, Objective)
+    for key in list(state):
+        if key.startswith(prefix) and module.left_out(key.removeprefix(prefix)):
+            del state[key]
+
+
+def _fill_in_frozen(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    assert isinstance(module, Objective)
+    for name, child in module.named_children():
+        for key, value in child.state_dict().items():
+            whole = f"{name}.{key}"
+            if module.left_out(whole):
+                state.setdefault(prefix + whole, value)

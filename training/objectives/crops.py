@@ -1,0 +1,143 @@
+"""Square crops around the masks of a batch, as the paper cuts them for CLIP (Appendix D.5).
+
+Crops are cut out of the view, so a jittered view gives a jittered crop. The two random choices, how
+far the box is expanded and whether the pixels outside are zeroed, come afresh at every visit of a
+photo; or, for embeddings that are computed beforehand, from a few fixed variants of each mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.clip.masked import sample_crop_options, square_crops
+
+from .sam import photo_random
+
+if TYPE_CHECKING:
+    from ..data import View
+    from ..data.batch import ViewBatch
+
+__all__ = [
+    "CropConfig",
+    "CropOptions",
+    "choose_crops",
+    "cut_crops",
+    "least_area",
+    "variant_options",
+]
+
+# Appendix D.5: masks of at least 100 x 100 pixels, in photos of 1024.
+_LEAST_SIDE = 100 / 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropConfig:
+    """Where the random choices of a crop come from.
+
+    Attributes:
+        variants: Number of fixed variants of each mask, of which each visit takes one; fresh ones
+            at each visit, as in the paper, when None.
+        seed: Of the fixed variants.
+    """
+
+    variants: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.variants is not None and self.variants < 1:
+            raise ValueError(f"variants is {self.variants}; wanted at least 1, or None")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropOptions:
+    """How P crops are cut.
+
+    Attributes:
+        expand: (P,) factors, 1 to 2.
+        zero_outside: (P,) bool.
+        variant: (P,) int64, which of the fixed variants each is; None for fresh choices.
+    """
+
+    expand: NDArray[np.float64]
+    zero_outside: NDArray[np.bool_]
+    variant: NDArray[np.int64] | None
+
+
+def least_area(image_size: int) -> int:
+    """Fewest pixels of a mask that is asked by CLIP (Appendix D.5), for `ViewConfig.min_area`."""
+    return round((_LEAST_SIDE * image_size) ** 2)
+
+
+def choose_crops(batch: ViewBatch, *, config: CropConfig) -> CropOptions:
+    """Draw the options of every mask of a batch from its photo's seed."""
+    drawn = photo_random(batch, stream="crops").uniform(3).double().numpy()
+    if config.variants is None:
+        return CropOptions(expand=1 + drawn[:, 0], zero_outside=drawn[:, 1] < 0.5, variant=None)
+    variant = np.minimum((drawn[:, 2] * config.variants).astype(np.int64), config.variants - 1)
+    expand, zeroed, start = np.empty(len(drawn)), np.empty(len(drawn), bool), 0
+    for view, (source, row) in zip(batch.views, batch.origin, strict=True):
+        for index in view.objects:
+            factors, zeros = variant_options(source, row, index, config=config)
+            expand[start], zeroed[start] = factors[variant[start]], zeros[variant[start]]
+            start += 1
+    return CropOptions(expand=expand, zero_outside=zeroed, variant=variant)
+
+
+def variant_options(
+    source: str, row: int, index: int, *, config: CropConfig
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The fixed variants of object `index` of a source's row: `expand` and `zero_outside` (V,).
+
+    Raises:
+        ValueError: If the configuration has no fixed variants.
+    """
+    if config.variants is None:
+        raise ValueError("variants is None: crops are drawn afresh. Type: CropConfig(variants=4)")
+    rng = np.random.default_rng((config.seed, crc32(source.encode()), row, index))
+    return sample_crop_options(config.variants, rng)
+
+
+def cut_crops(
+    views: Sequence[View], options: CropOptions, *, size: int, chosen: NDArray[np.bool_]
+) -> tuple[Tensor, Tensor]:
+    """Cut the crops of the chosen masks out of their views.
+
+    Args:
+        views: Photos with P masks in all.
+        options: For all P masks.
+        size: Side of CLIP's input.
+        chosen: (P,) bool, the masks to cut.
+
+    Returns:
+        (n, 3, size, size) uint8 and the share of each pixel inside (n, size, size) float32, on the
+        CPU, for the n chosen masks in their order.
+    """
+    crops, shares, start = [], [], 0
+    for view in views:
+        stop = start + len(view.masks)
+        rows = np.flatnonzero(chosen[start:stop])
+        height, width = view.pixels.shape[1:]
+        if len(rows):
+            pixels = view.pixels.permute(1, 2, 0).cpu().numpy()
+            masks = view.masks[torch.from_numpy(rows).to(view.masks.device), :height, :width]
+            crop, share = square_crops(
+                np.ascontiguousarray(pixels),
+                masks.cpu(),
+                size=size,
+                expand=options.expand[start + rows],
+                zero_outside=options.zero_outside[start + rows],
+            )
+            crops.append(crop)
+            shares.append(share)
+        start = stop
+    if not crops:
+        return torch.empty(0, 3, size, size, dtype=torch.uint8), torch.empty(0, size, size)
+    return torch.cat(crops), torch.cat(shares)

@@ -1,0 +1,313 @@
+"""Embeddings of a frozen core and a frozen CLIP, computed once and read from disk.
+
+With neither to run, a pathway for ViT-H trains on one GPU, or overnight on a CPU. What is stored is
+a function of a source's row alone, so views must not be jittered or mirrored, and crops come from
+fixed variants. A folder below the cache's is named by a fingerprint of everything the numbers
+depend on: both towers' weights and settings. In it, a shard is one safetensors file with some rows
+of a source; it is written whole or not at all, and carries checksums. Each photo's pixels are
+compared by checksum when it is looked up: data that changed, or a view that did, is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from zlib import crc32
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.errors import WeightsError
+from textsam.files import remove_parts, write_atomically
+from textsam.modeling.features import ImageFeatures
+from textsam.modeling.sam import Sam
+
+from ..data import Sample, View, ViewConfig, make_view
+from .crops import CropConfig, CropOptions, cut_crops, least_area, variant_options
+from .shards import Shard, shard_path, sum_of
+
+if TYPE_CHECKING:
+    from ..data.batch import ViewBatch
+
+__all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "Rows", "fingerprint"]
+
+logger = logging.getLogger(__name__)
+
+# Shards that stay open; a process may have some 1,000 files.
+_MOST_OPEN = 256
+_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+class Rows(Protocol):
+    """Samples by row: any source that is no stream, or a list of `Sample`s."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """One row; raises ValueError or OSError where it is broken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """What is stored.
+
+    Attributes:
+        view: As the training has it; without jitter and flip.
+        crops: Fixed variants of each mask's crop.
+        photos_per_shard: Rows of a source in one file; ViT-H has 2 MB a photo in half precision.
+        dtype: Of the image embeddings on disk. Those of crops are small and stay float32.
+    """
+
+    view: ViewConfig
+    crops: CropConfig = field(default_factory=lambda: CropConfig(variants=4))
+    photos_per_shard: int = 32
+    dtype: Literal["float16", "float32"] = "float16"
+
+    def __post_init__(self) -> None:
+        if self.view.jitter or self.view.flip:
+            raise ValueError(
+                f"jitter is {self.view.jitter}, flip {self.view.flip}; embeddings are computed "
+                "beforehand for one view of a photo. Type: ViewConfig(jitter=0.0, flip=0.0)"
+            )
+        if self.view.min_area < least_area(self.view.image_size):
+            raise ValueError(
+                f"min_area is {self.view.min_area}; wanted at least "
+                f"{least_area(self.view.image_size)} (Appendix D.5). Type: "
+                f"ViewConfig(min_area=least_area({self.view.image_size}))"
+            )
+        if self.crops.variants is None:
+            raise ValueError("crops need fixed variants here. Type: CropConfig(variants=4)")
+        if self.photos_per_shard < 1:
+            raise ValueError(f"photos_per_shard is {self.photos_per_shard}; wanted at least 1")
+
+
+class BuildReport(NamedTuple):
+    """Shards written and found whole, and why rows are missing (row -> reason)."""
+
+    written: int
+    kept: int
+    skipped: dict[int, str]
+
+
+class EmbeddingCache:
+    """Stored embeddings of one core and one CLIP.
+
+    Attributes:
+        folder: Where the shards of these two lie.
+    """
+
+    def __init__(
+        self, folder: str | Path, sam: Sam, clip: ClipEncoder, *, config: CacheConfig
+    ) -> None:
+        """Name the towers; nothing is computed or read yet but their fingerprint."""
+        if sam.config.image_size != config.view.image_size:
+            raise ValueError(
+                f"views have {config.view.image_size} pixels, the core {sam.config.image_size}; "
+                f"type ViewConfig(image_size={sam.config.image_size})"
+            )
+        self.config = config
+        self.fingerprint = fingerprint(sam, clip, config=config)
+        self.folder = Path(folder) / self.fingerprint
+        self._sam = sam
+        self._clip = clip
+        self._open: OrderedDict[Path, Shard] = OrderedDict()
+        self._verified: set[Path] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmbeddingCache:
+        """Itself: a copy of an objective (its moving average) reads the same files."""
+        return self
+
+    def build(
+        self, name: str, source: Rows, *, photos: int = 4, rank: int = 0, world: int = 1
+    ) -> BuildReport:
+        """Compute what is missing; shards that are there and whole are kept.
+
+        Args:
+            name: The source's name in the loader, as in `ViewBatch.origin`.
+            source: Its samples.
+            photos: Photos per pass of the image encoder.
+            rank: With `world` processes, this one computes the shards rank, rank + world, ...
+            world: Number of processes.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if world == 1:  # else another process may be writing them
+            remove_parts(self.folder)
+        written, kept, skipped = 0, 0, dict[int, str]()
+        count, size = len(source), self.config.photos_per_shard
+        for number in range(rank, -(-count // size), world):
+            path = shard_path(self.folder, name, number)
+            rows = range(number * size, min(count, (number + 1) * size))
+            shard = self._whole(path, rows)
+            kept += shard is not None
+            if shard is None:
+                self._open.pop(path, None)
+                write_atomically(path, self._compute(name, source, rows, photos=photos))
+                shard = Shard(path, fingerprint=self.fingerprint)
+                written += 1
+                logger.info("%s: rows %d to %d embedded", name, rows.start, rows.stop)
+            skipped |= shard.skipped
+        return BuildReport(written, kept, skipped)
+
+    def features(self, batch: ViewBatch, *, device: torch.device | str) -> ImageFeatures:
+        """Image embeddings of a batch's photos, float32.
+
+        Raises:
+            WeightsError: A shard is missing or damaged, a photo is not in it, or it is another one.
+        """
+        photos = []
+        for view, (source, row) in zip(batch.views, batch.origin, strict=True):
+            photos.append(self._shard(source, row).photo(row, _sum_of_pixels(view)))
+        maps = [torch.stack(parts).to(device).float() for parts in zip(*photos, strict=True)]
+        return ImageFeatures(embedding=maps[0], skips=tuple(maps[1:]))
+
+    def embeddings(self, batch: ViewBatch, options: CropOptions, chosen: Tensor) -> Tensor:
+        """Crop embeddings (n, D) float32 of the chosen masks, (P,) bool.
+
+        Raises:
+            WeightsError: As `features`, or a mask is not stored or is another one.
+        """
+        if options.variant is None:
+            raise ValueError("these crops are drawn afresh. Type: CropConfig(variants=...)")
+        found, position = [], 0
+        for view, (source, row) in zip(batch.views, batch.origin, strict=True):
+            areas = view.masks.flatten(1).sum(1).tolist()
+            for index, area in zip(view.objects, areas, strict=True):
+                if chosen[position]:
+                    shard = self._shard(source, row)
+                    found.append(shard.crops(row, index, area)[int(options.variant[position])])
+                position += 1
+        return torch.stack(found) if found else torch.empty(0, self._clip.width)
+
+    def _shard(self, source: str, row: int) -> Shard:
+        path = shard_path(self.folder, source, row // self.config.photos_per_shard)
+        shard = self._open.pop(path, None)
+        if shard is None:
+            verify = path not in self._verified
+            shard = Shard(path, fingerprint=self.fingerprint, verify=verify)
+            self._verified.add(path)
+        self._open[path] = shard
+        if len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)
+        return shard
+
+    def _whole(self, path: Path, rows: range) -> Shard | None:
+        """A shard that is there, undamaged and about these rows."""
+        if not path.exists():
+            return None
+        try:
+            shard = Shard(path, fingerprint=self.fingerprint)
+        except WeightsError as error:
+            logger.warning("%s; computing it again", error)
+            return None
+        if shard.rows != (rows.start, rows.stop):
+            logger.info("%s ends at another row than the source; computing it again", path)
+            return None
+        return shard
+
+    @torch.no_grad()
+    def _compute(self, name: str, source: Rows, rows: range, *, photos: int) -> bytes:
+        """The content of one shard."""
+        view_config = replace(self.config.view, max_masks=2**31)
+        views: dict[int, View] = {}
+        skipped: dict[int, str] = {}
+        for row in rows:
+            try:
+                view = make_view(source[row], np.random.default_rng(0), config=view_config)
+            except (ValueError, OSError) as error:
+                logger.warning("%s row %d is broken: %s", name, row, error)
+                skipped[row] = str(error)
+                continue
+            if view is None:
+                skipped[row] = "no mask of a useful size"
+            else:
+                views[row] = view
+        maps = self._encode(list(views.values()), photos=photos)
+        tensors = {f"map_{i}": m.to(_DTYPES[self.config.dtype]) for i, m in enumerate(maps)}
+        tensors |= self._crop_tensors(name, views)
+        tensors["row"] = torch.tensor(list(views), dtype=torch.int64)
+        sums = [_sum_of_pixels(view) for view in views.values()]
+        tensors["pixels"] = torch.tensor(sums, dtype=torch.int64)
+        metadata = {
+            "format": "pt",
+            "textsam": "embeddings",
+            "fingerprint": self.fingerprint,
+            "rows": json.dumps([rows.start, rows.stop]),
+            "skipped": json.dumps(skipped),
+            "sums": json.dumps({key: sum_of(tensor) for key, tensor in tensors.items()}),
+        }
+        return to_bytes(tensors, metadata=metadata)
+
+    def _encode(self, views: Sequence[View], *, photos: int) -> list[Tensor]:
+        """Embedding and skips of photos, each (n, C, ...), on the CPU."""
+        encoder = self._sam.image_encoder
+        learning = encoder.training
+        encoder.eval()
+        parts = []
+        for start in range(0, len(views), photos):
+            pixels = self._sam.preprocess([v.pixels for v in views[start : start + photos]])
+            features = self._sam.encode_image(pixels)
+            parts.append([m.float().cpu() for m in (features.embedding, *features.skips)])
+        encoder.train(learning)
+        return [torch.cat(maps).contiguous() for maps in zip(*parts, strict=True)]
+
+    def _crop_tensors(self, source: str, views: Mapping[int, View]) -> dict[str, Tensor]:
+        """Embeddings (m, V, D) of the masks of all views; their rows, objects and areas (m,)."""
+        config = self.config.crops
+        assert config.variants is not None
+        embeddings, keys = [], []
+        for row, view in views.items():
+            options = [variant_options(source, row, index, config=config) for index in view.objects]
+            rows = []
+            for variant in range(config.variants):
+                chosen = CropOptions(
+                    expand=np.array([expand[variant] for expand, _ in options]),
+                    zero_outside=np.array([zeroed[variant] for _, zeroed in options]),
+                    variant=None,
+                )
+                every = np.ones(len(options), bool)
+                crops, shares = cut_crops([view], chosen, size=self._clip.image_size, chosen=every)
+                rows.append(self._clip.encode_crops(crops, shares).cpu())
+            embeddings.append(torch.stack(rows, dim=1))
+            areas = view.masks.flatten(1).sum(1).tolist()
+            keys += [(row, index, area) for index, area in zip(view.objects, areas, strict=True)]
+        empty = torch.empty(0, config.variants, self._clip.width)
+        key = torch.tensor(keys, dtype=torch.int64).reshape(-1, 3)
+        return {"crops": torch.cat([empty, *embeddings]), "mask": key}
+
+
+def fingerprint(sam: Sam, clip: ClipEncoder, *, config: CacheConfig) -> str:
+    """32 hexadecimal digits that change with anything the stored numbers depend on."""
+    view = {k: v for k, v in asdict(config.view).items() if k != "max_masks"}
+    settings = {
+        "sam": sam.config.to_dict(),
+        "clip": [clip.name, clip.config, clip.image_size, clip.mean, clip.std],
+        "view": view,
+        "crops": asdict(config.crops),
+        "stored": [config.photos_per_shard, config.dtype],
+    }
+    digest = blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
+    for tower in (sam.image_encoder, clip.model.visual):
+        _add_weights(digest, tower)
+    return digest.hexdigest()
+
+
+def _add_weights(digest: Any, module: nn.Module) -> None:
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(values.view(torch.uint8).numpy().data)
+
+
+def _sum_of_pixels(view: View) -> int:
+    pixels = view.pixels.cpu().contiguous()
+    return crc32(pixels.numpy().data, crc32(str(tuple(pixels.shape)).encode()))

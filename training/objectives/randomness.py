@@ -1,0 +1,68 @@
+"""Random numbers for masks that depend on their photo alone.
+
+Every photo of a batch brings a seed of its own, and all numbers about its masks are drawn from that
+seed. A batch then equals the loop over its photos, however it is split over ranks, micro-batches or
+workers; a generator shared by the batch would give every mask other numbers after each split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["PhotoRandom"]
+
+
+class PhotoRandom:
+    """Draws numbers for the P masks of a batch, each photo's from its own generator.
+
+    Every call advances the generators of all photos by the same amount per mask, so draws must
+    never be skipped for a batch as a whole: draw first and choose afterwards.
+    """
+
+    def __init__(self, seeds: Sequence[int], counts: Sequence[int], *, stream: str) -> None:
+        """Start the generators.
+
+        Args:
+            seeds: One non-negative seed per photo.
+            counts: Number of masks of each photo; the masks of a batch follow photo by photo.
+            stream: What the numbers are for ("prompts", "crops"). Streams of one seed are
+                independent, so a new use in one does not move the numbers of another.
+
+        Raises:
+            ValueError: For another number of counts than seeds.
+        """
+        if len(seeds) != len(counts):
+            raise ValueError(f"{len(seeds)} seeds for {len(counts)} photos; wanted one per photo")
+        name = crc32(stream.encode())
+        self._generators = [np.random.default_rng((seed, name)) for seed in seeds]
+        self._counts = tuple(counts)
+
+    def __len__(self) -> int:
+        """Number of masks P."""
+        return sum(self._counts)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in [0, 1), (P, *shape) float32, on the CPU."""
+        drawn = [
+            generator.random((count, *shape), dtype=np.float32)
+            for generator, count in zip(self._generators, self._counts, strict=True)
+        ]
+        return _joined(drawn, shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers, (P, *shape) float32, on the CPU."""
+        drawn = [
+            generator.standard_normal((count, *shape), dtype=np.float32)
+            for generator, count in zip(self._generators, self._counts, strict=True)
+        ]
+        return _joined(drawn, shape)
+
+
+def _joined(drawn: list[np.ndarray], shape: tuple[int, ...]) -> Tensor:
+    empty = np.empty((0, *shape), dtype=np.float32)
+    return torch.from_numpy(np.concatenate([empty, *drawn]))
