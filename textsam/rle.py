@@ -32,6 +32,7 @@ __all__ = [
     "rle_boxes",
     "rle_from_json",
     "rle_iou",
+    "rle_runs",
     "rle_to_json",
 ]
 
@@ -227,6 +228,17 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
     runs = list(_integers(counts))
     _check_runs(np.asarray(runs, dtype=np.int64), size)
     return _from_coco(coco.frPyObjects({"size": list(size), "counts": runs}, *size))
+
+
+def rle_runs(rle: RLE) -> NDArray[np.int64]:
+    """Run lengths of a mask, down the columns: zeros first, then ones, zeros, ...
+
+    Raises:
+        ValueError: Its code is damaged, or does not cover its size.
+    """
+    runs = _runs(rle.counts)
+    _check_runs(runs, rle.size)
+    return runs
 
 
 def _runs(code: bytes) -> NDArray[np.int64]:

@@ -26,7 +26,22 @@ def _blobs(seed: int, height: int, width: int) -> np.ndarray:
 
 def _cut(seed: int, size: tuple[int, int], side: int) -> Cut:
     rng = np.random.default_rng(seed)
-    return draw_cut(size, rng, side=side, jitter=0.8, scale=(0.1, 2.0), flip=0.5)
+    share = rng.uniform(0.1, 2.0) if rng.random() < 0.8 else 1.0
+    return draw_cut(size, rng, side=side, share=share, flip=0.5)
+
+
+@given(st.integers(0, 10_000))
+def test_a_window_around_an_object_holds_its_middle_at_a_useful_scale(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x0, y0 = rng.uniform(0, 250), rng.uniform(0, 150)
+    w, h = rng.uniform(8, 60, 2)
+    cut = draw_cut((200, 300), rng, side=64, share=1.0, around=(x0, y0, x0 + w, y0 + h), flip=0.5)
+    left, top, right, bottom = cut.box
+    length = max(right - left, bottom - top)
+    assert min(48, 1.1 * max(w, h)) <= length + 1 <= max(50, 2.7 * max(w, h)) + 1
+    # 0.15 of the side off the centre is one standard deviation; the photo's edge may cut it, too.
+    assert left - 0.6 * length <= min(x0 + w / 2, 300) <= right + 0.6 * length
+    assert top - 0.6 * length <= min(y0 + h / 2, 200) <= bottom + 0.6 * length
 
 
 def _by_pillow(cut: Cut, mask: np.ndarray) -> np.ndarray:

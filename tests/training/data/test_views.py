@@ -130,3 +130,17 @@ def test_a_photo_that_lies_on_its_side_by_exif_is_put_upright(
 def test_a_config_that_cannot_be_meant_is_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ViewConfig(**wrong)
+
+
+def test_focus_shows_one_object_large(sample: Sample) -> None:
+    whole = ViewConfig(image_size=64, jitter=0.0, flip=0.0, min_area=1)
+    config = ViewConfig(image_size=64, jitter=0.0, flip=0.0, min_area=1, focus=1.0)
+    plain = make_view(sample, np.random.default_rng(0), config=whole)
+    assert plain is not None
+    areas = []
+    for seed in range(20):
+        view = make_view(sample, np.random.default_rng(seed), config=config)
+        if view is not None:
+            areas.append(int(view.masks[0].sum()))
+    assert len(areas) >= 15  # now and then the object lies outside its own window
+    assert np.median(areas) > int(plain.masks[0].sum())
