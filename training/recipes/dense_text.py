@@ -27,7 +27,7 @@ from .tiny_clip import CropFeatures, as_encoder
 __all__ = ["ConceptBank", "DenseConfig", "DenseTrainer", "new_tiny_pathway", "trunk_maps"]
 
 # Names of one file that may be in another file's photos without being annotated there.
-_HIDDEN_BY = {
+HIDDEN_BY = {
     "car_parts": {"car", "bus", "truck", "train", "motorcycle", "bicycle", "motorbike"},
     "clothing": {"person"},
 }
@@ -228,10 +228,10 @@ class DenseTrainer:
         if file == "coco_person":
             return names
         other = self.files[int(rng.integers(len(self.files)))]
-        hidden = _HIDDEN_BY.get(other, set()) & there
+        hidden = HIDDEN_BY.get(other, set()) & there
         vocabulary = [] if hidden or other == file else self.vocabulary[other]
         if file == "car_parts":  # every photo there shows a car, whole and unlabelled
-            vocabulary = [n for n in vocabulary if n not in _HIDDEN_BY["car_parts"]]
+            vocabulary = [n for n in vocabulary if n not in HIDDEN_BY["car_parts"]]
         foreign = [n for n in vocabulary if n not in there]
         return names + [str(n) for n in rng.permutation(foreign)[: self.config.absent - len(names)]]
 

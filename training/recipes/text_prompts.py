@@ -23,7 +23,7 @@ from ..data import Sample, View
 from ..prompting import sample_pixels
 from .dense_text import ConceptBank, trunk_maps
 
-__all__ = ["TextPrompts"]
+__all__ = ["TextPrompts", "with_phrases"]
 
 
 class TextPrompts:
@@ -92,7 +92,12 @@ class TextPrompts:
         side = batch[0][2].masks.shape[-1]
         maps = self._maps([batch[i][2] for i in spoken], torch.tensor(photos), query, side)
         maps = F.interpolate(maps[:, None], (mask_size, mask_size), mode="bilinear")
-        return self._replace(prompts, where, query, maps, torch.stack(masks), generator)
+        pointed = torch.rand(len(where), generator=generator) < self.with_point
+        points = sample_pixels(torch.stack(masks), generator)
+        tokens = self.pathway(query)
+        return with_phrases(
+            prompts, where, tokens=tokens, maps=maps, points=points, pointed=pointed
+        )
 
     def _query(self, key: tuple[int, int, int], label: str, rng: np.random.Generator) -> Tensor:
         own = self.bank.crop_of_object(key, rng) if rng.random() < 0.5 else None
@@ -105,33 +110,42 @@ class TextPrompts:
         features = dense.features(trunk_maps(self.visual, views, side=side))
         return dense.logits(features[photos], query)
 
-    def _replace(
-        self,
-        prompts: PromptBatch,
-        where: Tensor,
-        query: Tensor,
-        maps: Tensor,
-        masks: Tensor,
-        generator: torch.Generator,
-    ) -> PromptBatch:
-        count = len(prompts)
-        points, labels = prompts.points.clone(), prompts.labels.clone()
-        pointed = torch.rand(len(where), generator=generator) < self.with_point
-        points[where, 0] = sample_pixels(masks, generator)
-        alone, together = torch.tensor([NOT_A_POINT, ABSENT]), torch.tensor([FOREGROUND, -1])
-        labels[where] = torch.where(pointed[:, None], together, alone)
-        tokens = self.pathway(query)
-        everywhere = torch.zeros(count, *tokens.shape[1:]).index_copy(0, where, tokens)
-        has = torch.zeros(count, dtype=torch.bool)
-        has[where] = True
-        dense = torch.zeros(count, *maps.shape[1:])
-        dense[where] = maps
-        return replace(
-            prompts,
-            points=points,
-            labels=labels,
-            tokens=everywhere,
-            has_tokens=has,
-            masks=dense,
-            has_mask=has.clone(),
-        )
+
+def with_phrases(
+    prompts: PromptBatch,
+    where: Tensor,
+    *,
+    tokens: Tensor,
+    maps: Tensor,
+    points: Tensor,
+    pointed: Tensor,
+) -> PromptBatch:
+    """Put phrases in place of some first prompts.
+
+    Args:
+        prompts: P prompts of two point slots each.
+        where: (Q,) int64, which of them are asked by phrase.
+        tokens: (Q, T, C) of the pathway.
+        maps: (Q, 1, 4s, 4s) logits of the dense head.
+        points: (Q, 2) x, y, model pixels, inside the object.
+        pointed: (Q,) bool, which phrases come with their point.
+    """
+    count = len(prompts)
+    places, labels = prompts.points.clone(), prompts.labels.clone()
+    places[where, 0] = points
+    alone, together = torch.tensor([NOT_A_POINT, ABSENT]), torch.tensor([FOREGROUND, NOT_A_POINT])
+    labels[where] = torch.where(pointed[:, None], together, alone)
+    everywhere = torch.zeros(count, *tokens.shape[1:]).index_copy(0, where, tokens)
+    has = torch.zeros(count, dtype=torch.bool)
+    has[where] = True
+    dense = torch.zeros(count, *maps.shape[1:])
+    dense[where] = maps
+    return replace(
+        prompts,
+        points=places,
+        labels=labels,
+        tokens=everywhere,
+        has_tokens=has,
+        masks=dense,
+        has_mask=has.clone(),
+    )

@@ -30,7 +30,17 @@ from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite0_sta
 from ..prompting import PromptConfig, add_error_points, first_prompts
 from .text_prompts import TextPrompts
 
-__all__ = ["TINY_SAM", "CoreTrainer", "PhotoSampler", "TinyConfig", "new_tiny_sam"]
+__all__ = [
+    "TINY_SAM",
+    "CoreTrainer",
+    "PhotoSampler",
+    "TinyConfig",
+    "freeze_backbone",
+    "new_tiny_sam",
+    "prompt_figures",
+    "text_and_point",
+    "timm_encoder",
+]
 
 TINY_SAM = SamConfig(
     encoder=TimmConfig(name=BACKBONE),
@@ -94,7 +104,7 @@ def new_tiny_sam(*, seed: int, image_size: int = TINY_SAM.image_size) -> Sam:
     torch.manual_seed(seed)
     sam = Sam(replace(TINY_SAM, image_size=image_size))
     state = efficientnet_lite0_state()
-    backbone = _encoder(sam).backbone
+    backbone = timm_encoder(sam).backbone
     wanted = set(backbone.state_dict())
     backbone.load_state_dict({k: v for k, v in state.items() if k in wanted})
     align_positions(sam)
@@ -117,7 +127,8 @@ def align_positions(sam: Sam, *, gain: float = 1.6) -> None:
             nn.init.zeros_(module.k_proj.bias)
 
 
-def _encoder(sam: Sam) -> TimmEncoder:
+def timm_encoder(sam: Sam) -> TimmEncoder:
+    """The image encoder of a core that has a timm backbone."""
     assert isinstance(sam.image_encoder, TimmEncoder)
     return sam.image_encoder
 
@@ -179,13 +190,13 @@ class CoreTrainer:
         self.sampler = sampler
         self.config = config
         self.text = text
-        freeze_backbone(_encoder(sam).backbone, stages=config.frozen_stages)
+        freeze_backbone(timm_encoder(sam).backbone, stages=config.frozen_stages)
         sam.train()
-        _encoder(sam).backbone.eval()  # the norms keep ImageNet's statistics
+        timm_encoder(sam).backbone.eval()  # the norms keep ImageNet's statistics
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW (0.9, 0.999), the backbone at its own low rate (Appendix A)."""
-        encoder = _encoder(self.sam)
+        encoder = timm_encoder(self.sam)
         fresh = nn.ModuleList(
             [
                 encoder.laterals,
@@ -247,7 +258,7 @@ class CoreTrainer:
             prediction = self.sam.decode(features, prompts)
             first = index == 0
             boxed = (prompts.labels == BOX_START).any(1)
-            clear = boxed if prompts.has_tokens is None else boxed | _text_and_point(prompts)
+            clear = boxed | text_and_point(prompts)
             loss, true = prediction_loss(
                 prediction.logits,
                 prediction.iou,
@@ -259,7 +270,7 @@ class CoreTrainer:
             )
             total = total + loss
             chosen = prediction.multiple().best() if first else prediction.single()
-            figures.update(_figures(index, prediction, true, prompts, boxed))
+            figures.update(prompt_figures(index, prediction, true, prompts, boxed))
             if index + 1 < self.config.rounds:
                 with torch.no_grad():
                     predicted = self.sam.to_model_frame(chosen.logits)[:, 0] > 0
@@ -269,7 +280,7 @@ class CoreTrainer:
         return total / self.config.rounds, figures
 
 
-def _figures(
+def prompt_figures(
     index: int, prediction: MaskPrediction, true: Tensor, prompts: PromptBatch, boxed: Tensor
 ) -> dict[str, float]:
     """IoU to log: of the chosen reading by first prompt, or of the single mask afterwards."""
@@ -278,9 +289,7 @@ def _figures(
     top = 1 + prediction.iou[:, 1:].argmax(1)
     chosen = true[torch.arange(len(true)), top]
     spoken = (prompts.labels < 0).all(1)
-    both = torch.zeros_like(spoken)
-    if prompts.has_tokens is not None:
-        both = _text_and_point(prompts)
+    both = text_and_point(prompts)
     pointed = ~boxed & ~spoken & ~both
     groups = {"point": pointed, "box": boxed, "text": spoken, "text_point": both}
     return {
@@ -288,8 +297,10 @@ def _figures(
     }
 
 
-def _text_and_point(prompts: PromptBatch) -> Tensor:
-    assert prompts.has_tokens is not None
+def text_and_point(prompts: PromptBatch) -> Tensor:
+    """(P,) bool: prompts of a phrase with a point, which mean one object."""
+    if prompts.has_tokens is None:
+        return torch.zeros(len(prompts), dtype=torch.bool)
     return prompts.has_tokens & (prompts.labels == FOREGROUND).any(1)
 
 
