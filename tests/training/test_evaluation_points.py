@@ -166,7 +166,9 @@ def test_the_chosen_logits_come_back_with_all_clicks_so_far():
     assert run is not None
     first, second, third = view.calls
     assert first.previous is None
-    assert (second.previous.low_res[second.reading] == 12).all()  # first call, reading 2: the highest predicted IoU
+    assert (
+        second.previous.low_res[second.reading] == 12
+    ).all()  # first call, reading 2: the highest predicted IoU
     assert (third.previous.low_res[third.reading] == 20).all()  # second call, the single mask
     assert third.points.shape == (3, 2)
     assert third.points.dtype == np.float32

@@ -13,6 +13,7 @@ from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.modeling.sam import Sam
 from textsam.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
+from training.engine import optimizer_groups
 from training.pretrained import efficientnet_lite0_state
 from training.prompting import PromptConfig
 from training.recipes import tiny
@@ -60,11 +61,35 @@ def _trainer(sam: Sam) -> tiny.CoreTrainer:
     return tiny.CoreTrainer(sam, _Squares(), config=config)  # type: ignore[arg-type]
 
 
+def _optimizer(trainer: tiny.CoreTrainer) -> torch.optim.Optimizer:
+    config = trainer.config
+    groups = optimizer_groups(
+        trainer.rates(), peak_rate=config.decoder_rate, weight_decay=config.weight_decay
+    )
+    return torch.optim.AdamW(groups)
+
+
+def test_the_backbone_has_its_own_low_rate() -> None:
+    trainer = _trainer(Sam(CONFIG))
+    rates = {
+        id(p): group["base_lr"]
+        for group in _optimizer(trainer).param_groups
+        for p in group["params"]
+    }
+    sam = trainer.sam
+    trained = {n for n, p in sam.named_parameters() if p.requires_grad}
+    assert {n for n, p in sam.named_parameters() if id(p) in rates} == trained
+    for name, parameter in sam.named_parameters():
+        if id(parameter) in rates:
+            low = name.startswith("image_encoder.backbone.")
+            assert rates[id(parameter)] == pytest.approx(1e-4 if low else 3e-3), name
+
+
 def test_the_core_learns_squares() -> None:
     torch.manual_seed(0)
     sam = Sam(CONFIG)
     trainer = _trainer(sam)
-    optimizer = trainer.optimizer()
+    optimizer = _optimizer(trainer)
     figures = []
     for step in range(60):
         optimizer.zero_grad()
@@ -88,7 +113,7 @@ def test_norms_depthwise_and_early_stages_stay_frozen() -> None:
     sam = Sam(CONFIG)
     trainer = _trainer(sam)
     before = {k: v.clone() for k, v in sam.image_encoder.backbone.state_dict().items()}
-    optimizer = trainer.optimizer()
+    optimizer = _optimizer(trainer)
     loss, _ = trainer.step_loss(0)
     loss.backward()
     optimizer.step()

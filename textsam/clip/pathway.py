@@ -34,9 +34,10 @@ class PathwayConfig:
     """Sizes of the pathway.
 
     `dense_channels` are the channels of the maps, finest first, that the dense head reads; empty
-    means no dense head. `dense_source` says whose maps they are: the CLIP tower's ("clip"),
-    computed in a square frame of side `dense_image_size`, which serves any SAM; or the SAM's own
-    backbone's ("sam"), trained with the head, which costs no second pass over the photo.
+    means no dense head. `dense_source` says whose maps they are: the CLIP tower's ("clip"), which
+    serves any SAM, or the SAM's own backbone's ("sam"), trained with the head. They are computed in
+    a square frame of side `dense_image_size`; where that is the SAM's own and so are the maps, a
+    phrase costs no second pass over the photo.
     """
 
     clip_width: int

@@ -26,6 +26,7 @@ from textsam.inference.postprocess import (
     to_original_frame,
 )
 from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
+from textsam.modeling.timm_encoder import TimmEncoder
 from textsam.rle import RLE, encode_masks, rle_iou
 from textsam.segmentation import Segmentation
 
@@ -94,8 +95,6 @@ def phrase_tokens(model: TextSAM, phrases: Sequence[str]) -> Tensor:
 def dense_frame(view: ImageView) -> Frame:
     """Frame of the dense map, which need not be the SAM's."""
     _, pathway = _require_text(view.model)
-    if pathway.config.dense_source == "sam":
-        return view.frame
     height, width = view.size
     return Frame(height=height, width=width, image_size=pathway.config.dense_image_size)
 
@@ -106,13 +105,17 @@ def encode_dense(view: ImageView) -> Tensor:
     clip, pathway = _require_text(view.model)
     if pathway.dense is None:
         raise WeightsError("the text pathway of this model has no dense head, so it has no map")
-    if pathway.config.dense_source == "sam":
+    frame, sam = dense_frame(view), view.model.sam
+    by_sam = pathway.config.dense_source == "sam"
+    if by_sam and frame == view.frame:
         return pathway.dense.features(view.features.pyramid)
-    frame = dense_frame(view)
-    resized = resize_image(view.image, frame.resized)
-    pixels = clip.normalize(torch.from_numpy(resized).permute(2, 0, 1)[None])
+    photo = torch.from_numpy(resize_image(view.image, frame.resized)).permute(2, 0, 1)[None]
+    photo = photo.to(view.model.device)
+    pixels = (photo - sam.pixel_mean) / sam.pixel_std if by_sam else clip.normalize(photo)
     bottom, right = frame.padding
     pixels = F.pad(pixels, (0, right, 0, bottom))
+    if by_sam:
+        return pathway.dense.features(_timm_encoder(view.model).pyramid(pixels))
     maps = tower_maps(clip.model.visual, pixels, strides=pathway.config.dense_strides)
     return pathway.dense.features(maps)
 
@@ -254,6 +257,16 @@ def _embed(model: TextSAM, phrases: Sequence[str]) -> Tensor:
     """Centred unit embeddings (P, D)."""
     clip, pathway = _require_text(model)
     return pathway.centre(clip.encode_text(list(phrases)).to(model.device), "text")
+
+
+def _timm_encoder(model: TextSAM) -> TimmEncoder:
+    encoder = model.sam.image_encoder
+    if not isinstance(encoder, TimmEncoder):
+        raise WeightsError(
+            f"the text pathway's dense head reads a timm backbone's maps, and {model.name} has a "
+            f"{type(encoder).__name__}: it was trained for another SAM"
+        )
+    return encoder
 
 
 def _require_text(model: TextSAM) -> tuple[ClipEncoder, TextPathway]:

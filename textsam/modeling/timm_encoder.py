@@ -58,7 +58,7 @@ class TimmEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised, padded images (B, 3, S, S)."""
-        maps = dict(zip(self.strides, self.backbone(pixels), strict=True))
+        maps = self._maps(pixels)
         embedding = sum(
             (self._at_stride_16(self.laterals[str(s)](maps[s]), s) for s in self.fused),
             start=torch.zeros((), device=pixels.device, dtype=pixels.dtype),
@@ -68,6 +68,14 @@ class TimmEncoder(nn.Module):
             skips=tuple(layer(maps[int(s)]) for s, layer in self.skips.items()),
             pyramid=tuple(maps[s] for s in sorted(self.fused)),
         )
+
+    def pyramid(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's maps alone, as in `ImageFeatures`; images (B, 3, h, w) of any size."""
+        maps = self._maps(pixels)
+        return tuple(maps[s] for s in sorted(self.fused))
+
+    def _maps(self, pixels: Tensor) -> dict[int, Tensor]:
+        return dict(zip(self.strides, self.backbone(pixels), strict=True))
 
     @staticmethod
     def _at_stride_16(x: Tensor, stride: int) -> Tensor:

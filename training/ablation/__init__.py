@@ -1,6 +1,6 @@
-"""Ablations as in the paper (arXiv 2304.02643, Section 7.6 and Figure 13), sized for one CPU core.
+r"""Ablations as in the paper (arXiv 2304.02643, Section 7.6 and Figure 13), sized for one CPU core.
 
-    python -m training.ablation --data ../shared/data/train --measure dev/grabcut.parquet \\
+    python -m training.ablation --data ../shared/data/train --measure dev/grabcut.parquet \
         dev/coco_mval.parquet --ask dev/voc_val.parquet --out runs/ablation
 
 `variants` what is compared · `core` `pathway` how a variant is trained · `measure` its scores ·

@@ -59,7 +59,7 @@ class CoreSettings:
     backbone: str = "lite0"
     tuned: bool = True
     box_probability: float = 0.5
-    steps: int = 160
+    steps: int = 120
     image_size: int = 128
     width: int = 64
     photos_per_step: int = 8
@@ -92,9 +92,9 @@ class PathwaySettings:
     label_share: float = 0.0
     centring: bool = False
     core: str = "tiny"
-    photos: int = 400
+    photos: int = 300
     variants: int = 2
-    steps: int = 200
+    steps: int = 150
     image_size: int = 256
     photos_per_step: int = 8
     masks: int = 3
@@ -124,7 +124,7 @@ class Variant:
 
     @property
     def kind(self) -> str:
-        """core or pathway."""
+        """The word for it: core or pathway."""
         return "core" if isinstance(self.settings, CoreSettings) else "pathway"
 
     def key(self, others: Mapping[str, Any]) -> str:

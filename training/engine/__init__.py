@@ -1,7 +1,6 @@
 """The engine: trains any objective on one process or many, and goes on exactly after a kill.
 
-`Trainer` is the engine (`trainer.py` is the page to read first). `run` and what belongs to it is
-the loop that the first `tiny` was trained with, for one process and without dependencies.
+`Trainer` is the engine; `trainer.py` is the page to read first.
 
     python -m torch.distributed.run --nproc_per_node 8 -m training.train RECIPE
 """
@@ -12,7 +11,6 @@ from .average import WeightAverage
 from .checkpoint import CheckpointError, CheckpointStore, load_weights
 from .config import EngineConfig
 from .layers import encoder_blocks, layer_depths
-from .loop import LoopConfig, learning_rate_factor, load_checkpoint, run, save_checkpoint
 from .optim import RatedPart, build_optimizer, optimizer_groups, parameter_groups
 from .pictures import PictureSheet, in_turn, masks_from_boxes
 from .processes import ProcessLostError
@@ -23,7 +21,6 @@ __all__ = [
     "CheckpointError",
     "CheckpointStore",
     "EngineConfig",
-    "LoopConfig",
     "PictureSheet",
     "ProcessLostError",
     "RatedPart",
@@ -34,14 +31,10 @@ __all__ = [
     "encoder_blocks",
     "in_turn",
     "layer_depths",
-    "learning_rate_factor",
-    "load_checkpoint",
     "load_weights",
     "masks_from_boxes",
     "optimizer_groups",
     "parameter_groups",
     "rate_factor",
-    "run",
-    "save_checkpoint",
     "seed_everything",
 ]

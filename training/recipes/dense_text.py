@@ -19,7 +19,7 @@ from textsam.clip.dense import tower_maps
 from textsam.clip.pathway import PathwayConfig, TextPathway
 
 from ..data import Sample, View, ViewConfig, make_view
-from ..engine import LoopConfig
+from ..engine import RatedPart
 from ..losses import dice_loss, soft_target
 from ..pretrained import PIXEL_MEAN, PIXEL_STD
 from .tiny_clip import CropFeatures, as_encoder
@@ -50,7 +50,6 @@ class DenseConfig:
             max_masks=80, min_area=1, max_share=1.0, jitter=0.5, scale=(0.6, 1.6)
         )
     )
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=1800, warmup=50, decay=0.8))
 
 
 def new_tiny_pathway(*, seed: int, prompt_width: int) -> TextPathway:
@@ -131,6 +130,8 @@ class DenseTrainer:
         assert pathway.dense is not None
         self.visual = model.visual.eval().to(memory_format=torch.channels_last)
         self.head = pathway.dense
+        pathway.requires_grad_(False)
+        self.head.requires_grad_(True)
         self.bank = bank
         self.samples = samples
         self.files = list(samples)
@@ -142,16 +143,9 @@ class DenseTrainer:
             for name, rows in samples.items()
         }
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW on the head alone."""
-        groups = [
-            {
-                "params": list(self.head.parameters()),
-                "lr": self.config.rate,
-                "base_lr": self.config.rate,
-            }
-        ]
-        return torch.optim.AdamW(groups, weight_decay=self.config.weight_decay)
+    def rates(self) -> list[RatedPart]:
+        """The head alone, at `rate`."""
+        return [RatedPart(module=self.head)]
 
     def step_loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of step n."""

@@ -27,7 +27,7 @@ _SHAPES: dict[str, Callable[[_Grid, _Grid], NDArray[np.bool_]]] = {
     "disc": lambda x, y: x**2 + y**2 <= 0.25,
     "square": lambda x, y: np.maximum(abs(x), abs(y)) <= 0.45,
     "triangle": lambda x, y: (y <= 0.45) & (abs(x) <= (y + 0.5) * 0.52),
-    "bar": lambda x, y: (abs(x) <= 0.5) & (abs(y) <= 0.22),
+    "bar": lambda x, y: (abs(x) <= 0.5) & (abs(y) <= 0.3),
 }
 
 
@@ -53,9 +53,9 @@ def _draw(number: int, *, seed: int, side: int) -> Sample:
     colours = rng.permutation(list(_COLOURS))
     objects = []
     for place in range(2):
-        size = rng.uniform(0.36, 0.46) * side
+        size = rng.uniform(0.42, 0.48) * side
         middle_x = (0.25 + 0.5 * place) * side + rng.uniform(-0.02, 0.02) * side
-        middle_y = rng.uniform(0.28, 0.72) * side
+        middle_y = rng.uniform(0.3, 0.7) * side
         shape = str(rng.choice(list(_SHAPES)))
         mask = _SHAPES[shape]((x - middle_x) / size, (y - middle_y) / size)
         photo[mask] = _COLOURS[colours[place]] + rng.normal(0, 6, (int(mask.sum()), 1))

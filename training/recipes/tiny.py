@@ -24,7 +24,7 @@ from textsam.modeling.timm_encoder import TimmEncoder
 from textsam.modeling.transformer import Attention
 
 from ..data import Sample, View, ViewConfig, make_view
-from ..engine import LoopConfig, parameter_groups
+from ..engine import RatedPart
 from ..losses import LossConfig, prediction_loss, soft_target
 from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite0_state
 from ..prompting import PromptConfig, add_error_points, first_prompts
@@ -92,7 +92,6 @@ class TinyConfig:
     view: ViewConfig = field(default_factory=ViewConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=3600))
 
 
 def new_tiny_sam(*, seed: int, image_size: int = TINY_SAM.image_size) -> Sam:
@@ -194,26 +193,16 @@ class CoreTrainer:
         sam.train()
         timm_encoder(sam).backbone.eval()  # the norms keep ImageNet's statistics
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW (0.9, 0.999), the backbone at its own low rate (Appendix A)."""
-        encoder = timm_encoder(self.sam)
-        fresh = nn.ModuleList(
-            [
-                encoder.laterals,
-                encoder.neck,
-                encoder.skips,
-                self.sam.prompt_encoder,
-                self.sam.mask_decoder,
-            ]
-        )
-        parts: list[tuple[nn.Module, float]] = [
-            (fresh, self.config.decoder_rate),
-            (encoder.backbone, self.config.backbone_rate),
+    def rates(self) -> list[RatedPart]:
+        """The parts and their share of `decoder_rate`; the backbone has its own low rate."""
+        encoder, config = timm_encoder(self.sam), self.config
+        fresh = [encoder.laterals, encoder.neck, encoder.skips]
+        core = nn.ModuleList([*fresh, self.sam.prompt_encoder, self.sam.mask_decoder])
+        parts = [
+            RatedPart(module=core),
+            RatedPart(module=encoder.backbone, share=config.backbone_rate / config.decoder_rate),
         ]
-        if self.text is not None:
-            parts.append((self.text.trainable(), self.config.decoder_rate))
-        groups = parameter_groups(parts, weight_decay=self.config.weight_decay)
-        return torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        return parts if self.text is None else [*parts, RatedPart(module=self.text.trainable())]
 
     def step_loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """Loss of step n and mean IoU by round."""

@@ -1,0 +1,92 @@
+"""`finetune`: a user's photos in, a model folder out, and figures before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from textsam.inference.model import TextSAM
+from training.data import ObjectMask
+from training.recipes.before_after import measure_model
+from training.recipes.drawn import draw_samples
+from training.recipes.hold_out import split_mix
+from training.recipes.sources import DataMix
+from training.train import main
+
+SETTINGS = [
+    *("--images", "2", "--engine.cpu", "--engine.steps", "3", "--engine.log-every", "1"),
+    *("--engine.checkpoint-every", "2", "--engine.no-tensorboard", "--engine.warmup", "1"),
+    *("--prompts.points", "1", "--text-share", "0.8"),
+]
+
+
+@pytest.mark.parametrize("phrases", [False, True], ids=["a core alone", "with phrases"])
+def test_six_photos_become_a_model(
+    phrases: bool,
+    model_folder: Callable[..., Path],
+    coco_data: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start, folder = model_folder(phrases=phrases), tmp_path / "run"
+    words = ["--data", coco_data(6), "--model", str(start), "--folder", str(folder), *SETTINGS]
+    assert main(["finetune", *words]) == 0
+    change = json.loads((folder / "change.json").read_text())
+    kinds = {"click", "box", "text"} if phrases else {"click", "box"}
+    assert change["photos"] == 1 and change["before"].keys() == change["after"].keys() == kinds
+    out = capsys.readouterr().out
+    assert "1 photos that were held out" in out and "before" in out
+
+    before, after = TextSAM.from_pretrained(start), TextSAM.from_pretrained(folder / "model")
+    old, new = before.sam.state_dict(), after.sam.state_dict()
+    moved = {name.split(".")[0] for name, value in new.items() if (value != old[name]).any()}
+    assert moved == {"prompt_encoder", "mask_decoder"}
+    if phrases:
+        assert before.clip is not None and after.clip is not None
+        assert before.pathway is not None and after.pathway is not None
+        assert torch.equal(before.clip.encode_text("red disc"), after.clip.encode_text("red disc"))
+        for name, value in before.pathway.state_dict().items():
+            same = torch.equal(value, after.pathway.state_dict()[name])
+            assert same == (not name.startswith(("projection", "token_type"))), name
+        records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        assert any(record.get("iou_label") is not None for record in records)
+
+
+def test_clip_cannot_be_trained(
+    model_folder: Callable[..., Path],
+    coco_data: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--data", coco_data(6), "--model", str(model_folder(phrases=True))]
+    assert main(["finetune", *words, "--frozen", "image_encoder"]) == 2
+    assert "Add clip to --frozen" in " ".join(capsys.readouterr().err.split())
+
+
+def test_photos_are_held_out_by_source_and_never_trained_on() -> None:
+    samples = draw_samples(10, side=32)
+    mix = DataMix(sources={"a": samples[:7], "b": samples[7:]})
+    kept, out = split_mix(mix, share=0.3, seed=0)
+    seen = [source[i].image_id for source in kept.sources.values() for i in range(len(source))]
+    assert len(seen) == 7 and len(out) == 3
+    assert sorted([*seen, *(s.image_id for s in out)]) == sorted(s.image_id for s in samples)
+    assert [s.image_id for s in split_mix(mix, share=0.3, seed=0)[1]] == [s.image_id for s in out]
+    assert {s.image_id for s in split_mix(mix, share=0.3, seed=1)[1]} != {s.image_id for s in out}
+    assert split_mix(mix, share=0.0, seed=0) == (mix, [])
+    with pytest.raises(ValueError, match="takes two"):
+        split_mix(DataMix(sources={"a": samples[:1]}), share=0.3, seed=0)
+
+
+def test_objects_to_ignore_are_not_measured(model_folder: Callable[..., Path]) -> None:
+    from dataclasses import replace
+
+    model = TextSAM.from_pretrained(model_folder())
+    sample = draw_samples(1, side=64)[0]
+    ignored = tuple(replace(item, ignore=True) for item in sample.objects)
+    assert all(isinstance(item, ObjectMask) for item in ignored)
+    assert measure_model(model, [replace(sample, objects=ignored)]) == {}
+    assert measure_model(model, [sample]).keys() == {"click", "box"}

@@ -1,0 +1,120 @@
+"""What recipes have in common: how one is run, and how an objective is trained on named sources."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import ClassVar, Protocol, TypeAlias
+
+from textsam.inference.model import TextSAM
+
+from ..data import LoaderConfig, ViewLoader
+from ..engine import EngineConfig, Trainer, TrainResult, load_weights
+from ..engine.sharding import is_sharded
+from ..engine.trainer import Evaluate
+from ..objectives.base import Objective
+from .sources import DataMix
+
+__all__ = ["Job", "ObjectiveRun", "Recipe", "place_in_run", "save_model", "trained_weights"]
+
+logger = logging.getLogger(__name__)
+
+# What `prepare` gives back: trains, and says how it ended (None for a recipe of several trainings).
+Job: TypeAlias = Callable[[], TrainResult | None]
+
+
+class Recipe(Protocol):
+    """Typed settings of a training, and how they are turned into one.
+
+    The first line of the docstring is what `python -m training.train --help` shows.
+    """
+
+    NAME: ClassVar[str]
+
+    def prepare(self) -> Job:
+        """Check everything that was typed, read data and weights; train nothing yet.
+
+        Raises:
+            ValueError: A setting, a source or a file of weights cannot be meant.
+            OSError: A file or folder is not there.
+        """
+
+
+def place_in_run() -> tuple[int, int]:
+    """Rank of this process and number of processes, as torchrun says; (0, 1) without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveRun:
+    """One objective on one mix of sources.
+
+    Attributes:
+        mix: Sources and shares.
+        loader: Without shares; they are the mix's.
+        engine: See there.
+        folder: Takes checkpoints and logs.
+    """
+
+    mix: DataMix
+    loader: LoaderConfig
+    engine: EngineConfig
+    folder: Path
+
+    def batches(self, *, rank: int, world: int) -> ViewLoader:
+        """The loader of one process.
+
+        Raises:
+            ValueError: The sources do not fit the settings, see `ViewLoader`.
+        """
+        config = replace(self.loader, shares=self.mix.shares)
+        return ViewLoader(self.mix.sources, config=config, rank=rank, world=world)
+
+    def train(self, objective: Objective, *, evaluate: Evaluate | None = None) -> TrainResult:
+        """Train, or go on with what the folder holds."""
+        rank, world = place_in_run()
+        loader = self.batches(rank=rank, world=world)
+        trainer = Trainer(
+            objective,
+            loader.batches,
+            config=self.engine,
+            folder=self.folder,
+            evaluate=evaluate,
+            identity=self._identity(loader),
+        )
+        result = trainer.train()
+        for name, count in sorted(loader.skipped.items()):
+            logger.warning("%s: %d times a broken photo was passed over", name, count)
+        return result
+
+    def _identity(self, loader: ViewLoader) -> str:
+        """What the batches depend on; not how many processes make them."""
+        free = ("workers", "prefetch", "start_method")
+        settings = {f.name: getattr(loader.config, f.name) for f in fields(loader.config)}
+        decisive = {name: value for name, value in settings.items() if name not in free}
+        return f"{decisive}, {self.mix.describe()}"
+
+
+def trained_weights(
+    folder: Path, objective: Objective, *, build: Callable[[], Objective]
+) -> Objective:
+    """The objective with what the run's newest checkpoint holds, averaged if the run averages.
+
+    Args:
+        folder: Of the run.
+        objective: As it was trained.
+        build: Makes another one like it, if FSDP2 left only a shard of this one here.
+    """
+    whole = build() if is_sharded(objective) else objective
+    load_weights(folder, whole)
+    return whole.eval()
+
+
+def save_model(model: TextSAM, folder: Path) -> Path:
+    """Write a model folder below the run's, and say so."""
+    path = model.save_pretrained(folder)
+    logger.info('wrote %s: TextSAM.from_pretrained("%s") reads it', path, path)
+    return path

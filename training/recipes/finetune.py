@@ -1,0 +1,170 @@
+"""A model that is there, taught a user's own photos: a hundred are enough, minutes are enough."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from textsam.files import write_atomically
+from textsam.inference.model import TextSAM
+
+from ..data import LoaderConfig, ViewConfig
+from ..engine import EngineConfig, TrainResult
+from ..engine.trainer import seed_everything
+from ..objectives.base import Objective
+from ..objectives.pathway import PathwayObjectiveConfig, PathwayPart
+from ..objectives.sam import SamObjective, SamObjectiveConfig, SamPart
+from ..prompting import PromptConfig
+from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
+from .before_after import measure_model, show_change
+from .hold_out import split_mix
+from .phrases import PhraseObjective
+from .sam import photos_per_batch
+from .sources import open_mix
+
+__all__ = ["FinetuneRecipe"]
+
+_CORE: tuple[SamPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """Any model on your own photos with masks; phrases stay.
+
+    python -m training.train finetune --data coco:instances.json@photos/
+
+    torchrun --nproc-per-node 2 -m training.train finetune --data coco:instances.json@photos/
+    --model facebook/sam-vit-base
+
+    Writes `model/`, which `TextSAM.from_pretrained` reads, and prints the mean IoU on photos that
+    were held out, before and after (`change.json`, too).
+
+    Attributes:
+        data: Sources, a line each, in any format (docs/training.md).
+        folder: Takes checkpoints, logs and `model/`.
+        model: Where to start: whatever `TextSAM.from_pretrained` takes.
+        held_out: Share of the photos that is not trained on but measured.
+        measured: Most of the held-out photos that are measured.
+        frozen: Parts that are not trained. A model without a text pathway has the first three.
+        text_share: Share of the masks that are asked by phrase, if the model has a text pathway.
+        images: Photos in a step, over all processes and all accumulated batches.
+        masks: Most masks of a photo.
+        scale: Range of the random size of a view, as a share of the frame.
+        prompts: Prompt simulation: three rounds.
+        workers: Processes that make views, on each GPU.
+        engine: Optimisation, processes and files.
+    """
+
+    NAME: ClassVar[str] = "finetune"
+
+    data: tuple[str, ...]
+    folder: Path = Path("runs/finetune")
+    model: str = "tiny"
+    held_out: float = 0.2
+    measured: int = 40
+    frozen: tuple[PathwayPart, ...] = ("image_encoder", "clip")
+    text_share: float = 0.4
+    images: int = 8
+    masks: int = 6
+    scale: tuple[float, float] = (0.7, 1.5)
+    prompts: PromptConfig = field(
+        default_factory=lambda: PromptConfig(points=2, silent_among=0, silent_last=0)
+    )
+    workers: int = 0
+    engine: EngineConfig = field(
+        default_factory=lambda: EngineConfig(
+            steps=300,
+            peak_rate=1e-4,
+            warmup=20,
+            schedule="cosine",
+            tail=1.0,
+            weight_decay=0.05,
+            checkpoint_every=100,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 1 or not 0 <= self.text_share <= 1:
+            raise ValueError(
+                f"held_out={self.held_out}, text_share={self.text_share}; wanted a share from 0 "
+                "to below 1, and one from 0 to 1"
+            )
+
+    def build(self) -> tuple[TextSAM, Objective]:
+        """The model, and the objective that trains it in place.
+
+        Raises:
+            WeightsError: There is no such model.
+            ValueError: `frozen` lacks CLIP, or names every part.
+        """
+        model = TextSAM.from_pretrained(self.model)
+        seed_everything(self.engine.seed)
+        if model.clip is None or model.pathway is None:
+            names = tuple(name for name in _CORE if name in self.frozen)
+            settings = SamObjectiveConfig(
+                prompts=self.prompts, frozen=names, box_trains_single=True, recompute=False
+            )
+            return model, SamObjective(model.sam, config=settings)
+        if "clip" not in self.frozen:
+            raise ValueError(
+                f"frozen is {self.frozen}: finetune keeps CLIP, or phrases that it knows would be "
+                "lost. Add clip to --frozen"
+            )
+        config = PathwayObjectiveConfig(
+            prompts=self.prompts,
+            frozen=self.frozen,
+            clip_share=self.text_share,
+            point_share=0.4,  # `auto` asks with a point, `prompt` without
+            label_share=0.7,
+            centring=bool(model.pathway.text_mean.any() or model.pathway.image_mean.any()),
+            recompute=False,
+        )
+        return model, PhraseObjective(model.sam, model.pathway, model.clip, config=config)
+
+    def prepare(self) -> Job:
+        """Open the sources, hold photos out, load the model."""
+        photos = photos_per_batch(self.images, self.engine)
+        mix = open_mix(self.data)
+        trained_on, held_out = split_mix(mix, share=self.held_out, seed=self.engine.seed)
+        model, objective = self.build()
+        view = ViewConfig(
+            image_size=model.sam.config.image_size, max_masks=self.masks, scale=self.scale
+        )
+        loader = LoaderConfig(
+            photos_per_step=photos, workers=self.workers, seed=self.engine.seed, view=view
+        )
+        run = ObjectiveRun(mix=trained_on, loader=loader, engine=self.engine, folder=self.folder)
+        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        held_out = held_out[: self.measured]
+
+        def job() -> TrainResult:
+            main = place_in_run()[0] == 0
+            before = measure_model(model, held_out) if main else {}
+            result = run.train(objective)
+            if main and result.reason in ("done", "seconds"):
+                trained = trained_weights(self.folder, objective, build=lambda: self.build()[1])
+                tuned = _as_model(trained, like=model, name=self.folder.name)
+                save_model(tuned, self.folder / "model")
+                after = measure_model(tuned, held_out)
+                show_change(before, after, photos=len(held_out))
+                figures = {"photos": len(held_out), "before": before, "after": after}
+                write_atomically(self.folder / "change.json", json.dumps(figures).encode())
+            return result
+
+        return job
+
+
+def _as_model(objective: Objective, *, like: TextSAM, name: str) -> TextSAM:
+    """What was trained, with the settings of the model that it started from."""
+    assert isinstance(objective, SamObjective | PhraseObjective)
+    phrases = objective if isinstance(objective, PhraseObjective) else None
+    return TextSAM(
+        objective.sam,
+        clip=like.clip if phrases is None else phrases.clip,
+        pathway=None if phrases is None else phrases.pathway,
+        text_settings=like.text_settings,
+        focus=like.focus,
+        name=name,
+    )

@@ -1,0 +1,213 @@
+"""The promptable core as the paper trains it: `sam_vit_h`, `sam_vit_l` and `sam_vit_b`.
+
+Numbers are those of Appendix A of arXiv 2304.02643 (RECIPE 4). What deviates is in the objective
+and the engine, each at its place: soft targets, focal alpha, a clipped gradient, bf16.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from textsam.inference.model import TextSAM
+from textsam.modeling.config import SAM_CONFIGS, SamConfig, ViTConfig
+from textsam.modeling.image_encoder import ImageEncoderViT
+from textsam.modeling.sam import Sam
+
+from ..data import LoaderConfig, ViewConfig
+from ..engine import EngineConfig, TrainResult
+from ..engine.trainer import seed_everything
+from ..objectives.sam import SamObjective, SamObjectiveConfig
+from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
+from .mae import initialise_encoder
+from .sources import DataMix, open_mix
+
+__all__ = ["SamRecipe", "SamVitB", "SamVitH", "SamVitL", "photos_per_batch"]
+
+logger = logging.getLogger(__name__)
+
+# Appendix A: dropout of the decoder while training, and masks on a GPU, which has one photo.
+_DECODER_DROPOUT = 0.1
+_MASKS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamRecipe:
+    """A Segment Anything core, from a pre-trained ViT.
+
+    Attributes:
+        data: Sources, a line each (docs/training.md), e.g. `sa1b:FOLDER`.
+        folder: Takes checkpoints, logs and, at the end, `model/`.
+        encoder: A ViT to start from, MAE's or timm's `.pth` or `.safetensors`; random without.
+        images: Photos in a step, over all GPUs and all accumulated batches.
+        masks: Most masks of a photo.
+        jitter: Large-scale jitter [0.1, 2.0] of manually annotated data. "auto": on, unless every
+            source is SA-1B, which the paper does not augment.
+        drop_path: Rate at the encoder's last block.
+        workers: Processes that make views, on each GPU.
+        engine: Optimisation, processes and files.
+        objective: Prompts, losses, and what is trained at which rate.
+    """
+
+    SIZE: ClassVar[str]
+
+    data: tuple[str, ...]
+    folder: Path
+    encoder: Path | None = None
+    images: int
+    masks: int = _MASKS
+    jitter: Literal["auto", "on", "off"] = "auto"
+    drop_path: float
+    workers: int = 4
+    engine: EngineConfig
+    objective: SamObjectiveConfig
+
+    def sizes(self) -> SamConfig:
+        """Of the network, with its drop path."""
+        config = SAM_CONFIGS[self.SIZE]
+        assert isinstance(config.encoder, ViTConfig)
+        return replace(config, encoder=replace(config.encoder, drop_path=self.drop_path))
+
+    def view(self, mix: DataMix) -> ViewConfig:
+        """How photos are shown.
+
+        Raises:
+            ValueError: "auto" cannot decide, since SA-1B is mixed with other data.
+        """
+        automatic = [kind for kind in mix.kinds if kind == "sa1b"]
+        if self.jitter == "auto" and automatic and len(automatic) < len(mix.kinds):
+            raise ValueError(
+                "SA-1B, which the paper does not augment, is mixed with manually annotated data, "
+                "which it jitters, and a run has one view. Type: --jitter on, or --jitter off"
+            )
+        jittered = not automatic if self.jitter == "auto" else self.jitter == "on"
+        make = ViewConfig.large_scale_jitter if jittered else ViewConfig.unchanged
+        return make(image_size=self.sizes().image_size, max_masks=self.masks)
+
+    def build(self) -> SamObjective:
+        """The network at its start."""
+        seed_everything(self.engine.seed)
+        sam = Sam(self.sizes())
+        if self.encoder is None:
+            logger.warning("the encoder starts at random; the paper starts from MAE: --encoder")
+        else:
+            assert isinstance(sam.image_encoder, ImageEncoderViT)
+            initialise_encoder(sam.image_encoder, self.encoder)
+        return SamObjective(sam, config=self.objective)
+
+    def prepare(self) -> Job:
+        """Open the sources, build the network."""
+        photos = photos_per_batch(self.images, self.engine)
+        mix = open_mix(self.data)
+        loader = LoaderConfig(
+            photos_per_step=photos,
+            workers=self.workers,
+            seed=self.engine.seed,
+            view=self.view(mix),
+        )
+        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
+        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        objective = self.build()
+
+        def job() -> TrainResult:
+            result = run.train(objective)
+            if result.reason in ("done", "seconds") and place_in_run()[0] == 0:
+                trained = trained_weights(self.folder, objective, build=self.build)
+                assert isinstance(trained, SamObjective)
+                model = TextSAM(trained.sam.cpu(), name=self.folder.name)
+                save_model(model, self.folder / "model")
+            return result
+
+        return job
+
+
+def photos_per_batch(images: int, engine: EngineConfig) -> int:
+    """Photos of each of the batches that are accumulated to one step.
+
+    Raises:
+        ValueError: They cannot be shared out evenly.
+    """
+    if images < 1 or images % engine.accumulation:
+        raise ValueError(
+            f"images={images}, engine.accumulation={engine.accumulation}; wanted a step's photos "
+            "as a multiple of its batches"
+        )
+    return images // engine.accumulation
+
+
+def _objective(layer_decay: float) -> SamObjectiveConfig:
+    return SamObjectiveConfig(decoder_dropout=_DECODER_DROPOUT, layer_decay=layer_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamVitH(SamRecipe):
+    """Core with a ViT-H, the paper's numbers: 90,000 steps of 256.
+
+    python -m training.train sam_vit_h --data sa1b:FOLDER --encoder mae_pretrain_vit_huge.pth
+
+    torchrun --nnodes 32 --nproc-per-node 8 -m training.train sam_vit_h --data sa1b:FOLDER
+    --encoder mae_pretrain_vit_huge.pth
+
+    With N GPUs for one image each, add --engine.accumulation 256/N.
+    """
+
+    NAME: ClassVar[str] = "sam_vit_h"
+    SIZE: ClassVar[str] = "vit_h"
+
+    folder: Path = Path("runs/sam_vit_h")
+    images: int = 256
+    drop_path: float = 0.4
+    engine: EngineConfig = field(
+        default_factory=lambda: EngineConfig(steps=90_000, peak_rate=8e-4, precision="bf16")
+    )
+    objective: SamObjectiveConfig = field(default_factory=lambda: _objective(0.8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamVitL(SamRecipe):
+    """Core with a ViT-L, the paper's numbers: 180,000 steps of 128.
+
+    python -m training.train sam_vit_l --data sa1b:FOLDER --encoder mae_pretrain_vit_large.pth
+
+    torchrun --nnodes 16 --nproc-per-node 8 -m training.train sam_vit_l --data sa1b:FOLDER
+    --encoder mae_pretrain_vit_large.pth
+
+    With N GPUs for one image each, add --engine.accumulation 128/N.
+    """
+
+    NAME: ClassVar[str] = "sam_vit_l"
+    SIZE: ClassVar[str] = "vit_l"
+
+    folder: Path = Path("runs/sam_vit_l")
+    images: int = 128
+    drop_path: float = 0.4
+    engine: EngineConfig = field(
+        default_factory=lambda: EngineConfig(steps=180_000, peak_rate=4e-4, precision="bf16")
+    )
+    objective: SamObjectiveConfig = field(default_factory=lambda: _objective(0.8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamVitB(SamRecipe):
+    """Core with a ViT-B, the paper's numbers: 180,000 steps of 128.
+
+    python -m training.train sam_vit_b --data sa1b:FOLDER --encoder mae_pretrain_vit_base.pth
+
+    torchrun --nnodes 16 --nproc-per-node 8 -m training.train sam_vit_b --data sa1b:FOLDER
+    --encoder mae_pretrain_vit_base.pth
+
+    With N GPUs for one image each, add --engine.accumulation 128/N.
+    """
+
+    NAME: ClassVar[str] = "sam_vit_b"
+    SIZE: ClassVar[str] = "vit_b"
+
+    folder: Path = Path("runs/sam_vit_b")
+    images: int = 128
+    drop_path: float = 0.6
+    engine: EngineConfig = field(
+        default_factory=lambda: EngineConfig(steps=180_000, peak_rate=8e-4, precision="bf16")
+    )
+    objective: SamObjectiveConfig = field(default_factory=lambda: _objective(0.6))

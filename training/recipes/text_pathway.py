@@ -1,0 +1,217 @@
+"""The text pathway for any core and any open_clip tower (Section 7.5, Appendix D.5; RECIPE 5)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import PathwayConfig, TextPathway
+from textsam.inference.model import TextSAM
+from textsam.modeling.drop_path import DropPath, drop_path_rates
+from textsam.modeling.sam import Sam
+
+from ..data import LoaderConfig, StreamSource, ViewConfig
+from ..engine import CheckpointStore, EngineConfig, TrainResult
+from ..engine.trainer import seed_everything
+from ..objectives.crops import least_area
+from ..objectives.embeddings import CacheConfig, EmbeddingCache
+from ..objectives.pathway import PathwayObjective, PathwayObjectiveConfig, write_adapter
+from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
+from .sam import photos_per_batch
+from .sources import DataMix, open_mix
+
+__all__ = ["TextPathwayRecipe"]
+
+logger = logging.getLogger(__name__)
+
+_VARIANTS = 4  # of each mask's crop, in a cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextPathwayRecipe:
+    """Text pathway for any core and CLIP: one adapter file.
+
+    python -m training.train text_pathway --core facebook/sam-vit-huge --clip ViT-L-14-336/openai
+    --data sa1b:FOLDER
+
+    torchrun --nproc-per-node 8 -m training.train text_pathway --core facebook/sam-vit-huge
+    --clip ViT-L-14-336/openai --data sa1b:FOLDER
+
+    Towers that are frozen can be computed once: --cache FOLDER. As it stands the pathway alone is
+    trained and `pathway.safetensors` is written; the paper trains the core, too: with
+    --objective.frozen clip the whole model is written to `model/`.
+
+    Attributes:
+        data: Sources, a line each (docs/training.md). Names of masks are used only for
+            `objective.label-share` and `objective.centring`.
+        folder: Takes checkpoints, logs and what is trained.
+        core: Whatever `TextSAM.from_pretrained` takes.
+        clip: Whatever `ClipEncoder.from_pretrained` takes; the core's own when None.
+        cache: Folder of embeddings that are computed before and shared by runs; for frozen towers.
+            Views are then neither jittered nor mirrored.
+        images: Photos in a step, over all GPUs and all accumulated batches.
+        masks: Most masks of a photo.
+        jitter: Large-scale jitter [0.1, 2.0] (Appendix D.5), unless there is a cache.
+        drop_path: Rate at the last block of an image encoder that is trained and has drop path.
+        tokens: Prompt tokens of a phrase.
+        hidden: Width of the pathway's hidden layer.
+        centre_batches: Batches that the means are measured on, for `objective.centring`.
+        workers: Processes that make views, on each GPU.
+        engine: Optimisation, processes and files.
+        objective: What is trained; and the modality gap's options: centring, noise, label-share.
+    """
+
+    NAME: ClassVar[str] = "text_pathway"
+
+    data: tuple[str, ...]
+    folder: Path = Path("runs/text_pathway")
+    core: str = "facebook/sam-vit-huge"
+    clip: str | None = "ViT-L-14-336/openai"
+    cache: Path | None = None
+    images: int = 128
+    masks: int = 64
+    jitter: bool = True
+    drop_path: float = 0.4
+    tokens: int = 1
+    hidden: int = 512
+    centre_batches: int = 50
+    workers: int = 4
+    engine: EngineConfig = field(
+        default_factory=lambda: EngineConfig(steps=120_000, peak_rate=8e-4, precision="bf16")
+    )
+    objective: PathwayObjectiveConfig = field(
+        default_factory=lambda: PathwayObjectiveConfig(decoder_dropout=0.1, layer_decay=0.8)
+    )
+
+    def settings(self) -> PathwayObjectiveConfig:
+        """The objective's; a cache needs fixed variants of the crops."""
+        if self.cache is None or self.objective.crops.variants is not None:
+            return self.objective
+        crops = replace(self.objective.crops, variants=_VARIANTS)
+        return replace(self.objective, crops=crops)
+
+    def view(self, image_size: int) -> ViewConfig:
+        """How photos are shown to a core of this size, with masks that CLIP is asked about."""
+        jittered = self.jitter and self.cache is None
+        make = ViewConfig.large_scale_jitter if jittered else ViewConfig.unchanged
+        view = make(image_size=image_size, max_masks=self.masks)
+        return replace(view, min_area=least_area(image_size))
+
+    def build(self) -> tuple[PathwayObjective, str]:
+        """Both towers and a fresh pathway, and the name that the core has.
+
+        Raises:
+            WeightsError: There is no such core or CLIP.
+            ValueError: The settings contradict each other.
+        """
+        model = TextSAM.from_pretrained(self.core, clip=self.clip)
+        if model.clip is None:
+            raise ValueError(f"{self.core} has no CLIP of its own. Type: --clip NAME")
+        seed_everything(self.engine.seed)
+        if "image_encoder" not in self.objective.frozen:
+            _set_drop_path(model.sam, self.drop_path)
+        pathway = TextPathway(
+            PathwayConfig(
+                clip_width=model.clip.width,
+                prompt_width=model.sam.config.embed_dim,
+                tokens=self.tokens,
+                hidden=self.hidden,
+            )
+        )
+        settings = self.settings()
+        if self.cache is not None:
+            trained = {"image_encoder", "clip"} - set(settings.frozen)
+            if trained:
+                raise ValueError(
+                    f"{sorted(trained)} cannot be trained on embeddings computed beforehand. Leave "
+                    "--cache out, or freeze them"
+                )
+        cache = self._cache(model.sam, model.clip)
+        return PathwayObjective(
+            model.sam, pathway, model.clip, config=settings, cache=cache
+        ), model.name
+
+    def prepare(self) -> Job:
+        """Open the sources, load both towers."""
+        photos = photos_per_batch(self.images, self.engine)
+        mix = open_mix(self.data)
+        streams = [k for k, source in mix.sources.items() if isinstance(source, StreamSource)]
+        if self.cache is not None and streams:
+            raise ValueError(
+                f"{streams} are streams, which have no rows to cache. Leave --cache out"
+            )
+        objective, name = self.build()
+        loader = LoaderConfig(
+            photos_per_step=photos,
+            workers=self.workers,
+            seed=self.engine.seed,
+            view=self.view(objective.sam.config.image_size),
+        )
+        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
+        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+
+        def job() -> TrainResult:
+            self._fill_cache(objective, mix)
+            if objective.config.centring and not CheckpointStore(self.folder).paths():
+                # The same batches in every process: all of them need the same means.
+                batches = run.batches(rank=0, world=1).batches(0, self.centre_batches)
+                count = objective.measure_centres(batches)
+                logger.info("means measured on %d masks", count)
+            result = run.train(objective)
+            if result.reason in ("done", "seconds") and place_in_run()[0] == 0:
+                self._write(objective, name)
+            return result
+
+        return job
+
+    def _cache(self, sam: Sam, clip: ClipEncoder) -> EmbeddingCache | None:
+        if self.cache is None:
+            return None
+        config = CacheConfig(view=self.view(sam.config.image_size), crops=self.settings().crops)
+        return EmbeddingCache(self.cache, sam, clip, config=config)
+
+    def _fill_cache(self, objective: PathwayObjective, mix: DataMix) -> None:
+        """Compute what is missing, each process its part, before the first step."""
+        if objective.cache is None:
+            return
+        rank, world = place_in_run()
+        if torch.cuda.is_available() and not self.engine.cpu:
+            objective.cuda(int(os.environ.get("LOCAL_RANK", "0")))
+        for name, source in mix.sources.items():
+            assert not isinstance(source, StreamSource)
+            report = objective.cache.build(name, source, rank=rank, world=world)
+            logger.info(
+                "%s: %d shards computed, %d kept, %d rows without a mask or broken",
+                *(name, report.written, report.kept, len(report.skipped)),
+            )
+
+    def _write(self, objective: PathwayObjective, core: str) -> None:
+        trained = trained_weights(self.folder, objective, build=lambda: self.build()[0])
+        assert isinstance(trained, PathwayObjective)
+        if [part for part in trained.trained() if part != "pathway"]:
+            model = TextSAM(
+                trained.sam.cpu(),
+                clip=trained.clip.to("cpu"),
+                pathway=trained.pathway.cpu(),
+                name=self.folder.name,
+            )
+            save_model(model, self.folder / "model")
+            return
+        path = write_adapter(self.folder / "pathway.safetensors", trained, sam=core)
+        logger.info(
+            'wrote %s: TextSAM.from_pretrained("%s", clip="%s", pathway="%s") reads it',
+            *(path, self.core, self.clip, path),
+        )
+
+
+def _set_drop_path(sam: Sam, last: float) -> None:
+    """Give an encoder's blocks the rates that a new one would have."""
+    blocks = [m for m in sam.image_encoder.modules() if isinstance(m, DropPath)]
+    for module, rate in zip(blocks, drop_path_rates(last, len(blocks)), strict=True):
+        module.rate = rate
