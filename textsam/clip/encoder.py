@@ -29,6 +29,7 @@ from textsam.clip.loading import (
     load_tokenizer,
 )
 from textsam.clip.masked import MaskSource, masked_image_embedding, square_crops
+from textsam.clip.prior import PRIOR_FILE, HeadWithPrior, attach_prior, read_prior, write_prior
 from textsam.clip.templates import fill_templates, resolve_templates
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.prompts import normalize_phrases
@@ -104,8 +105,11 @@ class ClipEncoder:
         """
         hub = Hub(local_files_only=local_files_only, cache_dir=cache_dir)
         source = find_clip(str(name), hub)
+        model = build_clip(source, hub)
+        if source.folder is not None and (source.folder / PRIOR_FILE).is_file():
+            attach_prior(model, read_prior(source.folder / PRIOR_FILE))
         return cls(
-            build_clip(source, hub).to(device=device, dtype=dtype),
+            model.to(device=device, dtype=dtype),
             tokenizer=load_tokenizer(source, hub),
             name=source.name,
             config=source.config,
@@ -172,9 +176,19 @@ class ClipEncoder:
         }
         text = json.dumps(content, indent=2, ensure_ascii=False)
         (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        head = self.model.visual.head if hasattr(self.model.visual, "head") else None
+        state = self.model.state_dict()
+        if isinstance(head, HeadWithPrior):
+            write_prior(folder / PRIOR_FILE, head.prior, dtype=dtype)
+            prior = {key for key in state if key.startswith("visual.head.prior.")}
+            state = {
+                key.replace("visual.head.head.", "visual.head."): value
+                for key, value in state.items()
+                if key not in prior
+            }
         tensors = {
             key: value.detach().to(dtype if value.is_floating_point() else None).cpu().contiguous()
-            for key, value in self.model.state_dict().items()
+            for key, value in state.items()
         }
         save_file(tensors, folder / WEIGHT_FILES[0], metadata={"format": "pt", "name": self.name})
         if hasattr(self.tokenizer, "save_pretrained"):

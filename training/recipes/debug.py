@@ -15,12 +15,14 @@ from textsam.modeling.sam import Sam
 from ..data import LoaderConfig, Sample, View, ViewConfig, make_view
 from ..engine import EngineConfig, PictureSheet, TrainResult
 from ..engine.trainer import seed_everything
+from ..losses import LossConfig
 from ..objectives.sam import SamObjective, SamObjectiveConfig
 from ..prompting import PromptConfig
 from .base import Job, ObjectiveRun, place_in_run
 from .drawn import draw_samples
 from .sam import photos_per_batch
 from .sources import DataMix
+from .tiny import align_positions
 
 __all__ = ["DebugRecipe"]
 
@@ -51,14 +53,14 @@ class DebugRecipe:
 
     folder: Path = Path("runs/debug")
     photos: int = 8
-    images: int = 4
-    image_size: int = 96
+    images: int = 8
+    image_size: int = 128
     workers: int = 0
     threads: int = 1
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
-            steps=250,
-            peak_rate=3e-3,
+            steps=200,
+            peak_rate=4e-3,
             warmup=20,
             schedule="cosine",
             tail=1.0,
@@ -72,6 +74,7 @@ class DebugRecipe:
     objective: SamObjectiveConfig = field(
         default_factory=lambda: SamObjectiveConfig(
             prompts=PromptConfig(points=1, silent_among=0, silent_last=0),
+            loss=LossConfig(alpha=0.5),  # a larger one makes every mask a little too large
             box_trains_single=True,
             recompute=False,
         )
@@ -107,7 +110,9 @@ class DebugRecipe:
         run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
         run.batches(rank=0, world=place_in_run()[1])  # looks at lengths
         seed_everything(self.engine.seed)
-        objective = SamObjective(Sam(self.sizes()), config=self.objective)
+        sam = Sam(self.sizes())
+        align_positions(sam)
+        objective = SamObjective(sam, config=self.objective)
         sheet = PictureSheet(_views(samples, view), name="drawn")
 
         def job() -> TrainResult:

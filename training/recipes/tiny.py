@@ -35,6 +35,7 @@ __all__ = [
     "CoreTrainer",
     "PhotoSampler",
     "TinyConfig",
+    "align_positions",
     "freeze_backbone",
     "new_tiny_sam",
     "prompt_figures",
