@@ -34,7 +34,15 @@ FOCAL_PAPER_ALPHA = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms, and the focal loss's share of foreground and its focus."""
+    """Weights of the terms, and the focal loss's share of foreground and its focus.
+
+    Attributes:
+        focal: Weight of the focal loss.
+        dice: Weight of the dice loss.
+        iou: Weight of the squared error of the predicted IoU.
+        alpha: The focal loss's share of foreground.
+        gamma: Its focus on what is still wrong; 0 for none.
+    """
 
     focal: float = 20.0
     dice: float = 1.0

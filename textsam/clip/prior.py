@@ -74,7 +74,7 @@ class HeadWithPrior(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled features (n, C) -> embeddings (n, D), not of unit length."""
-        return F.normalize(self.head(pooled), dim=-1) + self.prior(pooled)
+        return torch.as_tensor(F.normalize(self.head(pooled), dim=-1) + self.prior(pooled))
 
 
 def attach_prior(model: Any, prior: ClassPrior) -> None:

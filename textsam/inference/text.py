@@ -2,7 +2,7 @@
 
 `auto`: the pathway's dense map proposes a point for each connected region of the phrase; phrase,
 map and point together give one instance each; near-duplicates are dropped. `prompt`: the paper's
-way (Section 7.5, Appendix D.5), the CLIP text embedding as the only prompt, one object.
+way (Section 7.5, Appendix D.5), the CLIP text embedding as the prompt, one object.
 """
 
 from __future__ import annotations
@@ -140,10 +140,21 @@ def _to_mask_prompts(view: ImageView, maps: Tensor) -> Tensor:
 
 
 def _readings(view: ImageView, phrase: str) -> Segmentation:
-    """`prompt`: one object, its three readings, best predicted IoU first."""
+    """`prompt`: one object, three readings of it.
+
+    In the order of predicted IoU, which knows nothing of the phrase. A map of the phrase says more:
+    the phrase is asked again with a point where its map peaks, as the paper asks again where a
+    phrase alone failed (Section 7.5, Figure 12), and that answer comes first.
+    """
     prediction = view.predict(text=phrase)
     order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
-    return view.to_segmentation(prediction, order, phrase=phrase)
+    if not view.model.has_dense_text:
+        return view.to_segmentation(prediction, order, phrase=phrase)
+    row, column = np.unravel_index(view.text_map(phrase).argmax(), view.size)
+    pointed = view.predict(text=phrase, points=[(column + 0.5, row + 0.5)])
+    first = view.to_segmentation(pointed, [0], phrase=phrase)
+    others = view.to_segmentation(prediction, order[:2], phrase=phrase)
+    return Segmentation.concatenate([first, others])
 
 
 def _instances(view: ImageView, phrase: str, *, threshold: float | None) -> Segmentation:

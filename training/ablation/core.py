@@ -71,7 +71,7 @@ def new_core(settings: CoreSettings) -> Sam:
     freeze_backbone(backbone, stages=_FROZEN_STAGES)
     if not settings.tuned:
         backbone.requires_grad_(False)
-    return sam.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return sam.to(memory_format=torch.channels_last)
 
 
 def train_core(

@@ -7,6 +7,8 @@ prompts: later rounds bring points, which say where the thing is without any wor
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 
 import torch
@@ -26,7 +28,7 @@ from .core import engine_config
 from .photos import PhotoPool
 from .variants import PathwaySettings
 
-__all__ = ["train_pathway"]
+__all__ = ["towers_digest", "train_pathway"]
 
 # Batches that the two means are measured on, with 8 photos of up to 3 masks some 1,000 masks.
 _CENTRE_BATCHES = 50
@@ -50,12 +52,8 @@ def train_pathway(
     Raises:
         WeightsError: The core has no CLIP.
     """
-    model = TextSAM.from_pretrained(settings.core)
-    if model.clip is None:
-        raise WeightsError(
-            f"{settings.core} has no CLIP to train a pathway for; give a model that has one, "
-            'e.g. "tiny"'
-        )
+    model = _with_clip(settings.core)
+    assert model.clip is not None
     core = _resized(model.sam, settings.image_size)
     torch.manual_seed(settings.seed)
     pathway = TextPathway(
@@ -105,8 +103,34 @@ def train_pathway(
     return asked, result
 
 
+@lru_cache(maxsize=4)
+def towers_digest(name: str) -> str:
+    """12 hexadecimal digits of a model's core and CLIP: "tiny" is another one in each release.
+
+    Raises:
+        WeightsError: There is no such model, or it has no CLIP.
+    """
+    model = _with_clip(name)
+    assert model.clip is not None
+    digest = blake2b(digest_size=6)
+    for tower in (model.sam, model.clip.model):
+        for key, tensor in sorted(tower.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _with_clip(name: str) -> TextSAM:
+    model = TextSAM.from_pretrained(name)
+    if model.clip is None:
+        raise WeightsError(
+            f'{name} has no CLIP to train a pathway for; give a model that has one, e.g. "tiny"'
+        )
+    return model
+
+
 def _resized(sam: Sam, image_size: int) -> Sam:
     """The same weights at another input size, on which none of a `timm` core's depends."""
     other = Sam(replace(sam.config, image_size=image_size))
     other.load_state_dict(sam.state_dict())
-    return other.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return other.to(memory_format=torch.channels_last)

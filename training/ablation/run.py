@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from textsam.errors import TextSamError
 from textsam.files import write_atomically
 from textsam.inference.model import TextSAM
 
@@ -19,9 +20,9 @@ from ..engine import TrainResult
 from .core import train_core
 from .intervals import Score
 from .measure import Benchmark
-from .pathway import train_pathway
+from .pathway import towers_digest, train_pathway
 from .photos import PhotoPool
-from .variants import CoreSettings, Variant
+from .variants import CoreSettings, PathwaySettings, Variant
 
 __all__ = ["Outcome", "StoppedError", "run_variants"]
 
@@ -78,8 +79,12 @@ def run_variants(
     (folder / "results").mkdir(parents=True, exist_ok=True)
     outcomes: list[Outcome] = []
     for number, variant in enumerate(variants, start=1):
-        others = {"data": pool.about(), "measured": benchmark.about(variant.kind)}
-        key = variant.key(others)
+        try:
+            key = _key(variant, pool, benchmark)
+        except TextSamError as error:
+            outcomes.append(Outcome(variant=variant, key="", failure=str(error)))
+            report(outcomes)
+            continue
         title = f"{number}/{len(variants)} {variant.group}: {variant.name} ({key})"
         failed = next((o for o in outcomes if o.key == key and o.failure), None)
         if (path := folder / "results" / f"{key}.json").exists():
@@ -92,6 +97,13 @@ def run_variants(
             outcomes.append(_attempt(variant, key, pool, benchmark, folder))
         report(outcomes)
     return outcomes
+
+
+def _key(variant: Variant, pool: PhotoPool, benchmark: Benchmark) -> str:
+    others: dict[str, Any] = {"data": pool.about(), "measured": benchmark.about(variant.kind)}
+    if isinstance(variant.settings, PathwaySettings):
+        others["towers"] = towers_digest(variant.settings.core)
+    return variant.key(others)
 
 
 def _attempt(

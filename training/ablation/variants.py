@@ -59,7 +59,7 @@ class CoreSettings:
     backbone: str = "lite0"
     tuned: bool = True
     box_probability: float = 0.5
-    steps: int = 120
+    steps: int = 200
     image_size: int = 128
     width: int = 64
     photos_per_step: int = 8

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias
 
+import numpy as np
+
 from textsam.inference.model import TextSAM
 
-from ..data import LoaderConfig, ViewLoader
-from ..engine import EngineConfig, Trainer, TrainResult, load_weights
+from ..data import LoaderConfig, Sample, ViewConfig, ViewLoader, make_view
+from ..engine import EngineConfig, PictureSheet, Trainer, TrainResult, load_weights
 from ..engine.sharding import is_sharded
 from ..engine.trainer import Evaluate
 from ..objectives.base import Objective
 from .sources import DataMix
 
-__all__ = ["Job", "ObjectiveRun", "Recipe", "place_in_run", "save_model", "trained_weights"]
+__all__ = [
+    "Job",
+    "ObjectiveRun",
+    "Recipe",
+    "picture_sheet",
+    "place_in_run",
+    "save_model",
+    "trained_weights",
+]
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = 8  # photos on a page of pictures
 
 # What `prepare` gives back: trains, and says how it ended (None for a recipe of several trainings).
 Job: TypeAlias = Callable[[], TrainResult | None]
@@ -96,6 +109,21 @@ class ObjectiveRun:
         settings = {f.name: getattr(loader.config, f.name) for f in fields(loader.config)}
         decisive = {name: value for name, value in settings.items() if name not in free}
         return f"{decisive}, {self.mix.describe()}"
+
+
+def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> PictureSheet | None:
+    """An evaluation that draws the first eight photos with a mask, whole; None without any.
+
+    Args:
+        samples: Read until there are eight.
+        view: Of the training; its frame, most masks and least area.
+        name: Of the picture and of its figure.
+    """
+    whole = replace(view, jitter=0.0, flip=0.0)
+    rng = np.random.default_rng(0)
+    made = (make_view(sample, rng, config=whole) for sample in samples)
+    views = list(itertools.islice((shown for shown in made if shown is not None), _SHOWN))
+    return PictureSheet(views, name=name) if views else None
 
 
 def trained_weights(

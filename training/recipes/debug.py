@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from textsam.modeling.config import SamConfig, ViTConfig
 from textsam.modeling.sam import Sam
 
-from ..data import LoaderConfig, Sample, View, ViewConfig, make_view
-from ..engine import EngineConfig, PictureSheet, TrainResult
+from ..data import LoaderConfig, ViewConfig
+from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..losses import LossConfig
 from ..objectives.sam import SamObjective, SamObjectiveConfig
 from ..prompting import PromptConfig
-from .base import Job, ObjectiveRun, place_in_run
+from .base import Job, ObjectiveRun, picture_sheet, place_in_run
 from .drawn import draw_samples
 from .sam import photos_per_batch
 from .sources import DataMix
@@ -59,9 +58,9 @@ class DebugRecipe:
     threads: int = 1
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
-            steps=200,
-            peak_rate=4e-3,
-            warmup=20,
+            steps=300,
+            peak_rate=2.5e-3,
+            warmup=40,
             schedule="cosine",
             tail=1.0,
             weight_decay=0.01,
@@ -113,14 +112,9 @@ class DebugRecipe:
         sam = Sam(self.sizes())
         align_positions(sam)
         objective = SamObjective(sam, config=self.objective)
-        sheet = PictureSheet(_views(samples, view), name="drawn")
+        sheet = picture_sheet(samples, view, name="drawn")
 
         def job() -> TrainResult:
             return run.train(objective, evaluate=sheet)
 
         return job
-
-
-def _views(samples: list[Sample], view: ViewConfig) -> list[View]:
-    made = (make_view(sample, np.random.default_rng(0), config=view) for sample in samples)
-    return [view for view in made if view is not None]

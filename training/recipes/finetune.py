@@ -17,7 +17,7 @@ from ..objectives.base import Objective
 from ..objectives.pathway import PathwayObjectiveConfig, PathwayPart
 from ..objectives.sam import SamObjective, SamObjectiveConfig, SamPart
 from ..prompting import PromptConfig
-from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
+from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
 from .before_after import measure_model, show_change
 from .hold_out import split_mix
 from .phrases import PhraseObjective
@@ -138,11 +138,12 @@ class FinetuneRecipe:
         run = ObjectiveRun(mix=trained_on, loader=loader, engine=self.engine, folder=self.folder)
         run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
         held_out = held_out[: self.measured]
+        sheet = picture_sheet(held_out, view, name="held_out")
 
         def job() -> TrainResult:
             main = place_in_run()[0] == 0
             before = measure_model(model, held_out) if main else {}
-            result = run.train(objective)
+            result = run.train(objective, evaluate=sheet)
             if main and result.reason in ("done", "seconds"):
                 trained = trained_weights(self.folder, objective, build=lambda: self.build()[1])
                 tuned = _as_model(trained, like=model, name=self.folder.name)

@@ -37,7 +37,7 @@ def split_mix(mix: DataMix, *, share: float, seed: int) -> tuple[DataMix, list[S
         seed: Of the run.
 
     Returns:
-        The mix without them, and those of them that are sound, from all sources in turn.
+        The mix without them, and those of them whose photo can be read, from all sources in turn.
 
     Raises:
         ValueError: There is a stream, or a source of a single photo.
@@ -68,6 +68,7 @@ def split_mix(mix: DataMix, *, share: float, seed: int) -> tuple[DataMix, list[S
 def _sound(source: Source | Sequence[Sample], row: int) -> Sample | None:
     try:
         sample = source[row]
+        sample.image()
         return sample if any(not item.ignore for item in sample.objects) else None
     except BROKEN:
         return None

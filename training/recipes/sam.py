@@ -16,11 +16,11 @@ from textsam.modeling.config import SAM_CONFIGS, SamConfig, ViTConfig
 from textsam.modeling.image_encoder import ImageEncoderViT
 from textsam.modeling.sam import Sam
 
-from ..data import LoaderConfig, ViewConfig
+from ..data import LoaderConfig, StreamSource, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..objectives.sam import SamObjective, SamObjectiveConfig
-from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
+from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
 from .mae import initialise_encoder
 from .sources import DataMix, open_mix
 
@@ -46,6 +46,7 @@ class SamRecipe:
         jitter: Large-scale jitter [0.1, 2.0] of manually annotated data. "auto": on, unless every
             source is SA-1B, which the paper does not augment.
         drop_path: Rate at the encoder's last block.
+        shown: Sources of which eight photos are drawn at every evaluation, answered by box.
         workers: Processes that make views, on each GPU.
         engine: Optimisation, processes and files.
         objective: Prompts, losses, and what is trained at which rate.
@@ -60,6 +61,7 @@ class SamRecipe:
     masks: int = _MASKS
     jitter: Literal["auto", "on", "off"] = "auto"
     drop_path: float
+    shown: tuple[str, ...] = ()
     workers: int = 4
     engine: EngineConfig
     objective: SamObjectiveConfig
@@ -100,7 +102,10 @@ class SamRecipe:
     def prepare(self) -> Job:
         """Open the sources, build the network."""
         photos = photos_per_batch(self.images, self.engine)
+        if self.encoder is not None and not self.encoder.is_file():
+            raise FileNotFoundError(f"there is no file {self.encoder} with a pre-trained ViT")
         mix = open_mix(self.data)
+        shown = open_mix(self.shown).sources.values() if self.shown else ()
         loader = LoaderConfig(
             photos_per_step=photos,
             workers=self.workers,
@@ -109,10 +114,12 @@ class SamRecipe:
         )
         run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
         run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        samples = (s[i] for s in shown if not isinstance(s, StreamSource) for i in range(len(s)))
+        sheet = picture_sheet(samples, loader.view, name="shown")
         objective = self.build()
 
         def job() -> TrainResult:
-            result = run.train(objective)
+            result = run.train(objective, evaluate=sheet)
             if result.reason in ("done", "seconds") and place_in_run()[0] == 0:
                 trained = trained_weights(self.folder, objective, build=self.build)
                 assert isinstance(trained, SamObjective)

@@ -61,7 +61,8 @@ class TextPathwayRecipe:
         drop_path: Rate at the last block of an image encoder that is trained and has drop path.
         tokens: Prompt tokens of a phrase.
         hidden: Width of the pathway's hidden layer.
-        centre_batches: Batches that the means are measured on, for `objective.centring`.
+        centre_batches: Batches that the means are measured on, for `objective.centring`; a few
+            thousand masks are plenty.
         workers: Processes that make views, on each GPU.
         engine: Optimisation, processes and files.
         objective: What is trained; and the modality gap's options: centring, noise, label-share.
@@ -80,7 +81,7 @@ class TextPathwayRecipe:
     drop_path: float = 0.4
     tokens: int = 1
     hidden: int = 512
-    centre_batches: int = 50
+    centre_batches: int = 4
     workers: int = 4
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(steps=120_000, peak_rate=8e-4, precision="bf16")
@@ -108,7 +109,7 @@ class TextPathwayRecipe:
 
         Raises:
             WeightsError: There is no such core or CLIP.
-            ValueError: The settings contradict each other.
+            ValueError: No CLIP is named and the core has none; or nothing is left to train.
         """
         model = TextSAM.from_pretrained(self.core, clip=self.clip)
         if model.clip is None:
@@ -124,28 +125,17 @@ class TextPathwayRecipe:
                 hidden=self.hidden,
             )
         )
-        settings = self.settings()
-        if self.cache is not None:
-            trained = {"image_encoder", "clip"} - set(settings.frozen)
-            if trained:
-                raise ValueError(
-                    f"{sorted(trained)} cannot be trained on embeddings computed beforehand. Leave "
-                    "--cache out, or freeze them"
-                )
         cache = self._cache(model.sam, model.clip)
-        return PathwayObjective(
-            model.sam, pathway, model.clip, config=settings, cache=cache
-        ), model.name
+        objective = PathwayObjective(
+            model.sam, pathway, model.clip, config=self.settings(), cache=cache
+        )
+        return objective, model.name
 
     def prepare(self) -> Job:
         """Open the sources, load both towers."""
         photos = photos_per_batch(self.images, self.engine)
         mix = open_mix(self.data)
-        streams = [k for k, source in mix.sources.items() if isinstance(source, StreamSource)]
-        if self.cache is not None and streams:
-            raise ValueError(
-                f"{streams} are streams, which have no rows to cache. Leave --cache out"
-            )
+        self._check_cache(mix)
         objective, name = self.build()
         loader = LoaderConfig(
             photos_per_step=photos,
@@ -157,6 +147,8 @@ class TextPathwayRecipe:
         run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
 
         def job() -> TrainResult:
+            if torch.cuda.is_available() and not self.engine.cpu:
+                objective.cuda(int(os.environ.get("LOCAL_RANK", "0")))
             self._fill_cache(objective, mix)
             if objective.config.centring and not CheckpointStore(self.folder).paths():
                 # The same batches in every process: all of them need the same means.
@@ -170,6 +162,21 @@ class TextPathwayRecipe:
 
         return job
 
+    def _check_cache(self, mix: DataMix) -> None:
+        if self.cache is None:
+            return
+        trained = sorted({"image_encoder", "clip"} - set(self.objective.frozen))
+        if trained:
+            raise ValueError(
+                f"{trained} cannot be trained on embeddings computed beforehand. Leave --cache "
+                "out, or freeze them"
+            )
+        streams = [k for k, source in mix.sources.items() if isinstance(source, StreamSource)]
+        if streams:
+            raise ValueError(
+                f"{streams} are streams, which have no rows to cache. Leave --cache out"
+            )
+
     def _cache(self, sam: Sam, clip: ClipEncoder) -> EmbeddingCache | None:
         if self.cache is None:
             return None
@@ -181,8 +188,6 @@ class TextPathwayRecipe:
         if objective.cache is None:
             return
         rank, world = place_in_run()
-        if torch.cuda.is_available() and not self.engine.cpu:
-            objective.cuda(int(os.environ.get("LOCAL_RANK", "0")))
         for name, source in mix.sources.items():
             assert not isinstance(source, StreamSource)
             report = objective.cache.build(name, source, rank=rank, world=world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,13 @@ def test_photos_are_held_out_by_source_and_never_trained_on() -> None:
     assert [s.image_id for s in split_mix(mix, share=0.3, seed=0)[1]] == [s.image_id for s in out]
     assert {s.image_id for s in split_mix(mix, share=0.3, seed=1)[1]} != {s.image_id for s in out}
     assert split_mix(mix, share=0.0, seed=0) == (mix, [])
+    broken = [replace(sample, encoded=b"no photo") for sample in samples[:2]]
+    assert len(split_mix(DataMix(sources={"a": broken}), share=0.5, seed=0)[1]) == 0
     with pytest.raises(ValueError, match="takes two"):
         split_mix(DataMix(sources={"a": samples[:1]}), share=0.3, seed=0)
 
 
 def test_objects_to_ignore_are_not_measured(model_folder: Callable[..., Path]) -> None:
-    from dataclasses import replace
-
     model = TextSAM.from_pretrained(model_folder())
     sample = draw_samples(1, side=64)[0]
     ignored = tuple(replace(item, ignore=True) for item in sample.objects)

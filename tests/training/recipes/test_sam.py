@@ -112,12 +112,15 @@ class Small(SamVitB):
 
 
 def test_the_recipe_runs_and_leaves_a_model(coco_data: Callable[..., str], tmp_path: Path) -> None:
-    recipe = Small(data=(coco_data(4),), folder=tmp_path / "run", images=4, workers=0)
+    line = coco_data(4)
+    recipe = Small(data=(line,), shown=(line,), folder=tmp_path / "run", images=4, workers=0)
     engine = EngineConfig(steps=2, accumulation=2, ema_decay=0.5, cpu=True, tensorboard=False)
     prompts = PromptConfig(points=1, silent_among=0, silent_last=0)
     recipe = replace(recipe, engine=engine, objective=replace(recipe.objective, prompts=prompts))
     result = recipe.prepare()()
     assert result is not None and result.reason == "done" and result.step == 2
+    assert "shown_iou" in result.figures
+    assert len(list(tmp_path.glob("run/pictures/*/shown.png"))) == 1
     model = TextSAM.from_pretrained(tmp_path / "run" / "model")
     fresh = recipe.build().sam.state_dict()
     changed = [k for k, v in model.sam.state_dict().items() if not torch.equal(v, fresh[k])]
