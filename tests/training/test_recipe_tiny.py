@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from textsam.clip.dense import DenseTextHead
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.modeling.sam import Sam
@@ -17,8 +19,8 @@ from training.engine import optimizer_groups
 from training.pretrained import efficientnet_lite0_state
 from training.prompting import PromptConfig
 from training.recipes import tiny
-from training.recipes.dense_text import DenseConfig, DenseTrainer
 from training.recipes.vocabulary import imagenet_names, phrase_list
+from training.recipes.word_loss import WordConfig, WordLoss
 
 CONFIG = SamConfig(
     encoder=TimmConfig(name="test_efficientnet"),
@@ -177,19 +179,22 @@ def test_absent_names_are_never_names_that_may_be_there() -> None:
         "clothing": [_sample(["hat", "skirt"])],
         "coco_person": [_sample(["person"], exhaustive=False)],
     }
-    trainer = DenseTrainer.__new__(DenseTrainer)
-    trainer.config = DenseConfig()
-    trainer.samples, trainer.files = samples, list(samples)
-    trainer.vocabulary = {
-        name: sorted({o.label for s in rows for o in s.objects}) for name, rows in samples.items()
-    }
+    bank = SimpleNamespace(
+        index={o.label: 0 for r in samples.values() for s in r for o in s.objects}
+    )
+    words = WordLoss(DenseTextHead((4,), 6, 6), bank, samples, config=WordConfig())  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
-    seen: dict[str, set[str]] = {"street": set(), "dog": set(), "parts": set(), "person": set()}
-    for _ in range(200):
-        seen["street"].update(trainer._absent("voc", samples["voc"][0], rng))
-        seen["dog"].update(trainer._absent("voc", samples["voc"][1], rng))
-        seen["parts"].update(trainer._absent("car_parts", samples["car_parts"][0], rng))
-        seen["person"].update(trainer._absent("coco_person", samples["coco_person"][0], rng))
+
+    def absent(file: str, row: int) -> set[str]:
+        item = SimpleNamespace(file=file, row=row, labels=())
+        return {name for _ in range(200) for name in words._absent(item, rng)}  # type: ignore[arg-type]
+
+    seen = {
+        "street": absent("voc", 0),
+        "dog": absent("voc", 1),
+        "parts": absent("car_parts", 0),
+        "person": absent("coco_person", 0),
+    }
     assert seen["street"] == {"dog"}  # a car may have wheels, a person a hat
     assert seen["dog"] == {"car", "person", "wheel", "hood", "hat", "skirt"}
     assert "car" not in seen["parts"] and "dog" in seen["parts"]

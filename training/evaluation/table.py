@@ -73,7 +73,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="DATA.parquet",
-        help="photos with masks, in the schema of training/data/parquet.py; each file gives a table row",
+        help="photos with masks, in the schema of training/data/parquet.py; each gives a table row",
     )
     parser.add_argument(
         "--model",
@@ -145,7 +145,8 @@ def _read(path: Path) -> list[Sample]:
         return load_samples([path])
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInputError(
-            f"{path} is not in the schema of training/data/parquet.py ({type(error).__name__}: {error})"
+            f"{path} is not in the schema of training/data/parquet.py "
+            f"({type(error).__name__}: {error})"
         ) from error
     except (OSError, ValueError) as error:  # pyarrow's errors are among these two
         reason = str(error)

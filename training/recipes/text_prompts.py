@@ -21,7 +21,8 @@ from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT, Pro
 
 from ..data import Sample, View
 from ..prompting import sample_pixels
-from .dense_text import ConceptBank, trunk_maps
+from .concepts import ConceptBank
+from .dense_text import trunk_maps
 
 __all__ = ["TextPrompts", "with_phrases"]
 

@@ -7,7 +7,7 @@ photos. Its early stages and its norms stay frozen: their gradient is most of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -294,8 +294,30 @@ def text_and_point(prompts: PromptBatch) -> Tensor:
     return prompts.has_tokens & (prompts.labels == FOREGROUND).any(1)
 
 
-def load_train(folder: Path, *, names: Sequence[str] = tuple(SOURCES)) -> dict[str, list[Sample]]:
-    """Read the named files of data/train."""
+def load_train(
+    folder: Path,
+    *,
+    names: Sequence[str] = tuple(SOURCES),
+    without: Callable[[str], bool] | None = None,
+) -> dict[str, list[Sample]]:
+    """Read the named files of data/train.
+
+    Args:
+        folder: Where they lie.
+        names: Which of them.
+        without: Says which labels to leave out, with all their objects; photos that have no other
+            object go, too.
+    """
     from ..data import load_samples
 
-    return {name: load_samples([folder / f"{name}.parquet"]) for name in names}
+    samples = {name: load_samples([folder / f"{name}.parquet"]) for name in names}
+    if without is None:
+        return samples
+    return {
+        name: [kept for sample in rows if (kept := _without(sample, without)).objects]
+        for name, rows in samples.items()
+    }
+
+
+def _without(sample: Sample, left_out: Callable[[str], bool]) -> Sample:
+    return replace(sample, objects=tuple(o for o in sample.objects if not left_out(o.label)))

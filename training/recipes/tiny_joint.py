@@ -30,11 +30,11 @@ from ..data import Sample, ViewConfig
 from ..engine import RatedPart
 from ..losses import LossConfig, prediction_loss, soft_target
 from ..prompting import PromptConfig, first_prompts
-from .dense_text import ConceptBank
-from .joint_views import LabelledView, LabelledViews
-from .joint_words import WordConfig, WordLoss, maps_by_photo
+from .concepts import ConceptBank
+from .labelled_views import LabelledView, LabelledViews
 from .text_prompts import with_phrases
 from .tiny import freeze_backbone, prompt_figures, text_and_point, timm_encoder
+from .word_loss import WordConfig, WordLoss, maps_by_photo
 
 __all__ = ["JOINT_SOURCES", "JointConfig", "JointTrainer"]
 

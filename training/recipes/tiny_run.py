@@ -24,14 +24,18 @@ from torch import nn
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
+from textsam.clip.prior import attach_prior
 from textsam.errors import TextSamError
+from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
 
 from ..data import Sample, ViewConfig
 from ..engine import EngineConfig, TrainResult, load_weights
 from .base import Job
-from .dense_text import ConceptBank, DenseConfig, DenseTrainer, new_tiny_pathway
+from .concepts import ConceptBank
+from .dense_text import DenseConfig, DenseTrainer, new_tiny_pathway
+from .held_out import is_held_out
 from .steps import refuse_processes, train_steps
 from .text_prompts import TextPrompts
 from .thresholds import choose_settings
@@ -51,6 +55,7 @@ from .tiny_clip import (
     as_encoder,
     crop_features,
     distil_text,
+    imagenet_prior,
     new_tiny_clip,
     teacher_embeddings,
     token_texts,
@@ -64,6 +69,8 @@ __all__ = ["STAGES", "StageName", "TinyClipRecipe", "TinyRecipe"]
 logger = logging.getLogger(__name__)
 
 POINTS_SIZE, FULL_SIZE = 256, 320
+# In use the dense head reads a larger frame than it was trained in (384 px).
+DENSE_SIZE = 512
 
 StageName = Literal["clip", "dense", "points", "full", "joint", "export"]
 
@@ -88,6 +95,8 @@ class TinyRecipe:
         points_steps: At 256 px.
         full_steps: At 320 px.
         joint_steps: At 384 px.
+        hold_out_names: Leave the 60 names of `recipes/held_out.py` out of everything, for
+            `training.evaluation.names`.
         seconds: Stop each stage after so long, with a checkpoint.
         threads: Of torch.
     """
@@ -103,6 +112,7 @@ class TinyRecipe:
     points_steps: int = 2000
     full_steps: int = 1200
     joint_steps: int = 2000
+    hold_out_names: bool = False
     seconds: float = float("inf")
     threads: int = 2
 
@@ -130,7 +140,7 @@ class TinyRecipe:
 
     def samples(self) -> dict[str, list[Sample]]:
         """All training files."""
-        return load_train(self.data)
+        return load_train(self.data, without=is_held_out if self.hold_out_names else None)
 
     def engine(self, *, steps: int, warmup: int, tail: float, config: Any) -> EngineConfig:
         """Rise, plateau and linear fall; a checkpoint every 100 steps.
@@ -217,7 +227,9 @@ def train_clip(recipe: TinyRecipe) -> None:
     crops = crop_features(model, samples, seed=recipe.seed)
     torch.save(vars(crops), folder / "crops.pt")
     logger.info("image head: %s", train_image_head(model, crops, seed=recipe.seed))
-    as_encoder(model).save(folder, dtype=torch.float16)
+    encoder = as_encoder(model)
+    attach_prior(model, imagenet_prior(encoder))
+    encoder.save(folder, dtype=torch.float16)
 
 
 def train_dense(recipe: TinyRecipe) -> None:
@@ -281,8 +293,8 @@ def export(recipe: TinyRecipe) -> None:
     sam = Sam(TINY_SAM)
     encoder, _, pathway = _text_parts(recipe)
     step = _load(recipe.runs / "joint", {"sam": sam, "pathway": pathway})
-    pathway.config = replace(pathway.config, dense_source="sam")
-    model = TextSAM(sam, clip=encoder, pathway=pathway, name="tiny")
+    pathway.config = replace(pathway.config, dense_source="sam", dense_image_size=DENSE_SIZE)
+    model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
     model.text_settings, figures = choose_settings(
         model, recipe.samples(), photos=40, seed=recipe.seed
     )

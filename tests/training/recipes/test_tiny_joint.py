@@ -17,9 +17,9 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.rle import encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
-from training.recipes.joint_views import LabelledView, LabelledViews, paste_object
-from training.recipes.joint_words import WordConfig, WordLoss, maps_by_photo
+from training.recipes.labelled_views import LabelledView, LabelledViews, paste_object
 from training.recipes.tiny_joint import JointConfig, JointTrainer
+from training.recipes.word_loss import WordConfig, WordLoss, maps_by_photo
 
 NAMES = ("dog", "cat", "wheel", "car")
 SIDE = 64
