@@ -121,7 +121,8 @@ def make_view(
     share = rng.uniform(*config.scale) if rng.random() < config.jitter else 1.0
     around: Sequence[float] | None = None
     if config.focus and len(candidates) and rng.random() < config.focus:
-        around = rle_box(sample.objects[candidates[int(rng.integers(len(candidates)))]].rle)
+        one = sample.objects[candidates[int(rng.integers(len(candidates)))]]
+        around = [float(value) for value in rle_box(one.rle)]
     cut = draw_cut(sample.size, rng, side=side, share=share, around=around, flip=config.flip)
     masks: list[NDArray[np.bool_]] = []
     chosen: list[int] = []
