@@ -79,7 +79,8 @@ class DenseTrainer:
     ) -> None:
         assert pathway.dense is not None
         self.visual = model.visual.eval().to(memory_format=torch.channels_last)
-        self.head = pathway.dense
+        pathway.requires_grad_(False)
+        self.head = pathway.dense.requires_grad_(True)
         self.config = config
         self.views = LabelledViews(
             samples, shares=weights, seed=config.seed, view=config.view, paste=0.0
