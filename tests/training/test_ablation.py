@@ -26,7 +26,14 @@ from training.ablation import backbones, core, plot, run
 from training.ablation.intervals import Score, mean_interval, paired_interval
 from training.ablation.measure import FIGURES, Benchmark
 from training.ablation.photos import PhotoPool
-from training.ablation.report import COLUMNS, figures_of, markdown_table, show_outcomes
+from training.ablation.report import (
+    COLUMNS,
+    MARGIN,
+    SHOWN,
+    figures_of,
+    markdown_table,
+    show_outcomes,
+)
 from training.ablation.run import Outcome, StoppedError, run_variants
 from training.ablation.variants import (
     GROUPS,
@@ -352,6 +359,16 @@ def test_the_table_holds_means_intervals_and_differences(
     show_outcomes(outcomes)
     printed = capsys.readouterr().out
     assert "0.500" in printed and "seed, bad failed: ValueError: no" in printed
+
+
+def test_the_margin_is_right_less_wrong_object_by_object() -> None:
+    scores = {"text": _scores(0.9, 0.5), "wrong text": list(reversed(_scores(0.2, 0.4)))}
+    variant = Variant(group="pathway", name="images", settings=PATHWAY, is_reference=True)
+    (figures,) = figures_of([Outcome(variant=variant, key="k", scores=scores)])
+    assert tuple(figures) == SHOWN["pathway"]
+    assert figures[MARGIN][0].mean == pytest.approx(0.4)
+    # Of two photos, each of 0.7 and 0.1 is the only one drawn in a quarter of the cases.
+    assert figures[MARGIN][0][1:3] == pytest.approx((0.1, 0.7))
 
 
 def test_the_plot_shows_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

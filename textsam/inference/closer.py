@@ -35,7 +35,8 @@ def predict_closer(
     """Decode a prompt as closely as it pays.
 
     A box or an earlier mask says at once where to look. Otherwise the whole photo is asked first:
-    after one point or a phrase, each of the three readings gets a look of its own.
+    after one point or a phrase, each of the three readings gets a look of its own. A fresh box is
+    answered in two passes, as the paper does for detectors' boxes.
 
     Args:
         view: The photo.
@@ -53,10 +54,17 @@ def predict_closer(
         guide = first.logits[0]
     window = _window(view, prompt, guide, settings=settings)
     if window is not None:
-        return _on_window(view, window, prompt, guide, settings=settings)
+        closer = _on_window(view, window, prompt, guide, settings=settings)
+        if guide is not None:
+            return closer
+        # A fresh box: one pass more with its first mask (Appendix D.4).
+        return _on_window(view, window, prompt, closer.logits[0], settings=settings)
     if first is not None:
         return first
-    return view.decode_prompt(prompt, None if previous is None else previous.low_res[reading])
+    if previous is not None:
+        return view.decode_prompt(prompt, previous.low_res[reading])
+    answer = view.decode_prompt(prompt, None)
+    return answer if guide is not None else view.decode_prompt(prompt, answer.low_res[0])
 
 
 def _closer_readings(

@@ -10,8 +10,7 @@ from typing import Any
 from textsam.errors import require
 from textsam.files import write_atomically
 
-from .measure import FIGURES
-from .report import Figure, figures_of
+from .report import MARGIN, SHOWN, Figure, figures_of
 from .run import Outcome
 from .variants import GROUPS
 
@@ -24,6 +23,7 @@ _STYLES = {
     "box": ("#E69F00", "D"),
     "text": ("#009E73", "o"),
     "wrong text": ("#D55E00", "X"),
+    MARGIN: ("#000000", "d"),
 }
 _INCHES_WIDE = 8.0
 _INCHES_PER_VARIANT = 0.55
@@ -59,7 +59,7 @@ def plot_outcomes(outcomes: Sequence[Outcome], path: Path) -> Path:
 
 
 def _draw(panel: Any, group: str, rows: Sequence[tuple[Outcome, dict[str, Figure]]]) -> None:
-    names = FIGURES[rows[0][0].variant.kind]
+    names = SHOWN[rows[0][0].variant.kind]
     spread = 0.5 / len(names)
     for number, name in enumerate(names):
         color, marker = _STYLES[name]
@@ -83,7 +83,7 @@ def _draw(panel: Any, group: str, rows: Sequence[tuple[Outcome, dict[str, Figure
     labels = [o.variant.name + (" (failed)" if o.failure else "") for o, _ in rows]
     panel.set_yticks(range(len(rows)), labels)
     panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.set_xlim(0, 1)
+    panel.set_xlim(-0.05, 1)
     panel.set_title(GROUPS[group], loc="left", fontsize=10, fontweight="bold")
     panel.grid(axis="x", color="0.9")
     panel.set_axisbelow(True)

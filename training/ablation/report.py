@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from textsam.files import write_atomically
 
 from ..evaluation.table import show_table
-from .intervals import Interval, mean_interval, paired_interval
+from .intervals import Interval, Score, mean_interval, paired_interval
 from .measure import FIGURES
 from .run import Outcome
 
-__all__ = ["COLUMNS", "NOTES", "figures_of", "markdown_table", "show_outcomes", "write_reports"]
+__all__ = [
+    "COLUMNS",
+    "MARGIN",
+    "NOTES",
+    "SHOWN",
+    "figures_of",
+    "markdown_table",
+    "show_outcomes",
+    "write_reports",
+]
 
-_FIGURES = tuple(figure for kind in FIGURES.values() for figure in kind)
+# How far a pathway listens: IoU by the right phrase less that by a wrong one, object by object.
+MARGIN = "right - wrong"
+SHOWN: Mapping[str, tuple[str, ...]] = {**FIGURES, "pathway": (*FIGURES["pathway"], MARGIN)}
+_FIGURES = tuple(figure for kind in SHOWN.values() for figure in kind)
 COLUMNS = ("group", "variant", "trained, M", "s", *_FIGURES)
 NOTES = (
     "mean IoU over objects [95% bootstrap interval over photos]; under it the difference to the "
@@ -39,12 +51,12 @@ def figures_of(outcomes: Sequence[Outcome]) -> list[dict[str, Figure]]:
     for outcome in outcomes:
         reference = references.get(outcome.variant.group)
         row: dict[str, Figure] = {}
-        for figure, scores in outcome.scores.items():
+        for figure, scores in _shown(outcome).items():
             if not scores:
                 continue
             difference = None
             if reference is not None and not outcome.variant.is_reference:
-                difference = paired_interval(scores, reference.scores[figure])
+                difference = paired_interval(scores, _shown(reference)[figure])
             row[figure] = (mean_interval(scores), difference)
         found.append(row)
     return found
@@ -73,6 +85,16 @@ def write_reports(outcomes: Sequence[Outcome], folder: Path) -> None:
         for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True)
     ]
     write_atomically(folder / "ablation.json", (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _shown(outcome: Outcome) -> dict[str, Sequence[Score]]:
+    """The scores with the margin, where there are right and wrong phrases."""
+    scores = dict(outcome.scores)
+    if set(FIGURES["pathway"]) <= set(scores):
+        right, wrong = (scores[figure] for figure in FIGURES["pathway"])
+        values = {(s.photo, s.object): s.value for s in wrong}
+        scores[MARGIN] = [replace(s, value=s.value - values[s.photo, s.object]) for s in right]
+    return scores
 
 
 def _rows(outcomes: Sequence[Outcome], *, line_break: str) -> list[list[str]]:

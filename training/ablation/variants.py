@@ -29,7 +29,7 @@ GROUPS = {
     "data": "Share of the photos",
     "encoder": "Image encoder",
     "prompts": "First prompt in training",
-    "seed": "Nothing but the seed",
+    "seed": "Nothing but the seed of a core",
     "pathway": "What the text pathway is trained on",
 }
 
@@ -172,4 +172,5 @@ def ablation_variants(
         changed("pathway", "images only, centred", centring=True),
         changed("pathway", "half images, half names", label_share=0.5),
         changed("pathway", "names only", label_share=1.0),
+        changed("pathway", "images only, seed 1", seed=pathway.seed + 1),
     )
