@@ -1,8 +1,9 @@
 """`tiny`, the shipped model's SAM core: points and boxes first, then phrases.
 
 Deviations from the paper (Appendix A), for two CPU cores: an ImageNet EfficientNet-Lite0 instead of
-an MAE ViT-H, 384 px instead of 1024, three rounds of prompts instead of eleven, batches of eight
-photos. Its early stages and its norms stay frozen: their gradient is most of the cost.
+an MAE ViT-H, up to 384 px in training and 512 in use instead of 1024, three or four rounds of
+prompts instead of eleven, batches of eight photos. Its early stages and its norms stay frozen:
+their gradient is most of the cost.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 
 TINY_SAM = SamConfig(
     encoder=TimmConfig(name=BACKBONE),
-    image_size=384,
+    image_size=512,  # in use; it is trained smaller
     embed_dim=128,
     decoder_heads=4,
     decoder_mlp=512,
@@ -95,7 +96,7 @@ class TinyConfig:
     loss: LossConfig = field(default_factory=LossConfig)
 
 
-def new_tiny_sam(*, seed: int, image_size: int = TINY_SAM.image_size) -> Sam:
+def new_tiny_sam(*, seed: int, image_size: int) -> Sam:
     """The core with ImageNet weights in its backbone, everything else random.
 
     No weight depends on `image_size`: a run may start small, where a step costs less than half, and
