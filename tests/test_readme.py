@@ -126,7 +126,9 @@ def test_the_two_commands_are_there(readme: str) -> None:
     assert tests, "no shell block installs and tests"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/training.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/training.md"]
+)
 def test_links_into_the_repo_exist(name: str, repo: Path) -> None:
     page = repo / name
     links = [first or second for first, second in _LINK.findall(page.read_text(encoding="utf-8"))]

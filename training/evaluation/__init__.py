@@ -1,1 +1,1 @@
-"""Measuring: `python -m training.evaluation.points` and `python -m training.evaluation.text`."""
+"""Measurements: `points` (clicks, boxes), `text` (phrases, presence), `names` (never trained on)."""
