@@ -129,3 +129,18 @@ def test_connected_components_agree_with_scipy(seed: int) -> None:
 def test_connected_components_of_nothing_and_everything() -> None:
     assert connected_components(torch.zeros(4, 5, dtype=torch.bool)).max() == 0
     assert (connected_components(torch.ones(4, 5, dtype=torch.bool)) == 1).all()
+
+
+def test_stray_pieces_go_and_small_holes_are_filled() -> None:
+    mask = torch.full((1, 40, 40), -1.0)
+    mask[0, 5:25, 5:25] = 1.0
+    mask[0, 30:36, 30:36] = 1.0  # a piece of something else
+    mask[0, 10:12, 10:12] = -1.0  # a sticker
+    mask[0, 14:22, 14:22] = -1.0  # a hole that is part of the shape
+    region = torch.zeros(1, 40, 40, dtype=torch.bool)
+    region[0, 6:9, 6:9] = True
+    tidied = text_inference._tidied(mask, region)[0] > 0
+    assert not tidied[30:36, 30:36].any()
+    assert tidied[10:12, 10:12].all()
+    assert not tidied[14:22, 14:22].any()
+    assert int(tidied.sum()) == 20 * 20 - 8 * 8

@@ -5,10 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from training.engine.signals import StopSignals
+
+
+@pytest.fixture(autouse=True)
+def python_own_handler() -> Iterator[None]:
+    """A shell starts background jobs with SIGINT ignored, and a test run may be one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_second_signal_is_not_caught() -> None:
