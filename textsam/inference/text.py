@@ -249,8 +249,8 @@ def _tidied(logits: Tensor, regions: Tensor) -> Tensor:
     """Logits (P, m, m) without the pieces of a mask that do not touch its own region, nor holes.
 
     Seen in trials: asked for one wheel, the decoder paints a little of the other one, too; and it
-    leaves out a sticker on a banana. Holes of up to 2% of the mask are filled; the paper fills those
-    under 100 px in its automatic masks (Appendix B).
+    leaves out a sticker on a banana. Holes of up to 2% of the mask are filled; the paper fills
+    those under 100 px in its automatic masks (Appendix B).
     """
     cleaned = logits.clone()
     for mask, region in zip(cleaned, regions, strict=True):
