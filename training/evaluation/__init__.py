@@ -1,1 +1,1 @@
-"""Measurements: `points` (clicks, boxes), `text` (phrases, presence), `names` (never trained on)."""
+"""Measuring: `points` (clicks, boxes), `text` (phrases, presence), `names` (never trained on)."""
