@@ -88,6 +88,7 @@ def train_pathway(
             prompts=PromptConfig(points=0, silent_among=0, silent_last=0),
             label_share=settings.label_share,
             centring=settings.centring,
+            noise=settings.noise,
             crops=crops,
             recompute=False,
         ),

@@ -78,6 +78,7 @@ class PathwaySettings:
         label_share: Probability that a mask is asked by the text of its name; by the CLIP embedding
             of its crop otherwise, which is all that the paper does.
         centring: Subtract each modality's own mean.
+        noise: Standard deviation of the noise on image embeddings, as a share of their length.
         core: Model with a CLIP, as `TextSAM.from_pretrained` takes it.
         photos: How many are used; both towers see them once, beforehand.
         variants: Crops of each mask.
@@ -91,6 +92,7 @@ class PathwaySettings:
     seed: int = 0
     label_share: float = 0.0
     centring: bool = False
+    noise: float = 0.0
     core: str = "tiny"
     photos: int = 300
     variants: int = 2
@@ -170,6 +172,7 @@ def ablation_variants(
         changed("seed", "seed 1", seed=core.seed + 1),
         changed("pathway", "images only (the paper)"),
         changed("pathway", "images only, centred", centring=True),
+        changed("pathway", "images only, noise 0.3", noise=0.3),
         changed("pathway", "half images, half names", label_share=0.5),
         changed("pathway", "names only", label_share=1.0),
         changed("pathway", "images only, seed 1", seed=pathway.seed + 1),
