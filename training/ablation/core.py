@@ -13,13 +13,12 @@ from textsam.modeling.config import TimmConfig
 from textsam.modeling.mask_decoder import MaskDecoder
 from textsam.modeling.prompt_encoder import PromptEncoder
 from textsam.modeling.sam import Sam
-from textsam.modeling.timm_encoder import TimmEncoder
 
 from ..data import LoaderConfig, ViewConfig, ViewLoader
 from ..engine import EngineConfig, RatedPart, Trainer, TrainResult
 from ..objectives.sam import SamObjective, SamObjectiveConfig
 from ..prompting import PromptConfig
-from ..recipes.tiny import TINY_SAM, align_positions, freeze_backbone
+from ..recipes.tiny import TINY_SAM, align_positions, freeze_backbone, timm_encoder
 from .backbones import BACKBONES, load_backbone
 from .photos import PhotoPool
 from .variants import CoreSettings
@@ -37,7 +36,7 @@ class CoreObjective(SamObjective):
 
     def rates(self) -> list[RatedPart]:
         """Backbone, and everything else at the full rate."""
-        encoder = _encoder(self.sam)
+        encoder = timm_encoder(self.sam)
         fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
         others = (fresh, self.sam.prompt_encoder, self.sam.mask_decoder)
         backbone = RatedPart(module=encoder.backbone, share=self.config.encoder_rate)
@@ -65,7 +64,7 @@ def new_core(settings: CoreSettings) -> Sam:
     torch.manual_seed(settings.seed)
     sam.prompt_encoder, sam.mask_decoder = PromptEncoder(config), MaskDecoder(config)
     align_positions(sam)
-    backbone = _encoder(sam).backbone
+    backbone = timm_encoder(sam).backbone
     if known is not None:
         load_backbone(backbone, settings.backbone)
     freeze_backbone(backbone, stages=_FROZEN_STAGES)
@@ -130,8 +129,3 @@ def engine_config(*, steps: int, seed: int, rate: float) -> EngineConfig:
         checkpoint_every=50,
         tensorboard=False,
     )
-
-
-def _encoder(sam: Sam) -> TimmEncoder:
-    assert isinstance(sam.image_encoder, TimmEncoder)
-    return sam.image_encoder
