@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # importing the module that it lives in.
 BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
-    "values": ["errors", "geometry", "rle", "images", "prompts", "files"],
+    "values": [
+        *("errors", "geometry", "rle", "images", "prompts", "files"),
+        *("answers", "calibration"),
+    ],
     "modeling": ["modeling/"],
     "clip": ["clip/"],
     "weights": ["weights/"],
