@@ -262,3 +262,10 @@ def test_mixed_sizes_are_refused() -> None:
 def test_counts_must_be_bytes() -> None:
     with pytest.raises(ValueError, match="rle_from_json"):
         RLE((3, 4), "114")  # type: ignore[arg-type]
+
+
+def test_a_thousand_masks_have_areas_and_boxes() -> None:
+    masks = np.random.default_rng(0).random((1000, 5, 6)) > 0.5
+    rles = encode_masks(masks)
+    np.testing.assert_array_equal(rle_areas(rles), masks.sum((1, 2)))
+    assert rle_boxes(rles).shape == (1000, 4)

@@ -19,7 +19,9 @@ from textsam.rle import RLE
 
 __all__ = ["GATES", "Candidate", "Gate", "PhraseAnswer"]
 
-Gate = Literal["presence", "map", "score", "duplicate", "exclusion", "background", "overlap"]
+Gate = Literal[
+    "presence", "map", "exclusion", "background", "score", "quality", "duplicate", "overlap"
+]
 
 # Why a mask, or a whole phrase, is not in the result; the order is that in which they are asked.
 GATES: Mapping[Gate, str] = {
@@ -28,6 +30,7 @@ GATES: Mapping[Gate, str] = {
     "exclusion": "an excluded phrase fits better",
     "background": "a background phrase fits better",
     "score": "the phrase probably does not describe the mask",
+    "quality": "the decoder itself doubts the mask's outline",
     "duplicate": "a better mask of the same phrase covers the same thing",
     "overlap": "another phrase fits these pixels better",
 }
@@ -44,6 +47,8 @@ class Candidate:
         stability: Stability score; NaN if unknown.
         evidence: The raw numbers behind `score`, by name ("map", "peak", "clip", ...).
         point: x, y in original pixels that the mask was asked with; None for none.
+        low_res: (m, m) float16 logits of the decoder in the padded model frame, which a click goes
+            on from; None where there are none.
         gate: What dropped it; None if it is in the result.
         reason: The gate's numbers in words, e.g. "score 0.21 < 0.50"; empty if it was not dropped.
     """
@@ -54,6 +59,7 @@ class Candidate:
     stability: float = math.nan
     evidence: Mapping[str, float] = field(default_factory=dict)
     point: tuple[float, float] | None = None
+    low_res: NDArray[np.float16] | None = None
     gate: Gate | None = None
     reason: str = ""
 

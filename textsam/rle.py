@@ -40,6 +40,8 @@ __all__ = [
 # masks of a 12-megapixel photo.
 _COPY_BYTES = 64 * 1024 * 1024
 
+_AREAS_AT_ONCE = 255
+
 # The C code counts pixels in 32 bits.
 _MAX_PIXELS = 2**32 - 1
 
@@ -150,7 +152,10 @@ def rle_areas(rles: Sequence[RLE]) -> NDArray[np.int64]:
     """Number of true pixels of each, (K,) int64."""
     if not rles:
         return np.zeros(0, dtype=np.int64)
-    return np.asarray(coco.area([_to_coco(rle) for rle in rles])).astype(np.int64)
+    # pycocotools keeps the number of masks in a byte on its way out, which numpy 2 refuses.
+    parts = [rles[start : start + _AREAS_AT_ONCE] for start in range(0, len(rles), _AREAS_AT_ONCE)]
+    areas = [np.asarray(coco.area([_to_coco(rle) for rle in part])) for part in parts]
+    return np.concatenate(areas).astype(np.int64)
 
 
 def rle_box(rle: RLE) -> NDArray[np.int64]:

@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 
 from textsam import TextSAM
 from textsam.errors import PromptError
-from textsam.inference.focus import FocusSettings, Window, choose_window, from_window
+from textsam.inference.focus import (
+    FocusSettings,
+    Window,
+    choose_window,
+    from_window,
+    within_box,
+)
 from textsam.inference.view import ImageView
 
 from .conftest import build_model
 
 SETTINGS = FocusSettings(least=8)
+# Masks may reach beyond their box, so that a window alone can be compared.
+UNBOUND = FocusSettings(least=8, box_margin=100.0)
 NO_POINTS = np.zeros((0, 2), np.float32)
 
 
@@ -90,6 +98,7 @@ def test_a_small_box_is_decoded_as_if_its_window_were_the_photo(
         settings=SETTINGS,
     )
     assert window is not None
+    focusing.focus = UNBOUND
     answer = focusing.open(photo).predict(box=box)
     cut = ImageView(focusing, photo[window.y0 : window.y1, window.x0 : window.x1].copy())
     shifted = np.array(box) - np.array([window.x0, window.y0] * 2)
@@ -103,6 +112,7 @@ def test_a_small_box_is_decoded_as_if_its_window_were_the_photo(
 def test_a_large_box_is_decoded_on_the_photo_in_two_passes(
     focusing: TextSAM, photo: NDArray[np.uint8]
 ) -> None:
+    focusing.focus = UNBOUND
     a = focusing.open(photo).predict(box=(2, 2, 88, 48))
     focusing.focus = None
     view = focusing.open(photo)
@@ -179,3 +189,18 @@ def test_a_dense_head_on_the_sams_own_maps(photo: NDArray[np.uint8]) -> None:
     assert larger.text_features().shape[-1] == 12
     assert larger.text_map("dog").shape == shared.shape
     assert len(larger.segment(text="dog", threshold=0.001)) >= 0
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+def test_nothing_is_painted_beyond_a_box_and_its_margin(margin: float) -> None:
+    logits = np.full((2, 40, 60), 3.0, np.float32)
+    inside = within_box(logits, np.array([10, 5, 30, 25], np.float32), margin=margin) > 0
+    reach = round(20 * margin)
+    expected = np.zeros((40, 60), bool)
+    expected[5 - reach : 25 + reach, 10 - reach : 30 + reach] = True
+    np.testing.assert_array_equal(inside, np.stack([expected] * 2))
+    # What was outside stays as it was, what was inside keeps its number.
+    faint = np.full((1, 40, 60), -20.0, np.float32)
+    np.testing.assert_array_equal(
+        within_box(faint, np.array([10, 5, 30, 25], np.float32), margin=margin), faint
+    )

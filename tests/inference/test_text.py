@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from textsam.errors import WeightsError
-from textsam.inference import text as text_inference
+from textsam.calibration import Calibration, Curve, StrategyCurves
+from textsam.errors import PromptError, WeightsError
+from textsam.inference import auto
 from textsam.inference.model import TextSAM
 from textsam.inference.postprocess import connected_components
+from textsam.inference.regions import tidied
 
 Photo = NDArray[np.uint8]
 
@@ -20,11 +26,16 @@ def _write_map(monkeypatch: pytest.MonkeyPatch, regions: list[tuple[slice, slice
     logits = torch.full((8, 8), -8.0)
     for region in regions:
         logits[region] = 8.0
+    _set_maps(monkeypatch, lambda number: logits)
 
-    def fake(view: object, phrases: list[str]) -> torch.Tensor:
-        return logits.expand(len(phrases), -1, -1)
 
-    monkeypatch.setattr(text_inference, "dense_logits", fake)
+def _set_maps(monkeypatch: pytest.MonkeyPatch, of: Callable[[int], torch.Tensor]) -> None:
+    """The map of the n-th embedding that is asked at once."""
+
+    def fake(view: object, embeddings: torch.Tensor) -> torch.Tensor:
+        return torch.stack([of(number) for number in range(len(embeddings))])
+
+    monkeypatch.setattr(auto, "map_logits", fake)
 
 
 def test_an_empty_map_gives_an_empty_result_of_the_same_type(
@@ -54,10 +65,11 @@ def test_each_region_gets_its_own_point(
     monkeypatch.setattr(view, "decode", spy)
     view.segment(text="dog")
     points = seen[0]
-    assert points.shape == (2, 2)
-    left, right = points[points[:, 0].argsort()]
-    assert left[0] < 24 and left[1] < 24  # cells of 8 px in a frame of 64
-    assert right[0] >= 40 and 8 <= right[1] < 32
+    left = points[points[:, 0] < 32]
+    right = points[points[:, 0] >= 32]
+    assert len(left) and len(right)
+    assert (left < 26).all()  # cells of 8 px in a frame of 64
+    assert (right[:, 0] >= 38).all() and (right[:, 1] >= 6).all() and (right[:, 1] < 34).all()
 
 
 def test_regions_in_the_padding_are_not_proposed(
@@ -68,25 +80,96 @@ def test_regions_in_the_padding_are_not_proposed(
     assert len(model.open(photo).segment(text="dog")) == 0
 
 
+def test_a_wide_region_is_asked_at_several_points(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_map(monkeypatch, [(slice(0, 4), slice(0, 8))])
+    result = model.open(photo).segment(text="dog", threshold=0.01)
+    points = {c.point for answer in result.answers for c in answer.candidates}
+    assert len(points) > 1
+    for x, y in points:
+        assert 0 <= x <= 90 and 0 <= y <= 50
+
+
 def test_threshold_closes_and_opens(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logits = torch.full((1, 8, 8), -4.0)
-    logits[:, 1:4, 1:5] = 0.4  # probability 0.6
-    monkeypatch.setattr(text_inference, "dense_logits", lambda view, phrases: logits)
+    logits = torch.full((8, 8), -4.0)
+    logits[1:4, 1:5] = 0.4  # probability 0.6, and presence likewise
+    _set_maps(monkeypatch, lambda number: logits)
     view = model.open(photo)
     calls: list[int] = []
     decode = view.decode
     monkeypatch.setattr(view, "decode", lambda p: calls.append(len(p)) or decode(p))
-    view.segment(text="dog", threshold=0.9)
-    assert calls == []
+    closed = view.segment(text="dog", threshold=0.9)
+    assert calls == [] and len(closed) == 0
+    assert closed.answers[0].gate == "presence"
+    assert closed.presence["dog"] == pytest.approx(0.6, abs=0.02)
     view.segment(text="dog", threshold=0.3)
-    assert calls == [1]
-    # The model's own gate is 0.6 somewhere, a hair above what interpolation leaves of the map.
-    assert model.text_settings.peak == 0.6
-    logits -= 0.05
-    view.segment(text="dog")
-    assert calls == [1]
+    assert len(calls) == 2  # with the region's map, and without
+
+
+def test_the_calibration_decides_by_default(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_map(monkeypatch, [(slice(0, 3), slice(0, 3))])
+    never = Curve(weights={"peak": 0.0}, bias=-2.0)
+    curves = StrategyCurves(presence=never, score=never, least_presence=0.5, least_score=0.5)
+    monkeypatch.setattr(model, "calibration", Calibration(strategies={"auto": curves}))
+    result = model.open(photo).segment(text="dog")
+    assert len(result) == 0
+    assert result.presence["dog"] == pytest.approx(1 / (1 + np.exp(2)))
+
+
+def test_what_is_excluded_wins_its_places(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = torch.full((8, 8), -8.0), torch.full((8, 8), -8.0)
+    own[1:4, 1:7] = 4.0
+    other[1:4, 4:7] = 7.0
+    _set_maps(monkeypatch, lambda number: (own, other)[number % 2])
+    view = model.open(photo)
+    before = view.segment(text="wheel", threshold=0.05)
+    after = view.segment(text="wheel", exclude="steering wheel", threshold=0.05)
+    [answer] = after.answers
+    assert answer.similarity is not None
+    assert answer.similarity[2, 2] > 0.9 and answer.similarity[2, 5] < 0.1
+    right = np.zeros((50, 90), bool)
+    right[14:40, 52:90] = True  # well inside the excluded half
+    assert not (after.mask & right).any()
+    assert before.answers[0].similarity[2, 5] > 0.9  # type: ignore[index]
+
+
+def test_nothing_is_left_when_all_of_it_is_excluded(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = torch.full((8, 8), -8.0)
+    own[1:4, 1:4] = 4.0
+    _set_maps(monkeypatch, lambda number: own + 6 * number)
+    result = model.open(photo).segment(text="wheel", exclude="tyre")
+    assert len(result) == 0
+    assert result.answers[0].gate == "exclusion"
+    result = model.open(photo).segment(text="wheel", background="tyre")
+    assert result.answers[0].gate == "background"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "best"}, "it can be auto, prompt, rank"),
+        ({"overlap": "none"}, '"allow" or "exclusive"'),
+        ({"threshold": 1.0}, "between 0 and 1"),
+        ({"exclude": "dog"}, "in text and in exclude"),
+        ({"exclude": "cat", "strategy": "prompt"}, "one object"),
+        ({"exclude": "cat", "points": [(3, 3)]}, "phrases alone"),
+        ({"background": ""}, "empty"),
+    ],
+)
+def test_bad_questions_say_what_was_wanted(
+    model: TextSAM, photo: Photo, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PromptError, match=re.escape(message)):
+        model.open(photo).segment(text="dog", **options)
 
 
 def test_prompt_gives_readings_and_labels(token_model: TextSAM, photo: Photo) -> None:
@@ -95,8 +178,6 @@ def test_prompt_gives_readings_and_labels(token_model: TextSAM, photo: Photo) ->
     assert 1 <= len(result) <= 3
     assert set(result.labels) == {"dog"}
     assert list(result.iou) == sorted(result.iou, reverse=True)
-    # Without a map, auto falls back to the paper's way.
-    np.testing.assert_array_equal(view.segment(text="dog").masks, result.masks)
 
 
 def test_the_phrase_reaches_the_mask(token_model: TextSAM, photo: Photo) -> None:
@@ -132,15 +213,15 @@ def test_connected_components_of_nothing_and_everything() -> None:
 
 
 def test_stray_pieces_go_and_small_holes_are_filled() -> None:
-    mask = torch.full((1, 40, 40), -1.0)
-    mask[0, 5:25, 5:25] = 1.0
-    mask[0, 30:36, 30:36] = 1.0  # a piece of something else
-    mask[0, 10:12, 10:12] = -1.0  # a sticker
-    mask[0, 14:22, 14:22] = -1.0  # a hole that is part of the shape
-    region = torch.zeros(1, 40, 40, dtype=torch.bool)
-    region[0, 6:9, 6:9] = True
-    tidied = text_inference._tidied(mask, region)[0] > 0
-    assert not tidied[30:36, 30:36].any()
-    assert tidied[10:12, 10:12].all()
-    assert not tidied[14:22, 14:22].any()
-    assert int(tidied.sum()) == 20 * 20 - 8 * 8
+    mask = torch.full((40, 40), -1.0)
+    mask[5:25, 5:25] = 1.0
+    mask[30:36, 30:36] = 1.0  # a piece of something else
+    mask[10:12, 10:12] = -1.0  # a sticker
+    mask[14:22, 14:22] = -1.0  # a hole that is part of the shape
+    region = torch.zeros(40, 40, dtype=torch.bool)
+    region[6:9, 6:9] = True
+    clean = tidied(mask, region) > 0
+    assert not clean[30:36, 30:36].any()
+    assert clean[10:12, 10:12].all()
+    assert not clean[14:22, 14:22].any()
+    assert int(clean.sum()) == 20 * 20 - 8 * 8

@@ -14,7 +14,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
-from textsam.inference.text import TextSettings
+from textsam.inference.settings import TextSettings
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.weights.hub import read_pathway, write_pathway
@@ -44,7 +44,7 @@ def model() -> TextSAM:
         std=(0.5, 0.5, 0.5),
     )
     pathway = TextPathway(PathwayConfig(clip_width=16, prompt_width=32, hidden=24))
-    settings = TextSettings(threshold=0.4, peak=0.7)
+    settings = TextSettings(threshold=0.4, least_quality=0.2)
     return TextSAM(sam, clip=clip, pathway=pathway, text_settings=settings, name="random")
 
 
@@ -161,8 +161,8 @@ def test_a_pathway_belongs_to_its_sam_and_its_clip(
 def test_another_clip_leaves_the_pathway_behind(folder: Path) -> None:
     swapped = TextSAM.from_pretrained(folder, clip=folder / "clip")
     assert swapped.pathway is None
-    with pytest.raises(WeightsError, match="no text pathway"):
-        swapped.segment(PHOTO, text="dog")
+    with pytest.raises(WeightsError, match="no trained text pathway"):
+        swapped.segment(PHOTO, text="dog", strategy="prompt")
 
 
 def test_a_pathway_of_other_widths_is_refused(model: TextSAM) -> None:

@@ -339,6 +339,44 @@ class ClipEncoder:
         result: Tensor = scores if bias is None else scores + bias
         return result
 
+    @property
+    def is_pairwise(self) -> bool:
+        """Whether the model was trained with a sigmoid (SigLIP): an image-text pair has a logit."""
+        return getattr(self.model, "logit_bias", None) is not None
+
+    @torch.no_grad()
+    def contrast(self, images: Tensor, texts: Tensor, background: Tensor | None = None) -> Tensor:
+        """Log odds that an image shows what a text says, whichever way the model was trained.
+
+        Their sigmoid is a probability: of the pair itself for models trained with a sigmoid
+        (SigLIP, arXiv 2303.15343, Section 3.2); for the others that of the text in a softmax over itself and
+        the background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with each
+        other, so a further one changes nothing for the rest.
+
+        Args:
+            images: (n, D) unit embeddings of crops or masks.
+            texts: (m, D) unit embeddings of phrases.
+            background: (b, D) unit embeddings of what else an image may show; b > 0 unless the
+                model `is_pairwise`, which looks at no background.
+
+        Returns:
+            (n, m) float32 on the model's device.
+
+        Raises:
+            PromptError: There is no background, and the model needs one.
+        """
+        logits = self.logits(images.to(self.device), texts.to(self.device)).float()
+        if self.is_pairwise:
+            return logits
+        if background is None or not len(background):
+            raise PromptError(
+                f"{self.name!r} was trained with a softmax: how well a text fits means something "
+                "only beside other texts. Type: contrast(images, texts, "
+                'encoder.encode_text(["an object", "a background"]))'
+            )
+        others = self.logits(images.to(self.device), background.to(self.device)).float()
+        return logits - others.logsumexp(1, keepdim=True)
+
     def _embed_phrases(
         self, phrases: list[str], templates: tuple[str, ...], batch_size: int
     ) -> Tensor:

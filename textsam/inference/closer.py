@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.inference.focus import FocusSettings, Window, choose_window, from_window
+from textsam.inference.focus import (
+    FocusSettings,
+    Window,
+    choose_window,
+    from_window,
+    within_box,
+)
 from textsam.inference.postprocess import mask_to_low_res
 from textsam.inference.prediction import Prediction
 from textsam.prompts import Prompt
@@ -45,6 +51,18 @@ def predict_closer(
         previous: An earlier prediction that the prompt corrects, or None.
         reading: Which of its masks.
     """
+    answer = _predict(view, prompt, settings=settings, previous=previous, reading=reading)
+    return answer if prompt.box is None else _within(view, answer, prompt.box, settings=settings)
+
+
+def _predict(
+    view: ImageView,
+    prompt: Prompt,
+    *,
+    settings: FocusSettings,
+    previous: Prediction | None,
+    reading: int,
+) -> Prediction:
     first: Prediction | None = None
     guide = prompt.mask if previous is None else previous.logits[reading]
     if guide is None and prompt.box is None:
@@ -58,13 +76,31 @@ def predict_closer(
         if guide is not None:
             return closer
         # A fresh box: one pass more with its first mask (Appendix D.4).
+        assert prompt.box is not None
+        closer = _within(view, closer, prompt.box, settings=settings)
         return _on_window(view, window, prompt, closer.logits[0], settings=settings)
     if first is not None:
         return first
     if previous is not None:
         return view.decode_prompt(prompt, previous.low_res[reading])
     answer = view.decode_prompt(prompt, None)
-    return answer if guide is not None else view.decode_prompt(prompt, answer.low_res[0])
+    if guide is not None or prompt.box is None:
+        return answer
+    answer = _within(view, answer, prompt.box, settings=settings)
+    return view.decode_prompt(prompt, answer.low_res[0])
+
+
+def _within(
+    view: ImageView, answer: Prediction, box: NDArray[np.float32], *, settings: FocusSettings
+) -> Prediction:
+    """A box holds the whole thing: what is painted beyond it is dropped, in both resolutions."""
+    size = view.model.sam.config.mask_size
+    cells = view.frame.boxes_to_model(box) * (size / view.frame.image_size)
+    return Prediction(
+        logits=within_box(answer.logits, box, margin=settings.box_margin),
+        iou=answer.iou,
+        low_res=within_box(answer.low_res, cells.reshape(4), margin=settings.box_margin),
+    )
 
 
 def _closer_readings(

@@ -9,13 +9,15 @@ from typing import Any, overload
 
 import torch
 
+from textsam.calibration import Calibration
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.images import ImageSource, load_image
 from textsam.inference.focus import FocusSettings
-from textsam.inference.text import TextSettings
+from textsam.inference.settings import TextSettings
 from textsam.inference.view import ImageView
+from textsam.label_map import LabelMap
 from textsam.modeling.sam import Sam
 from textsam.segmentation import Segmentation
 from textsam.weights.hub import read_model, read_pathway, write_model
@@ -30,7 +32,8 @@ class TextSAM:
         sam: The SAM core.
         clip: The CLIP model, or None.
         pathway: The way from CLIP to prompts, or None; without it phrases are refused.
-        text_settings: Thresholds of `strategy="auto"`.
+        text_settings: Geometry of `strategy="auto"`.
+        calibration: What its evidence means as probabilities, with default thresholds.
         focus: How closely to look at small things, each look costing one more encoding; None, as in
             Segment Anything, for never.
         name: What it was loaded as.
@@ -44,6 +47,7 @@ class TextSAM:
         pathway: TextPathway | None = None,
         text_settings: TextSettings | None = None,
         focus: FocusSettings | None = None,
+        calibration: Calibration | None = None,
         name: str = "unnamed",
     ) -> None:
         if pathway is not None:
@@ -53,6 +57,7 @@ class TextSAM:
         self.pathway = None if pathway is None else pathway.eval()
         self.text_settings = text_settings or TextSettings()
         self.focus = focus
+        self.calibration = calibration or Calibration()
         self.name = name
 
     def __repr__(self) -> str:
@@ -67,6 +72,7 @@ class TextSAM:
         *,
         clip: str | Path | ClipEncoder | None = None,
         pathway: str | Path | None = None,
+        calibration: str | Path | Calibration | None = None,
         device: str | torch.device | None = None,
         local_files_only: bool = False,
     ) -> TextSAM:
@@ -79,6 +85,7 @@ class TextSAM:
             clip: A CLIP to add or to use instead of the model's own: see
                 `ClipEncoder.from_pretrained`.
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
+            calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", ...; the CPU by default.
             local_files_only: Never reach for the network.
 
@@ -93,18 +100,25 @@ class TextSAM:
         elif clip is not None:
             encoder = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
         way = parts.pathway
+        curves = parts.calibration
         if clip is not None:
-            way = None  # the model's own pathway belongs to its own CLIP
+            way = None  # the model's own pathway and calibration belong to its own CLIP
+            curves = Calibration()
         if pathway is not None:
             if encoder is None:
                 raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
             way = read_pathway(pathway, sam=parts.name, clip=encoder.name)
+        if calibration is not None:
+            if not isinstance(calibration, Calibration):
+                calibration = Calibration.load(calibration)
+            curves = calibration
         model = cls(
             parts.sam,
             clip=encoder,
             pathway=way,
-            text_settings=TextSettings(**parts.text_settings),
+            text_settings=TextSettings.from_dict(parts.text_settings),
             focus=None if parts.focus is None else FocusSettings(**parts.focus),
+            calibration=curves,
             name=parts.name,
         )
         return model if device is None else model.to(device)
@@ -126,6 +140,7 @@ class TextSAM:
             pathway=self.pathway,
             text_settings=self.text_settings,
             focus=self.focus,
+            calibration=self.calibration,
             name=self.name,
             dtype=dtype,
         )
@@ -178,8 +193,8 @@ class TextSAM:
 
         Args:
             image: One image, or a list of them; the prompts hold for each.
-            **prompts: `text`, `points`, `labels`, `box`, `mask`, `strategy`, `threshold`,
-                `multimask`: see `ImageView.segment`.
+            **prompts: `text`, `exclude`, `points`, `box`, `strategy`, `threshold` and others:
+                see `ImageView.segment`.
 
         Raises:
             PromptError: See `ImageView.segment`.
@@ -193,6 +208,23 @@ class TextSAM:
                 "give one image as a numpy array"
             )
         return [self.open(item).segment(**prompts) for item in image]
+
+    def label_map(
+        self,
+        image: ImageSource,
+        phrases: list[str],
+        *,
+        background: str | list[str] | None = None,
+        threshold: float | None = None,
+    ) -> LabelMap:
+        """Open an image and give each pixel a phrase or none: see `ImageView.label_map`.
+
+        Raises:
+            ImageError: If it is no image.
+            PromptError: See `ImageView.segment`.
+            WeightsError: If the model cannot be asked by text.
+        """
+        return self.open(image).label_map(phrases, background=background, threshold=threshold)
 
 
 @overload

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from textsam.geometry import Frame
 
-__all__ = ["connected_components", "mask_to_low_res", "stability_score", "to_original_frame"]
+__all__ = [
+    "connected_components",
+    "mask_to_low_res",
+    "nearest_mask",
+    "stability_score",
+    "to_original_frame",
+]
 
 # Logits that a given mask turns into: about what the decoder itself is sure with.
 _GIVEN_MASK_LOGIT = 8.0
@@ -47,6 +53,19 @@ def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
     inner = (logits > offset).sum((-2, -1))
     outer = (logits > -offset).sum((-2, -1))
     return inner / outer.clamp(min=1)
+
+
+def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
+    """Index of the smallest of K > 0 masks (K, H, W) on which a point lies, or of the nearest."""
+    inside = np.flatnonzero(masks[:, int(y), int(x)])
+    if len(inside):
+        return int(inside[masks[inside].sum((1, 2)).argmin()])
+    distances = []
+    for mask in masks:
+        rows, columns = np.nonzero(mask)
+        square = (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2
+        distances.append(square.min() if len(square) else np.inf)
+    return int(np.argmin(distances))
 
 
 def connected_components(mask: Tensor) -> Tensor:

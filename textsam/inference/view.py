@@ -6,23 +6,41 @@ that looks closer (`TextSAM.focus`) encodes a window around a small thing as wel
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textsam.answers import Candidate
 from textsam.errors import PromptError
 from textsam.geometry import Frame
 from textsam.images import resize_image
+from textsam.inference import language
 from textsam.inference import text as text_inference
+from textsam.inference.automatic import (
+    AutomaticSettings,
+    Preset,
+    automatic_masks,
+    resolve_settings,
+)
 from textsam.inference.closer import predict_closer
 from textsam.inference.focus import FocusSettings, Window
-from textsam.inference.postprocess import mask_to_low_res, stability_score, to_original_frame
+from textsam.inference.overlap import Overlap
+from textsam.inference.postprocess import (
+    mask_to_low_res,
+    nearest_mask,
+    stability_score,
+    to_original_frame,
+)
 from textsam.inference.prediction import Prediction
+from textsam.inference.semantic import label_pixels
+from textsam.inference.text import Strategy
+from textsam.label_map import LabelMap
 from textsam.modeling.features import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, NOT_A_POINT, PromptBatch
 from textsam.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
@@ -30,12 +48,14 @@ from textsam.rle import encode_masks
 from textsam.segmentation import Segmentation
 
 if TYPE_CHECKING:
+    from textsam.explanation import Explanation
     from textsam.inference.model import TextSAM
+    from textsam.inference.rank import RankedMasks
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
 
-Strategy = Literal["auto", "prompt"]
-STRATEGIES: tuple[Strategy, ...] = ("auto", "prompt")
+# Two masks are of one thing if they share this much of the smaller one.
+_SAME_THING = 0.3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,12 +67,14 @@ class Step:
         prediction: None after a phrase alone, whose instances have a prompt each.
         reading: Index of the mask in `prediction`.
         result: What came out.
+        instances: After a phrase alone, what is known of each mask of `result`.
     """
 
     prompt: Prompt
     prediction: Prediction | None
     reading: int
     result: Segmentation
+    instances: tuple[Candidate, ...] = ()
 
 
 class ImageView:
@@ -64,6 +86,7 @@ class ImageView:
         frame: The original and the model frame.
         features: The image encoder's output.
         focus: How closely to look at small things; the model's settings, None to never.
+        ranked: What `strategy="rank"` keeps for the next phrase.
         history: The dialogue since the last `segment` of one object; `click` and `undo` extend it.
     """
 
@@ -79,6 +102,8 @@ class ImageView:
         self.history: tuple[Step, ...] = ()
         self._text_features: Tensor | None = None
         self._close_up: tuple[Window, ImageView] | None = None
+        self._everything: dict[AutomaticSettings, Segmentation] = {}
+        self.ranked: dict[AutomaticSettings, RankedMasks] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +114,11 @@ class ImageView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Forget the dialogue and the last window; the features go with the view itself."""
+        """Forget the dialogue, the last window and automatic masks; features go with the view."""
         self.history = ()
         self._close_up = None
+        self._everything.clear()
+        self.ranked.clear()
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -106,12 +133,15 @@ class ImageView:
         self,
         *,
         text: str | list[str] | None = None,
+        exclude: str | list[str] | None = None,
+        background: str | list[str] | None = None,
         points: ArrayLike | None = None,
         labels: ArrayLike | int | None = None,
         box: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         strategy: Strategy = "auto",
         threshold: float | None = None,
+        overlap: Overlap = "allow",
         multimask: bool | None = None,
     ) -> Segmentation:
         """Segment what the prompts name; all coordinates are original pixels.
@@ -121,30 +151,41 @@ class ImageView:
 
         Args:
             text: A phrase, or several (then without other prompts).
+            exclude: Phrases that are not wanted: "wheel" without "steering wheel". They compete
+                with `text` for every place, and what they win is cut from the masks.
+            background: Phrases that compete with `text` for every place and are not painted.
             points: (N, 2) x, y.
             labels: (N,) 1 on the object, 0 beside it; all 1 by default.
             box: x0, y0, x1, y1.
             mask: (H, W) bool or logits, a rough mask to start from.
-            strategy: "auto": a map of the phrase proposes points, each gives an instance;
-                "prompt": the paper's way, one object, its three readings (Section 7.5).
-            threshold: For "auto": probability from which a place counts as the phrase, in (0, 1).
-                By default the model's own two: a lower one for a place, a higher one that an
-                instance must reach somewhere.
+            strategy: "auto": text finds, points separate, every instance; "prompt": the paper's
+                way, one object, its three readings (Section 7.5); "rank": automatic masks ranked by
+                masked CLIP, which needs nothing trained. "auto" is "rank" for a model whose pathway
+                makes no map, or that has none.
+            threshold: A phrase that is less probably in the picture, and a mask that it less
+                probably describes, are left out; in (0, 1). By default the two levels that the
+                model's calibration names.
+            overlap: "allow", or "exclusive": a pixel belongs to at most one mask of all phrases;
+                parts win from their wholes, then the better score.
             multimask: Give all three readings of an ambiguous prompt, best predicted IoU first. By
                 default only for one point on its own; the first of them is the best guess.
 
         Returns:
-            Masks with scores, predicted IoU, stability and labels.
+            Masks with scores, predicted IoU, stability and labels; `explain()` tells why these.
 
         Raises:
             PromptError: For prompts that cannot be meant: an empty phrase, a point outside the
                 image, a NaN, an empty box, several phrases with a box.
-            WeightsError: For a phrase when the model has no text pathway.
+            WeightsError: For a phrase when the model cannot be asked that way.
         """
-        if strategy not in STRATEGIES:
-            raise PromptError(f"strategy is {strategy!r}; it can be {' or '.join(STRATEGIES)}")
         by_hand = any(value is not None for value in (points, box, mask))
         if text is None or by_hand:
+            text_inference.check_strategy(strategy)
+            if exclude is not None or background is not None:
+                raise PromptError(
+                    "exclude and background come with phrases alone; give text=... without points, "
+                    "box or mask"
+                )
             phrase = None if text is None else _one_phrase(text)
             prompt = make_prompt(
                 self.size, text=phrase, points=points, labels=labels, box=box, mask=mask
@@ -152,18 +193,83 @@ class ImageView:
             return self._segment_object(prompt, multimask=multimask)
         if labels is not None:
             raise PromptError("labels come with points; give points=[(x, y), ...] too")
-        phrases = normalize_phrases(text)
-        self.history = ()
-        result = text_inference.segment_phrases(
-            self, phrases, strategy=strategy, threshold=threshold
+        question = text_inference.make_question(
+            text,
+            exclude=exclude,
+            background=background,
+            strategy=strategy,
+            threshold=threshold,
+            overlap=overlap,
         )
-        if len(phrases) == 1:  # a click may follow and keeps the phrase
-            prompt = make_prompt(self.size, text=phrases[0])
-            self.history = (Step(prompt=prompt, prediction=None, reading=0, result=result),)
+        self.history = ()
+        answers = text_inference.answer(self, question)
+        result = text_inference.to_segmentation(self, answers, overlap=question.overlap)
+        if len(question.phrases) == 1:  # a click may follow and keeps the phrase
+            prompt = make_prompt(self.size, text=question.phrases[0])
+            kept = tuple(item for answer in result.answers for item in answer.kept)
+            step = Step(prompt=prompt, prediction=None, reading=0, result=result, instances=kept)
+            self.history = (step,)
         return result
+
+    def explain(self, text: str | list[str], **options: Any) -> Explanation:
+        """Why `segment(text=...)` gives these masks, or none: `Segmentation.explain` of it.
+
+        Args:
+            text: Phrases.
+            **options: `exclude`, `background`, `strategy`, `threshold`, `overlap` as `segment`.
+        """
+        return self.segment(text=text, **options).explain()
+
+    def everything(
+        self,
+        settings: AutomaticSettings | Preset | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
+        """Masks of everything, from a grid of points (Appendix B); made once per settings.
+
+        Args:
+            settings: `AutomaticSettings`, or "paper", "released-code" or "fast" (the default: few
+                points, and levels that suit small models).
+            progress: Called with (points done, points in all).
+
+        Returns:
+            Masks with predicted IoU and stability, without labels.
+
+        Raises:
+            PromptError: An unknown preset.
+        """
+        wanted = resolve_settings(settings)
+        if wanted not in self._everything:
+            self._everything[wanted] = automatic_masks(self, settings=wanted, progress=progress)
+        return self._everything[wanted]
+
+    def label_map(
+        self,
+        phrases: list[str],
+        *,
+        background: str | list[str] | None = None,
+        threshold: float | None = None,
+    ) -> LabelMap:
+        """Give each pixel the phrase that describes it best, or none.
+
+        Args:
+            phrases: What to look for; the map numbers them from 1.
+            background: Phrases that win pixels without being painted ("wall", "sky").
+            threshold: Least presence of a phrase, in (0, 1); the calibration's level by default.
+
+        Raises:
+            PromptError: As `segment`.
+            WeightsError: If the model cannot be asked by text.
+        """
+        return label_pixels(self, phrases, background=background, threshold=threshold)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Segmentation:
         """Add a point to the dialogue: the last mask is corrected, the phrase and box stay.
+
+        After a phrase the click chooses the instance that it lies on, or else the nearest, and that
+        one's logits go back in as in training (Appendix A). A click on something else, from which
+        the phrase gets a mask apart from that instance, begins a new one.
 
         Args:
             x: Original pixels.
@@ -186,6 +292,8 @@ class ImageView:
             points=np.concatenate([before.points, new.points]),
             labels=np.concatenate([before.labels, new.labels]),
         )
+        if last is not None and last.prediction is None and last.instances:
+            last = replace(last, prediction=self._chosen(last, prompt, x, y, foreground=foreground))
         return self._answer(prompt, last=last)
 
     def undo(self) -> Segmentation:
@@ -237,8 +345,8 @@ class ImageView:
         Raises:
             WeightsError: If the model's pathway has no dense head.
         """
-        logits = text_inference.dense_logits(self, [phrase])
-        frame = text_inference.dense_frame(self)
+        logits = language.dense_logits(self, [phrase])
+        frame = language.dense_frame(self)
         return to_original_frame(logits, frame)[0].sigmoid().numpy()
 
     @torch.no_grad()
@@ -251,7 +359,7 @@ class ImageView:
     def text_features(self) -> Tensor:
         """Text-aligned features (1, D, h8, w8) of the photo, computed at the first phrase."""
         if self._text_features is None:
-            self._text_features = text_inference.encode_dense(self)
+            self._text_features = language.encode_dense(self)
         return self._text_features
 
     @torch.no_grad()
@@ -283,6 +391,29 @@ class ImageView:
         self.history = (*self.history, step)
         return result
 
+    def _chosen(
+        self, last: Step, prompt: Prompt, x: float, y: float, *, foreground: bool
+    ) -> Prediction | None:
+        """The instance of a phrase that a click means, as a prediction; None for a new one."""
+        masks = last.result.masks
+        index = nearest_mask(masks, x, y)
+        if foreground and not masks[index][int(y), int(x)]:
+            fresh = self._predict(prompt, previous=None).logits[0] > 0
+            common = int((fresh & masks[index]).sum())
+            smaller = min(int(fresh.sum()), int(masks[index].sum()))
+            if common < _SAME_THING * smaller:
+                return None
+        low_res = last.instances[index].low_res
+        if low_res is None:
+            size = self.model.sam.config.mask_size
+            low_res = mask_to_low_res(masks[index], self.frame, size)[0, 0].numpy()
+        logits = torch.from_numpy(low_res.astype(np.float32))[None]
+        return Prediction(
+            logits=to_original_frame(logits, self.frame).numpy(),
+            iou=last.result.iou[index : index + 1],
+            low_res=logits.numpy(),
+        )
+
     def to_segmentation(
         self, prediction: Prediction, order: list[int], *, phrase: str | None
     ) -> Segmentation:
@@ -292,8 +423,7 @@ class ImageView:
         masks = logits[kept] > 0
         scores = None
         if phrase is not None and self.model.has_dense_text:
-            probability = self.text_map(phrase)
-            scores = [float(probability[mask].mean()) for mask in masks]
+            scores = [text_inference.score_of(self, phrase, mask)[1] for mask in masks]
         return Segmentation(
             self.size,
             encode_masks(masks),
@@ -352,9 +482,9 @@ class ImageView:
             masks = torch.from_numpy(np.array(low_res, dtype=np.float32))[None, None]
         tokens: Tensor | None = None
         if prompt.text is not None:
-            tokens = text_inference.phrase_tokens(self.model, [prompt.text])
+            tokens = language.phrase_tokens(self.model, [prompt.text])
             if masks is None and self.model.has_dense_text:
-                masks = text_inference.dense_prompt(self, [prompt.text])
+                masks = language.dense_prompt(self, [prompt.text])
         return PromptBatch(
             points=torch.as_tensor(points, dtype=torch.float32, device=device)[None],
             labels=torch.as_tensor(labels, dtype=torch.int64, device=device)[None],

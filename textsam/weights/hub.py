@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from textsam.calibration import CALIBRATION_FILE, Calibration
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
@@ -53,6 +54,7 @@ class ModelParts:
     pathway: TextPathway | None = None
     text_settings: Mapping[str, Any] = field(default_factory=dict)
     focus: Mapping[str, Any] | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def tiny_folder() -> Path:
@@ -89,6 +91,7 @@ def write_model(
     pathway: TextPathway | None,
     text_settings: Any,
     focus: Any | None,
+    calibration: Calibration,
     name: str,
     dtype: torch.dtype | None = None,
 ) -> Path:
@@ -110,6 +113,10 @@ def write_model(
         "text": asdict(text_settings),
         "focus": None if focus is None else asdict(focus),
     }
+    if calibration.strategies:
+        calibration.save(folder / CALIBRATION_FILE)
+    else:  # an earlier model's would be taken for this one's
+        (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     text = json.dumps(config, indent=2) + "\n"
     write_atomically(folder / _CONFIG, text.encode())
     return folder
@@ -175,6 +182,7 @@ def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelPar
     if (folder / _CLIP).is_dir():
         clip = ClipEncoder.from_pretrained(folder / _CLIP)
         clip.name = str(config.get("clip") or clip.name)
+    calibrated = (folder / CALIBRATION_FILE).is_file()
     return ModelParts(
         sam=sam,
         name=str(config.get("name") or name),
@@ -182,6 +190,7 @@ def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelPar
         pathway=pathway,
         text_settings=config.get("text") or {},
         focus=config.get("focus"),
+        calibration=Calibration.load(folder / CALIBRATION_FILE) if calibrated else Calibration(),
     )
 
 

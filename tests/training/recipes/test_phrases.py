@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from textsam.inference import text as text_inference
+from textsam.inference import language
 from textsam.inference.model import TextSAM
 from training.data import LoaderConfig, ViewBatch, ViewConfig, ViewLoader
 from training.objectives.pathway import PathwayObjectiveConfig
@@ -61,9 +61,9 @@ def test_the_map_and_the_token_are_those_of_use(
     for (_, number), labels in zip(batch.origin, batch.labels, strict=True):
         view = model.open(samples[number].image())
         for label in labels:
-            used = text_inference.dense_prompt(view, [label])[0]
+            used = language.dense_prompt(view, [label])[0]
             torch.testing.assert_close(prompts.masks[row], used, rtol=1e-4, atol=1e-4)
-            token = text_inference.phrase_tokens(model, [label])[0]
+            token = language.phrase_tokens(model, [label])[0]
             torch.testing.assert_close(prompts.tokens[row], token)
             row += 1
 

@@ -1,0 +1,361 @@
+"""`auto`: text finds, points separate.
+
+The pathway's map of a phrase proposes points, several for a region that may hold several things.
+Each is put to the decoder twice: with the phrase alone, and with the map of its region as well.
+What comes out is ordered by predicted IoU times the mean probability of the map inside; a mask
+that better ones cover is dropped. Whether the phrase is there at all, and whether it describes a
+mask, is decided by probabilities of the model's calibration.
+
+What is not wanted (`exclude`, `background`) competes with the phrase at each place: where the
+other's log odds are higher, the phrase's probability falls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.answers import Candidate, Gate, PhraseAnswer
+from textsam.calibration import Curve, StrategyCurves
+from textsam.inference.language import dense_frame, map_logits, require_text, to_mask_prompts
+from textsam.inference.postprocess import to_original_frame
+from textsam.inference.regions import Region, find_regions, one_region, tidied
+from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
+from textsam.rle import encode_masks, rle_area
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
+
+__all__ = ["DEFAULT_CURVES", "instances_of", "look", "mask_evidence"]
+
+# Without a calibration the map is taken at its word.
+DEFAULT_CURVES = StrategyCurves(
+    presence=Curve(weights={"peak": 1.0}, bias=0.0),
+    score=Curve(weights={"map": 1.0}, bias=0.0),
+    least_presence=0.6,
+    least_score=0.5,
+)
+_PEAK_CELLS = 8  # as in the words' loss of training
+_LOWEST_LEVEL = 0.1  # regions are not looked for below, however low the threshold
+_LEAST_LEFT = 0.5  # of a mask, when excluded pixels are cut from it
+_RUNNERS_UP = 3  # duplicates that an answer remembers
+_LIMIT = 30.0  # of log odds
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Map:
+    """The map of a phrase after what is not wanted has competed.
+
+    Attributes:
+        own: (m, m) log odds on the grid of mask prompts, as they were.
+        fair: (m, m) log odds after the competition.
+        rival: (m, m) log odds of the strongest excluded phrase; None without any.
+        similarity: (h, w) probability on a grid that covers the photo.
+        peak: Log odds of the best places.
+    """
+
+    own: Tensor
+    fair: Tensor
+    rival: Tensor | None
+    similarity: NDArray[np.float32]
+    peak: float
+    fair_peak: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Decoded:
+    """A mask on the grid of mask prompts."""
+
+    logits: Tensor
+    iou: float
+    point: tuple[float, float]
+    region: Region
+    evidence: dict[str, float]
+    score: float
+
+    @property
+    def quality(self) -> float:
+        """What masks of one phrase are ordered by."""
+        return max(0.0, self.iou) * _sigmoid(self.evidence["map"])
+
+
+def instances_of(
+    view: ImageView,
+    embedding: Tensor,
+    name: str,
+    *,
+    strategy: str = "auto",
+    curves: StrategyCurves = DEFAULT_CURVES,
+    threshold: float | None = None,
+    exclude: Tensor | None = None,
+    background: Tensor | None = None,
+) -> PhraseAnswer:
+    """Every instance of what an embedding means.
+
+    Args:
+        view: The photo; its model has a dense text head.
+        embedding: (D,) unit, centred by the pathway for its modality.
+        name: Label of the masks.
+        strategy: Written into the answer.
+        curves: Probabilities from the evidence "peak" (presence; log odds of the map's best
+            places) and "map", "peak" (score; log odds of the mean probability inside a mask, and of
+            its best place).
+        threshold: Least presence and least score; the curves' own levels by default.
+        exclude: (E, D) embeddings that the phrase competes with; their pixels are cut from masks.
+        background: (B, D) embeddings that it competes with.
+    """
+    least_presence = curves.least_presence if threshold is None else threshold
+    least_score = curves.least_score if threshold is None else threshold
+    field = _map(view, embedding, exclude, background)
+    answer = replace(
+        _seen(field, curves=curves),
+        phrase=name,
+        strategy=strategy,
+        least_presence=least_presence,
+        least_score=least_score,
+    )
+    presence = answer.presence
+    if presence < least_presence:
+        reason = f"presence {presence:.2f} < {least_presence:.2f}"
+        return replace(answer, gate="presence", reason=reason)
+    left = curves.presence.probability({"peak": field.fair_peak})
+    if left < least_presence:
+        gate: Gate = "exclusion" if exclude is not None else "background"
+        reason = f"presence {presence:.2f}, of what is not excluded {left:.2f} < "
+        return replace(answer, gate=gate, reason=f"{reason}{least_presence:.2f}")
+    decoded, level = _decode(view, embedding, field, curves=curves, threshold=threshold)
+    if not decoded:
+        best = float(field.fair.max().sigmoid())
+        reason = f"the best place has {best:.2f}; regions start at {level:.2f}"
+        return replace(answer, gate="map", reason=reason)
+    candidates = _judge(view, decoded, field, least_score=least_score)
+    if all(c.gate is not None for c in candidates):
+        first = candidates[0]
+        return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
+    return replace(answer, candidates=candidates)
+
+
+def look(view: ImageView, embedding: Tensor, *, curves: StrategyCurves) -> PhraseAnswer:
+    """Presence, its evidence and the similarity map of an embedding (D,); no candidates."""
+    return _seen(_map(view, embedding, None, None), curves=curves)
+
+
+def mask_evidence(mean: float, best: float) -> dict[str, float]:
+    """Evidence of a mask in which a map has this mean and this highest probability."""
+    return {"map": _logit(mean), "peak": _logit(best)}
+
+
+def _seen(field: _Map, *, curves: StrategyCurves) -> PhraseAnswer:
+    evidence = {"peak": field.peak}
+    return PhraseAnswer(
+        phrase="",
+        strategy="auto",
+        presence=curves.presence.probability(evidence),
+        evidence=evidence,
+        similarity=field.similarity,
+    )
+
+
+def _map(
+    view: ImageView, embedding: Tensor, exclude: Tensor | None, background: Tensor | None
+) -> _Map:
+    rivals = [part for part in (exclude, background) if part is not None and len(part)]
+    maps = map_logits(view, torch.cat([embedding[None], *rivals]))
+    rows, columns = _covered(view, maps.shape[-1])
+    own = maps[0]
+    fair = own
+    if rivals:
+        fair = _competed(own, maps[1:].amax(0))
+    grid = to_mask_prompts(view, torch.stack([own, fair]))[:, 0]
+    rival = None
+    if exclude is not None and len(exclude):
+        rival = to_mask_prompts(view, maps[1 : 1 + len(exclude)].amax(0)[None])[0, 0]
+    return _Map(
+        own=grid[0],
+        fair=grid[1],
+        rival=rival,
+        similarity=fair[:rows, :columns].sigmoid().numpy(),
+        peak=_peak(own[:rows, :columns]),
+        fair_peak=_peak(fair[:rows, :columns]),
+    )
+
+
+def _competed(own: Tensor, rival: Tensor) -> Tensor:
+    """Log odds of "the phrase, and rather it than the rival": sigmoid(own) sigmoid(own - rival)."""
+    chance = own.sigmoid() * (own - rival).sigmoid()
+    return torch.logit(chance, eps=1e-6)
+
+
+def _covered(view: ImageView, size: int) -> tuple[int, int]:
+    """Rows and columns of a padded square map that the photo covers."""
+    frame = dense_frame(view)
+    height, width = frame.resized
+    cell = frame.image_size / size
+    return max(1, round(height / cell)), max(1, round(width / cell))
+
+
+def _peak(logits: Tensor) -> float:
+    """Soft maximum of the best cells, as the presence term of training has it."""
+    best = logits.flatten().topk(min(_PEAK_CELLS, logits.numel())).values
+    value = float(torch.logsumexp(best, dim=0) - math.log(len(best)))
+    return max(-_LIMIT, min(_LIMIT, value))
+
+
+def _decode(
+    view: ImageView,
+    embedding: Tensor,
+    field: _Map,
+    *,
+    curves: StrategyCurves,
+    threshold: float | None,
+) -> tuple[list[_Decoded], float]:
+    """Ask the decoder at every point, with and without the map of the point's region."""
+    settings = view.model.text_settings
+    probability = field.fair.sigmoid()
+    rows, columns = _covered(view, probability.shape[-1])
+    inside = torch.zeros_like(probability)
+    inside[:rows, :columns] = probability[:rows, :columns]
+    level = settings.threshold
+    if threshold is not None and threshold < level:
+        level = max(threshold, _LOWEST_LEVEL)
+    regions = find_regions(inside, level=settings.threshold, settings=settings)
+    if level < settings.threshold:  # fainter ones, as far as they are elsewhere
+        faint = find_regions(inside, level=level, settings=settings)
+        strong = [region.cells for region in regions]
+        regions += [
+            region for region in faint if not any((region.cells & cells).any() for cells in strong)
+        ]
+    if not regions:
+        return [], level
+    everywhere = torch.stack([region.cells for region in regions]).any(0)
+    _, pathway = require_text(view.model)
+    with torch.no_grad():
+        token = torch.as_tensor(pathway(embedding[None]))
+    owners = [region for region in regions for _ in range(len(region.points))]
+    cell = view.frame.image_size / probability.shape[-1]
+    points = torch.cat([region.points for region in regions]) * cell
+    own = torch.stack([one_region(field.fair, region.cells, everywhere) for region in owners])
+    found: list[_Decoded] = []
+    for maps in (own[:, None], None):
+        logits, iou = view.decode(_prompts(points, token, maps, device=view.model.device))
+        for k, region in enumerate(owners):
+            item = _scored(logits[k, 0], field, rows, columns, curves=curves)
+            if item is None:
+                continue
+            evidence, score = item
+            found.append(
+                _Decoded(
+                    logits=logits[k, 0],
+                    iou=float(iou[k, 0]),
+                    point=(float(points[k, 0]), float(points[k, 1])),
+                    region=region,
+                    evidence=evidence,
+                    score=score,
+                )
+            )
+    return sorted(found, key=lambda item: -item.quality), level
+
+
+def _prompts(
+    points: Tensor, token: Tensor, maps: Tensor | None, *, device: torch.device
+) -> PromptBatch:
+    """One phrase at P points (P, 2), model pixels; without a box a prompt ends in a padding."""
+    count = len(points)
+    padding = torch.zeros(count, 1, 2)
+    labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)
+    return PromptBatch(
+        points=torch.cat([points[:, None], padding], dim=1).to(device),
+        labels=labels.to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        masks=None if maps is None else maps.to(device),
+        tokens=token.expand(count, -1, -1),
+    )
+
+
+def _scored(
+    logits: Tensor, field: _Map, rows: int, columns: int, *, curves: StrategyCurves
+) -> tuple[dict[str, float], float] | None:
+    """Evidence and score of a mask; None if it is empty."""
+    mask = logits[:rows, :columns] > 0
+    if not bool(mask.any()):
+        return None
+    values = field.fair[:rows, :columns][mask].sigmoid()
+    evidence = mask_evidence(float(values.mean()), float(values.max()))
+    return evidence, curves.score.probability(evidence)
+
+
+def _judge(
+    view: ImageView, decoded: Sequence[_Decoded], field: _Map, *, least_score: float
+) -> tuple[Candidate, ...]:
+    """Gates over decoded masks in order of quality; best score first."""
+    settings = view.model.text_settings
+    taken = torch.zeros_like(field.fair, dtype=torch.bool)
+    kept: list[Candidate] = []
+    dropped: list[Candidate] = []
+    runners_up = 0
+    for item in decoded:
+        mask = item.logits > 0
+        covered = float((mask & taken).sum()) / max(1, int(mask.sum()))
+        if covered > settings.overlap:
+            runners_up += 1
+            if runners_up <= _RUNNERS_UP:
+                reason = f"{covered:.0%} of it is covered by better masks"
+                dropped.append(_candidate(view, item, item.logits, "duplicate", reason))
+            continue
+        taken |= mask
+        logits = tidied(item.logits, item.region.cells)
+        if item.score < least_score:
+            reason = f"score {item.score:.2f} < {least_score:.2f}"
+            dropped.append(_candidate(view, item, logits, "score", reason))
+            continue
+        if item.quality < settings.least_quality:
+            reason = f"predicted IoU x map {item.quality:.2f} < {settings.least_quality:.2f}"
+            dropped.append(_candidate(view, item, logits, "quality", reason))
+            continue
+        if field.rival is not None:
+            cut = (field.rival > field.own) & (logits > 0)
+            left = 1 - float(cut.sum()) / max(1, int((logits > 0).sum()))
+            if left < _LEAST_LEFT:
+                reason = f"{1 - left:.0%} of it is rather what is excluded"
+                dropped.append(_candidate(view, item, logits, "exclusion", reason))
+                continue
+            logits = torch.where(cut, -logits.abs(), logits)
+        kept.append(_candidate(view, item, logits, None, ""))
+    kept = [c for c in kept if rle_area(c.rle)]
+    return (*sorted(kept, key=lambda c: -c.score), *sorted(dropped, key=lambda c: -c.score))
+
+
+def _candidate(
+    view: ImageView, item: _Decoded, logits: Tensor, gate: Gate | None, reason: str
+) -> Candidate:
+    full = to_original_frame(logits[None], view.frame)
+    inner = int((full > 1).sum())
+    outer = max(1, int((full > -1).sum()))
+    x, y = view.frame.points_to_original(np.array([item.point], np.float32))[0]
+    return Candidate(
+        rle=encode_masks((full > 0).numpy())[0],
+        score=item.score,
+        iou=item.iou,
+        stability=inner / outer,
+        evidence=item.evidence,
+        point=(float(x), float(y)),
+        low_res=logits.half().numpy(),
+        gate=gate,
+        reason=reason,
+    )
+
+
+def _logit(p: float) -> float:
+    p = min(max(p, 1e-6), 1 - 1e-6)
+    return math.log(p / (1 - p))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

@@ -1,0 +1,50 @@
+"""Numbers of `strategy="auto"` that belong to a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from textsam.errors import WeightsError
+
+__all__ = ["TextSettings"]
+
+# Fields of version 0.2's models that calibration took the place of.
+_RETIRED = {"peak", "duplicate_iou"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings:
+    """How `auto` gets from the map of a phrase to masks; saved with the model.
+
+    What is a probability is decided by the model's calibration; these are about geometry.
+
+    Attributes:
+        threshold: Probability from which a place of the map belongs to the phrase.
+        least_quality: Least product of predicted IoU and mean probability of a mask.
+        min_cells: Smallest region, in cells of the mask prompt's grid.
+        points: Most points that a region is asked with.
+        most_points: Most points that a phrase is asked with.
+        overlap: A mask is a duplicate if more than this share of it is covered by better ones.
+    """
+
+    threshold: float = 0.5
+    least_quality: float = 0.3
+    min_cells: int = 4
+    points: int = 6
+    most_points: int = 16
+    overlap: float = 0.4
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TextSettings:
+        """Read what was saved with a model.
+
+        Raises:
+            WeightsError: For an unknown field.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known - _RETIRED)
+        if unknown:
+            raise WeightsError(f"TextSettings has no field {unknown}; it has {sorted(known)}")
+        return cls(**{name: value for name, value in values.items() if name in known})
