@@ -31,11 +31,14 @@ BLOCKS: dict[str, list[str]] = {
     "weights": ["weights/"],
     "results": [
         *("segmentation", "mask_sequence", "columns", "polygons", "storage"),
-        *("draw", "chips", "interop"),
+        *("draw", "chips", "interop", "label_map"),
+        *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],
     "batch": ["batch", "journal", "photos"],
-    "command line": ["cli", "cli_segment", "tables", "doctor", "model_info", "__main__"],
+    "command line": [
+        *("cli", "cli_segment", "cli_calibrate", "tables", "doctor", "model_info", "__main__"),
+    ],
 }
 ORDER = list(BLOCKS)
 
@@ -44,7 +47,7 @@ SEES_ONLY = {"results": {"front", "values"}}
 
 # The command line opens what rides inside the wheel, from within the function that needs it.
 GUESTS = ("training", "demos")
-MAY_OPEN_GUESTS = {"textsam.cli", "textsam.cli_segment"}
+MAY_OPEN_GUESTS = {"textsam.cli", "textsam.cli_segment", "textsam.cli_calibrate"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),

@@ -373,7 +373,7 @@ def _inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:
 
 
 def _nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    from torchvision.ops import nms
+    from torchvision.ops import nms  # type: ignore[import-untyped]
 
     return torch.as_tensor(nms(boxes.float(), scores.float(), limit))
 

@@ -99,7 +99,9 @@ def _within(
     return Prediction(
         logits=within_box(answer.logits, box, margin=settings.box_margin),
         iou=answer.iou,
-        low_res=within_box(answer.low_res, cells.reshape(4), margin=settings.box_margin),
+        low_res=within_box(
+            answer.low_res, cells.reshape(4).astype(np.float32), margin=settings.box_margin
+        ),
     )
 
 
