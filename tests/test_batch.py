@@ -123,6 +123,9 @@ def test_only_what_is_missing_is_made_again(photos, tmp_path):
         {"text": "door"},
         {"threshold": 0.25},
         {"strategy": "prompt"},
+        {"exclude": "steering wheel"},
+        {"background": ["street"]},
+        {"overlap": "exclusive"},
         {"points": np.array([[1.0, 2.0]])},
         {"box": (0, 0, 4, 4)},
         {"kind": "mask"},
@@ -164,7 +167,49 @@ def test_prompts_reach_the_model(photos, tmp_path):
     assert model.prompts == [
         {"text": None, "threshold": 0.25, "points": [[1, 2]], "labels": [1]}
         | {"box": [0, 0, 3, 4.5], "strategy": "prompt"}
+        | {"exclude": None, "background": None, "overlap": "allow"}
     ]
+
+
+def test_what_phrases_compete_with_reaches_the_model(photos, tmp_path):
+    model = StandIn()
+    segment_folder(
+        model,
+        photos / "a.png",
+        tmp_path / "out",
+        text="wheel",
+        exclude="steering  wheel",
+        background=["street", "sky"],
+        strategy="rank",
+        overlap="exclusive",
+    )
+    [prompt] = model.prompts
+    assert prompt["exclude"] == ["steering wheel"]
+    assert prompt["background"] == ["street", "sky"]
+    assert (prompt["strategy"], prompt["overlap"]) == ("rank", "exclusive")
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert settings["exclude"] == ["steering wheel"]
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"text": "wheel", "exclude": "wheel"}, "'wheel' is in text and in exclude"),
+        ({"points": [[1, 2]], "exclude": "wheel"}, "exclude and background go with phrases alone"),
+        ({"text": "wheel", "box": (0, 0, 4, 4), "background": "sky"}, "go with phrases alone"),
+        ({"text": "wheel", "background": " "}, "empty"),
+        ({"text": "wheel", "overlap": "maybe"}, "overlap is 'maybe'"),
+        ({"text": "wheel", "strategy": "guess"}, "strategy is 'guess'"),
+        ({"text": "wheel", "strategy": "prompt", "exclude": "x"}, "exclude works with"),
+        ({"text": "wheel", "threshold": 1.5}, "threshold is 1.5"),
+    ],
+)
+def test_what_no_photo_can_be_asked_is_said_once(photos, tmp_path, question, message):
+    model = StandIn()
+    with pytest.raises(PromptError, match=message):
+        segment_folder(model, photos, tmp_path / "out", **question)
+    assert model.asked == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_yolo_classes_are_the_same_in_every_photo(photos, tmp_path):

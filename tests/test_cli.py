@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import textsam
 from textsam import cli, doctor, model_info
+from textsam.answers import Candidate, PhraseAnswer
 from textsam.errors import PromptError, WeightsError
 from textsam.segmentation import Segmentation
 
@@ -102,7 +103,8 @@ def test_all_prompts_reach_the_model(textsam_command, model):
     assert result.exit_code == 0, result.output
     assert model.prompts == [
         {"text": ["wheel"], "points": [[4, 2.5], [7, 8]], "labels": [1, 0], "box": [0, 0, 9, 9]}
-        | {"strategy": "prompt", "threshold": 0.3}
+        | {"strategy": "prompt", "threshold": 0.3, "overlap": "allow"}
+        | {"exclude": None, "background": None}
     ]
     assert model.loaded == [{"name": "m", "clip": "c", "device": "cpu"}]
 
@@ -128,6 +130,94 @@ def test_json_of_one_photo(textsam_command):
     )
     assert told["output"] == "a.npz"
     assert len(Segmentation.load("a.npz")) == 1
+
+
+class Explains(StandIn):
+    """As `StandIn`, and gives its reasons; a cat is seen only with a low threshold."""
+
+    def segment(self, image, *, text=None, threshold=None, **prompt):
+        plain = super().segment(image, text=text, threshold=threshold, **prompt)
+        level = 0.5 if threshold is None else threshold
+        answers = []
+        for phrase in text:
+            chance = plain.presence[phrase]
+            closed = {}
+            if chance < level:
+                closed = {"gate": "presence", "reason": f"presence {chance:.2f} < {level:.2f}"}
+            answers.append(
+                PhraseAnswer(
+                    phrase=phrase,
+                    strategy="auto",
+                    presence=chance,
+                    least_presence=level,
+                    least_score=level,
+                    candidates=() if closed else (Candidate(rle=plain.rles[0], score=0.9375),),
+                    **closed,
+                )
+            )
+        return Segmentation(
+            plain.size,
+            plain.rles,
+            scores=plain.scores,
+            labels=plain.labels,
+            presence=plain.presence,
+            answers=answers,
+        )
+
+
+@pytest.fixture
+def explains(model, monkeypatch):
+    explains = Explains()
+    monkeypatch.setattr(cli, "load_model", lambda *_, **__: explains)
+    return explains
+
+
+def test_what_phrases_compete_with_reaches_the_model(textsam_command, model):
+    options = (
+        *("--exclude", "steering wheel", "--exclude", "clock"),
+        *("--background", "street", "--strategy", "rank", "--overlap", "exclusive"),
+    )
+    expected = {
+        "exclude": ["steering wheel", "clock"],
+        "background": ["street"],
+        "strategy": "rank",
+        "overlap": "exclusive",
+    }
+    make_folder()
+    for arguments in (("street.jpg",), ("photos", "-o", "out")):
+        result = textsam_command("segment", *arguments, "-t", "wheel", *options)
+        assert result.exit_code == 0, result.output
+        assert expected.items() <= model.prompts[-1].items()
+    assert len(model.prompts) == 4
+
+
+def test_an_empty_answer_names_its_gate(textsam_command, explains):
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "-t", "cat")
+    assert "'cat': nothing, the presence gate closed" in result.stdout
+    assert "presence 0.03 < 0.50, 0.47 too low" in result.stdout
+    assert "type --threshold 0.03" in result.stdout
+    assert len(explains.prompts) == 1
+
+
+def test_explain(textsam_command, explains):
+    arguments = ("segment", "street.jpg", "-t", "wheel", "-t", "cat", "-o", "a.png")
+    result = textsam_command(*arguments, "--explain", "why/not.png")
+    assert result.exit_code == 0, result.output
+    for word in ("in the picture", "passed", "presence", "wrote a.png", "wrote why/not.png"):
+        assert word in result.stdout
+    assert Image.open("why/not.png").width > 1000
+    # What was refused at the door is asked again with the door open, the rest is not.
+    assert [prompt["text"] for prompt in explains.prompts] == [["wheel", "cat"], ["cat"]]
+    result = textsam_command(*arguments, "--explain", "why.json", "--json")
+    assert json.loads(result.stdout)["explanation"] == "why.json"
+    why = json.loads(Path("why.json").read_text())
+    assert [phrase["gate"] for phrase in why["phrases"]] == [None, "presence"]
+
+
+def test_explain_asks_no_more_than_it_must(textsam_command, explains):
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "--explain", "a.json")
+    assert result.exit_code == 0, result.output
+    assert len(explains.prompts) == 1
 
 
 def make_folder():
@@ -182,6 +272,15 @@ def test_a_folder_with_a_bad_photo(textsam_command):
         (["street.jpg", "street.jpg", "-t", "x"], "add -o FOLDER"),
         ([".", "-t", "x", "-o", "."], "is the folder of the photos"),
         ([".", "-t", " ", "-o", "out"], "empty"),
+        ([".", "-t", "x", "--exclude", "x", "-o", "out"], "'x' is in text and in exclude"),
+        ([".", "-p", "1,1", "--exclude", "x", "-o", "out"], "go with phrases alone"),
+        ([".", "-t", "x", "--threshold", "7", "-o", "out"], "threshold is 7.0"),
+        ([".", "-t", "x", "--explain", "a.png", "-o", "out"], "--explain is about one photo"),
+        (["street.jpg", "-t", "x", "--explain", "a.txt"], "--explain a.txt: wanted a file"),
+        (["street.jpg", "-t", "x", "--explain", "street.jpg"], "is the photo or the result"),
+        (["street.jpg", "-t", "x", "-o", "a.png", "--explain", "a.png"], "is the photo or the"),
+        (["street.jpg", "-p", "1,1", "--explain", "a.png"], "--explain tells of phrases"),
+        (["street.jpg", "-t", "x", "--explain", "a.png"], "nothing to explain"),
     ],
 )
 def test_errors_are_one_line(textsam_command, arguments, message):

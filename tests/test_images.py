@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
+from textsam import images
 from textsam.errors import ImageError
 from textsam.images import load_image, resize_image
 
@@ -577,6 +578,27 @@ def test_resize_equals_what_sam_does() -> None:
         np.testing.assert_array_equal(resized, expected)
         assert resized.shape == (*size, 3)
         assert not np.shares_memory(resized, picture)
+
+
+@pytest.mark.parametrize("size", [(31, 40), (64, 64), (1, 1), (7, 150), (180, 160), (99, 77)])
+def test_resizing_in_bands_changes_nothing(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (203, 150, 3), dtype=np.uint8)
+    at_once = resize_image(pixels, size).astype(int)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 1500)  # ten rows
+    in_bands = resize_image(pixels, size).astype(int)
+    assert np.abs(in_bands - at_once).max() <= 1  # Pillow rounds its weights per band
+    assert (in_bands != at_once).mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK"])
+def test_reading_in_bands_changes_nothing(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (53, 40, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert(mode)
+    at_once = load_image(picture)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 100)  # two rows
+    np.testing.assert_array_equal(load_image(picture), at_once)
 
 
 @settings(deadline=None)

@@ -24,7 +24,7 @@ BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
     "values": [
         *("errors", "geometry", "rle", "images", "prompts", "files"),
-        *("answers", "calibration"),
+        *("answers", "calibration", "rle_canvas"),
     ],
     "modeling": ["modeling/"],
     "clip": ["clip/"],

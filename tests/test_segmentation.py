@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from textsam import polygons
+from textsam.answers import Candidate, PhraseAnswer
 from textsam.columns import MaskResult
 from textsam.files import PART_SUFFIX, write_atomically
 from textsam.rle import encode_masks
@@ -221,6 +222,71 @@ def test_tensors_are_taken():
     seg = Segmentation.from_masks(masks, scores=scores)
     assert seg.scores.tolist() == [0.5]
     assert seg.areas.tolist() == [1]
+
+
+def answered(seg, phrase="wheel", **values):
+    """An answer that considered every mask of a result."""
+    candidates = tuple(Candidate(rle=rle, score=0.5) for rle in seg.rles)
+    return PhraseAnswer(phrase=phrase, strategy="auto", candidates=candidates, **values)
+
+
+def test_a_mask_knows_its_photo():
+    known = {"iou": [0.5] * 3, "stability": [0.5] * 3}
+    seg, _ = some(3, image=True, **known)
+    bare, _ = some(3, **known)
+    for item in (seg[0], seg[1:][0], seg.top(1)[0], pickle.loads(pickle.dumps(seg))[0]):
+        np.testing.assert_array_equal(item.image, seg.image)
+        assert not item.image.flags.writeable
+    assert np.shares_memory(seg[0].image, seg.image)  # a photo of 12 megapixels is 36 MB
+    assert bare[0].image is None
+    assert seg[0] == bare[0]
+    assert hash(seg[0]) == hash(bare[0])
+    assert "array" not in repr(seg[0])
+
+
+def test_answers_stay_with_what_is_chosen():
+    plain, _ = some(4)
+    answers = (answered(plain), answered(plain, "cat"))
+    seg = Segmentation(
+        plain.size, plain.rles, labels=plain.labels, presence=plain.presence, answers=answers
+    )
+    for kept in (
+        seg[1:],
+        seg[[True, False, False, False]],
+        seg["wheel"],
+        seg["cat"],
+        seg.filter(min_area=10**6),
+        seg.top(1),
+        seg.merge(),
+        Segmentation.concatenate([seg[:2], seg[2:]]),  # each once
+        Segmentation.concatenate([plain, seg]),
+    ):
+        assert kept.answers == answers
+    other = answered(plain, "door")
+    joined = Segmentation.concatenate([seg, Segmentation(plain.size, [], answers=[other])])
+    assert joined.answers == (*answers, other)
+    again = pickle.loads(pickle.dumps(seg[:1])).answers
+    assert [answer.phrase for answer in again] == ["wheel", "cat"]
+    assert again[0].candidates[3].rle == seg.rles[3]
+
+
+def test_answers_are_no_part_of_the_value(tmp_path):
+    plain, _ = some(3)
+    seg = Segmentation.concatenate([plain, Segmentation(plain.size, [], answers=[answered(plain)])])
+    assert len(seg.answers) == 1
+    assert seg == plain
+    for suffix in (".json", ".npz"):
+        loaded = Segmentation.load(seg.save(tmp_path / f"a{suffix}"))
+        assert loaded == plain
+        assert loaded.answers == ()
+
+
+def test_answers_about_another_image_raise():
+    plain, _ = some(2)
+    with pytest.raises(
+        ValueError, match=r"about 'wheel' with a mask of \(12, 17\); wanted \(3, 4\)"
+    ):
+        Segmentation((3, 4), [], answers=[answered(plain)])
 
 
 # Choosing --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 
 from textsam.columns import as_array
 from textsam.draw import PICTURE_SUFFIXES
-from textsam.errors import MissingExtraError, WeightsError
+from textsam.errors import MissingExtraError, PromptError, WeightsError
 from textsam.files import remove_parts, write_atomically
 from textsam.images import load_image
 from textsam.journal import Done, Journal, only_run
@@ -108,11 +108,14 @@ def segment_folder(
     out_dir: str | Path,
     *,
     text: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    background: str | Sequence[str] | None = None,
     points: Any = None,
     labels: Any = None,
     box: Any = None,
     strategy: str = "auto",
     threshold: float | None = None,
+    overlap: str = "allow",
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
@@ -124,12 +127,15 @@ def segment_folder(
         model: A `TextSAM`, or anything with its `name` and `segment`.
         paths: Photos and folders of photos; see `textsam.photos.find_photos` for what is taken.
         out_dir: Where results go; made if missing. Folders inside are those of the photos.
-        text: Phrases. This and the prompts below are put to every photo, as in `TextSAM.segment`.
+        text: Phrases. This and the prompts below are put to every photo, as in `ImageView.segment`.
+        exclude: Phrases that are not meant.
+        background: Phrases that compete for the pixels and are not painted.
         points: (N, 2) x, y in pixels of each photo.
         labels: (N,) 1 for on the object, 0 for not.
         box: (4,) half-open x0, y0, x1, y1 in pixels of each photo.
         strategy: How phrases become masks.
-        threshold: Least score of a mask; the model's own by default.
+        threshold: Least probability of a phrase and of a mask; the model's own by default.
+        overlap: "allow", or "exclusive": a pixel belongs to at most one mask of a photo.
         format: Suffix of the results, without the dot, as in `Segmentation.save`.
         kind: Kind of picture, for pictures only.
         overwrite: Whether to make everything anew.
@@ -150,17 +156,26 @@ def segment_folder(
         raise ValueError(f"got format {format!r}; wanted one of {', '.join(_FORMATS)}")
     if kind is not None and f".{format}" not in PICTURE_SUFFIXES:
         raise ValueError(f"got kind {kind!r} with format {format!r}; kinds are for pictures")
-    phrases = None if text is None else normalize_phrases(text)
+    by_hand = points is not None or box is not None
+    if (exclude is not None or background is not None) and (text is None or by_hand):
+        raise PromptError(
+            "exclude and background go with phrases alone; give text=... without points or box"
+        )
     prompt = {
-        "text": phrases,
+        "text": _phrases(text),
+        "exclude": _phrases(exclude),
+        "background": _phrases(background),
         "points": None if points is None else as_array(points).tolist(),
         "labels": None if labels is None else as_array(labels).tolist(),
         "box": None if box is None else as_array(box).tolist(),
         "strategy": strategy,
         "threshold": threshold,
+        "overlap": overlap,
     }
     if all(prompt[name] is None for name in ("text", "points", "box")):
         raise ValueError('nothing asked for; give text="wheel", points=... or box=...')
+    if text is not None:
+        _check_question(prompt)
     out = Path(out_dir)
     photos = find_photos([Path(path) for path in given], out, suffix=f".{format}")
     settings = {**prompt, "model": model.name, "format": format, "kind": kind}
@@ -266,6 +281,18 @@ class _Run:
         )
         self.journal.add(done)
         return done
+
+
+def _check_question(prompt: dict[str, Any]) -> None:
+    """Refuse what could be asked of no photo, once for the run and not for each of them."""
+    from textsam.inference.text import make_question  # imports torch
+
+    names = ("text", "exclude", "background", "strategy", "threshold", "overlap")
+    make_question(**{name: prompt[name] for name in names})
+
+
+def _phrases(given: str | Sequence[str] | None) -> list[str] | None:
+    return None if given is None else normalize_phrases(given)
 
 
 def one_line(error: BaseException) -> str:

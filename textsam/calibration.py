@@ -102,17 +102,42 @@ class Calibration:
                     f"{path} has calibration format {content['format']}; this textsam reads "
                     f"{_FORMAT}. Type: pip install -U textsam, or fit it again: textsam calibrate"
                 )
-            strategies = {
-                name: StrategyCurves(
-                    presence=Curve(**curves["presence"]),
-                    score=Curve(**curves["score"]),
-                    least_presence=float(curves["least_presence"]),
-                    least_score=float(curves["least_score"]),
-                )
-                for name, curves in content["strategies"].items()
-            }
-            return cls(strategies=strategies, fitted_on=content["fitted_on"])
-        except (ValueError, KeyError, TypeError) as error:
+            strategies = {name: _curves(raw) for name, raw in content["strategies"].items()}
+            return cls(strategies=strategies, fitted_on=dict(content["fitted_on"]))
+        except WeightsError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(
-                f"{path} is no calibration file ({error}). Type: textsam calibrate DATA --model ..."
+                f"{path} is no calibration file ({type(error).__name__}: {error}). "
+                "Type: textsam calibrate DATA --model ..."
             ) from error
+
+
+def _curves(raw: Mapping[str, Any]) -> StrategyCurves:
+    return StrategyCurves(
+        presence=_curve(raw["presence"]),
+        score=_curve(raw["score"]),
+        least_presence=_level(raw["least_presence"]),
+        least_score=_level(raw["least_score"]),
+    )
+
+
+def _curve(raw: Mapping[str, Any]) -> Curve:
+    return Curve(
+        weights={name: _finite(weight) for name, weight in raw["weights"].items()},
+        bias=_finite(raw["bias"]),
+    )
+
+
+def _level(raw: Any) -> float:
+    level = _finite(raw)
+    if not 0 <= level <= 1:
+        raise ValueError(f"level {level} is no probability")
+    return level
+
+
+def _finite(raw: Any) -> float:
+    value = float(raw)
+    if not math.isfinite(value):
+        raise ValueError(f"got {value}; wanted a finite number")
+    return value

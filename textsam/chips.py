@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw_chips"]
+__all__ = ["draw_chips", "load_font"]
 
 Color = tuple[int, int, int]
 Chip = tuple[str, Color, NDArray[np.int64]]
@@ -69,7 +69,7 @@ def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.
 
 def _chip_size(text: str, size: int) -> tuple[int, int]:
     """(width, height) of a chip with letters `size` pixels high."""
-    font = _font(size * _FINE)
+    font = load_font(size * _FINE)
     left, _, right, _ = font.getbbox(text)
     ascent, descent = font.getmetrics()
     pad_x, pad_y = _padding(size)
@@ -84,7 +84,7 @@ def _padding(size: int) -> tuple[int, int]:
 
 def _chip(text: str, color: Color, size: int) -> Image.Image:
     """One chip, RGBA, of `_chip_size`."""
-    font = _font(size * _FINE)
+    font = load_font(size * _FINE)
     width, height = (side * _FINE for side in _chip_size(text, size))
     pad_x, pad_y = _padding(size)
     chip = Image.new("RGBA", (width, height), (*color, 0))
@@ -96,7 +96,12 @@ def _chip(text: str, color: Color, size: int) -> Image.Image:
 
 
 @lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own letters, `size` pixels high.
+
+    Raises:
+        ImportError: This Pillow cannot draw letters of any size.
+    """
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise ImportError(

@@ -1,4 +1,4 @@
-"""The command line: `textsam segment`, `textsam info`, `textsam doctor`.
+"""The command line: `textsam segment`, `calibrate`, `info`, `doctor`.
 
 Results go to standard output, everything else to standard error. Exit code 0: all well (also if
 nothing was found); 1: a photo or the run failed, told on one line; 2: a wrong command line; 130:
@@ -79,6 +79,18 @@ def segment(
     text: Annotated[
         list[str] | None, typer.Option("-t", "--text", help="What to find; may be repeated.")
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="TEXT", help="What is not meant; may be repeated."),
+    ] = None,
+    background: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--background",
+            metavar="TEXT",
+            help="What competes for the pixels and is not painted; may be repeated.",
+        ),
+    ] = None,
     point: Annotated[
         list[str] | None,
         typer.Option("-p", "--point", metavar="X,Y[,0|1]", help="A click; 0: not on the object."),
@@ -108,11 +120,28 @@ def segment(
         _Kind | None, typer.Option("--kind", help="What pictures show (default overlay).")
     ] = None,
     strategy: Annotated[
-        Literal["auto", "prompt"],
-        typer.Option("--strategy", help="How a phrase becomes masks."),
+        Literal["auto", "prompt", "rank"],
+        typer.Option(
+            "--strategy", help="auto: every instance; prompt: one object; rank: needs no pathway."
+        ),
     ] = "auto",
     threshold: Annotated[
-        float | None, typer.Option("--threshold", help="Least score of a mask, 0 to 1.")
+        float | None,
+        typer.Option(
+            "--threshold", help="Least probability of a phrase and of a mask; the model's own."
+        ),
+    ] = None,
+    overlap: Annotated[
+        Literal["allow", "exclusive"],
+        typer.Option("--overlap", help="Whether masks may share pixels."),
+    ] = "allow",
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="FILE",
+            help="Why: picture or .json of what was considered and dropped; for one photo.",
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print results as JSON, a line per photo.")
@@ -132,11 +161,14 @@ def segment(
         points, labels = cli_segment.parse_points(point or [])
         prompt: dict[str, Any] = {
             "text": text or None,
+            "exclude": exclude or None,
+            "background": background or None,
             "points": points or None,
             "labels": labels or None,
             "box": None if box is None else cli_segment.parse_box(box),
             "strategy": strategy,
             "threshold": threshold,
+            "overlap": overlap,
         }
         if not text and not points and box is None:
             raise ValueError("nothing asked for; type for example: textsam segment PHOTO -t wheel")
@@ -144,15 +176,29 @@ def segment(
             target = None
             if out is not None or not as_json:
                 target = cli_segment.choose_target(photos[0], out, format, text or [])
+            if explain is not None:
+                cli_segment.check_explain(explain, prompt, others=[photos[0], target])
             image = load_image(photos[0])  # first: a wrong name should not wait for the model
-            result = _load(model, clip, device).segment(image, **prompt)
-            table = None if as_json else _console()
+            loaded = _load(model, clip, device)
+            result = loaded.segment(image, **prompt)
+            why = None
+            if explain is not None:
+                why = cli_segment.explain(loaded, image, prompt, result)
             line = cli_segment.show_and_save(
-                result, photos[0], image, target, kind=kind, console=table
+                result,
+                photos[0],
+                image,
+                target,
+                kind=kind,
+                console=None if as_json else _console(),
+                why=why,
+                why_target=explain,
             )
             if as_json:
                 typer.echo(line)
             return
+        if explain is not None:
+            raise ValueError("--explain is about one photo; leave it out, or name one photo")
         if out is None:
             raise ValueError("several photos need a folder for their results; add -o FOLDER")
         report = cli_segment.segment_many(
@@ -166,6 +212,48 @@ def segment(
         )
         if report.failed:
             raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="Labelled photos: FILE.parquet, coco:FILE.json@FOLDER, or another source that "
+            "training reads.",
+        ),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model to calibrate.")] = "tiny",
+    clip: Annotated[str | None, typer.Option(help="CLIP to use with it.")] = None,
+    device: Annotated[str | None, typer.Option(help='"cpu", "cuda", ...')] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, or a folder.")] = Path(
+        "calibration.json"
+    ),
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", "-s", help="auto, rank or both; by default what is used."),
+    ] = None,
+    photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
+    absent: Annotated[int, typer.Option(help="Absent phrases asked of a photo.")] = 10,
+    recall: Annotated[
+        float, typer.Option(help="Share of present phrases that the default level lets pass.")
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(help="Decides photos and phrases.")] = 0,
+) -> None:
+    """Fit a model's probabilities and default thresholds on your own labelled photos."""
+    from textsam.cli_calibrate import calibrate_model
+
+    with _one_line_errors():
+        calibrate_model(
+            lambda: _load(model, clip, device),
+            data,
+            out,
+            strategies=strategy,
+            settings={"photos": photos, "absent": absent, "recall": recall, "seed": seed},
+            console=_console(),
+            progress_console=_console(stderr=True),
+        )
 
 
 @app.command()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textsam.answers import PhraseAnswer
 from textsam.batch import BatchReport, PhotoReport, Segmenter, segment_folder
 from textsam.draw import PICTURE_SUFFIXES
 from textsam.errors import PromptError
+from textsam.explanation import LOW_THRESHOLD, Explanation, blind_phrases
 from textsam.segmentation import PictureKind, Segmentation
 
 if TYPE_CHECKING:
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-__all__ = ["choose_target", "parse_box", "parse_points", "segment_many", "show_and_save"]
+__all__ = [
+    "check_explain",
+    "choose_target",
+    "explain",
+    "parse_box",
+    "parse_points",
+    "segment_many",
+    "show_and_save",
+]
 
 _RESULT_SUFFIXES = (*PICTURE_SUFFIXES, ".json", ".npz", ".txt")
 
@@ -79,6 +89,44 @@ def choose_target(
     return target
 
 
+def check_explain(path: Path, prompt: Mapping[str, Any], *, others: Sequence[Path | None]) -> None:
+    """Refuse reasons that cannot be given or written, before the model is loaded.
+
+    Args:
+        path: Where they shall go.
+        prompt: Keywords of `segment`.
+        others: Files that must not be overwritten.
+
+    Raises:
+        ValueError: Another suffix, one of the others, or masks that do not come from phrases alone.
+    """
+    suffixes = (*PICTURE_SUFFIXES, ".json")
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--explain {path}: wanted a file {' '.join(suffixes)}")
+    if any(other is not None and other.resolve() == path.resolve() for other in others):
+        raise ValueError(f"--explain {path} is the photo or the result itself; give another file")
+    if not prompt["text"] or prompt["points"] or prompt["box"]:
+        raise PromptError("--explain tells of phrases: give -t, without --point and --box")
+
+
+def explain(
+    model: Segmenter, image: NDArray[np.uint8], prompt: dict[str, Any], result: Segmentation
+) -> Explanation:
+    """Why a result is what it is; phrases refused at the door are asked again, with it open.
+
+    Args:
+        model: What segmented.
+        image: (H, W, 3) uint8 RGB.
+        prompt: Keywords of `segment` that gave the result.
+        result: What came out.
+    """
+    opened: Sequence[PhraseAnswer] = ()
+    if blind := blind_phrases(result.answers):
+        again = model.segment(image, **{**prompt, "text": blind, "threshold": LOW_THRESHOLD})
+        opened = again.answers
+    return Explanation(result.size, result.answers, image=image, opened=opened)
+
+
 def show_and_save(
     result: Segmentation,
     photo: Path,
@@ -87,8 +135,10 @@ def show_and_save(
     *,
     kind: PictureKind | None,
     console: Console | None,
+    why: Explanation | None = None,
+    why_target: Path | None = None,
 ) -> str:
-    """Write the result of one photo and show it as a table.
+    """Write the result of one photo, and its reasons if wanted, and show them as tables.
 
     Args:
         result: What was found.
@@ -96,7 +146,9 @@ def show_and_save(
         image: Its pixels, (H, W, 3) uint8 RGB.
         target: File to write; None for none.
         kind: Kind of picture.
-        console: Where the table goes; None for nowhere.
+        console: Where tables go; None for nowhere.
+        why: Its reasons.
+        why_target: File for the reasons.
 
     Returns:
         The result as one line of JSON.
@@ -105,10 +157,17 @@ def show_and_save(
         target.parent.mkdir(parents=True, exist_ok=True)
         picture = target.suffix.lower() in PICTURE_SUFFIXES
         result.save(target, kind=kind, image=image if picture else None)
+    if why is not None and why_target is not None:
+        why_target.parent.mkdir(parents=True, exist_ok=True)
+        why.save(why_target)
     if console is not None:
-        _show_result(console, photo, target, result)
+        written = [path for path in (target, why_target) if path is not None]
+        _show_result(console, photo, written, result, why)
     output = None if target is None else str(target)
-    return json.dumps({"source": str(photo), "output": output, **result.to_dict()})
+    told = {"source": str(photo), "output": output}
+    if why_target is not None:
+        told["explanation"] = str(why_target)
+    return json.dumps({**told, **result.to_dict()})
 
 
 def segment_many(
@@ -155,20 +214,34 @@ def segment_many(
     return report
 
 
-def _show_result(console: Console, photo: Path, target: Path | None, result: Segmentation) -> None:
+def _show_result(
+    console: Console,
+    photo: Path,
+    written: Sequence[Path],
+    result: Segmentation,
+    why: Explanation | None,
+) -> None:
     from rich.markup import escape
 
-    from textsam.tables import result_table
+    from textsam.tables import explanation_table, result_table
 
     if len(result):
         console.print(result_table(result))
     else:
         console.print(f"no masks in {escape(str(photo))}")
+    known = why or (result.explain() if result.answers else None)
     for phrase, chance in result.presence.items():
-        if phrase not in result.labels:
-            console.print(f"no {escape(repr(phrase))} here (presence {chance:.2f})")
-    if target is not None:
-        console.print(f"wrote {escape(str(target))}", soft_wrap=True)
+        if phrase in result.labels:
+            continue
+        if known is not None and phrase in known.phrases:
+            told = known.sentence(phrase, command_line=True)
+        else:
+            told = f"no {phrase!r} here (presence {chance:.2f})"
+        console.print(escape(told), soft_wrap=True)
+    if why is not None:
+        console.print(explanation_table(why))
+    for path in written:
+        console.print(f"wrote {escape(str(path))}", soft_wrap=True)
 
 
 def _show_batch(console: Console, report: BatchReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -36,6 +36,9 @@ class MaskResult:
         score: Probability that the label describes the mask; NaN if unknown.
         iou: Predicted IoU of the mask; NaN if unknown.
         stability: Stability score of the mask; NaN if unknown.
+        image: (H, W, 3) uint8 RGB, read-only, the photo it belongs to, so that the mask can be an
+            example for another photo; None if it is not known. Referred to, not copied, and not
+            compared.
     """
 
     rle: RLE
@@ -43,6 +46,7 @@ class MaskResult:
     score: float = math.nan
     iou: float = math.nan
     stability: float = math.nan
+    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
@@ -140,12 +144,14 @@ class Columns:
             presence=self.presence,
         )
 
-    def items(self) -> tuple[MaskResult, ...]:
-        """The masks, one by one."""
+    def items(self, image: NDArray[np.uint8] | None = None) -> tuple[MaskResult, ...]:
+        """The masks, one by one, each with the photo (H, W, 3) if it is given."""
         numbers = zip(self.scores, self.iou, self.stability, strict=True)
         return tuple(
-            MaskResult(rle, label, *(float(number) for number in row))
-            for rle, label, row in zip(self.rles, self.labels, numbers, strict=True)
+            MaskResult(rle, label, float(score), float(iou), float(stability), image)
+            for rle, label, (score, iou, stability) in zip(
+                self.rles, self.labels, numbers, strict=True
+            )
         )
 
     def label_map(self, *, by: Literal["mask", "label"]) -> NDArray[np.int32]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import os
 import time
 import urllib.error
@@ -37,6 +38,10 @@ _Encoded: TypeAlias = bytes | bytearray | memoryview | BinaryIO
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | _Encoded | Image.Image | NDArray[Any] | torch.Tensor"
 )
+
+# Photos of more pixels are converted and resized in bands of so many: an 8-megapixel photo takes
+# what it always did, a 100-megapixel one little more than its own 300 MB.
+_BAND_PIXELS = 8 * 1024 * 1024
 
 _WANTED = (
     "a path, an http(s) URL, bytes, a binary file, a PIL image, a numpy array or a torch tensor"
@@ -134,8 +139,33 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     h, w = (int(side) for side in size)
     if min(h, w, *image.shape[:2]) < 1:
         raise ImageError(f"resize_image: from {image.shape[:2]} to {(h, w)}; wanted (h, w) >= 1")
-    pil = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(pil.resize((w, h), Image.Resampling.BILINEAR))
+    height, width = image.shape[:2]
+    if height * width <= max(_BAND_PIXELS, h * w):
+        pil = Image.fromarray(np.ascontiguousarray(image))
+        return np.array(pil.resize((w, h), Image.Resampling.BILINEAR))
+    return _resize_in_bands(image, (h, w))
+
+
+def _resize_in_bands(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize some rows at a time: Pillow keeps a copy of what it resizes, 4 bytes a pixel.
+
+    Each band is given with the rows around it that its filter reaches, so no border shows.
+    """
+    height, width = image.shape[:2]
+    h, w = size
+    scale = height / h
+    reach = math.ceil(max(scale, 1.0)) + 1  # the triangle filter's radius is one target pixel
+    rows = max(1, int(_BAND_PIXELS / (width * scale)))
+    resized = np.empty((h, w, 3), dtype=np.uint8)
+    for start in range(0, h, rows):
+        end = min(start + rows, h)
+        first = max(0, math.floor(start * scale) - reach)
+        last = min(height, math.ceil(end * scale) + reach)
+        band = Image.fromarray(np.ascontiguousarray(image[first:last]))
+        box = (0, start * scale - first, width, min(end * scale, height) - first)
+        shape = (w, end - start)
+        resized[start:end] = np.asarray(band.resize(shape, Image.Resampling.BILINEAR, box=box))
+    return resized
 
 
 def _read_path(path: str) -> bytes:
@@ -240,9 +270,12 @@ def _guess(data: bytes) -> str:
 
 
 def _bomb(name: str, error: Exception) -> str:
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     return (
-        f"load_image: {name} is too large to decode safely ({error}). If you trust it, set "
-        "PIL.Image.MAX_IMAGE_PIXELS = None, or give it as an array"
+        f"load_image: {name} is too large to decode safely ({error}): files may have "
+        f"{limit:.0f} megapixels, each of which takes 7 MB while it is read. If you trust it, type "
+        "PIL.Image.MAX_IMAGE_PIXELS = None first, or give it as an array (H, W, 3), which may be a "
+        "np.memmap, to model.open_tiled"
     )
 
 
@@ -283,7 +316,13 @@ def _pil_colours(image: Image.Image) -> NDArray[np.uint8]:
         image = image.convert("LA")
     if image.has_transparency_data:
         return _over_white(np.array(image.convert("RGBA")))
-    return np.array(image.convert("RGB"))
+    width, height = image.size
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _BAND_PIXELS // width)
+    for start in range(0, height, rows):  # converting all at once would make two copies of it
+        band = image.crop((0, start, width, min(start + rows, height)))
+        pixels[start : start + rows] = np.asarray(band.convert("RGB"))
+    return pixels
 
 
 def _deep_to_rgb(image: Image.Image, file_format: str | None, name: str) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from textsam.answers import PhraseAnswer
 from textsam.columns import (
     Columns,
     MaskResult,
@@ -37,10 +38,11 @@ class MaskSequence(Sequence[MaskResult]):
     """An immutable sequence of the masks of one image.
 
     Index by position (one `MaskResult`), by slice, bool array, integer array or label (a
-    result again). An empty result has the same attributes with K = 0.
+    result again). An empty result has the same attributes with K = 0. What is chosen from a result
+    keeps its photo and its answers.
     """
 
-    __slots__ = ("_cache", "_columns", "_image")
+    __slots__ = ("_answers", "_cache", "_columns", "_image")
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class MaskSequence(Sequence[MaskResult]):
         labels: Sequence[str | None] | None = None,
         presence: Mapping[str, float] | None = None,
         image: NDArray[np.uint8] | None = None,
+        answers: Iterable[PhraseAnswer] = (),
     ) -> None:
         """Collect K masks.
 
@@ -67,10 +70,11 @@ class MaskSequence(Sequence[MaskResult]):
                 those without a mask included.
             image: (H, W, 3) uint8 RGB that the masks belong to, if pictures shall be drawn without
                 naming it again. Referred to, not copied.
+            answers: What became of each phrase, for `explain`.
 
         Raises:
             ValueError: Sizes or lengths that do not fit, infinite numbers, labels that are no text,
-                a presence outside 0 to 1.
+                a presence outside 0 to 1, answers about another image.
         """
         self._columns = make_columns(
             size,
@@ -82,16 +86,23 @@ class MaskSequence(Sequence[MaskResult]):
             presence=presence,
         )
         self._image = None if image is None else _checked_image(image, self.size)
+        self._answers = _checked_answers(answers, self.size)
         self._cache: dict[str, Any] = {}
 
     @classmethod
-    def _of(cls, columns: Columns, image: NDArray[np.uint8] | None) -> Self:
-        """Wrap columns that were checked before."""
+    def _of(
+        cls,
+        columns: Columns,
+        image: NDArray[np.uint8] | None,
+        answers: tuple[PhraseAnswer, ...] = (),
+    ) -> Self:
+        """Wrap columns and answers that were checked before."""
         for array in (columns.scores, columns.iou, columns.stability):
             frozen(array)  # unpickled arrays are writable
         result = cls.__new__(cls)
         result._columns = columns
         result._image = None if image is None else _checked_image(image, columns.size)
+        result._answers = answers
         result._cache = {}
         return result
 
@@ -106,12 +117,17 @@ class MaskSequence(Sequence[MaskResult]):
     def concatenate(cls, results: Iterable[Self]) -> Self:
         """Join results of one image, masks in order; of two presences of a phrase the higher stays.
 
+        Answers are joined in order too, each once: parts of one result share theirs.
+
         Raises:
             ValueError: No result given, or results of images of different sizes.
         """
         parts = list(results)
         image = next((part.image for part in parts if part.image is not None), None)
-        return cls._of(join_columns([part._columns for part in parts]), image)
+        columns = join_columns([part._columns for part in parts])
+        # A dict by the answers themselves: they compare by identity.
+        answers = dict.fromkeys(answer for part in parts for answer in part._answers)
+        return cls._of(columns, image, tuple(answers))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,6 +138,15 @@ class MaskSequence(Sequence[MaskResult]):
     def image(self) -> NDArray[np.uint8] | None:
         """(H, W, 3) uint8 RGB, read-only; None if the result does not know its image."""
         return self._image
+
+    @property
+    def answers(self) -> tuple[PhraseAnswer, ...]:
+        """What became of each phrase, masks that were dropped included.
+
+        Always of the whole question, also where only some of its masks were chosen. Empty for masks
+        from clicks and boxes, and for a result from a file: files do not hold answers.
+        """
+        return self._answers
 
     @property
     def rles(self) -> list[RLE]:
@@ -248,14 +273,14 @@ class MaskSequence(Sequence[MaskResult]):
 
     def merge(self) -> Self:
         """One mask per label: the union of its masks, with their highest score; IoU is unknown."""
-        return type(self)._of(merge_labels(self._columns), self._image)
+        return type(self)._of(merge_labels(self._columns), self._image, self._answers)
 
     def _take(self, chosen: Iterable[int]) -> Self:
-        return type(self)._of(self._columns.take(chosen), self._image)
+        return type(self)._of(self._columns.take(chosen), self._image, self._answers)
 
     def _items(self) -> tuple[MaskResult, ...]:
         if "items" not in self._cache:
-            self._cache["items"] = self._columns.items()
+            self._cache["items"] = self._columns.items(self._image)
         items: tuple[MaskResult, ...] = self._cache["items"]
         return items
 
@@ -271,7 +296,10 @@ class MaskSequence(Sequence[MaskResult]):
         return f"<{type(self).__name__} {self._columns}>"
 
     def __eq__(self, other: object) -> bool:
-        """Whether masks, numbers, labels and presence are the same; the photo is not compared."""
+        """Whether masks, numbers, labels and presence are the same.
+
+        Photo and answers are not compared.
+        """
         if not isinstance(other, MaskSequence):
             return NotImplemented
         return self._columns == other._columns
@@ -282,7 +310,7 @@ class MaskSequence(Sequence[MaskResult]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without what was decoded."""
-        return type(self)._of, (self._columns, self._image)
+        return type(self)._of, (self._columns, self._image, self._answers)
 
 
 def _checked_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -291,3 +319,18 @@ def _checked_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
     view = image.view()
     view.flags.writeable = False
     return view
+
+
+def _checked_answers(
+    answers: Iterable[PhraseAnswer], size: tuple[int, int]
+) -> tuple[PhraseAnswer, ...]:
+    """Answers whose masks all belong to an image (H, W)."""
+    given = tuple(answers)
+    for answer in given:
+        for candidate in answer.candidates:
+            if candidate.rle.size != size:
+                raise ValueError(
+                    f"got an answer about {answer.phrase!r} with a mask of {candidate.rle.size}; "
+                    f"wanted {size} (height, width), the size of the result"
+                )
+    return given

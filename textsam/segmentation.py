@@ -23,6 +23,7 @@ from PIL import Image
 
 from textsam import draw, storage
 from textsam.columns import MaskResult
+from textsam.explanation import Explanation
 from textsam.files import write_atomically
 from textsam.images import ImageSource, load_image
 from textsam.mask_sequence import MaskSequence
@@ -122,6 +123,26 @@ class Segmentation(MaskSequence):
             )
         raise ValueError(f"got picture kind {kind!r}; wanted one of {list(get_args(PictureKind))}")
 
+    def explain(self, *, image: ImageSource | None = None) -> Explanation:
+        """Tell why the result is what it is: what was considered, and which gate dropped it.
+
+        Of the whole question that it answered, also where only some of its masks were chosen.
+
+        Args:
+            image: The photo, for the picture; the one that the result knows by default.
+
+        Raises:
+            ValueError: The masks do not come from phrases, or the result was read from a file.
+        """
+        if not self.answers:
+            raise ValueError(
+                "this result cannot be explained: its masks come from clicks or a box, or it was "
+                "read from a file, which does not hold its reasons. Ask with a phrase: "
+                'view.segment(text="wheel").explain()'
+            )
+        photo = self._image if image is None else self._photo(image)
+        return Explanation(self.size, self.answers, image=photo)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `save` writes, e.g. for a web service."""
         return storage.columns_to_json(self._columns)
@@ -142,6 +163,8 @@ class Segmentation(MaskSequence):
         | `.json` | everything but the photo, masks as COCO RLE | yes |
         | `.npz` | everything but the photo, masks as packed bits | yes |
         | `.txt` | YOLO segmentation: `class x1 y1 x2 y2 ...` per mask, 0 to 1 | no |
+
+        No file holds `answers`: write the reasons apart, with `explain().save("why.json")`.
 
         Args:
             path: The file, replaced if it is there.

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from textsam.batch import BatchReport
 from textsam.doctor import Finding
+from textsam.explanation import Explanation
 from textsam.model_info import KNOWN_MODELS, ModelInfo, find_model
 from textsam.segmentation import Segmentation
 
 __all__ = [
     "batch_table",
+    "explanation_table",
     "findings_table",
     "known_models_table",
     "model_table",
@@ -52,6 +54,30 @@ def batch_table(report: BatchReport) -> Table:
     for label, masks in report.masks.items():
         photos = sum(label in photo.masks for photo in report.photos)
         table.add_row(escape(label or "-"), str(photos), str(masks))
+    return table
+
+
+def explanation_table(explanation: Explanation) -> Table:
+    """A row per phrase and per mask that was considered, and what closed on it."""
+    table = _table("phrase", "what", "score", "gate", "evidence", "why")
+    table.columns[2].justify = "right"
+    phrase = None
+    for row in explanation.short_table():
+        if phrase is not None and row.mask is None:
+            table.add_section()
+        name, what, score, gate, reason, evidence = row.cells()
+        table.add_row(
+            escape(name) if row.mask is None else "",
+            what,
+            score,
+            f"[{'green' if row.gate is None else 'yellow'}]{gate}[/]",
+            escape(evidence),
+            escape(reason),
+        )
+        phrase = row.phrase
+    left_out = len(explanation.table()) - len(explanation.short_table())
+    if left_out:
+        table.caption = f"and {left_out} more masks; a .json file has them all"
     return table
 
 

@@ -349,9 +349,9 @@ class ClipEncoder:
         """Log odds that an image shows what a text says, whichever way the model was trained.
 
         Their sigmoid is a probability: of the pair itself for models trained with a sigmoid
-        (SigLIP, arXiv 2303.15343, Section 3.2); for the others that of the text in a softmax over itself and
-        the background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with each
-        other, so a further one changes nothing for the rest.
+        (SigLIP, arXiv 2303.15343, Section 3.2); for the others that of the text in a softmax over
+        itself and the background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with
+        each other, so a further one changes nothing for the rest.
 
         Args:
             images: (n, D) unit embeddings of crops or masks.

@@ -135,7 +135,10 @@ def instances_of(
         best = float(field.fair.max().sigmoid())
         reason = f"the best place has {best:.2f}; regions start at {level:.2f}"
         return replace(answer, gate="map", reason=reason)
-    candidates = _judge(view, decoded, field, least_score=least_score)
+    least_quality = view.model.text_settings.least_quality
+    if threshold is not None:  # who asks for less probable masks takes rougher ones, too
+        least_quality = min(least_quality, threshold)
+    candidates = _judge(view, decoded, field, least_score=least_score, least_quality=least_quality)
     if all(c.gate is not None for c in candidates):
         first = candidates[0]
         return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
@@ -292,7 +295,12 @@ def _scored(
 
 
 def _judge(
-    view: ImageView, decoded: Sequence[_Decoded], field: _Map, *, least_score: float
+    view: ImageView,
+    decoded: Sequence[_Decoded],
+    field: _Map,
+    *,
+    least_score: float,
+    least_quality: float,
 ) -> tuple[Candidate, ...]:
     """Gates over decoded masks in order of quality; best score first."""
     settings = view.model.text_settings
@@ -315,8 +323,8 @@ def _judge(
             reason = f"score {item.score:.2f} < {least_score:.2f}"
             dropped.append(_candidate(view, item, logits, "score", reason))
             continue
-        if item.quality < settings.least_quality:
-            reason = f"predicted IoU x map {item.quality:.2f} < {settings.least_quality:.2f}"
+        if item.quality < least_quality:
+            reason = f"predicted IoU x map {item.quality:.2f} < {least_quality:.2f}"
             dropped.append(_candidate(view, item, logits, "quality", reason))
             continue
         if field.rival is not None:

@@ -16,6 +16,8 @@ from textsam.errors import PromptError, WeightsError
 from textsam.images import ImageSource, load_image
 from textsam.inference.focus import FocusSettings
 from textsam.inference.settings import TextSettings
+from textsam.inference.tile_grid import TileSettings
+from textsam.inference.tiles import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.label_map import LabelMap
 from textsam.modeling.sam import Sam
@@ -181,6 +183,30 @@ class TextSAM:
             ImageError: If it is no image.
         """
         return ImageView(self, load_image(image), focus=self.focus)
+
+    def open_tiled(
+        self, image: ImageSource, *, tile: int | None = None, overlap: int | None = None
+    ) -> TiledView:
+        """Open a big photo, to be asked a tile at a time: 4K to 100 megapixels.
+
+        Args:
+            image: As for `open`.
+            tile: Side of a tile, original pixels.
+            overlap: By how much tiles overlap, original pixels.
+
+        Returns:
+            A view with `segment(text=...)`, `explain` and `everything`. It keeps nothing encoded.
+
+        Raises:
+            ImageError: If it is no image.
+            PromptError: If tile and overlap do not fit each other.
+        """
+        usual = TileSettings()
+        settings = TileSettings(
+            tile=usual.tile if tile is None else tile,
+            overlap=usual.overlap if overlap is None else overlap,
+        )
+        return open_tiled(self, image, settings=settings)
 
     @overload
     def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...

@@ -30,7 +30,7 @@ class TextSettings:
     """
 
     threshold: float = 0.5
-    least_quality: float = 0.3
+    least_quality: float = 0.2
     min_cells: int = 4
     points: int = 6
     most_points: int = 16

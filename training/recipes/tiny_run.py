@@ -38,7 +38,7 @@ from .dense_text import DenseConfig, DenseTrainer, new_tiny_pathway
 from .held_out import is_held_out
 from .steps import refuse_processes, train_steps
 from .text_prompts import TextPrompts
-from .thresholds import choose_settings
+from .thresholds import choose_calibration, choose_settings
 from .tiny import (
     FULL_SOURCES,
     SOURCES,
@@ -294,10 +294,11 @@ def export(recipe: TinyRecipe) -> None:
         pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
     )
     model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
-    model.text_settings, figures = choose_settings(
-        model, recipe.samples(), photos=40, seed=recipe.seed
-    )
+    samples = recipe.samples()
+    model.text_settings, figures = choose_settings(model, samples, photos=40, seed=recipe.seed)
     logger.info("%s, from %s", model.text_settings, figures)
+    model.calibration = choose_calibration(model, samples, photos=40, seed=recipe.seed)
+    logger.info("%s", model.calibration.fitted_on)
     model.save_pretrained(recipe.runs / "tiny", dtype=torch.float16)
     logger.info("wrote %s from step %d", recipe.runs / "tiny", step)
 

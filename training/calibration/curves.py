@@ -1,0 +1,177 @@
+"""The curves of one strategy: presence first, then the masks of the phrases that pass it.
+
+A mask's score is the probability that the phrase describes it GIVEN that the phrase passed: so it
+is fitted on those masks only, and means what it says in a result. Figures are of photos that the
+curves were not fitted on: the photos are dealt into folds, and each fold is judged by the curves
+and levels of the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from textsam.calibration import Curve, StrategyCurves
+
+from ..evaluation.presence import auroc
+from ..evaluation.protocol import mean
+from ..evaluation.reliability import Claim, calibration_error
+from .evidence import AskedPhrase, MaskEvidence
+from .levels import ScoredMasks, matched_in_order, presence_level, score_level
+from .logistic import fit_logistic, platt_targets
+
+__all__ = ["FOLDS", "fit_curves", "judge", "measure_curves"]
+
+logger = logging.getLogger(__name__)
+
+FOLDS = 5
+_LEAST = 5  # phrases of either kind; fewer say nothing
+
+
+def fit_curves(phrases: Sequence[AskedPhrase], *, recall: float) -> StrategyCurves:
+    """Fit both curves and choose both levels.
+
+    Args:
+        phrases: What the strategy saw.
+        recall: Share of the phrases that are there which must pass the level of presence.
+
+    Raises:
+        ValueError: Too few phrases are there, or are not; or the strategy proposed no mask.
+    """
+    present = [phrase.present for phrase in phrases]
+    if min(sum(present), len(present) - sum(present)) < _LEAST:
+        raise ValueError(
+            f"{len(phrases)} phrases were asked, {sum(present)} of them are in their photo; a "
+            f"calibration needs {_LEAST} that are and {_LEAST} that are not. Ask more photos; of a "
+            "set with one label, also photos without it"
+        )
+    seen = [phrase for phrase in phrases if phrase.evidence]
+    presence = _fit([p.evidence for p in seen], [p.present for p in seen], what="presence")
+    chances = [_chance(phrase, presence) for phrase in phrases]
+    there = [chance for chance, is_there in zip(chances, present, strict=True) if is_there]
+    least_presence = presence_level(there, recall=recall)
+    passed = [p for p, chance in zip(phrases, chances, strict=True) if chance >= least_presence]
+    masks = [mask for phrase in passed for mask in phrase.masks if mask.counted]
+    if not masks:
+        raise ValueError(
+            f"no mask was proposed for any of the {len(passed)} phrases that pass, so there is "
+            "nothing to fit its score on. Ask more photos, or another model"
+        )
+    score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
+    return StrategyCurves(
+        presence=presence,
+        score=score,
+        least_presence=least_presence,
+        least_score=score_level(_scored(phrase, score) for phrase in passed if phrase.present),
+    )
+
+
+def measure_curves(phrases: Sequence[AskedPhrase], *, recall: float, seed: int) -> dict[str, Any]:
+    """Figures on photos left out of the fit, over all sets and for each.
+
+    Returns:
+        By the set's name, and "all": see `judge`.
+
+    Raises:
+        ValueError: There are too few photos.
+    """
+    photos = sorted({(phrase.source, phrase.photo) for phrase in phrases})
+    if len(photos) < FOLDS:
+        raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")
+    order = np.random.default_rng(seed).permutation(len(photos))
+    fold_of = {photos[index]: place % FOLDS for place, index in enumerate(order)}
+    judged: list[tuple[AskedPhrase, StrategyCurves]] = []
+    for fold in range(FOLDS):
+        inside = [p for p in phrases if fold_of[p.source, p.photo] == fold]
+        outside = [p for p in phrases if fold_of[p.source, p.photo] != fold]
+        curves = fit_curves(outside, recall=recall)
+        judged += [(phrase, curves) for phrase in inside]
+    sources = sorted({phrase.source for phrase in phrases})
+    figures = {"all": judge(judged)}
+    if len(sources) > 1:
+        for source in sources:
+            figures[source] = judge([item for item in judged if item[0].source == source])
+    return figures
+
+
+def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any]:
+    """What curves are worth on phrases that they were not fitted on.
+
+    Returns:
+        `photos`, `present`, `absent`; of the presence its expected calibration error
+        `presence_ece` (arXiv 1706.04599), `auroc`, and at the level `recall` of present phrases,
+        `absent_empty` and `siblings_empty` (the share below); of the masks in the results `masks`,
+        `right` (share), `score_ece`; of the instances of present phrases `instance_recall` and
+        `instance_precision` at IoU .5. None where there is nothing to measure.
+    """
+    rows = [(p, _chance(p, c.presence), c) for p, c in judged]
+    there = [(p, chance, c) for p, chance, c in rows if p.present]
+    absent = [(p, chance, c) for p, chance, c in rows if not p.present]
+    claims: list[Claim] = []
+    matched = shown = 0
+    for phrase, chance, curves in rows:
+        if chance < curves.least_presence:
+            continue
+        scored = _scored(phrase, curves.score)
+        kept = scored.scores >= curves.least_score
+        claims += [
+            Claim(probability=float(scored.scores[k]), true=phrase.masks[k].right)
+            for k in np.nonzero(kept & scored.counted)[0]
+        ]
+        if phrase.present:
+            hits = matched_in_order(scored) & kept
+            matched += int(hits.sum())
+            shown += int((kept & (scored.counted | hits)).sum())
+    objects = sum(p.objects for p, _, _ in there)
+    asked = [Claim(probability=chance, true=p.present) for p, chance, _ in rows]
+    return {
+        "photos": len({(p.source, p.photo) for p, _, _ in rows}),
+        "present": len(there),
+        "absent": len(absent),
+        "presence_ece": calibration_error(asked),
+        "auroc": auroc([chance for _, chance, _ in there], [chance for _, chance, _ in absent]),
+        "recall": mean(chance >= c.least_presence for _, chance, c in there),
+        "absent_empty": mean(chance < c.least_presence for _, chance, c in absent),
+        "siblings_empty": mean(chance < c.least_presence for p, chance, c in absent if p.sibling),
+        "masks": len(claims),
+        "right": mean(claim.true for claim in claims),
+        "score_ece": calibration_error(claims),
+        "instance_recall": matched / objects if objects else None,
+        "instance_precision": matched / shown if shown else None,
+    }
+
+
+def _chance(phrase: AskedPhrase, presence: Curve) -> float:
+    return presence.probability(phrase.evidence) if phrase.evidence else 0.0
+
+
+def _fit(evidence: Sequence[Mapping[str, float]], truth: Sequence[bool], *, what: str) -> Curve:
+    """A curve through evidence that every case has; of what some lack it knows nothing."""
+    every = {name for item in evidence for name in item}
+    names = sorted(
+        name for name in every if all(math.isfinite(e.get(name, math.nan)) for e in evidence)
+    )
+    if left_out := sorted(every - set(names)):
+        logger.warning("%s: evidence %s is missing in some cases and left out", what, left_out)
+    if not names:
+        raise ValueError(
+            f"{what}: there is no evidence that all {len(evidence)} cases have; some have "
+            f"{sorted(every)}"
+        )
+    features = np.array([[item[name] for name in names] for item in evidence])
+    slopes, bias = fit_logistic(features, platt_targets(truth))
+    return Curve(weights=dict(zip(names, slopes.tolist(), strict=True)), bias=bias)
+
+
+def _scored(phrase: AskedPhrase, score: Curve) -> ScoredMasks:
+    masks: tuple[MaskEvidence, ...] = phrase.masks
+    return ScoredMasks(
+        scores=np.array([score.probability(mask.evidence) for mask in masks], dtype=np.float64),
+        overlaps=np.array([mask.overlaps for mask in masks]).reshape(len(masks), phrase.objects),
+        counted=np.array([mask.counted for mask in masks], dtype=bool),
+        objects=phrase.objects,
+    )

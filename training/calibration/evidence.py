@@ -1,0 +1,217 @@
+"""Phrases that photos have and phrases that they lack, put to a strategy with its gates open.
+
+The strategy is asked as a person asks it, one phrase at a time, but with default levels of 0: so
+every phrase gets to propose masks, and every mask that geometry alone would keep (not a duplicate,
+not one that the decoder itself doubts) shows its evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.answers import PhraseAnswer
+from textsam.calibration import Calibration, StrategyCurves
+from textsam.errors import ImageError
+from textsam.inference.auto import DEFAULT_CURVES
+from textsam.inference.rank import RANK_CURVES
+from textsam.rle import RLE, rle_areas, rle_iou
+
+from ..data import Sample
+from ..evaluation.asking import Found
+from ..evaluation.instances import match_masks
+from ..evaluation.questions import Siblings, questions_of
+from .choice import CalibrationSet
+
+__all__ = ["STRATEGIES", "AskedPhrase", "MaskEvidence", "gather", "open_gates"]
+
+logger = logging.getLogger(__name__)
+
+# What strategies take evidence for before there is a calibration: of two masks of one thing that
+# with more of it stays, so the order that duplicates are told by does not depend on an earlier fit.
+_OPEN: Mapping[str, StrategyCurves] = {
+    "auto": replace(DEFAULT_CURVES, least_presence=0.0, least_score=0.0),
+    "rank": replace(RANK_CURVES, least_presence=0.0, least_score=0.0),
+}
+STRATEGIES = tuple(_OPEN)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskEvidence:
+    """A mask that a strategy proposed for a phrase.
+
+    Attributes:
+        evidence: What its score is made of.
+        right: Whether more than half of its counted pixels belong to the phrase.
+        overlaps: (T,) IoU with each object of the phrase.
+        counted: False if most of it lies on pixels without a truth.
+    """
+
+    evidence: Mapping[str, float]
+    right: bool
+    overlaps: NDArray[np.float64]
+    counted: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AskedPhrase:
+    """A phrase that a photo was asked for.
+
+    Attributes:
+        source: Name of the photo's set.
+        photo: The photo's name in it.
+        label: The phrase.
+        present: Whether the photo has it.
+        sibling: Of an absent one, whether it was drawn for its likeness to one that is there.
+        evidence: What its presence is made of; empty where the strategy found nothing to look at,
+            which it answers with nothing.
+        objects: How many of it there are.
+        masks: What was proposed.
+    """
+
+    source: str
+    photo: str
+    label: str
+    present: bool
+    sibling: bool = False
+    evidence: Mapping[str, float]
+    objects: int = 0
+    masks: tuple[MaskEvidence, ...] = ()
+
+
+@contextmanager
+def open_gates(model: Any) -> Iterator[None]:
+    """Have a model's strategies drop nothing for its probability, for as long as this is entered.
+
+    Args:
+        model: A `TextSAM`; it has its own calibration back at the end.
+    """
+    own = model.calibration
+    model.calibration = Calibration(strategies=_OPEN)
+    try:
+        yield
+    finally:
+        model.calibration = own
+
+
+def gather(
+    model: Any,
+    sets: Sequence[CalibrationSet],
+    *,
+    strategies: Sequence[str],
+    absent: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, list[AskedPhrase]]:
+    """Ask every photo for what it has, and for some of what it lacks, by each strategy.
+
+    Args:
+        model: A `TextSAM` with a CLIP.
+        sets: The photos.
+        strategies: Some of `STRATEGIES`.
+        absent: Absent phrases a photo, half of them siblings of what it has; fewer where the set
+            has fewer labels.
+        seed: Decides the absent phrases, with the photo's name.
+        progress: Told after each photo how many are done, and of how many.
+
+    Returns:
+        What was seen, by strategy; photos that cannot be read are left out, with a warning.
+
+    Raises:
+        WeightsError: The model lacks what a strategy needs.
+    """
+    found: dict[str, list[AskedPhrase]] = {strategy: [] for strategy in strategies}
+    total, done = sum(len(item.samples) for item in sets), 0
+    with open_gates(model):
+        for item in sets:
+            named = sorted({*item.labels, *(n for s in item.samples for n in s.absent)})
+            siblings = Siblings.from_clip(model.clip, named)
+            for sample in item.samples:
+                try:
+                    image = sample.image()
+                except ImageError as error:
+                    logger.warning("left out a photo of %s: %s", item.name, error)
+                else:
+                    with model.open(image) as view:
+                        for strategy in strategies:
+                            found[strategy] += _ask_photo(
+                                view, item, sample, siblings, strategy, absent=absent, seed=seed
+                            )
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+    return found
+
+
+def _ask_photo(
+    view: Any,
+    item: CalibrationSet,
+    sample: Sample,
+    siblings: Siblings,
+    strategy: str,
+    *,
+    absent: int,
+    seed: int,
+) -> Iterator[AskedPhrase]:
+    questions = questions_of(
+        sample,
+        item.vocabulary(sample),
+        siblings,
+        defaultdict(int),
+        absent=absent,
+        all_labels=False,
+        seed=seed,
+    )
+    void = sample.void_mask()
+    asked = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
+    asked += [(a.label, False, a.sibling, (), void) for a in questions.absent]
+    for label, present, sibling, objects, ignored in asked:
+        [answer] = view.segment(text=label, strategy=strategy).answers
+        masks, count = _masks_of(answer, view.size, objects, ignored)
+        yield AskedPhrase(
+            source=item.name,
+            photo=sample.image_id,
+            label=label,
+            present=present,
+            sibling=sibling,
+            evidence=dict(answer.evidence),
+            objects=count,
+            masks=masks,
+        )
+
+
+def _masks_of(
+    answer: PhraseAnswer,
+    size: tuple[int, int],
+    objects: Sequence[RLE],
+    ignored: NDArray[np.bool_],
+) -> tuple[tuple[MaskEvidence, ...], int]:
+    """The masks that no gate dropped, beside the truth; and the number of objects to be found."""
+    found = Found(
+        size=size,
+        rles=tuple(c.rle for c in answer.kept),
+        scores=np.array([c.score for c in answer.kept], dtype=np.float64),
+        presence=answer.presence,
+    )
+    matches = match_masks(found, objects, ignored=ignored)
+    overlaps = rle_iou(matches.rles, matches.truths)
+    clear = 2 * rle_areas(matches.rles) >= rle_areas(found.rles)
+    masks = tuple(
+        MaskEvidence(
+            evidence=dict(candidate.evidence),
+            right=bool(matches.right[k]),
+            overlaps=overlaps[k],
+            counted=bool(clear[k]),
+        )
+        for k, candidate in enumerate(answer.kept)
+    )
+    return masks, matches.objects

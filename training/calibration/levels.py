@@ -1,0 +1,98 @@
+"""From where on a probability counts: the two default levels of a strategy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluation.presence import level_of_recall
+
+__all__ = ["ScoredMasks", "matched_in_order", "presence_level", "score_level"]
+
+_DIGITS = 1000  # a level has three decimals
+_MATCH = 0.5  # IoU from which a mask is an object, as COCO's AP50
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredMasks:
+    """The masks of a phrase in a photo that has it.
+
+    Attributes:
+        scores: (K,) float64.
+        overlaps: (K, T) IoU with each of its objects.
+        counted: (K,) bool, False for masks that lie mostly on pixels without a truth; such a mask
+            counts only if it matches.
+        objects: T.
+    """
+
+    scores: NDArray[np.float64]
+    overlaps: NDArray[np.float64]
+    counted: NDArray[np.bool_]
+    objects: int
+
+
+def presence_level(present: Sequence[float], *, recall: float) -> float:
+    """The highest level that this share of the phrases that are there still reaches.
+
+    Args:
+        present: Their probabilities.
+        recall: Share, 0 to 1.
+
+    Raises:
+        ValueError: There is none.
+    """
+    level = level_of_recall(present, recall)
+    if level is None:
+        raise ValueError("got no phrase that is in its photo; a level is chosen by those")
+    return _rounded_down(level)
+
+
+def matched_in_order(masks: ScoredMasks) -> NDArray[np.bool_]:
+    """Whether each mask takes an object, (K,) bool: by falling score, one object each.
+
+    Leaving out masks below some score changes nothing for those above, so one run serves every
+    level.
+    """
+    free = masks.overlaps.copy()
+    matched = np.zeros(len(masks.scores), dtype=bool)
+    for row in np.argsort(-masks.scores, kind="stable"):
+        if free.shape[1] and free[row].max() >= _MATCH:
+            matched[row] = True
+            free[:, free[row].argmax()] = -1.0
+    return matched
+
+
+def score_level(phrases: Iterable[ScoredMasks]) -> float:
+    """The level with the best F1 of instances: 2 matched / (objects + masks).
+
+    Of equally good levels the lowest, half-way to the next mask that would come in; 0 if every mask
+    is better kept.
+    """
+    scores: list[float] = []
+    hits: list[bool] = []
+    objects = 0
+    for masks in phrases:
+        matched = matched_in_order(masks)
+        counts = masks.counted | matched
+        scores += masks.scores[counts].tolist()
+        hits += matched[counts].tolist()
+        objects += masks.objects
+    if not any(hits):
+        return 0.0
+    order = np.argsort(-np.array(scores), kind="stable")
+    ordered, hit = np.array(scores)[order], np.array(hits)[order]
+    f1 = 2 * np.cumsum(hit) / (objects + np.arange(1, len(hit) + 1))
+    last = np.append(ordered[1:] < ordered[:-1], True)  # equal scores stay or go together
+    places = np.nonzero(last)[0]
+    best = int(places[f1[places] >= f1[places].max() - 1e-12][-1])
+    if best == len(ordered) - 1:
+        return 0.0
+    return _rounded_down((ordered[best] + ordered[best + 1]) / 2)
+
+
+def _rounded_down(level: float) -> float:
+    return math.floor(level * _DIGITS) / _DIGITS

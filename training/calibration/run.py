@@ -1,0 +1,114 @@
+"""A calibration for a model, from labelled photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from textsam import __version__
+from textsam.calibration import Calibration
+from textsam.inference.language import require_clip
+
+from .choice import CalibrationSet
+from .curves import fit_curves, measure_curves
+from .evidence import STRATEGIES, Progress, gather
+
+__all__ = ["CalibrationConfig", "calibrate", "check_strategies", "default_strategies"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationConfig:
+    """Settings.
+
+    Attributes:
+        photos: Photos of each set.
+        absent: Absent phrases that a photo is asked for, half of them the nearest in CLIP's text
+            space to what it has. How many there are decides what a presence of 0.5 means: where
+            people ask less for what is not there, phrases are likelier than it says.
+        recall: Share of the phrases that are there which the default level of presence lets pass.
+        seed: Decides photos, absent phrases and folds.
+    """
+
+    photos: int = 60
+    absent: int = 10
+    recall: float = 0.9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.photos < 1 or self.absent < 1:
+            raise ValueError(f"photos={self.photos}, absent={self.absent}; wanted at least 1 each")
+        if not 0 < self.recall < 1:
+            raise ValueError(f"recall is {self.recall}; it is a share, between 0 and 1")
+
+
+def default_strategies(model: Any) -> tuple[str, ...]:
+    """How phrases are answered by default: "auto", or "rank" for a model without a map."""
+    return ("auto",) if model.has_dense_text else ("rank",)
+
+
+def check_strategies(strategies: Sequence[str]) -> tuple[str, ...]:
+    """Each once.
+
+    Raises:
+        ValueError: One is unknown, or has nothing to calibrate.
+    """
+    unknown = [name for name in strategies if name not in STRATEGIES]
+    if unknown:
+        raise ValueError(
+            f"strategy {unknown[0]!r} cannot be calibrated; those that can are "
+            f"{', '.join(STRATEGIES)} (prompt is read with auto's)"
+        )
+    return tuple(dict.fromkeys(strategies))
+
+
+def calibrate(
+    model: Any,
+    sets: Sequence[CalibrationSet],
+    *,
+    strategies: Sequence[str] | None = None,
+    config: CalibrationConfig | None = None,
+    kept: Calibration | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit a model's curves; the model itself is left as it is.
+
+    Args:
+        model: A `TextSAM` with a CLIP.
+        sets: The photos: better others than those that it was trained on, which it knows too well.
+        strategies: What is fitted; what people get by default, by default.
+        config: Settings.
+        kept: Where the curves of strategies that are not fitted come from; the model's by default.
+        progress: Told after each photo how many are done, and of how many.
+
+    Returns:
+        The new curves, and the old ones of other strategies. `fitted_on` has by strategy the
+        `model`, `textsam` (its version), the settings, `sets` (photos of each), and cross-validated
+        `figures` by set (see `training.calibration.curves.judge`).
+
+    Raises:
+        WeightsError: The model lacks what a strategy needs.
+        ValueError: The photos do not show enough.
+    """
+    config = config or CalibrationConfig()
+    require_clip(model)
+    chosen = check_strategies(strategies or default_strategies(model))
+    if "auto" in chosen and not model.has_dense_text:
+        raise ValueError(
+            f"{model.name} has no map of a phrase, so its auto is rank. Calibrate rank"
+        )
+    found = gather(
+        model, sets, strategies=chosen, absent=config.absent, seed=config.seed, progress=progress
+    )
+    kept = model.calibration if kept is None else kept
+    curves, told = dict(kept.strategies), dict(kept.fitted_on)
+    for strategy, phrases in found.items():
+        curves[strategy] = fit_curves(phrases, recall=config.recall)
+        told[strategy] = {
+            "model": model.name,
+            "textsam": __version__,
+            **asdict(config),
+            "sets": {item.name: len(item.samples) for item in sets},
+            "figures": measure_curves(phrases, recall=config.recall, seed=config.seed),
+        }
+    return Calibration(strategies=curves, fitted_on=told)
