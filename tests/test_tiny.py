@@ -42,7 +42,7 @@ def test_both_wheels_and_little_else(tiny: TextSAM, repo: Path) -> None:
     [
         # Points on the thing and points beside it, (x, y).
         ("cat", "cat", [(330, 200), (380, 110)], [(560, 60), (60, 60), (590, 225)]),
-        ("banana", "banana", [(260, 180), (250, 280)], [(40, 60), (600, 440), (600, 100)]),
+        ("banana", "banana", [(260, 180), (400, 250)], [(40, 60), (600, 440), (600, 100)]),
         ("dog", "dog", [(150, 250), (130, 350)], [(60, 40), (380, 560), (380, 60)]),
     ],
 )

@@ -53,8 +53,8 @@ class AskedView(Protocol):
     def size(self) -> tuple[int, int]:
         """(H, W) of the photo."""
 
-    def segment(self, *, text: str, strategy: str) -> Answer:
-        """Masks of one phrase."""
+    def segment(self, *, text: str, strategy: str, **options: float) -> Answer:
+        """Masks of one phrase; the one option is `threshold`."""
 
     def text_map(self, phrase: str) -> NDArray[np.float32]:
         """(H, W) probability of a phrase at each pixel."""
@@ -93,19 +93,28 @@ class Asked:
     Strategy "prompt" gives three readings of ONE object; the first, its answer, stands for it.
     """
 
-    def __init__(self, view: AskedView, strategy: str, *, level: float = 0.5) -> None:
+    def __init__(
+        self,
+        view: AskedView,
+        strategy: str,
+        *,
+        level: float = 0.5,
+        threshold: float | None = None,
+    ) -> None:
         """Wrap a view.
 
         Args:
             view: The photo.
             strategy: One of `STRATEGIES`.
             level: Probability from which a place of the map counts, for "components".
+            threshold: The option of `segment`, for the others; the model's own levels by default.
         """
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy is {strategy!r}; it can be {', '.join(STRATEGIES)}")
         self.view = view
         self.strategy = strategy
         self.level = level
+        self.options = {} if threshold is None else {"threshold": threshold}
         self._answers: dict[str, Found] = {}
 
     def ask(self, phrase: str) -> Found:
@@ -122,7 +131,7 @@ class Asked:
     def _ask(self, phrase: str) -> Found:
         if self.strategy == "components":
             return dense_components(self.view.text_map(phrase), level=self.level)
-        answer = self.view.segment(text=phrase, strategy=self.strategy)
+        answer = self.view.segment(text=phrase, strategy=self.strategy, **self.options)
         presence = answer.presence.get(phrase, math.nan)
         rles, scores = list(answer.rles), np.asarray(answer.scores, dtype=np.float64)
         if self.strategy == "prompt":

@@ -56,12 +56,26 @@ class Case:
 
 
 class Gallery:
-    """The `count` worst and the `count` best cases so far; the others are not kept."""
+    """The `count` worst and the `count` best cases so far; the others are not kept.
 
-    def __init__(self, count: int = 6) -> None:
+    Attributes:
+        count: How many of either side.
+        figure: What they are ranked by, for the headings; None to leave it to `write_sheet`.
+        sides: Which of "lowest" and "highest" are drawn.
+    """
+
+    def __init__(
+        self,
+        count: int = 6,
+        *,
+        figure: str | None = None,
+        sides: Sequence[str] = ("lowest", "highest"),
+    ) -> None:
         if count < 1:
             raise ValueError(f"Gallery: got count={count}; wanted at least 1")
         self.count = count
+        self.figure = figure
+        self.sides = tuple(sides)
         self.worst: list[Case] = []
         self.best: list[Case] = []
 
@@ -157,12 +171,13 @@ def write_sheet(path: Path | None, galleries: Mapping[str, Gallery], *, figure: 
     Args:
         path: A picture file; it is complete or not there at all.
         galleries: By the name of the set.
-        figure: What the figure is, for the headings.
+        figure: What the figure is, for the headings of galleries that do not say.
     """
     rows = {
-        f"{name}: {side} {figure}": cases
+        f"{name}: {side} {gallery.figure or figure}": cases
         for name, gallery in galleries.items()
         for side, cases in (("lowest", gallery.worst), ("highest", gallery.best))
+        if side in gallery.sides
     }
     if path is None or not any(rows.values()):
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -34,22 +34,35 @@ class StrategyTally:
         pairs: Every phrase asked of an exhaustive photo.
         claims: Every mask of the present and the drawn absent phrases: its score, and whether more
             than half of its counted pixels belong to the phrase.
-        gallery: Takes the best and the worst unions.
+        galleries: "union" takes the best and the worst unions of phrases that are there, "absent"
+            the masks of absent ones, by their score.
     """
 
     def __init__(
-        self, strategy: str, labels: Sequence[str], *, gallery: Gallery | None = None
+        self,
+        strategy: str,
+        labels: Sequence[str],
+        *,
+        galleries: Mapping[str, Gallery] | None = None,
     ) -> None:
         self.strategy = strategy
         self.refused: str | None = None
         self.items: list[InstanceItem] = []
         self.pairs: list[PresencePair] = []
         self.claims: list[Claim] = []
-        self.gallery = gallery
+        self.galleries = galleries or {}
         self._detections = Detections(labels)
 
-    def add_photo(self, asked: Asked, sample: Sample, questions: Questions) -> None:
+    def add_photo(
+        self, asked: Asked, sample: Sample, questions: Questions, *, loose: Asked | None = None
+    ) -> None:
         """Ask an exhaustive photo; a strategy that the model refuses is asked no more.
+
+        Args:
+            asked: The open photo.
+            sample: Its truth.
+            questions: What to ask.
+            loose: The photo with the levels down, for AP; `asked` by default.
 
         Raises:
             PromptError: The model does not have the default strategy.
@@ -58,21 +71,25 @@ class StrategyTally:
         if self.refused is not None:
             return
         try:
-            self._ask(asked, sample, questions)
+            self._ask(asked, sample, questions, loose or asked)
         except (PromptError, WeightsError) as error:
             if self.strategy == "auto":
                 raise
             self.refused = str(error)
 
-    def _ask(self, asked: Asked, sample: Sample, questions: Questions) -> None:
+    def _ask(self, asked: Asked, sample: Sample, questions: Questions, loose: Asked) -> None:
         for phrase in questions.phrases:
             found = asked.ask(phrase.label)
             matches = match_masks(found, phrase.rles, ignored=phrase.ignored)
             self._add(sample, phrase.label, found, matches, present=True)
-            if self.gallery is not None:
+            if loose is not asked:
+                ranked = loose.ask(phrase.label)
+                matches = match_masks(ranked, phrase.rles, ignored=phrase.ignored)
+            self._detections.add(sample.image_id, phrase.label, matches)
+            if "union" in self.galleries:
                 union = found.union
                 iou = masked_iou(union, phrase.truth, exclude=phrase.ignored)
-                self.gallery.add(iou, sample, union, phrase.truth, phrase.label)
+                self.galleries["union"].add(iou, sample, union, phrase.truth, phrase.label)
         siblings = {item.label: item.sibling for item in questions.absent}
         # "prompt" costs a decoder run for every phrase, and says little about presence.
         rest = () if self.strategy == "prompt" else questions.rest
@@ -82,6 +99,12 @@ class StrategyTally:
             matches = match_masks(found, (), ignored=void)
             drawn, sibling = label in siblings, siblings.get(label, False)
             self._add(sample, label, found, matches, present=False, drawn=drawn, sibling=sibling)
+            if drawn and found.answered and "absent" in self.galleries:
+                worst = float(np.nan_to_num(found.scores[0]))
+                self.galleries["absent"].add(worst, sample, found.union, void & False, label)
+            if loose is not asked:
+                matches = match_masks(loose.ask(label), (), ignored=void)
+            self._detections.add(sample.image_id, label, matches)
 
     def _add(
         self,
@@ -105,7 +128,6 @@ class StrategyTally:
                 sibling=sibling,
             )
         )
-        self._detections.add(sample.image_id, label, matches)
         if not drawn:
             return
         self.items.append(instance_item(sample.image_id, label, matches, present=present))

@@ -60,6 +60,8 @@ class TextConfig:
         presence: Whether absent phrases are asked.
         absent: How many absent phrases are drawn for a photo, half of them siblings.
         all_labels: Whether every other label of the file is asked as well, for AP and AUROC.
+        ap_threshold: Ask once more with this `threshold`, for AP and AR alone; None to rank what
+            the model's own levels let through, which is what its user gets.
         seed: Decides the wrong and the absent phrases, and the intervals.
     """
 
@@ -69,6 +71,7 @@ class TextConfig:
     presence: bool = True
     absent: int = 10
     all_labels: bool = True
+    ap_threshold: float | None = None
     seed: int = 0
 
 
@@ -89,11 +92,19 @@ class _Measurement:
             "phrases not single": 0,
         }
         self.strategies = [
-            StrategyTally(name, data.labels, gallery=galleries.get(name))
+            StrategyTally(
+                name,
+                data.labels,
+                galleries={
+                    kind: galleries[key]
+                    for kind in ("union", "absent")
+                    if (key := f"{name}, {kind}") in galleries
+                },
+            )
             for name in config.strategies
         ]
         self.unions = UnionTally(prompt=config.prompt)
-        self.clicks = ClickTally(gallery=galleries.get("click"))
+        self.clicks = ClickTally(gallery=galleries.get("auto, click"))
         self.exclusions = ExclusionTally(self.siblings)
         self.maps = MapTally(data.labels)
 
@@ -121,7 +132,9 @@ class _Measurement:
             }
             if sample.exhaustive:
                 for tally in self.strategies:
-                    tally.add_photo(asked[tally.strategy], sample, questions)
+                    tally.add_photo(
+                        asked[tally.strategy], sample, questions, loose=self._loose(view, tally)
+                    )
             if "union" in parts:
                 self.unions.add_photo(asked["auto"], sample, questions.phrases)
             if "click" in parts:
@@ -130,6 +143,13 @@ class _Measurement:
                 self.exclusions.add_photo(asked["auto"], sample, questions)
             if sample.exhaustive and "map" in parts:
                 self.maps.add_photo(view, sample, questions.phrases)
+
+    def _loose(self, view: Any, tally: StrategyTally) -> Asked | None:
+        """The view with the levels down, for AP; the baseline has none."""
+        threshold = self.config.ap_threshold
+        if threshold is None or tally.strategy == "components":
+            return None
+        return Asked(view, tally.strategy, threshold=threshold)
 
     def figures(self) -> dict[str, Any]:
         """Everything but the times; see `measure_set`."""
@@ -162,7 +182,7 @@ def measure_set(
         model: A `TextSAM`: `open(image)` gives a context manager with `segment`.
         data: The photos; wrong and absent phrases come from all labels of the file.
         config: The settings.
-        galleries: By strategy, and "click"; they take the best and worst cases, for a sheet.
+        galleries: See `_galleries`; they take the best and worst cases, for a sheet.
         name: What another process can load the model as, to measure its memory; None to leave
             that out.
 
@@ -197,6 +217,17 @@ def measure_set(
         "cost": cost,
         "seconds_per_photo": seconds / opened if opened else None,
     }
+
+
+def _galleries(config: TextConfig) -> dict[str, Gallery]:
+    """What a sheet shows of one set: each strategy's "union" and "absent", and "click"."""
+    galleries = {}
+    for name in config.strategies:
+        galleries[f"{name}, union"] = Gallery(figure="IoU of the union")
+        galleries[f"{name}, absent"] = Gallery(figure="score, absent phrase", sides=("highest",))
+    if "click" in config.parts:
+        galleries["auto, click"] = Gallery(figure="gain of a click")
+    return galleries
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -252,11 +283,31 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="ask no absent phrase at all, to be done sooner",
     )
-    add_sheet_option(parser, "IoU of the union, for each strategy, and gain of a click")
+    parser.add_argument(
+        "--ap-threshold",
+        type=_probability,
+        metavar="T",
+        help="ask every phrase once more with threshold=T, for AP and AR alone, since the levels "
+        "of a model cut off what COCO's AP would still rank (default: rank what they let through)",
+    )
+    add_sheet_option(
+        parser,
+        "IoU of the union, score of an absent phrase, for each strategy, and gain of a click",
+    )
     parser.add_argument(
         "--per-label", action="store_true", help="also print a table with a row for every label"
     )
     return parser
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; wanted a number between 0 and 1")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -270,16 +321,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         presence=not options.no_presence,
         absent=options.absent,
         all_labels=not options.drawn_only,
+        ap_threshold=options.ap_threshold,
         seed=options.seed,
     )
     shown: dict[str, Gallery] = {}
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        names = (*config.strategies, *(("click",) if "click" in config.parts else ()))
-        galleries = {name: Gallery() for name in names} if options.sheet else {}
+        galleries = _galleries(config) if options.sheet else {}
         result = measure_set(model, data, config=config, galleries=galleries, name=options.model)
         shown.update({f"{data.name}, {name}": gallery for name, gallery in galleries.items()})
-        write_sheet(options.sheet, shown, figure="union IoU (click: gain)")
+        write_sheet(options.sheet, shown, figure="figure")
         return result
 
     try:

@@ -56,6 +56,8 @@ def show_strategies(
             notes.append(_counts(row["name"], name, figures))
     asked = "every label" if config["all_labels"] else "the drawn absent phrases only"
     notes.append(f"AP and AUROC ask every photo for {asked} (strategy prompt: the drawn only)")
+    if config["ap_threshold"] is not None:
+        notes.append(f"AP, AR: asked with threshold={config['ap_threshold']}, but for components")
     if rows:
         show_table(f"Phrase to masks, model {model}", columns, rows, notes=notes, width=_WIDE)
 
