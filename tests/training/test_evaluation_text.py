@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from textsam.errors import WeightsError
+from textsam.errors import PromptError, WeightsError
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 from training.evaluation import table, text
@@ -66,10 +66,16 @@ def _write(path: Path, photos: list[dict]) -> Path:
     return path
 
 
+# The figures that every strategy but "auto", and every part but "union", would only repeat.
+ALONE = {"strategies": ("auto",), "parts": ("union",)}
+QUICK = ("--strategies", "auto", "--parts", "union")
+
+
 class FakeModel:
     """Opens a photo by its grey level; `answer(level, phrase, strategy)` gives a list of masks.
 
     `presence(level, phrase)` gives a probability; without it the model says nothing about presence.
+    Its map of a phrase is what strategy "auto" finds, and its clicks are of no avail.
     """
 
     def __init__(self, answer, presence=None):
@@ -80,14 +86,32 @@ class FakeModel:
         level = int(image[0, 0, 0])
         self.opened.append(level)
 
-        def segment(*, text, strategy):
-            self.asked.append((level, text, strategy))
+        def segment(*, text, strategy="auto", exclude=None, threshold=None):
+            asked = (level, text, strategy)
+            self.asked.append(asked if threshold is None else (*asked, threshold))
             masks = self.answer(level, text, strategy)
             array = np.stack(masks) if masks else np.zeros((0, *SIZE), bool)
             chance = None if self.presence is None else {text: self.presence(level, text)}
-            return Segmentation.from_masks(array, presence=chance)
+            scores = None if chance is None else [chance[text]] * len(array)
+            return Segmentation.from_masks(array, presence=chance, scores=scores)
 
-        yield SimpleNamespace(segment=segment)
+        def text_map(phrase):
+            masks = self.answer(level, phrase, "auto")
+            return np.any([NOTHING, *masks], axis=0).astype(np.float32)
+
+        def label_map(phrases):
+            labels = np.zeros(SIZE, np.int32)
+            for number, phrase in enumerate(phrases, start=1):
+                labels[text_map(phrase) > 0] = number
+            return SimpleNamespace(labels=labels)
+
+        yield SimpleNamespace(
+            size=SIZE,
+            segment=segment,
+            text_map=text_map,
+            label_map=label_map,
+            click=lambda x, y, *, foreground: Segmentation(SIZE, []),
+        )
 
 
 PHOTOS = (
@@ -111,7 +135,7 @@ def _perfect(level: int, phrase: str, strategy: str) -> list[np.ndarray]:
 
 def _measure(path: Path, answer, **settings) -> dict:
     data = table.read_sets([path])[0]
-    return measure_set(FakeModel(answer), data, config=TextConfig(**settings))
+    return measure_set(FakeModel(answer), data, config=TextConfig(**(ALONE | settings)))
 
 
 def test_a_perfect_model_finds_what_is_there_and_nothing_else(tmp_path):
@@ -265,7 +289,7 @@ def test_wrong_phrases_are_absent_seeded_and_do_not_depend_on_the_limit(tmp_path
     all_items = _measure(path, _perfect, seed=3)["items"]
     again = _measure(path, _perfect, seed=3)["items"]
     limited = measure_set(
-        FakeModel(_perfect), table.read_sets([path], limit=1)[0], config=TextConfig(seed=3)
+        FakeModel(_perfect), table.read_sets([path], limit=1)[0], config=TextConfig(**ALONE, seed=3)
     )["items"]
 
     for item in all_items:
@@ -282,9 +306,9 @@ def test_wrong_phrases_are_absent_seeded_and_do_not_depend_on_the_limit(tmp_path
 def test_each_photo_is_opened_once_and_prompt_is_asked_for_single_objects(tmp_path):
     data = table.read_sets([_file(tmp_path)])[0]
     model = FakeModel(_perfect)
-    measure_set(model, data, config=TextConfig())
+    measure_set(model, data, config=TextConfig(**ALONE))
     without = FakeModel(_perfect)
-    result = measure_set(without, data, config=TextConfig(prompt=False))
+    result = measure_set(without, data, config=TextConfig(**ALONE, prompt=False))
 
     assert model.opened == [0, 1, 2]
     assert (0, "dog", "auto") in model.asked
@@ -313,7 +337,7 @@ def _knowing(level: int, phrase: str) -> float:
 
 def _presence(path: Path, presence, **settings) -> dict:
     data = table.read_sets([path])[0]
-    return measure_set(FakeModel(_perfect, presence), data, config=TextConfig(**settings))
+    return measure_set(FakeModel(_perfect, presence), data, config=TextConfig(**(ALONE | settings)))
 
 
 def test_presence_compares_what_is_there_with_every_label_that_is_not(tmp_path):
@@ -364,13 +388,13 @@ def test_presence_is_of_exhaustive_photos_and_of_labels_with_a_truth(tmp_path):
 def test_each_phrase_is_asked_once_and_presence_can_be_left_out(tmp_path):
     data = table.read_sets([_file(tmp_path)])[0]
     model = FakeModel(_perfect, _knowing)
-    measure_set(model, data, config=TextConfig(prompt=False))
+    measure_set(model, data, config=TextConfig(**ALONE, prompt=False))
     assert len(model.asked) == len(set(model.asked)) == 9
 
     without = FakeModel(_perfect, _knowing)
-    result = measure_set(without, data, config=TextConfig(prompt=False, presence=False))
+    result = measure_set(without, data, config=TextConfig(**ALONE, prompt=False, presence=False))
     assert result["presence"]["auroc"] is None
-    assert result["presence_items"] == []
+    assert all(item["present"] for item in result["presence_items"])
     assert result["means"]["union"] == 1.0
 
 
@@ -378,7 +402,7 @@ def test_a_model_that_says_no_presence_has_no_figure(tmp_path):
     result = _presence(_file(tmp_path), None)
 
     assert result["presence"]["auroc"] is None
-    assert result["presence_items"] == []
+    assert {item["score"] for item in result["presence_items"]} == {None}
 
 
 @pytest.fixture
@@ -398,7 +422,7 @@ def _rows(printed: str, *names: str) -> list[list[str]]:
 def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys):
     report = tmp_path / "report.json"
 
-    assert text.main([str(_file(tmp_path)), "--json", str(report), "--per-label"]) == 0
+    assert text.main([str(_file(tmp_path)), "--json", str(report), "--per-label", *QUICK]) == 0
 
     union, single, *labels = _rows(capsys.readouterr().out, "animals", "bird", "cat", "dog")
     assert union[:4] == ["animals", "3", "5", "1.000"]
@@ -418,12 +442,77 @@ def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys
 def test_the_command_draws_a_sheet(tmp_path, loaded, capsys):
     sheet = tmp_path / "sheet.png"
 
-    assert text.main([str(_file(tmp_path)), "--sheet", str(sheet)]) == 0
+    assert text.main([str(_file(tmp_path)), "--sheet", str(sheet), *QUICK]) == 0
     with Image.open(sheet) as picture:
         assert picture.width > 5 * 300  # five phrases in a row
 
     assert text.main([str(_file(tmp_path)), "--sheet", str(tmp_path / "no" / "sheet.png")]) == 2
     assert "--sheet" in capsys.readouterr().err
+
+
+def test_every_strategy_has_a_row_and_every_part_a_table(tmp_path, loaded, capsys, monkeypatch):
+    monkeypatch.setattr(text, "measure_memory", lambda *_: {"one": 100, "many": 120, "ratio": 1.2})
+    report = tmp_path / "report.json"
+    strategies = ("auto", "prompt", "components")
+
+    assert (
+        text.main([str(_file(tmp_path)), "--json", str(report), "--strategies", *strategies]) == 0
+    )
+
+    printed = capsys.readouterr().out
+    rows = _rows(printed, *(f"animals, {name}" for name in strategies))
+    assert [row[0] for row in rows] == [f"animals, {name}" for name in strategies]
+    # Recall, precision; the fake's "prompt" finds one dog of two.
+    assert [row[1:3] for row in rows] == [["1.000"] * 2, ["0.833", "1.000"], ["1.000"] * 2]
+    for title in ("One click", "Exclusion", "Semantic maps", "Cost of a phrase"):
+        assert title in printed
+    (measured,) = json.loads(report.read_text())["sets"]
+    auto = measured["strategies"]["auto"]
+    assert auto["ap"]["ap50"] == auto["verdicts"]["f1"] == measured["map"]["all"]["miou"] == 1.0
+    assert auto["masks"]["ece"] == pytest.approx(0.1)  # says 0.9 and is always right
+    assert auto["verdicts"]["ece"] == pytest.approx(0.1)
+    assert measured["cost"]["memory"]["ratio"] == 1.2
+    assert measured["exclude"]["right_lost"] == 0.0
+
+
+def test_a_strategy_that_the_model_lacks_is_a_note(tmp_path, monkeypatch, capsys):
+    def answer(level, phrase, strategy):
+        if strategy == "rank":
+            raise PromptError("this model has no CLIP to rank by")
+        return _perfect(level, phrase, strategy)
+
+    model = FakeModel(answer, _knowing)
+    monkeypatch.setattr(table, "load_model", lambda name: model)
+
+    assert text.main([str(_file(tmp_path)), "--strategies", "auto", "rank", "--parts"]) == 0
+
+    printed = capsys.readouterr().out
+    assert [row[0] for row in _rows(printed, "animals, auto", "animals, rank")] == ["animals, auto"]
+    assert "animals, rank: this model has no CLIP to rank by" in printed
+    assert sum(strategy == "rank" for _, _, strategy in model.asked) == 1  # asked no more
+
+
+def test_ap_may_ask_with_the_levels_down(tmp_path):
+    data = table.read_sets([_file(tmp_path)])[0]
+    model = FakeModel(_perfect, _knowing)
+    config = TextConfig(strategies=("auto",), parts=(), ap_threshold=0.05)
+
+    measure_set(model, data, config=config)
+
+    usual = {asked for asked in model.asked if len(asked) == 3}
+    assert {asked for asked in model.asked if len(asked) == 4} == {(*a, 0.05) for a in usual}
+    assert len(usual) == 9
+
+
+def test_absent_phrases_are_drawn_and_the_rest_only_ranked(tmp_path):
+    data = table.read_sets([_file(tmp_path)])[0]
+    config = TextConfig(strategies=("auto",), parts=(), absent=1)
+
+    drawn = measure_set(FakeModel(_perfect, _knowing), data, config=config)
+
+    verdicts = drawn["strategies"]["auto"]["verdicts"]
+    assert (verdicts["present"], verdicts["absent"]) == (5, 3)
+    assert drawn["presence"]["absent"] == 4  # AUROC: all labels
 
 
 def test_a_set_without_names_says_so(tmp_path, loaded, capsys):

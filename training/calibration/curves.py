@@ -32,12 +32,16 @@ FOLDS = 5
 _LEAST = 5  # phrases of either kind; fewer say nothing
 
 
-def fit_curves(phrases: Sequence[AskedPhrase], *, recall: float) -> StrategyCurves:
+def fit_curves(
+    phrases: Sequence[AskedPhrase], *, recall: float, keep: float | None = None
+) -> StrategyCurves:
     """Fit both curves and choose both levels.
 
     Args:
         phrases: What the strategy saw.
         recall: Share of the phrases that are there which must pass the level of presence.
+        keep: Share of the masks that match an object which must pass the level of scores; the level
+            with the best F1 of instances by default.
 
     Raises:
         ValueError: Too few phrases are there, or are not; or the strategy proposed no mask.
@@ -62,15 +66,22 @@ def fit_curves(phrases: Sequence[AskedPhrase], *, recall: float) -> StrategyCurv
             "nothing to fit its score on. Ask more photos, or another model"
         )
     score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
+    scored = [_scored(phrase, score) for phrase in passed if phrase.present]
+    matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
+    least_score = score_level(scored)
+    if keep is not None and matched:
+        least_score = presence_level(matched, recall=keep)
     return StrategyCurves(
         presence=presence,
         score=score,
         least_presence=least_presence,
-        least_score=score_level(_scored(phrase, score) for phrase in passed if phrase.present),
+        least_score=least_score,
     )
 
 
-def measure_curves(phrases: Sequence[AskedPhrase], *, recall: float, seed: int) -> dict[str, Any]:
+def measure_curves(
+    phrases: Sequence[AskedPhrase], *, recall: float, seed: int, keep: float | None = None
+) -> dict[str, Any]:
     """Figures on photos left out of the fit, over all sets and for each.
 
     Returns:
@@ -88,7 +99,7 @@ def measure_curves(phrases: Sequence[AskedPhrase], *, recall: float, seed: int) 
     for fold in range(FOLDS):
         inside = [p for p in phrases if fold_of[p.source, p.photo] == fold]
         outside = [p for p in phrases if fold_of[p.source, p.photo] != fold]
-        curves = fit_curves(outside, recall=recall)
+        curves = fit_curves(outside, recall=recall, keep=keep)
         judged += [(phrase, curves) for phrase in inside]
     sources = sorted({phrase.source for phrase in phrases})
     figures = {"all": judge(judged)}

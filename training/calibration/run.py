@@ -27,12 +27,15 @@ class CalibrationConfig:
             space to what it has. How many there are decides what a presence of 0.5 means: where
             people ask less for what is not there, phrases are likelier than it says.
         recall: Share of the phrases that are there which the default level of presence lets pass.
+        keep: Share of the masks that match an object which the default level of scores lets pass;
+            None for the level with the best F1 of instances.
         seed: Decides photos, absent phrases and folds.
     """
 
     photos: int = 60
     absent: int = 10
     recall: float = 0.9
+    keep: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -40,6 +43,8 @@ class CalibrationConfig:
             raise ValueError(f"photos={self.photos}, absent={self.absent}; wanted at least 1 each")
         if not 0 < self.recall < 1:
             raise ValueError(f"recall is {self.recall}; it is a share, between 0 and 1")
+        if self.keep is not None and not 0 < self.keep < 1:
+            raise ValueError(f"keep is {self.keep}; it is a share, between 0 and 1")
 
 
 def default_strategies(model: Any) -> tuple[str, ...]:
@@ -103,12 +108,14 @@ def calibrate(
     kept = model.calibration if kept is None else kept
     curves, told = dict(kept.strategies), dict(kept.fitted_on)
     for strategy, phrases in found.items():
-        curves[strategy] = fit_curves(phrases, recall=config.recall)
+        curves[strategy] = fit_curves(phrases, recall=config.recall, keep=config.keep)
         told[strategy] = {
             "model": model.name,
             "textsam": __version__,
             **asdict(config),
             "sets": {item.name: len(item.samples) for item in sets},
-            "figures": measure_curves(phrases, recall=config.recall, seed=config.seed),
+            "figures": measure_curves(
+                phrases, recall=config.recall, keep=config.keep, seed=config.seed
+            ),
         }
     return Calibration(strategies=curves, fitted_on=told)

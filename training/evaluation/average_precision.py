@@ -28,9 +28,14 @@ _MOST_MASKS = 100
 
 
 class Detections:
-    """Objects and scored masks of phrases, photo by photo, as COCO's format wants them."""
+    """Objects and scored masks of phrases, photo by photo, as COCO's format wants them.
+
+    Raises:
+        MissingExtraError: faster-coco-eval is not installed; said before hours are spent.
+    """
 
     def __init__(self, labels: Sequence[str]) -> None:
+        self._library: Any = require("faster_coco_eval", "eval")
         self._category = {label: index for index, label in enumerate(labels, start=1)}
         self._photo: dict[str, dict[str, Any]] = {}
         self._objects: list[dict[str, Any]] = []
@@ -38,10 +43,12 @@ class Detections:
 
     def add(self, image_id: str, label: str, matches: Matches) -> None:
         """Add what was found of a phrase in a photo, and what there is (nothing, if absent)."""
-        photo = self._photo.setdefault(image_id, {"id": len(self._photo) + 1})
+        height, width = matches.size
+        photo = self._photo.setdefault(
+            image_id, {"id": len(self._photo) + 1, "height": height, "width": width}
+        )
         where = {"image_id": photo["id"], "category_id": self._category[label]}
         for rle in matches.truths:
-            photo |= {"height": rle.size[0], "width": rle.size[1]}
             row = _row(rle) | where | {"id": len(self._objects) + 1, "iscrowd": 0}
             self._objects.append(row)
         scores = np.nan_to_num(matches.scores, nan=0.0)
@@ -57,9 +64,6 @@ class Detections:
             `ap50`, `ap`, `ar` over all sizes, `ap50_large`, `ap_large`, `ar_large` over medium and
             large objects, `phrases` and `phrases_large` (how many had such an object), and
             `labels` (`ap50_large` of each); None where there is no object.
-
-        Raises:
-            MissingExtraError: faster-coco-eval is not installed.
         """
         evaluation = self._evaluate()
         figures: dict[str, Any] = {}
@@ -82,13 +86,12 @@ class Detections:
 
     def _evaluate(self) -> dict[str, Any]:
         """Arrays (IoU, recall, phrase, size, limit) "precision" and "recall", -1 for none."""
-        library = require("faster_coco_eval", "eval")
         categories = [{"id": index, "name": name} for name, index in self._category.items()]
         photos = [photo | {"file_name": name} for name, photo in self._photo.items()]
         shared = {"images": photos, "categories": categories}
-        truth = library.COCO(shared | {"annotations": self._objects})
-        found = library.COCO(shared | {"annotations": self._masks})
-        run = library.COCOeval_faster(truth, found, "segm", rle_iou_max_workers=1)
+        truth = self._library.COCO(shared | {"annotations": self._objects})
+        found = self._library.COCO(shared | {"annotations": self._masks})
+        run = self._library.COCOeval_faster(truth, found, "segm", rle_iou_max_workers=1)
         run.params.areaRng = [list(bounds) for bounds in _RANGES.values()]
         run.params.areaRngLbl = ["all", "large"]
         run.params.maxDets = [_MOST_MASKS]

@@ -29,6 +29,7 @@ class Matches:
     """What became of each mask of a phrase, best score first.
 
     Attributes:
+        size: (H, W) of the photo.
         scores: (K,) float64.
         truth: (K,) int64, the object that it took; -1 for none.
         iou: (K,) float64 with that object; with the best object if it took none.
@@ -39,6 +40,7 @@ class Matches:
         truths: The objects without ignored pixels.
     """
 
+    size: tuple[int, int]
     scores: NDArray[np.float64]
     truth: NDArray[np.int64]
     iou: NDArray[np.float64]
@@ -90,6 +92,7 @@ def match_masks(
     inside = (counted_masks & union).sum(axis=(1, 2))
     best = overlap.max(axis=1, initial=0.0)
     return Matches(
+        size=size,
         scores=found.scores,
         truth=taken,
         iou=np.array([overlap[k, t] if t >= 0 else best[k] for k, t in enumerate(taken)]),

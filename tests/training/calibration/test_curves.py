@@ -227,3 +227,11 @@ def test_too_little_to_fit_on_says_what_is_missing(many):
         )
     with pytest.raises(ValueError, match="got 2 photos; wanted at least 5"):
         measure_curves([p for p in many if p.photo == "0"], recall=0.9, seed=0)
+
+
+def test_a_share_of_matched_masks_can_be_kept(many):
+    strict = fit_curves(many, recall=0.9)
+    loose = fit_curves(many, recall=0.9, keep=0.99)
+    tight = fit_curves(many, recall=0.9, keep=0.3)
+    assert loose.score == strict.score == tight.score
+    assert loose.least_score < tight.least_score
