@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.presence import PresencePair, auroc, presence_means, ranks
+from training.evaluation.presence import (
+    PresencePair,
+    auroc,
+    level_of_recall,
+    presence_means,
+    ranks,
+    verdict_means,
+)
 
 # Few distinct values, so that most examples have ties, within a side and across.
 SCORES = st.lists(st.sampled_from([-1.0, 0.0, 0.1, 0.5, 0.5000001, 7.0]), min_size=1, max_size=12)
@@ -85,3 +92,58 @@ def test_a_phrase_that_every_photo_has_is_no_phrase_to_compare():
     assert means["auroc"] == 1.0
     assert means["auroc_phrase"] is None
     assert presence_means([])["auroc"] is None
+
+
+def _asked(present: bool, score: float | None, answered: bool, **kind: bool) -> PresencePair:
+    return PresencePair(
+        image_id="a", label="cat", present=present, score=score, answered=answered, **kind
+    )
+
+
+def test_the_level_of_recall_is_the_highest_that_lets_enough_pass():
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5]
+
+    assert level_of_recall(scores, 0.8) == 0.6
+    assert level_of_recall(scores, 0.81) == 0.5
+    assert level_of_recall(scores, 0.0) == 0.9
+    assert level_of_recall([], 0.5) is None
+
+
+@given(SCORES, st.floats(0.01, 1.0))
+def test_no_higher_level_keeps_the_recall(scores, recall):
+    level = level_of_recall(scores, recall)
+
+    assert level is not None
+    assert np.mean(np.array(scores) >= level) >= recall - 1e-9
+    assert np.mean(np.array(scores) > level) < recall
+
+
+def test_verdicts_are_masks_and_not_scores():
+    pairs = [
+        *(_asked(True, 0.9, True), _asked(True, 0.6, False), _asked(True, 0.8, True)),
+        *(_asked(False, 0.7, True, sibling=True), _asked(False, 0.2, False)),
+        _asked(False, 0.99, True, drawn=False),  # for AUROC over all labels alone
+    ]
+    means = verdict_means(pairs)
+
+    assert (means["present"], means["absent"], means["siblings"]) == (3, 2, 1)
+    assert (means["precision"], means["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert means["f1"] == pytest.approx(2 / 3)
+    assert (means["absent_empty"], means["siblings_empty"]) == (0.5, 0.0)
+    # At .85 recall all three must pass: the level is .6, which the sibling passes, too.
+    assert (means["level_at"], means["absent_empty_at"], means["siblings_empty_at"]) == (
+        0.6,
+        0.5,
+        0,
+    )
+    assert means["auroc"] == pytest.approx(5 / 6)
+    assert means["ece"] == pytest.approx((0.1 + 0.4 + 0.2 + 0.7 + 0.2) / 5)
+
+
+def test_a_model_that_says_no_presence_still_has_verdicts():
+    means = verdict_means([_asked(True, None, True), _asked(False, None, True)])
+
+    assert (means["precision"], means["recall"]) == (0.5, 1.0)
+    assert means["auroc"] is means["ece"] is means["level_at"] is means["absent_empty_at"] is None
+    empty = verdict_means([])
+    assert empty["precision"] is empty["f1"] is empty["recall_interval"] is None

@@ -134,3 +134,18 @@ def test_the_option_wants_a_picture(capsys):
 def test_a_gallery_keeps_at_least_one():
     with pytest.raises(ValueError, match="wanted at least 1"):
         Gallery(0)
+
+
+def test_a_gallery_says_what_it_is_ranked_by_and_which_side_is_drawn(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        sheet, "draw_sheet", lambda rows: drawn.update(rows) or Image.new("RGB", (9, 9))
+    )
+    both, high = Gallery(), Gallery(figure="score", sides=("highest",))
+    case = object()
+    for gallery in (both, high):
+        gallery.worst, gallery.best = [case], [case]
+
+    write_sheet(tmp_path / "s.png", {"a": both, "b": high}, figure="IoU")
+
+    assert list(drawn) == ["a: lowest IoU", "a: highest IoU", "b: highest score"]

@@ -5,6 +5,7 @@
     points   the SAM core on points and boxes, at 256 px         -> points/
     full     the same at 320 px, with phrases among the prompts  -> full/
     joint    masks and words in one backbone, at 384 px          -> joint/
+    final    the same at the size of use, 512 px                 -> final/
     export   everything as one folder, fp16                      -> tiny/
 
 Each stage resumes from its own folder and is passed over when it is done. `STAGES` is all there is
@@ -32,6 +33,7 @@ from textsam.modeling.sam import Sam
 
 from ..data import Sample, ViewConfig
 from ..engine import EngineConfig, TrainResult, load_weights
+from ..prompting import PromptConfig
 from .base import Job
 from .concepts import ConceptBank
 from .dense_text import DenseConfig, DenseTrainer, new_tiny_pathway
@@ -73,7 +75,7 @@ logger = logging.getLogger(__name__)
 # the best first click on training photos.
 POINTS_SIZE, FULL_SIZE, JOINT_SIZE = 256, 320, 384
 
-StageName = Literal["clip", "dense", "points", "full", "joint", "export"]
+StageName = Literal["clip", "dense", "points", "full", "joint", "final", "export"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ class TinyRecipe:
 
     python -m training.train tiny --stages joint export
 
-    Stages are clip, dense, points, full, joint and export (docs/training.md).
+    Stages are clip, dense, points, full, joint, final and export (docs/training.md).
 
     Attributes:
         data: Folder of the training Parquet files.
@@ -96,6 +98,7 @@ class TinyRecipe:
         points_steps: At 256 px.
         full_steps: At 320 px.
         joint_steps: At 384 px.
+        final_steps: At 512 px.
         hold_out_names: Leave the 60 names of `recipes/held_out.py` out of everything, for
             `training.evaluation.names`.
         seconds: Stop each stage after so long, with a checkpoint.
@@ -106,13 +109,22 @@ class TinyRecipe:
 
     data: Path = Path("../shared/data/train")
     runs: Path = Path("runs/tiny")
-    stages: tuple[StageName, ...] = ("clip", "dense", "points", "full", "joint", "export")
+    stages: tuple[StageName, ...] = (
+        "clip",
+        "dense",
+        "points",
+        "full",
+        "joint",
+        "final",
+        "export",
+    )
     seed: int = 0
     text_epochs: float = 2.0
     dense_steps: int = 650
     points_steps: int = 2000
     full_steps: int = 1200
     joint_steps: int = 2000
+    final_steps: int = 1500
     hold_out_names: bool = False
     seconds: float = float("inf")
     threads: int = 2
@@ -285,11 +297,35 @@ def train_joint(recipe: TinyRecipe) -> None:
     train_steps(trainer, parts, engine=engine, folder=recipe.runs / "joint")
 
 
+def train_final(recipe: TinyRecipe) -> None:
+    """On at the size of use, with more exact boxes than the paper's: see `training/RUNS.md`, 3."""
+    side = TINY_SAM.image_size
+    sam = new_tiny_sam(seed=recipe.seed, image_size=side)
+    _, bank, pathway = _text_parts(recipe)
+    _load(recipe.runs / "joint", {"sam": sam, "pathway": pathway})
+    pathway.config = replace(pathway.config, dense_source="sam")
+    config = JointConfig(
+        seed=recipe.seed + 3,
+        photos_per_step=6,
+        with_point=0.5,
+        decoder_rate=3e-4,
+        head_rate=6e-4,
+        backbone_rate=6e-5,
+        min_area=70,  # the share that 40 has at 384 px
+        view=ViewConfig(image_size=side, max_masks=80, min_area=7, max_share=1.0, focus=0.35),
+        prompts=PromptConfig(box_noise=0.05, box_noise_limit=10 / 1024),
+    )
+    trainer = JointTrainer(sam, pathway, bank, recipe.samples(), config=config)
+    engine = recipe.engine(steps=recipe.final_steps, warmup=60, tail=0.75, config=config)
+    parts = {"sam": sam, "pathway": pathway}
+    train_steps(trainer, parts, engine=engine, folder=recipe.runs / "final")
+
+
 def export(recipe: TinyRecipe) -> None:
     """Write `tiny` as `TextSAM.from_pretrained` reads it, in fp16."""
     sam = Sam(TINY_SAM)
     encoder, _, pathway = _text_parts(recipe)
-    step = _load(recipe.runs / "joint", {"sam": sam, "pathway": pathway})
+    step = _load(recipe.runs / "final", {"sam": sam, "pathway": pathway})
     pathway.config = replace(
         pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
     )
@@ -310,6 +346,7 @@ STAGES: Mapping[StageName, Callable[[TinyRecipe], None]] = {
     "points": train_points,
     "full": train_full,
     "joint": train_joint,
+    "final": train_final,
     "export": export,
 }
 
