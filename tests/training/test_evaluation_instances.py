@@ -103,8 +103,6 @@ def test_matching_is_one_to_one_and_blind_to_the_order_of_objects(masks, truths)
     taken = forward.truth[forward.truth >= 0].tolist()
     assert len(set(taken)) == len(taken) <= forward.objects == len(truths)
     assert forward.iou[forward.truth >= 0].min(initial=1.0) >= 0.5
-    if len(set(truths)) == len(truths) == 1 or not truths:
-        assert forward.truth.tolist() == backward.truth.tolist()
     assert (forward.right == backward.right).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -285,15 +286,16 @@ def test_seconds_tell_opening_the_first_phrase_and_further_ones_apart(tmp_path, 
             asked = []
 
             def segment(*, text, strategy):
-                clock[0] += 1 if asked else 3
+                clock[0] += 0.5 if text == "ant" else 1 if asked else 3
                 asked.append(text)
 
             yield SimpleNamespace(segment=segment)
 
-    seconds = cost.measure_seconds(Model(), _data(4, tmp_path))
+    data = replace(_data(4, tmp_path), labels=("ant", "cat", "dog"))
+    seconds = cost.measure_seconds(Model(), data)
 
     assert (seconds["encode"], seconds["first"], seconds["phrase"]) == (10, 3, 1)
-    assert (seconds["fresh"], seconds["share"]) == (13, 0.1)
+    assert (seconds["absent"], seconds["fresh"], seconds["share"]) == (0.5, 13, 0.1)
     assert (seconds["photos"], seconds["phrases"]) == (3, 6)  # the first photo warms up
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from textsam.draw import PALETTE
 from training.data import Sample
+from training.evaluation import sheet
 from training.evaluation.sheet import (
     Gallery,
     add_sheet_option,

@@ -26,33 +26,38 @@ _MANY = 20
 
 
 def measure_seconds(model: Any, data: DataSet) -> dict[str, Any]:
-    """Open a few photos and ask for what is there, one phrase after the other.
+    """Open a few photos and ask for what is there, and then for what is not, one after the other.
 
     Returns:
         Medians in seconds: `encode` (opening a photo), `first` (a phrase right after), `phrase` (a
-        further one), `fresh` (opening and the first phrase); `share`: `phrase` / `encode`;
-        `photos` and `phrases`. None where nothing could be asked.
+        further one), `absent` (one that is not there), `fresh` (opening and the first phrase);
+        `share`: `phrase` / `encode`; `photos` and `phrases` (that are there). None where nothing
+        could be asked.
     """
-    encode, first, further = [], [], []
+    encode, first, further, absent = [], [], [], []
     useful = [sample for sample in data.samples if sample.objects]
     step = max(1, len(useful) // (_PHOTOS + 1))
     for number, sample in enumerate(useful[::step][: _PHOTOS + 1]):
         labels = list(dict.fromkeys(o.label for o in sample.objects))
+        others = [label for label in data.labels if label not in labels][:_PHOTOS]
         image = sample.image()
         start = time.perf_counter()
         with model.open(image) as view:
             opened = time.perf_counter()
             times = [_seconds(view, label) for label in labels]
+            vain = [_seconds(view, label) for label in others]
         if number:  # the first photo warms up: threads, caches of kernels, text embeddings
             encode.append(opened - start)
             first.append(times[0])
             further += times[1:]
+            absent += vain
     return {
         "photos": len(encode),
         "phrases": len(first) + len(further),
         "encode": _median(encode),
         "first": _median(first),
         "phrase": _median(further),
+        "absent": _median(absent),
         "fresh": _median([a + b for a, b in zip(encode, first, strict=True)]),
         "share": _median(further) / _median(encode) if encode and further else None,
     }

@@ -171,16 +171,24 @@ def _show_cost(sets: Sequence[dict[str, Any]], *, model: str) -> None:
                 [
                     row["name"],
                     str(cost["phrases"]),
-                    *numbers(cost, ("encode", "first", "phrase", "fresh", "share")),
+                    *numbers(cost, ("encode", "first", "phrase", "absent", "fresh", "share")),
                     *numbers(memory, ("one", "many"), digits=0),
                     number(memory["ratio"], digits=2),
                 ]
             )
-    columns = ["set", "phrases", "encoding s", "first phrase", "further", "encoding + first"]
+    columns = [
+        "set",
+        "phrases",
+        "encoding s",
+        "first phrase",
+        "further",
+        "absent",
+        "encoding + first",
+    ]
     columns += ["further / encoding", "MiB, 1 phrase", "20 phrases", "ratio"]
     notes = [
-        "medians of seconds over the phrases that a few photos have; memory: highest resident size "
-        "of a fresh process, model and photo included"
+        "medians of seconds over the phrases that a few photos have, and (absent) some that they "
+        "lack; memory: highest resident size of a fresh process, model and photo included"
     ]
     if rows:
         show_table(f"Cost of a phrase, model {model}", columns, rows, notes=notes)
