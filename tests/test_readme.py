@@ -127,7 +127,8 @@ def test_the_two_commands_are_there(readme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/training.md"]
+    "name",
+    ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/phrases.md", "docs/training.md"],
 )
 def test_links_into_the_repo_exist(name: str, repo: Path) -> None:
     page = repo / name
