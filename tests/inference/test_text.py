@@ -15,8 +15,10 @@ from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import PromptError, WeightsError
 from textsam.inference import auto
 from textsam.inference.model import TextSAM
-from textsam.inference.postprocess import connected_components
+from textsam.inference.postprocess import connected_components, nearest_mask
+from textsam.inference.prediction import Prediction
 from textsam.inference.regions import tidied
+from textsam.prompts import Prompt
 
 Photo = NDArray[np.uint8]
 
@@ -225,3 +227,40 @@ def test_stray_pieces_go_and_small_holes_are_filled() -> None:
     assert clean[10:12, 10:12].all()
     assert not clean[14:22, 14:22].any()
     assert int(clean.sum()) == 20 * 20 - 8 * 8
+
+
+def test_a_click_after_a_phrase_goes_on_from_the_instance_under_it(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_map(monkeypatch, [(slice(0, 3), slice(0, 3)), (slice(1, 4), slice(5, 8))])
+    view = model.open(photo)
+    result = view.segment(text="dog", threshold=0.01)
+    assert len(result) >= 1
+    instances = [c for answer in result.answers for c in answer.kept]
+    asked: list[tuple[Prompt, Prediction | None]] = []
+    predict = view._predict
+
+    def spy(prompt: Prompt, *, previous: Prediction | None, reading: int = 0) -> Prediction:
+        asked.append((prompt, previous))
+        return predict(prompt, previous=previous, reading=reading)
+
+    monkeypatch.setattr(view, "_predict", spy)
+    rows, columns = np.nonzero(result.masks[-1])
+    x, y = float(columns[0]) + 0.5, float(rows[0]) + 0.5
+    chosen = nearest_mask(result.masks, x, y)
+    view.click(x, y)
+    prompt, previous = asked[-1]
+    assert prompt.text == "dog" and len(prompt.points) == 1
+    assert previous is not None and instances[chosen].low_res is not None
+    np.testing.assert_array_equal(previous.low_res[0], instances[chosen].low_res)
+    assert len(view.history) == 2
+    assert view.undo() == result
+
+
+def test_the_nearest_mask_is_the_smallest_under_a_point_or_else_the_closest() -> None:
+    masks = np.zeros((3, 20, 20), bool)
+    masks[0, :10, :10] = masks[1, 2:5, 2:5] = masks[2, 15:, 15:] = True
+    assert nearest_mask(masks, 3.5, 3.5) == 1
+    assert nearest_mask(masks, 8.0, 8.0) == 0
+    assert nearest_mask(masks, 14.0, 13.0) == 2
+    assert nearest_mask(masks, 11.0, 9.0) == 0

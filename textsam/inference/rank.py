@@ -58,6 +58,7 @@ def ranked_masks(view: ImageView, settings: AutomaticSettings | None = None) -> 
     wanted = AutomaticSettings.fast() if settings is None else settings
     if wanted not in view.ranked:
         masks = view.everything(wanted)
+        masks = masks[masks.areas > 0]
         clip = require_clip(view.model)
         rows = [torch.zeros(0, clip.width)]
         rles = masks.rles
