@@ -20,7 +20,7 @@ from rich.table import Table
 
 from textsam.errors import TextSamError, require
 
-from .recipes.base import Recipe, place_in_run
+from .recipes.base import Recipe, leave_run, place_in_run
 from .recipes.registry import RECIPES, find_recipe, summary
 
 __all__ = ["main", "parse"]
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = job()
     except TextSamError as error:
         return _complain(error, status=1)
+    leave_run()
     if result is None or result.reason == "done":
         return 0
     logger.info(

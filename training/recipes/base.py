@@ -25,6 +25,7 @@ __all__ = [
     "Job",
     "ObjectiveRun",
     "Recipe",
+    "leave_run",
     "picture_sheet",
     "place_in_run",
     "save_model",
@@ -54,6 +55,18 @@ class Recipe(Protocol):
             ValueError: A setting, a source or a file of weights cannot be meant.
             OSError: A file or folder is not there.
         """
+
+
+def leave_run() -> None:
+    """Part from the other processes; to be called when all of them are done.
+
+    A process that ends with its group open may abort on its way out: gloo's threads are still
+    running.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def place_in_run() -> tuple[int, int]:

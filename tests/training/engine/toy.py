@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import training.engine.checkpoint as checkpoint
 from training.engine import EngineConfig, RatedPart, Trainer
 from training.objectives.base import LossOutput
+from training.recipes.base import leave_run
 
 ITEMS = 12  # of a global batch
 
@@ -157,3 +158,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for each in json.loads(sys.argv[1]):
         train(each)
+    leave_run()
