@@ -15,6 +15,7 @@ import textsam
 from textsam import cli, doctor, model_info
 from textsam.answers import Candidate, PhraseAnswer
 from textsam.errors import PromptError, WeightsError
+from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +139,7 @@ class Explains(StandIn):
     def segment(self, image, *, text=None, threshold=None, **prompt):
         plain = super().segment(image, text=text, threshold=threshold, **prompt)
         level = 0.5 if threshold is None else threshold
+        everything = encode_mask(np.ones(plain.size, bool))
         answers = []
         for phrase in text:
             chance = plain.presence[phrase]
@@ -151,7 +153,7 @@ class Explains(StandIn):
                     presence=chance,
                     least_presence=level,
                     least_score=level,
-                    candidates=() if closed else (Candidate(rle=plain.rles[0], score=0.9375),),
+                    candidates=() if closed else (Candidate(rle=everything, score=0.9375),),
                     **closed,
                 )
             )
@@ -203,7 +205,7 @@ def test_explain(textsam_command, explains):
     arguments = ("segment", "street.jpg", "-t", "wheel", "-t", "cat", "-o", "a.png")
     result = textsam_command(*arguments, "--explain", "why/not.png")
     assert result.exit_code == 0, result.output
-    for word in ("in the picture", "passed", "presence", "wrote a.png", "wrote why/not.png"):
+    for word in ("passed", "mask 1", "presence", "wrote a.png", "wrote why/not.png"):
         assert word in result.stdout
     assert Image.open("why/not.png").width > 1000
     # What was refused at the door is asked again with the door open, the rest is not.

@@ -70,13 +70,18 @@ def test_an_answer_without_anything_found_no_place():
     [
         (refused(0.237), {"threshold": 0.23}),
         (refused(0.3), {"threshold": 0.3}),
-        (refused(0.004), {}),  # no threshold of two decimals admits it
+        (refused(0.0437), {"threshold": 0.043}),
+        (refused(0.0094), {}),  # no threshold that anybody would type admits it
         (answer(mask(0.41, "score"), mask(0.3, "score")), {"threshold": 0.41}),
         (answer(mask(0.95, "score"), presence=0.7, least_score=0.99), {"threshold": 0.7}),
         (answer(gate="map", similarity=np.full((2, 3), 0.25, np.float32)), {"threshold": 0.25}),
         (answer(gate="map"), {"strategy": "rank"}),
         (answer(gate="map", strategy="rank"), {}),
         (answer(mask(0.9, "quality", point=(3.04, 2))), {"points": [(3.0, 2)]}),
+        (answer(mask(0.9, "quality", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.25}),
+        (answer(mask(0.2, "quality", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.2}),
+        (answer(mask(0.4, "score", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.4}),
+        (answer(mask(0.4, "score", iou=0.25, evidence={"map": 0.0})), {"threshold": 0.12}),
         (answer(mask(0.9, "quality")), {}),
         (answer(mask(0.9, "exclusion")), {"exclude": None}),
         (answer(mask(0.9, "background")), {"background": None}),
@@ -100,7 +105,7 @@ def test_advice_is_exact_where_the_phrase_was_asked_again():
 
 @given(st.floats(0, 1), st.lists(st.floats(0, 1), max_size=4))
 def test_what_is_advised_admits_a_mask(presence, scores):
-    """And a hundredth more admits none."""
+    """And a little more admits none."""
     one = answer(
         *(mask(score, "score") for score in scores),
         presence=presence,
@@ -146,7 +151,7 @@ def test_sentence_names_the_gate_the_shortfall_and_what_to_type():
             "type points=[(3, 2.5)]",
             "type -p 3,2.5",
         ),
-        (refused(0.001), "try other words for it", "try other words for it"),
+        (refused(0.0094), "try other words for it", "try other words for it"),
     ],
 )
 def test_sentence_in_both_tongues(given, python, typed):
@@ -172,6 +177,26 @@ def test_sweep_counts_by_presence_and_score():
     assert [step.masks for step in steps] == [3, 2, 1, 1, 0]
     assert [step.phrases for step in steps] == [2, 2, 1, 1, 0]
     assert [step.exact for step in steps] == [False, True, True, True, True]
+
+
+def test_sweep_knows_that_a_rough_outline_may_not_pass():
+    """A mask that only a low threshold let pass: its quality, 0.5 x 0.2, may be too low later."""
+    rough = {"iou": 0.5, "evidence": {"map": math.log(0.25)}}
+    one = answer(mask(0.8, **rough), least_presence=0.01, least_score=0.01)
+    steps = sweep([one], [0.05, 0.15, 0.7, 0.85])
+    assert [(step.masks, step.exact) for step in steps] == [
+        (1, True),
+        (0, False),
+        (0, False),
+        (0, True),
+    ]
+    fair = answer(mask(0.8, iou=0.9, evidence={"map": 2.0}), least_score=0.01)
+    assert sweep([fair], [0.7])[0] == sweep([answer(mask(0.8))], [0.7])[0]
+
+
+def test_sweep_does_not_know_faint_places():
+    faint = answer(mask(0.9), similarity=np.zeros((2, 2), np.float32), least_score=0.1)
+    assert [step.exact for step in sweep([faint], [0.3, 0.5])] == [False, True]
 
 
 def test_sweep_does_not_know_what_nobody_looked_for():

@@ -16,8 +16,15 @@ from textsam.answers import GATES, Candidate, Gate, PhraseAnswer
 
 __all__ = ["SweepStep", "advice", "closed_gate", "sentence", "sweep", "to_options"]
 
-# Thresholds are advised with two decimals, rounded down so that they let through what they should.
-_DECIMALS = 100
+# Thresholds are advised with two decimals, below 0.1 with three, rounded down so that they let
+# through what they should. Lower ones than the least would let everything through.
+_FINE_BELOW = 0.1
+_LEAST_ADVISED = 0.01
+
+# `textsam.inference.settings.TextSettings` by default: no threshold drops a mask of this quality,
+# and fainter places than this are looked for only where the threshold is lower.
+_FAIR_QUALITY = 0.2
+_SURE_PLACE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +35,8 @@ class SweepStep:
         threshold: Probability that phrases and masks must reach, as `segment(threshold=...)`.
         masks: Masks left.
         phrases: Phrases with a mask left.
-        exact: Whether no gate kept masks from being looked for that this threshold would admit;
-            else there may be more.
+        exact: Whether all is known; else there may be more: masks that were never looked for, or
+            whose outline may pass or not.
     """
 
     threshold: float
@@ -67,13 +74,13 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
         something is left of the phrase, or if there is nothing to advise.
     """
     gate, _ = closed_gate(answer)
-    if gate in ("presence", "map", "score"):
+    if gate in ("presence", "map", "score", "quality"):
         threshold = _admitting_threshold(answer, opened)
         if threshold is not None:
             return {"threshold": threshold}
-        return {} if gate == "presence" or answer.strategy == "rank" else {"strategy": "rank"}
-    if gate == "quality":
-        # A threshold of probability does not move this gate; a click asks the decoder anew.
+    if gate in ("map", "score"):
+        return {} if answer.strategy == "rank" else {"strategy": "rank"}
+    if gate == "quality":  # a click asks the decoder anew
         points = [item.point for item in answer.candidates if item.gate == gate and item.point]
         return {"points": [_rounded(points[0])]} if points else {}
     if gate == "exclusion":
@@ -114,11 +121,11 @@ def sentence(
 def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple[SweepStep, ...]:
     """Count what would be left at each threshold.
 
-    The other gates stay as they are. Below the level that an answer was asked with, masks may be
-    missing that were never looked for; `SweepStep.exact` says so.
+    The other gates stay as they are. At low thresholds masks may be missing that were never looked
+    for; `SweepStep.exact` says so.
 
     Args:
-        answers: Best asked with a low threshold.
+        answers: What strategies said.
         thresholds: Probabilities.
 
     Raises:
@@ -128,13 +135,14 @@ def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
             raise ValueError(f"got threshold {threshold}; wanted a number from 0 to 1")
-        left = [_left_at(answer, threshold) for answer in answers]
-        exact = all(_looked_everywhere(answer, threshold) for answer in answers)
+        counts = [_left_at(answer, threshold) for answer in answers]
+        exact = all(certain == possible for certain, possible in counts)
+        exact = exact and all(_looked_everywhere(answer, threshold) for answer in answers)
         steps.append(
             SweepStep(
                 threshold=float(threshold),
-                masks=sum(left),
-                phrases=sum(count > 0 for count in left),
+                masks=sum(certain for certain, _ in counts),
+                phrases=sum(certain > 0 for certain, _ in counts),
                 exact=exact,
             )
         )
@@ -158,15 +166,48 @@ def to_options(keywords: Mapping[str, Any], *, command_line: bool) -> str:
     return ", ".join(parts)
 
 
-def _left_at(answer: PhraseAnswer, threshold: float) -> int:
-    """Masks of a phrase that only the presence and the score would decide about."""
+@dataclass(frozen=True)
+class _Levels:
+    """Up to which threshold a mask is left: for certain, and possibly."""
+
+    certain: float
+    possible: float
+
+
+def _left_at(answer: PhraseAnswer, threshold: float) -> tuple[int, int]:
+    """Masks of a phrase that a threshold leaves: for certain, and possibly."""
     if answer.presence < threshold:  # False for NaN, as where strategies ask
-        return 0
-    return sum(not item.score < threshold for item in _decided_by_score(answer))
+        return 0, 0
+    levels = _levels(answer)
+    certain = sum(level.certain >= threshold for level in levels)
+    return certain, sum(level.possible >= threshold for level in levels)
 
 
-def _decided_by_score(answer: PhraseAnswer) -> list[Candidate]:
-    return [item for item in answer.candidates if item.gate in (None, "presence", "score")]
+def _levels(answer: PhraseAnswer) -> list[_Levels]:
+    """Of each mask that a threshold can admit."""
+    found = []
+    for item in answer.candidates:
+        if item.gate not in (None, "presence", "score", "quality"):
+            continue
+        score = _known(item.score, unknown=math.inf)
+        quality = _quality(item)
+        if item.gate == "quality":
+            level = min(score, _known(quality, unknown=-1.0))
+            found.append(_Levels(level, score if math.isnan(quality) else level))
+        else:
+            rough = quality < _FAIR_QUALITY
+            found.append(_Levels(min(score, quality) if rough else score, score))
+    return found
+
+
+def _quality(item: Candidate) -> float:
+    """Predicted IoU times mean probability inside, as `textsam.inference.auto` has it; or NaN.
+
+    That gate's level is the threshold, too, but never above a setting of the model.
+    """
+    if "map" not in item.evidence or math.isnan(item.iou):
+        return math.nan
+    return max(0.0, item.iou) / (1 + math.exp(-item.evidence["map"]))
 
 
 def _looked_everywhere(answer: PhraseAnswer, threshold: float) -> bool:
@@ -177,30 +218,30 @@ def _looked_everywhere(answer: PhraseAnswer, threshold: float) -> bool:
         return True  # it scores every mask of the picture
     if answer.gate == "presence" and not answer.candidates:
         return False
-    return threshold >= answer.least_score
+    least = answer.least_score
+    return threshold >= (least if answer.similarity is None else max(least, _SURE_PLACE))
 
 
 def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> float | None:
-    """The highest threshold, in hundredths, at which a mask is left; None if there is none.
+    """The highest threshold, rounded down, at which a mask is left; None if there is none.
 
     Where masks were not looked for, the presence, and for the map its best place, are an upper
     bound: no higher threshold helps.
     """
     known = opened or answer
     chance = _known(known.presence, unknown=1.0)
-    # Of masks that even a low threshold dropped nobody knows what later gates would say.
-    items = _decided_by_score(answer) if opened is None else opened.kept
-    scores = [_known(item.score, unknown=1.0) for item in items]
-    if scores:
-        chance = min(chance, max(scores))
+    levels = [level.certain for level in _levels(known)]
+    if levels:
+        chance = min(chance, max(levels))
     elif opened is not None:
         return None
     elif answer.gate != "presence":
         if answer.similarity is None or not answer.similarity.size:
             return None
         chance = min(chance, float(answer.similarity.max()))
-    level = math.floor(chance * _DECIMALS) / _DECIMALS
-    return level if 0 < level < 1 else None
+    steps = 100 if chance >= _FINE_BELOW else 1000
+    level = math.floor(chance * steps) / steps
+    return level if _LEAST_ADVISED <= level < 1 else None
 
 
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:

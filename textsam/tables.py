@@ -59,25 +59,22 @@ def batch_table(report: BatchReport) -> Table:
 
 def explanation_table(explanation: Explanation) -> Table:
     """A row per phrase and per mask that was considered, and what closed on it."""
-    table = _table("phrase", "what", "score", "gate", "evidence", "why")
-    table.columns[2].justify = "right"
-    phrase = None
-    for row in explanation.short_table():
-        if phrase is not None and row.mask is None:
+    table = _table("phrase", "score", "gate", "evidence", "why")
+    table.columns[1].justify = "right"
+    rows = explanation.short_table()
+    for index, row in enumerate(rows):
+        if index and row.mask is None:
             table.add_section()
-        name, what, score, gate, reason, evidence = row.cells()
+        phrase, what, score, gate, reason, evidence = row.cells()
         table.add_row(
-            escape(name) if row.mask is None else "",
-            what,
+            escape(phrase) if row.mask is None else f"  {what}",
             score,
             f"[{'green' if row.gate is None else 'yellow'}]{gate}[/]",
             escape(evidence),
             escape(reason),
         )
-        phrase = row.phrase
-    left_out = len(explanation.table()) - len(explanation.short_table())
-    if left_out:
-        table.caption = f"and {left_out} more masks; a .json file has them all"
+    if left_out := len(explanation.table()) - len(rows):
+        table.caption = f"and {left_out} more; a .json file has them all"
     return table
 
 
