@@ -25,6 +25,7 @@ from textsam.rle import (
     rle_areas,
     rle_box,
     rle_boxes,
+    rle_common_areas,
     rle_from_json,
     rle_iou,
     rle_to_json,
@@ -269,3 +270,12 @@ def test_a_thousand_masks_have_areas_and_boxes() -> None:
     rles = encode_masks(masks)
     np.testing.assert_array_equal(rle_areas(rles), masks.sum((1, 2)))
     assert rle_boxes(rles).shape == (1000, 4)
+
+
+def test_common_areas_are_those_of_the_arrays() -> None:
+    masks = np.random.default_rng(1).random((7, 40, 30)) > 0.7
+    masks[3] = False
+    rles = encode_masks(masks)
+    expected = [[int((a & b).sum()) for b in masks[:4]] for a in masks]
+    np.testing.assert_array_equal(rle_common_areas(rles, rles[:4]), expected)
+    assert rle_common_areas([], rles).shape == (0, 7)

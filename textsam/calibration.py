@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,6 +67,12 @@ class StrategyCurves:
     score: Curve
     least_presence: float = 0.5
     least_score: float = 0.5
+
+    def at(self, threshold: float | None) -> StrategyCurves:
+        """With a threshold as both levels; as they are for None."""
+        if threshold is None:
+            return self
+        return replace(self, least_presence=threshold, least_score=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textsam.answers import PhraseAnswer
 from textsam.batch import BatchReport, PhotoReport, Segmenter, segment_folder
 from textsam.draw import PICTURE_SUFFIXES
 from textsam.errors import PromptError
-from textsam.explanation import LOW_THRESHOLD, Explanation, blind_phrases
+from textsam.explanation import Explanation, explain_fully
 from textsam.segmentation import PictureKind, Segmentation
 
 if TYPE_CHECKING:
@@ -120,11 +119,9 @@ def explain(
         prompt: Keywords of `segment` that gave the result.
         result: What came out.
     """
-    opened: Sequence[PhraseAnswer] = ()
-    if blind := blind_phrases(result.answers):
-        again = model.segment(image, **{**prompt, "text": blind, "threshold": LOW_THRESHOLD})
-        opened = again.answers
-    return Explanation(result.size, result.answers, image=image, opened=opened)
+    return explain_fully(
+        result, lambda again: model.segment(image, **{**prompt, **again}), image=image
+    )
 
 
 def show_and_save(

@@ -9,10 +9,10 @@ why.save("why.png")  # the map of the phrase, kept and dropped masks, a sweep of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from textsam.gates import SweepStep, advice, closed_gate, sentence, sweep, to_op
 from textsam.rle import rle_area, rle_box, rle_to_json
 from textsam.storage import dump_json
 
-__all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases"]
+__all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases", "explain_fully"]
 
 # Asked with it, hardly any phrase is refused before masks were looked for: calibrated presence of
 # phrases that are not there is mostly 0.01 to 0.1.
@@ -299,6 +299,37 @@ class Explanation:
             # Of a photo's map three decimals are more than anybody sees.
             "similarity": None if similarity is None else _rounded(similarity),
         }
+
+
+class Answered(Protocol):
+    """What is explained: a `Segmentation`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo."""
+
+    @property
+    def answers(self) -> tuple[PhraseAnswer, ...]:
+        """What became of each phrase."""
+
+
+def explain_fully(
+    result: Answered,
+    ask_again: Callable[[Mapping[str, Any]], Answered],
+    *,
+    image: NDArray[np.uint8],
+) -> Explanation:
+    """Explain a result, and ask again where a gate closed before masks were looked for.
+
+    Args:
+        result: What came out.
+        ask_again: Called, if there are such phrases, with the keywords of `segment` that change.
+        image: (H, W, 3) uint8 RGB, the photo.
+    """
+    opened: tuple[PhraseAnswer, ...] = ()
+    if blind := blind_phrases(result.answers):
+        opened = ask_again({"text": blind, "threshold": LOW_THRESHOLD}).answers
+    return Explanation(result.size, result.answers, image=image, opened=opened)
 
 
 def blind_phrases(answers: Iterable[PhraseAnswer]) -> list[str]:

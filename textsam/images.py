@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import math
 import os
 import time
 import urllib.error
@@ -32,15 +31,15 @@ from textsam.geometry import is_tensor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageSource", "load_image", "resize_image"]
+__all__ = ["ImageSource", "load_image"]
 
 _Encoded: TypeAlias = bytes | bytearray | memoryview | BinaryIO
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | _Encoded | Image.Image | NDArray[Any] | torch.Tensor"
 )
 
-# Photos of more pixels are converted and resized in bands of so many: an 8-megapixel photo takes
-# what it always did, a 100-megapixel one little more than its own 300 MB.
+# Photos of more pixels are converted in bands of so many: an 8-megapixel photo takes what it always
+# did, a 100-megapixel one little more than its own 300 MB.
 _BAND_PIXELS = 8 * 1024 * 1024
 
 _WANTED = (
@@ -116,56 +115,6 @@ def load_image(
     if isinstance(source, list | tuple):
         hint = ". It takes one image: give its items one by one, or type np.asarray(...) first"
     raise ImageError(f"load_image: got {type(source).__name__}; wanted {_WANTED}{hint}")
-
-
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize as the released SAM does: PIL's bilinear filter, which antialiases when shrinking.
-
-    Args:
-        image: (H, W, 3) uint8.
-        size: (h, w) wanted, pixels; `Frame.resized` for the model's frame.
-
-    Returns:
-        (h, w, 3) uint8, contiguous, never the input itself.
-
-    Raises:
-        ImageError: Not an RGB uint8 image, or a size that is not positive.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(
-            f"resize_image: got {image.dtype} of shape {image.shape}; wanted uint8 (H, W, 3). "
-            "Type: resize_image(load_image(image), size)"
-        )
-    h, w = (int(side) for side in size)
-    if min(h, w, *image.shape[:2]) < 1:
-        raise ImageError(f"resize_image: from {image.shape[:2]} to {(h, w)}; wanted (h, w) >= 1")
-    height, width = image.shape[:2]
-    if height * width <= max(_BAND_PIXELS, h * w):
-        pil = Image.fromarray(np.ascontiguousarray(image))
-        return np.array(pil.resize((w, h), Image.Resampling.BILINEAR))
-    return _resize_in_bands(image, (h, w))
-
-
-def _resize_in_bands(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize some rows at a time: Pillow keeps a copy of what it resizes, 4 bytes a pixel.
-
-    Each band is given with the rows around it that its filter reaches, so no border shows.
-    """
-    height, width = image.shape[:2]
-    h, w = size
-    scale = height / h
-    reach = math.ceil(max(scale, 1.0)) + 1  # the triangle filter's radius is one target pixel
-    rows = max(1, int(_BAND_PIXELS / (width * scale)))
-    resized = np.empty((h, w, 3), dtype=np.uint8)
-    for start in range(0, h, rows):
-        end = min(start + rows, h)
-        first = max(0, math.floor(start * scale) - reach)
-        last = min(height, math.ceil(end * scale) + reach)
-        band = Image.fromarray(np.ascontiguousarray(image[first:last]))
-        box = (0, start * scale - first, width, min(end * scale, height) - first)
-        shape = (w, end - start)
-        resized[start:end] = np.asarray(band.resize(shape, Image.Resampling.BILINEAR, box=box))
-    return resized
 
 
 def _read_path(path: str) -> bytes:

@@ -30,6 +30,7 @@ __all__ = [
     "rle_areas",
     "rle_box",
     "rle_boxes",
+    "rle_common_areas",
     "rle_from_json",
     "rle_iou",
     "rle_runs",
@@ -186,6 +187,17 @@ def rle_iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
     left, right = [_to_coco(rle) for rle in a], [_to_coco(rle) for rle in b]
     # iscrowd = 0: plain IoU, not COCO's intersection over the detection.
     return np.asarray(coco.iou(left, right, [0] * len(right)), dtype=np.float64)
+
+
+def rle_common_areas(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.int64]:
+    """Pixels that every pair shares, (A, B) int64.
+
+    Raises:
+        ValueError: The masks do not all have one size.
+    """
+    iou = rle_iou(a, b)  # I / (A + B - I), so that I = iou / (1 + iou) x (A + B)
+    total = rle_areas(a)[:, None] + rle_areas(b)[None, :]
+    return np.rint(iou / (1 + iou) * total).astype(np.int64)
 
 
 def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:

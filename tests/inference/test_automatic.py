@@ -17,6 +17,7 @@ from textsam.inference.automatic import (
     resolve_settings,
 )
 from textsam.inference.model import TextSAM
+from textsam.inference.postprocess import without_small_regions
 
 ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
 
@@ -87,7 +88,7 @@ def test_small_pieces_go_and_small_holes_are_filled() -> None:
     mask[7:13, 7:13] = False  # a large one
     mask[20:22, 30:32] = True  # a small piece
     mask[18:28, 2:12] = True  # a large one
-    clean = automatic._without_small_regions(mask, 10)
+    clean = without_small_regions(mask, 10)
     expected = mask.copy()
     expected[3:5, 3:5] = True
     expected[20:22, 30:32] = False
@@ -95,7 +96,7 @@ def test_small_pieces_go_and_small_holes_are_filled() -> None:
     # Of a mask that is all small, the largest piece stays.
     tiny = np.zeros((9, 9), bool)
     tiny[0, 0:2] = tiny[8, 8] = True
-    assert automatic._without_small_regions(tiny, 10).sum() == 2
+    assert without_small_regions(tiny, 10).sum() == 2
 
 
 def test_presets_have_names(model: TextSAM, photo: NDArray[np.uint8]) -> None:

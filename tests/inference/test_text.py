@@ -17,7 +17,8 @@ from textsam.inference import auto
 from textsam.inference.model import TextSAM
 from textsam.inference.postprocess import connected_components, nearest_mask
 from textsam.inference.prediction import Prediction
-from textsam.inference.regions import tidied
+from textsam.inference.regions import find_regions, tidied
+from textsam.inference.settings import TextSettings
 from textsam.prompts import Prompt
 
 Photo = NDArray[np.uint8]
@@ -153,6 +154,11 @@ def test_nothing_is_left_when_all_of_it_is_excluded(
     assert result.answers[0].gate == "exclusion"
     result = model.open(photo).segment(text="wheel", background="tyre")
     assert result.answers[0].gate == "background"
+    # Of both, the one that closed it is named: here the third map, the background's.
+    nowhere = torch.full((8, 8), -8.0)
+    _set_maps(monkeypatch, lambda number: (own, nowhere, own + 6)[number])
+    result = model.open(photo).segment(text="wheel", exclude="hub", background="tyre")
+    assert result.answers[0].gate == "background"
 
 
 @pytest.mark.parametrize(
@@ -207,6 +213,25 @@ def test_connected_components_agree_with_scipy(seed: int) -> None:
     theirs, count = ndimage.label(mask.numpy(), structure=np.ones((3, 3)))
     assert ours.max() == count
     assert len({(a, b) for a, b in zip(ours.ravel(), theirs.ravel(), strict=True)}) == count + 1
+
+
+def test_connected_components_of_more_than_float32_can_count() -> None:
+    mask = torch.zeros(1, 2**24 + 4, dtype=torch.bool)
+    mask[0, [0, -3, -1]] = True
+    assert connected_components(mask)[0, [0, -3, -2, -1]].tolist() == [1, 2, 0, 3]
+
+
+def test_faint_regions_lie_beside_strong_ones_and_share_their_points() -> None:
+    probability = torch.zeros(32, 32)
+    probability[2:12, 2:12] = 0.9
+    probability[12:16, 2:12] = 0.2  # touches the strong one
+    probability[20:30, 20:30] = 0.2
+    settings = TextSettings(most_points=3, points=2)
+    strong = find_regions(probability, level=0.5, settings=settings)
+    faint = find_regions(probability, level=0.1, settings=settings, beside=strong)
+    assert len(strong) == len(faint) == 1
+    assert not faint[0].cells[:16].any() and faint[0].cells[20:30, 20:30].all()
+    assert len(strong[0].points) + len(faint[0].points) <= 3
 
 
 def test_connected_components_of_nothing_and_everything() -> None:
@@ -264,3 +289,18 @@ def test_the_nearest_mask_is_the_smallest_under_a_point_or_else_the_closest() ->
     assert nearest_mask(masks, 8.0, 8.0) == 0
     assert nearest_mask(masks, 14.0, 13.0) == 2
     assert nearest_mask(masks, 11.0, 9.0) == 0
+
+
+def test_explaining_looks_behind_a_closed_gate_and_keeps_the_dialogue(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.full((8, 8), -4.0)
+    logits[1:4, 1:5] = 0.4  # probability 0.6
+    _set_maps(monkeypatch, lambda number: logits)
+    view = model.open(photo)
+    why = view.explain("dog", threshold=0.9)
+    assert why.gate("dog") == "presence"
+    assert why.advice("dog").get("threshold", 0) < 0.61
+    assert any(row.mask is not None for row in why.table())
+    assert len(view.history) == 1 and view.history[0].prompt.text == "dog"
+    assert len(view.history[0].result) == 0

@@ -207,15 +207,6 @@ def test_where_nothing_spills_the_nearest_in_meaning_is_excluded_all_the_same():
     assert figures["wrong_removed"] is None
 
 
-def test_a_view_without_exclusions_is_a_note():
-    view = SimpleNamespace(size=SIZE, segment=lambda *, text, strategy: _result(LEFT))
-
-    figures = _exclude(view, Questions(phrases=(_phrase("cat", LEFT), _phrase("dog", RIGHT))))
-
-    assert figures["refused"] == "view.segment has no exclude="
-    assert figures["phrases"] == 0
-
-
 def test_confusion_of_a_map_by_hand():
     confusion = Confusion(["cat", "dog"])
     truth = np.array([[0, 1, 1, 2]])
@@ -254,13 +245,6 @@ def test_maps_are_numbered_by_what_was_asked_and_void_or_shared_pixels_do_not_co
     truth, counted = truth_map(_sample(void=void), phrases, {"cat": 2, "dog": 3})
     assert not counted[cat & dog].any() and not counted[void].any()
     assert set(truth[counted].tolist()) == {0, 2, 3}
-
-
-def test_a_view_without_maps_is_a_note():
-    tally = MapTally(["cat"])
-    tally.add_photo(SimpleNamespace(), _sample(), [_phrase("cat", LEFT)])
-
-    assert tally.figures()["refused"] == "the view has no label_map"
 
 
 def _data(count: int, tmp_path: Path) -> DataSet:

@@ -10,14 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from textsam.clip.pathway import PathwayConfig, TextPathway
-from textsam.inference.settings import TextSettings
 from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT
 from textsam.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample, View
 from training.prompting import PromptConfig, first_prompts
 from training.recipes import text_prompts
 from training.recipes.text_prompts import TextPrompts
-from training.recipes.thresholds import choose_settings
 
 
 def _sample(labels: list[str], masks: list[np.ndarray]) -> Sample:
@@ -112,33 +110,3 @@ def test_without_a_share_nothing_changes(prompts: TextPrompts) -> None:
     )
     after = prompts.mix_in(before, [("made", 0, view)], generator, share=0.0, mask_size=8)
     assert after is before
-
-
-class _KnownMaps:
-    """Probability 0.62 on the named half, a 0.45 rim beside it, 0.3 where it is absent."""
-
-    text_settings = TextSettings()
-
-    def open(self, encoded: bytes) -> _KnownMaps:
-        return self
-
-    def text_map(self, phrase: str) -> np.ndarray:
-        values = np.full((32, 32), 0.05, np.float32)
-        if phrase == "dog":
-            values[8:24, 16:20] = 0.43
-            values[8:24, :16] = 0.62
-        else:
-            values[:] = 0.3
-        return values
-
-
-def test_thresholds_separate_what_can_be_separated() -> None:
-    dogs, cat = [_sample(["dog"], [_half(True)])] * 3, _sample(["cat"], [_half(False)])
-    settings, figures = choose_settings(
-        _KnownMaps(),  # type: ignore[arg-type]
-        {"made": [*dogs, cat]},
-        photos=3,
-        seed=1,
-    )
-    assert 0.43 < settings.threshold <= 0.62
-    assert 0 < figures["union_iou"] <= 1

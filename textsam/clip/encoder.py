@@ -5,7 +5,6 @@ Any open_clip model serves: a name with a tag, a Hugging Face id, a folder, or a
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,9 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from textsam.clip.loading import (
-    CONFIG_FILE,
     PREPROCESS_KEYS,
-    WEIGHT_FILES,
     Hub,
     Tokenizer,
     build_clip,
@@ -29,7 +26,8 @@ from textsam.clip.loading import (
     load_tokenizer,
 )
 from textsam.clip.masked import MaskSource, masked_image_embedding, square_crops
-from textsam.clip.prior import PRIOR_FILE, HeadWithPrior, attach_prior, read_prior, write_prior
+from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
+from textsam.clip.saving import write_clip
 from textsam.clip.templates import fill_templates, resolve_templates
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.prompts import normalize_phrases
@@ -159,41 +157,19 @@ class ClipEncoder:
         Raises:
             WeightsError: The encoder was made without open_clip's config.
         """
-        from safetensors.torch import save_file
-
         if self.config is None:
             raise WeightsError(
                 f"{self.name!r} has no open_clip config, so it cannot be built again; type "
                 "ClipEncoder.from_model(model, ..., config=model_cfg)"
             )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         kept = self._preprocess()
-        content = {
+        config = {
             "model_cfg": self.config,
             "preprocess_cfg": {key: kept[key] for key in PREPROCESS_KEYS if key in kept},
             "textsam": {"name": self.name, "templates": list(self.templates)},
         }
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-        head = self.model.visual.head if hasattr(self.model.visual, "head") else None
-        state = self.model.state_dict()
-        if isinstance(head, HeadWithPrior):
-            write_prior(folder / PRIOR_FILE, head.prior, dtype=dtype)
-            prior = {key for key in state if key.startswith("visual.head.prior.")}
-            state = {
-                key.replace("visual.head.head.", "visual.head."): value
-                for key, value in state.items()
-                if key not in prior
-            }
-        tensors = {
-            key: value.detach().to(dtype if value.is_floating_point() else None).cpu().contiguous()
-            for key, value in state.items()
-        }
-        save_file(tensors, folder / WEIGHT_FILES[0], metadata={"format": "pt", "name": self.name})
-        if hasattr(self.tokenizer, "save_pretrained"):
-            self.tokenizer.save_pretrained(folder)
-        return folder
+        write_clip(Path(folder), self.model, self.tokenizer, config=config, dtype=dtype)
+        return Path(folder)
 
     @property
     def device(self) -> torch.device:

@@ -33,7 +33,7 @@ from textsam.rle import encode_masks, rle_area
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["DEFAULT_CURVES", "instances_of", "look", "mask_evidence"]
+__all__ = ["DEFAULT_CURVES", "instances_of", "look", "mask_evidence", "peak_of"]
 
 # Without a calibration the map is taken at its word.
 DEFAULT_CURVES = StrategyCurves(
@@ -58,7 +58,9 @@ class _Map:
         fair: (m, m) log odds after the competition.
         rival: (m, m) log odds of the strongest excluded phrase; None without any.
         similarity: (h, w) probability on a grid that covers the photo.
-        peak: Log odds of the best places.
+        peak: Log odds of the best places as they were.
+        unexcluded: The same after `exclude` has competed.
+        left: The same after all have.
     """
 
     own: Tensor
@@ -66,7 +68,8 @@ class _Map:
     rival: Tensor | None
     similarity: NDArray[np.float32]
     peak: float
-    fair_peak: float
+    unexcluded: float
+    left: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,28 +111,24 @@ def instances_of(
             places) and "map", "peak" (score; log odds of the mean probability inside a mask, and of
             its best place).
         threshold: Least presence and least score; the curves' own levels by default.
-        exclude: (E, D) embeddings that the phrase competes with; their pixels are cut from masks.
-        background: (B, D) embeddings that it competes with.
+        exclude: (E, D) embeddings, E > 0, that the phrase competes with; their pixels are cut from
+            masks.
+        background: (B, D) embeddings, B > 0, that it competes with.
     """
-    least_presence = curves.least_presence if threshold is None else threshold
-    least_score = curves.least_score if threshold is None else threshold
+    curves = curves.at(threshold)
     field = _map(view, embedding, exclude, background)
-    answer = replace(
-        _seen(field, curves=curves),
-        phrase=name,
-        strategy=strategy,
-        least_presence=least_presence,
-        least_score=least_score,
-    )
-    presence = answer.presence
-    if presence < least_presence:
-        reason = f"presence {presence:.2f} < {least_presence:.2f}"
-        return replace(answer, gate="presence", reason=reason)
-    left = curves.presence.probability({"peak": field.fair_peak})
-    if left < least_presence:
-        gate: Gate = "exclusion" if exclude is not None else "background"
-        reason = f"presence {presence:.2f}, of what is not excluded {left:.2f} < "
-        return replace(answer, gate=gate, reason=f"{reason}{least_presence:.2f}")
+    answer = replace(_seen(field, name, curves=curves), strategy=strategy)
+    peaks: dict[Gate, float] = {
+        "presence": field.peak,
+        "exclusion": field.unexcluded,
+        "background": field.left,
+    }
+    for gate, peak in peaks.items():
+        chance = curves.presence.probability({"peak": peak})
+        if chance < curves.least_presence:
+            what = "presence" if gate == "presence" else "presence of what is left"
+            reason = f"{what} {chance:.2f} < {curves.least_presence:.2f}"
+            return replace(answer, gate=gate, reason=reason)
     decoded, level = _decode(view, embedding, field, curves=curves, threshold=threshold)
     if not decoded:
         best = float(field.fair.max().sigmoid())
@@ -138,16 +137,24 @@ def instances_of(
     least_quality = view.model.text_settings.least_quality
     if threshold is not None:  # who asks for less probable masks takes rougher ones, too
         least_quality = min(least_quality, threshold)
-    candidates = _judge(view, decoded, field, least_score=least_score, least_quality=least_quality)
+    candidates = _judge(
+        view, decoded, field, least_score=curves.least_score, least_quality=least_quality
+    )
     if all(c.gate is not None for c in candidates):
         first = candidates[0]
         return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
     return replace(answer, candidates=candidates)
 
 
-def look(view: ImageView, embedding: Tensor, *, curves: StrategyCurves) -> PhraseAnswer:
+def look(view: ImageView, embedding: Tensor, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
     """Presence, its evidence and the similarity map of an embedding (D,); no candidates."""
-    return _seen(_map(view, embedding, None, None), curves=curves)
+    return _seen(_map(view, embedding, None, None), name, curves=curves)
+
+
+def peak_of(view: ImageView, logits: Tensor) -> float:
+    """The evidence of presence in a map (h8, w8) of `map_logits`: log odds of its best places."""
+    rows, columns = _covered(view, logits.shape[-1])
+    return _peak(logits[:rows, :columns])
 
 
 def mask_evidence(mean: float, best: float) -> dict[str, float]:
@@ -155,13 +162,15 @@ def mask_evidence(mean: float, best: float) -> dict[str, float]:
     return {"map": _logit(mean), "peak": _logit(best)}
 
 
-def _seen(field: _Map, *, curves: StrategyCurves) -> PhraseAnswer:
+def _seen(field: _Map, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
     evidence = {"peak": field.peak}
     return PhraseAnswer(
-        phrase="",
+        phrase=name,
         strategy="auto",
         presence=curves.presence.probability(evidence),
         evidence=evidence,
+        least_presence=curves.least_presence,
+        least_score=curves.least_score,
         similarity=field.similarity,
     )
 
@@ -169,24 +178,26 @@ def _seen(field: _Map, *, curves: StrategyCurves) -> PhraseAnswer:
 def _map(
     view: ImageView, embedding: Tensor, exclude: Tensor | None, background: Tensor | None
 ) -> _Map:
-    rivals = [part for part in (exclude, background) if part is not None and len(part)]
+    rivals = [part for part in (exclude, background) if part is not None]
     maps = map_logits(view, torch.cat([embedding[None], *rivals]))
     rows, columns = _covered(view, maps.shape[-1])
-    own = maps[0]
-    fair = own
+    own = unexcluded = fair = maps[0]
+    rival = None
+    if exclude is not None:
+        excluded = maps[1 : 1 + len(exclude)].amax(0)
+        rival = to_mask_prompts(view, excluded[None])[0, 0]
+        unexcluded = _competed(own, excluded)
     if rivals:
         fair = _competed(own, maps[1:].amax(0))
     grid = to_mask_prompts(view, torch.stack([own, fair]))[:, 0]
-    rival = None
-    if exclude is not None and len(exclude):
-        rival = to_mask_prompts(view, maps[1 : 1 + len(exclude)].amax(0)[None])[0, 0]
     return _Map(
         own=grid[0],
         fair=grid[1],
         rival=rival,
         similarity=fair[:rows, :columns].sigmoid().numpy(),
         peak=_peak(own[:rows, :columns]),
-        fair_peak=_peak(fair[:rows, :columns]),
+        unexcluded=_peak(unexcluded[:rows, :columns]),
+        left=_peak(fair[:rows, :columns]),
     )
 
 
@@ -230,11 +241,7 @@ def _decode(
         level = max(threshold, _LOWEST_LEVEL)
     regions = find_regions(inside, level=settings.threshold, settings=settings)
     if level < settings.threshold:  # fainter ones, as far as they are elsewhere
-        faint = find_regions(inside, level=level, settings=settings)
-        strong = [region.cells for region in regions]
-        regions += [
-            region for region in faint if not any((region.cells & cells).any() for cells in strong)
-        ]
+        regions += find_regions(inside, level=level, settings=settings, beside=regions)
     if not regions:
         return [], level
     everywhere = torch.stack([region.cells for region in regions]).any(0)

@@ -24,12 +24,13 @@ from torch import Tensor
 
 from textsam.errors import PromptError
 from textsam.inference.postprocess import (
-    connected_components,
     stability_score,
     to_original_frame,
+    without_small_regions,
 )
 from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
 from textsam.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes
+from textsam.rle_canvas import paste_rle
 from textsam.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -345,14 +346,9 @@ def _kept(
     near = ((boxes - edge).abs() <= _EDGE) & ((boxes - photo).abs() > _EDGE)
     whole = ~near.any(1)
     report.count("edge", int(whole.sum()))
-    rles: list[RLE] = []
-    if window == (0, 0, view.size[1], view.size[0]):
-        rles = list(encode_masks(masks[whole.numpy()]))
-    else:
-        for mask in masks[whole.numpy()]:
-            canvas = np.zeros((1, *view.size), dtype=bool)
-            canvas[0, y0:y1, x0:x1] = mask
-            rles += encode_masks(canvas)
+    rles = encode_masks(masks[whole.numpy()])
+    if inner is not view:
+        rles = [paste_rle(rle, x0, y0, size=view.size) for rle in rles]
     return _Masks(
         rles=rles,
         boxes=boxes[whole],
@@ -383,7 +379,7 @@ def _cleaned(masks: _Masks, *, settings: AutomaticSettings) -> _Masks:
     rles, untouched = [], []
     for rle in masks.rles:
         mask = decode_rle(rle)
-        clean = _without_small_regions(mask, settings.least_region)
+        clean = without_small_regions(mask, settings.least_region)
         same = bool((clean == mask).all())
         rles.append(rle if same else encode_masks(clean[None])[0])
         untouched.append(float(same))
@@ -391,25 +387,3 @@ def _cleaned(masks: _Masks, *, settings: AutomaticSettings) -> _Masks:
     boxes = boxes - torch.tensor([0.0, 0.0, 1.0, 1.0])
     keep = _nms(boxes, torch.tensor(untouched), max(settings.nms, settings.crop_nms))
     return replace(masks, rles=rles, boxes=boxes)[keep.sort().values]
-
-
-def _without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """Fill holes, then remove pieces, of fewer than `least` pixels; the largest piece stays."""
-    if not mask.any():
-        return mask
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    # One pixel of outside all around, so that what reaches the box's border is one big gap.
-    part = np.pad(mask[y, x], 1)
-    gaps = connected_components(torch.from_numpy(~part)).numpy()
-    sizes = np.bincount(gaps.ravel())
-    small = np.flatnonzero(sizes < least)
-    part |= np.isin(gaps, small[small > 0])
-    pieces = connected_components(torch.from_numpy(part)).numpy()
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    large = np.flatnonzero(sizes >= least)
-    part &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
-    result = mask.copy()
-    result[y, x] = part[1:-1, 1:-1]
-    return result

@@ -17,8 +17,8 @@ from torch import Tensor
 from textsam.clip.dense import tower_maps
 from textsam.errors import WeightsError
 from textsam.geometry import Frame
-from textsam.images import resize_image
 from textsam.modeling.timm_encoder import TimmEncoder
+from textsam.resizing import resize_image
 
 if TYPE_CHECKING:
     from textsam.clip.encoder import ClipEncoder

@@ -14,7 +14,8 @@ import numpy as np
 
 from textsam.answers import Candidate, PhraseAnswer
 from textsam.errors import PromptError
-from textsam.rle import RLE, decode_rle, encode_masks, rle_area, rle_areas, rle_iou
+from textsam.rle import RLE, merge_rles, rle_area, rle_areas, rle_common_areas
+from textsam.rle_canvas import subtract_rle
 
 __all__ = ["Overlap", "check_overlap", "without_overlap"]
 
@@ -40,7 +41,7 @@ def check_overlap(overlap: str) -> None:
 def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
     """Give every pixel to at most one mask of all phrases.
 
-    Masks are gone through one at a time, so that memory holds two of them.
+    Nothing is decoded, so that a photo may be as large as it likes.
 
     Args:
         answers: Of one photo. A mask of which less than 40% is left is dropped, gate "overlap".
@@ -66,30 +67,27 @@ def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
 
 
 def _share_out(items: Sequence[Candidate]) -> list[Candidate]:
-    taken = np.zeros(items[0].rle.size, dtype=bool)
+    taken: list[RLE] = []
     result = list(items)
     for index in _order(items):
         item = items[index]
-        mask = decode_rle(item.rle)
-        own = mask & ~taken
-        left = float(own.sum()) / max(1, rle_area(item.rle))
+        own = subtract_rle(item.rle, taken)
+        left = rle_area(own) / max(1, rle_area(item.rle))
         if left < _LEAST_LEFT:
             reason = f"{1 - left:.0%} of it belongs to other masks"
             result[index] = replace(item, gate="overlap", reason=reason)
             continue
         if left < 1:
-            result[index] = replace(item, rle=encode_masks(own[None])[0], low_res=None)
-        taken |= mask
+            result[index] = replace(item, rle=own, low_res=None)
+        taken = [merge_rles([*taken, item.rle], item.rle.size)]
     return result
 
 
 def _order(items: Sequence[Candidate]) -> list[int]:
     """Who is served first: parts before their wholes, then by score."""
-    rles: list[RLE] = [item.rle for item in items]
-    areas = rle_areas(rles).astype(float)
-    iou = rle_iou(rles, rles)
-    # |A and B| from IoU and the areas.
-    common = iou / (1 + iou) * (areas[:, None] + areas[None, :])
+    rles = [item.rle for item in items]
+    areas = rle_areas(rles)
+    common = rle_common_areas(rles, rles)
     part = (common >= _PART_INSIDE * areas[:, None]) & (
         areas[:, None] <= _PART_SIZE * areas[None, :]
     )

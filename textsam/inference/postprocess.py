@@ -71,15 +71,20 @@ def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
 def connected_components(mask: Tensor) -> Tensor:
     """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order.
 
-    Every pixel takes the largest index in its neighbourhood until nothing changes; maps here are a
-    hundred pixels wide, for which this beats one more dependency.
+    Every pixel takes the largest index in its neighbourhood, and then what the pixel of that index
+    has taken, until nothing changes: the jumps make it a matter of tens of rounds where growing
+    alone takes as many as a region is long.
     """
     height, width = mask.shape
-    index = torch.arange(1, height * width + 1, dtype=torch.float32).reshape(1, height, width)
+    count = height * width
+    # float32 counts to 2^24; max pooling knows no integers.
+    dtype = torch.float32 if count < 2**24 else torch.float64
+    index = torch.arange(1, count + 1, dtype=dtype).reshape(1, height, width)
     inside = mask.cpu()[None]
     labels = index * inside
     while True:
         grown = F.max_pool2d(labels, 3, stride=1, padding=1) * inside
+        grown = torch.where(inside, grown.flatten()[grown.long().clamp(min=1) - 1], 0)
         if torch.equal(grown, labels):
             break
         labels = grown
@@ -87,3 +92,25 @@ def connected_components(mask: Tensor) -> Tensor:
     if roots[0] != 0:  # everything is inside
         numbered = numbered + 1
     return torch.as_tensor(numbered)
+
+
+def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """Fill holes, then remove pieces, of fewer than `least` pixels; the largest piece stays."""
+    if not mask.any():
+        return mask
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    # One pixel of outside all around, so that what reaches the box's border is one big gap.
+    part = np.pad(mask[y, x], 1)
+    gaps = connected_components(torch.from_numpy(~part)).numpy()
+    sizes = np.bincount(gaps.ravel())
+    small = np.flatnonzero(sizes < least)
+    part |= np.isin(gaps, small[small > 0])
+    pieces = connected_components(torch.from_numpy(part)).numpy()
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= least)
+    part &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
+    result = mask.copy()
+    result[y, x] = part[1:-1, 1:-1]
+    return result

@@ -20,7 +20,7 @@ from textsam.answers import Candidate, Gate, PhraseAnswer
 from textsam.calibration import Curve, StrategyCurves
 from textsam.inference.automatic import AutomaticSettings
 from textsam.inference.language import require_clip
-from textsam.rle import decode_rles, rle_areas, rle_iou
+from textsam.rle import decode_rles, rle_areas, rle_common_areas
 from textsam.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def rank_answers(
     """
     clip = require_clip(view.model)
     ranked = ranked_masks(view, settings)
-    curves = RANK_CURVES if curves is None else curves
+    curves = (RANK_CURVES if curves is None else curves).at(threshold)
     rivals = [*exclude, *background]
     texts = clip.encode_text([*phrases, *rivals])
     others = clip.encode_text([*BACKGROUND])
@@ -106,7 +106,7 @@ def rank_answers(
     best = odds[:, len(phrases) :]
     results = []
     for number, phrase in enumerate(phrases):
-        answer = _start(phrase, odds[:, number], curves=curves, threshold=threshold)
+        answer = _start(phrase, odds[:, number], curves=curves)
         if answer.gate is None:
             rival = (best, len(exclude)) if rivals else None
             answer = _judged(answer, ranked.masks, odds[:, number], rival, curves=curves)
@@ -114,24 +114,21 @@ def rank_answers(
     return results
 
 
-def _start(
-    phrase: str, odds: Tensor, *, curves: StrategyCurves, threshold: float | None
-) -> PhraseAnswer:
+def _start(phrase: str, odds: Tensor, *, curves: StrategyCurves) -> PhraseAnswer:
     """Presence, before any mask is looked at."""
-    least_presence = curves.least_presence if threshold is None else threshold
     answer = PhraseAnswer(
         phrase=phrase,
         strategy="rank",
-        least_presence=least_presence,
-        least_score=curves.least_score if threshold is None else threshold,
+        least_presence=curves.least_presence,
+        least_score=curves.least_score,
     )
     if not len(odds):
         return replace(answer, presence=0.0, gate="map", reason="there are no automatic masks")
     evidence = {"clip": float(odds.max())}
     presence = curves.presence.probability(evidence)
     answer = replace(answer, presence=presence, evidence=evidence)
-    if presence < least_presence:
-        reason = f"presence {presence:.2f} < {least_presence:.2f}"
+    if presence < curves.least_presence:
+        reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
         return replace(answer, gate="presence", reason=reason)
     return answer
 
@@ -147,17 +144,16 @@ def _judged(
     """Gates over the masks, by falling score."""
     scores = np.array([curves.score.probability({"clip": float(value)}) for value in odds])
     rles = masks.rles
-    areas = rle_areas(rles).astype(float)
+    areas = rle_areas(rles)
     kept: list[int] = []
     candidates: list[Candidate] = []
     dropped = 0
     for index in np.argsort(-scores, kind="stable"):
         gate, reason = _gate(int(index), scores, odds, rival, answer)
         if gate is None and kept:
-            iou = rle_iou([rles[index]], [rles[k] for k in kept])[0]
-            common = iou / (1 + iou) * (areas[index] + areas[kept])
-            covered = float(common.sum() / max(1.0, areas[index]))
-            if covered > _COVERED or float((common / areas[kept]).max()) > _COVERED:
+            common = rle_common_areas([rles[index]], [rles[k] for k in kept])[0]
+            covers = float((common / areas[kept]).max())
+            if max(float(common.sum() / areas[index]), covers) > _COVERED:
                 gate, reason = "duplicate", "it shares most pixels with better masks"
         if gate is not None:
             dropped += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,23 +38,32 @@ class Region:
     peak: float
 
 
-def find_regions(probability: Tensor, *, level: float, settings: TextSettings) -> list[Region]:
+def find_regions(
+    probability: Tensor,
+    *,
+    level: float,
+    settings: TextSettings,
+    beside: Sequence[Region] = (),
+) -> list[Region]:
     """Regions of a map above a level, highest peak first, with the points to ask.
 
     Args:
         probability: (m, m) on the grid of mask prompts, zero on padding.
         level: Probability from which a cell belongs.
         settings: Sizes and counts; all regions together have at most `most_points` points.
+        beside: Regions that were found before, whose points count; what touches them is left out.
     """
     labels = connected_components(probability > level)
     counts = torch.bincount(labels.flatten())
-    numbers = [i for i in range(1, len(counts)) if int(counts[i]) >= settings.min_cells]
+    known = {int(i) for region in beside for i in labels[region.cells].unique()}
+    large = torch.nonzero(counts >= settings.min_cells)[:, 0].tolist()
+    numbers = [i for i in large if i > 0 and i not in known]
     peaks = {i: float(probability[labels == i].max()) for i in numbers}
     numbers.sort(key=lambda i: -peaks[i])
     found: list[Region] = []
-    left = settings.most_points
+    left = settings.most_points - sum(len(region.points) for region in beside)
     for number in numbers:
-        if left == 0:
+        if left <= 0:
             break
         cells = labels == number
         points = _peaks(probability, cells, most=min(settings.points, left))

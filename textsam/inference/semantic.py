@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from textsam.errors import PromptError
 from textsam.inference import auto
 from textsam.inference.language import dense_frame, embed_phrases, map_logits
 from textsam.inference.postprocess import to_original_frame
-from textsam.inference.text import answer, curves_of, make_question, to_segmentation
+from textsam.inference.text import (
+    answer,
+    check_threshold,
+    curves_of,
+    make_question,
+    to_segmentation,
+)
 from textsam.label_map import LabelMap
 from textsam.prompts import normalize_phrases
 
@@ -45,6 +50,7 @@ def label_pixels(
         PromptError: As `segment`.
         WeightsError: If the model cannot be asked by text.
     """
+    check_threshold(threshold)
     names = list(dict.fromkeys(normalize_phrases(list(phrases))))
     if not view.model.has_dense_text:
         question = make_question(
@@ -55,21 +61,20 @@ def label_pixels(
             threshold=threshold,
             overlap="exclusive",
         )
-        result = to_segmentation(view, answer(view, question), overlap="exclusive")
+        result = to_segmentation(view.image, answer(view, question), overlap="exclusive")
         return _painted(result.label_map(by="label"), result.class_names(), names, view)
-    if threshold is not None and not 0 < threshold < 1:
-        raise PromptError(f"threshold is {threshold}; it is a probability, between 0 and 1")
     others = [] if background is None else normalize_phrases(background)
-    curves = curves_of(view, "auto")
-    least = curves.least_presence if threshold is None else threshold
+    curves = curves_of(view, "auto").at(threshold)
     level = view.model.text_settings.threshold
     best = torch.full(view.size, float(np.log(level / (1 - level))))
     labels = torch.zeros(view.size, dtype=torch.int32)
     asked = [*names, *(name for name in others if name not in names)]
     for number, embedding in enumerate(embed_phrases(view.model, asked), start=1):
-        if auto.look(view, embedding, curves=curves).presence < least:
+        maps = map_logits(view, embedding[None])
+        presence = curves.presence.probability({"peak": auto.peak_of(view, maps[0])})
+        if presence < curves.least_presence:
             continue
-        logits = to_original_frame(map_logits(view, embedding[None]), dense_frame(view))[0]
+        logits = to_original_frame(maps, dense_frame(view))[0]
         wins = logits > best
         best[wins] = logits[wins]
         labels[wins] = number if number <= len(names) else 0

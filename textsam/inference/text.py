@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -37,7 +37,17 @@ from textsam.segmentation import Segmentation
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["Question", "Strategy", "answer", "curves_of", "make_question", "to_segmentation"]
+__all__ = [
+    "Question",
+    "Strategy",
+    "answer",
+    "check_strategy",
+    "check_threshold",
+    "curves_of",
+    "make_question",
+    "score_masks",
+    "to_segmentation",
+]
 
 Strategy = Literal["auto", "prompt", "rank"]
 
@@ -79,14 +89,11 @@ def make_question(
     """
     check_strategy(strategy)
     check_overlap(overlap)
-    if threshold is not None and not 0 < threshold < 1:
-        raise PromptError(f"threshold is {threshold}; it is a probability, between 0 and 1")
+    check_threshold(threshold)
     phrases = tuple(dict.fromkeys(normalize_phrases(text)))
     others = {
-        "exclude": () if exclude is None else tuple(dict.fromkeys(normalize_phrases(exclude))),
-        "background": ()
-        if background is None
-        else tuple(dict.fromkeys(normalize_phrases(background))),
+        name: () if given is None else tuple(dict.fromkeys(normalize_phrases(given)))
+        for name, given in (("exclude", exclude), ("background", background))
     }
     for name, listed in others.items():
         both = [phrase for phrase in phrases if phrase in listed]
@@ -115,6 +122,16 @@ def check_strategy(strategy: str) -> None:
     """
     if strategy not in get_args(Strategy):
         raise PromptError(f"strategy is {strategy!r}; it can be {', '.join(get_args(Strategy))}")
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Refuse what is no probability; None stands for the calibration's levels.
+
+    Raises:
+        PromptError: With what came.
+    """
+    if threshold is not None and not 0 < threshold < 1:
+        raise PromptError(f"threshold is {threshold}; it is a probability, between 0 and 1")
 
 
 def answer(view: ImageView, question: Question) -> list[PhraseAnswer]:
@@ -161,21 +178,21 @@ def curves_of(view: ImageView, strategy: str) -> StrategyCurves:
 
 
 def to_segmentation(
-    view: ImageView, answers: Sequence[PhraseAnswer], *, overlap: Overlap
+    image: NDArray[np.uint8], answers: Sequence[PhraseAnswer], *, overlap: Overlap
 ) -> Segmentation:
-    """The candidates that no gate dropped, in the phrases' order."""
+    """The candidates that no gate dropped, in the phrases' order; image (H, W, 3)."""
     if overlap == "exclusive":
         answers = without_overlap(answers)
     kept = [(item.phrase, candidate) for item in answers for candidate in item.kept]
     return Segmentation(
-        view.size,
+        (image.shape[0], image.shape[1]),
         [c.rle for _, c in kept],
         scores=[c.score for _, c in kept],
         iou=[c.iou for _, c in kept],
         stability=[c.stability for _, c in kept],
         labels=[phrase for phrase, _ in kept],
         presence={a.phrase: a.presence for a in answers if not math.isnan(a.presence)},
-        image=view.image,
+        image=image,
         answers=answers,
     )
 
@@ -191,25 +208,24 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
     prediction = view.predict(text=phrase)
     order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
     if not view.model.has_dense_text:
-        candidates = _read(view, phrase, prediction, order)
+        candidates = _read(view, prediction, order, None)
         return PhraseAnswer(phrase=phrase, strategy="prompt", candidates=candidates)
     [embedding] = embed_phrases(view.model, [phrase])
-    seen = auto.look(view, embedding, curves=curves_of(view, "auto"))
+    seen = auto.look(view, embedding, phrase, curves=curves_of(view, "auto"))
     probability = view.text_map(phrase)
     row, column = np.unravel_index(probability.argmax(), view.size)
     point = (float(column) + 0.5, float(row) + 0.5)
     pointed = view.predict(text=phrase, points=[point])
     agreed = [_agreement(mask > 0, probability) for mask in pointed.logits]
     first = int((np.maximum(pointed.iou, 0) * np.sqrt(agreed)).argmax())
-    return PhraseAnswer(
-        phrase=phrase,
+    return replace(
+        seen,
         strategy="prompt",
-        presence=seen.presence,
-        evidence=seen.evidence,
-        similarity=seen.similarity,
+        least_presence=0.0,
+        least_score=0.0,
         candidates=(
-            *_read(view, phrase, pointed, [first], point=point),
-            *_read(view, phrase, prediction, order[:2]),
+            *_read(view, pointed, [first], probability, point=point),
+            *_read(view, prediction, order[:2], probability),
         ),
     )
 
@@ -222,19 +238,19 @@ def _agreement(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> flo
 
 def _read(
     view: ImageView,
-    phrase: str,
     prediction: Prediction,
     order: Sequence[int],
+    probability: NDArray[np.float32] | None,
     *,
     point: tuple[float, float] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Readings of a prediction; empty ones are left out."""
+    """Readings of a prediction, scored by the phrase's map; empty ones are left out."""
+    order = [k for k in order if (prediction.logits[k] > 0).any()]
+    masks = prediction.logits[list(order)] > 0
     found = []
-    for k in order:
-        mask = prediction.logits[k] > 0
-        if not mask.any():
-            continue
-        evidence, score = score_of(view, phrase, mask)
+    for k, mask, (evidence, score) in zip(
+        order, masks, score_masks(view, masks, probability), strict=True
+    ):
         found.append(
             Candidate(
                 rle=encode_masks(mask[None])[0],
@@ -249,12 +265,19 @@ def _read(
     return tuple(found)
 
 
-def score_of(
-    view: ImageView, phrase: str, mask: NDArray[np.bool_]
-) -> tuple[dict[str, float], float]:
-    """Evidence and probability that a phrase describes a mask (H, W); NaN without a map."""
-    if not view.model.has_dense_text:
-        return {}, math.nan
-    values = view.text_map(phrase)[mask]
-    evidence = auto.mask_evidence(float(values.mean()), float(values.max()))
-    return evidence, curves_of(view, "auto").score.probability(evidence)
+def score_masks(
+    view: ImageView, masks: NDArray[np.bool_], probability: NDArray[np.float32] | None
+) -> list[tuple[dict[str, float], float]]:
+    """Evidence and probability that a phrase describes each mask (K, H, W), none of them empty.
+
+    Args:
+        view: The photo; its model's calibration says what the evidence means.
+        masks: What is scored.
+        probability: (H, W), the phrase's map; without one, no evidence and NaN.
+    """
+    if probability is None:
+        return [({}, math.nan) for _ in masks]
+    curve = curves_of(view, "auto").score
+    values = [probability[mask] for mask in masks]
+    evidence = [auto.mask_evidence(float(v.mean()), float(v.max())) for v in values]
+    return [(item, curve.probability(item)) for item in evidence]

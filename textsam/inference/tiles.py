@@ -15,15 +15,16 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.answers import GATES, Candidate, PhraseAnswer
 from textsam.errors import PromptError
+from textsam.explanation import Explanation, explain_fully
 from textsam.gates import closed_gate
-from textsam.images import ImageSource, load_image, resize_image
+from textsam.images import ImageSource, load_image
 from textsam.inference import text as text_inference
 from textsam.inference.automatic import AutomaticSettings, Preset
 from textsam.inference.focus import Window
@@ -33,10 +34,10 @@ from textsam.inference.text import Question, Strategy
 from textsam.inference.tile_grid import TileSettings, tile_windows
 from textsam.inference.tile_maps import TileMaps
 from textsam.inference.view import ImageView
+from textsam.resizing import resize_image
 from textsam.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from textsam.explanation import Explanation
     from textsam.inference.model import TextSAM
 
 __all__ = ["Progress", "TiledView", "lowered", "open_tiled"]
@@ -164,17 +165,19 @@ class TiledView:
                 'tiles. Type strategy="auto", or ask the photo in one view: model.open(photo)'
             )
         answers = self._answers(question, progress)
-        photo = cast(ImageView, self)  # of a view, only the photo and its size are looked at
-        return text_inference.to_segmentation(photo, answers, overlap=question.overlap)
+        return text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
 
     def explain(self, text: str | list[str], **options: Any) -> Explanation:
-        """Why `segment(text=...)` gives these masks, or none: `Segmentation.explain` of it.
+        """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`.
 
         Args:
             text: Phrases.
             **options: Of `segment`.
         """
-        return self.segment(text=text, **options).explain()
+        result = self.segment(text=text, **options)
+        return explain_fully(
+            result, lambda again: self.segment(**{**options, **again}), image=self.image
+        )
 
     def everything(
         self,

@@ -7,7 +7,8 @@ that looks closer (`TextSAM.focus`) encodes a window around a small thing as wel
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.answers import Candidate
 from textsam.errors import PromptError
+from textsam.explanation import Explanation, explain_fully
 from textsam.geometry import Frame
-from textsam.images import resize_image
 from textsam.inference import language
 from textsam.inference import text as text_inference
 from textsam.inference.automatic import (
@@ -29,52 +29,27 @@ from textsam.inference.automatic import (
     resolve_settings,
 )
 from textsam.inference.closer import predict_closer
+from textsam.inference.dialogue import Step, chosen_instance
 from textsam.inference.focus import FocusSettings, Window
 from textsam.inference.overlap import Overlap
-from textsam.inference.postprocess import (
-    mask_to_low_res,
-    nearest_mask,
-    stability_score,
-    to_original_frame,
-)
+from textsam.inference.postprocess import stability_score, to_original_frame
 from textsam.inference.prediction import Prediction
+from textsam.inference.prompt_batch import prompt_batch
 from textsam.inference.semantic import label_pixels
 from textsam.inference.text import Strategy
 from textsam.label_map import LabelMap
 from textsam.modeling.features import ImageFeatures
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, NOT_A_POINT, PromptBatch
+from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
+from textsam.resizing import resize_image
 from textsam.rle import encode_masks
 from textsam.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from textsam.explanation import Explanation
     from textsam.inference.model import TextSAM
     from textsam.inference.rank import RankedMasks
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
-
-# Two masks are of one thing if they share this much of the smaller one.
-_SAME_THING = 0.3
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Step:
-    """One step of a dialogue: what was asked, what the decoder said, which mask it goes on from.
-
-    Attributes:
-        prompt: Everything asked so far.
-        prediction: None after a phrase alone, whose instances have a prompt each.
-        reading: Index of the mask in `prediction`.
-        result: What came out.
-        instances: After a phrase alone, what is known of each mask of `result`.
-    """
-
-    prompt: Prompt
-    prediction: Prediction | None
-    reading: int
-    result: Segmentation
-    instances: tuple[Candidate, ...] = ()
 
 
 class ImageView:
@@ -203,7 +178,7 @@ class ImageView:
         )
         self.history = ()
         answers = text_inference.answer(self, question)
-        result = text_inference.to_segmentation(self, answers, overlap=question.overlap)
+        result = text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
         if len(question.phrases) == 1:  # a click may follow and keeps the phrase
             prompt = make_prompt(self.size, text=question.phrases[0])
             kept = tuple(item for answer in result.answers for item in answer.kept)
@@ -212,13 +187,22 @@ class ImageView:
         return result
 
     def explain(self, text: str | list[str], **options: Any) -> Explanation:
-        """Why `segment(text=...)` gives these masks, or none: `Segmentation.explain` of it.
+        """Why `segment(text=...)` gives these masks, or none.
+
+        More than `Segmentation.explain`: a phrase on which a gate closed before masks were looked
+        for is asked again with the gates open, to tell what lies behind.
 
         Args:
             text: Phrases.
             **options: `exclude`, `background`, `strategy`, `threshold`, `overlap` as `segment`.
         """
-        return self.segment(text=text, **options).explain()
+        result = self.segment(text=text, **options)
+        history = self.history
+        why = explain_fully(
+            result, lambda again: self.segment(**{**options, **again}), image=self.image
+        )
+        self.history = history
+        return why
 
     def everything(
         self,
@@ -293,7 +277,9 @@ class ImageView:
             labels=np.concatenate([before.labels, new.labels]),
         )
         if last is not None and last.prediction is None and last.instances:
-            last = replace(last, prediction=self._chosen(last, prompt, x, y, foreground=foreground))
+            fresh = partial(self._predict, prompt, previous=None) if foreground else None
+            chosen = chosen_instance(self, last, x, y, fresh=fresh)
+            last = replace(last, prediction=chosen)
         return self._answer(prompt, last=last)
 
     def undo(self) -> Segmentation:
@@ -391,29 +377,6 @@ class ImageView:
         self.history = (*self.history, step)
         return result
 
-    def _chosen(
-        self, last: Step, prompt: Prompt, x: float, y: float, *, foreground: bool
-    ) -> Prediction | None:
-        """The instance of a phrase that a click means, as a prediction; None for a new one."""
-        masks = last.result.masks
-        index = nearest_mask(masks, x, y)
-        if foreground and not masks[index][int(y), int(x)]:
-            fresh = self._predict(prompt, previous=None).logits[0] > 0
-            common = int((fresh & masks[index]).sum())
-            smaller = min(int(fresh.sum()), int(masks[index].sum()))
-            if common < _SAME_THING * smaller:
-                return None
-        low_res = last.instances[index].low_res
-        if low_res is None:
-            size = self.model.sam.config.mask_size
-            low_res = mask_to_low_res(masks[index], self.frame, size)[0, 0].numpy()
-        logits = torch.from_numpy(low_res.astype(np.float32))[None]
-        return Prediction(
-            logits=to_original_frame(logits, self.frame).numpy(),
-            iou=last.result.iou[index : index + 1],
-            low_res=logits.numpy(),
-        )
-
     def to_segmentation(
         self, prediction: Prediction, order: list[int], *, phrase: str | None
     ) -> Segmentation:
@@ -423,7 +386,8 @@ class ImageView:
         masks = logits[kept] > 0
         scores = None
         if phrase is not None and self.model.has_dense_text:
-            scores = [text_inference.score_of(self, phrase, mask)[1] for mask in masks]
+            scored = text_inference.score_masks(self, masks, self.text_map(phrase))
+            scores = [score for _, score in scored]
         return Segmentation(
             self.size,
             encode_masks(masks),
@@ -454,43 +418,11 @@ class ImageView:
     @torch.no_grad()
     def decode_prompt(self, prompt: Prompt, low_res: NDArray[np.float32] | None) -> Prediction:
         """Decode one prompt on the whole photo, with logits (m, m) of an earlier answer or not."""
-        batch = self._to_batch(prompt, low_res)
-        logits, iou = self.decode(batch)
+        logits, iou = self.decode(prompt_batch(self, prompt, low_res))
         return Prediction(
             logits=to_original_frame(logits[0], self.frame).numpy(),
             iou=iou[0].numpy(),
             low_res=logits[0].numpy(),
-        )
-
-    def _to_batch(self, prompt: Prompt, low_res: NDArray[np.float32] | None) -> PromptBatch:
-        """One prompt in the model frame; without a box it ends in `not_a_point` (code)."""
-        device = self.model.device
-        points = self.frame.points_to_model(prompt.points)
-        labels = prompt.labels
-        if prompt.box is None:
-            points = np.concatenate([points, np.zeros((1, 2), np.float32)])
-            labels = np.append(labels, NOT_A_POINT)
-        else:
-            corners = self.frame.boxes_to_model(prompt.box).reshape(2, 2)
-            points = np.concatenate([points, corners])
-            labels = np.concatenate([labels, [BOX_START, BOX_END]])
-        size = self.model.sam.config.mask_size
-        masks: Tensor | None = None
-        if prompt.mask is not None and low_res is None:
-            masks = mask_to_low_res(prompt.mask, self.frame, size)
-        elif low_res is not None:
-            masks = torch.from_numpy(np.array(low_res, dtype=np.float32))[None, None]
-        tokens: Tensor | None = None
-        if prompt.text is not None:
-            tokens = language.phrase_tokens(self.model, [prompt.text])
-            if masks is None and self.model.has_dense_text:
-                masks = language.dense_prompt(self, [prompt.text])
-        return PromptBatch(
-            points=torch.as_tensor(points, dtype=torch.float32, device=device)[None],
-            labels=torch.as_tensor(labels, dtype=torch.int64, device=device)[None],
-            image_index=torch.zeros(1, dtype=torch.int64, device=device),
-            masks=None if masks is None else masks.to(device),
-            tokens=tokens,
         )
 
 

@@ -9,7 +9,6 @@ pixel is wrong.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -48,23 +47,14 @@ class ExclusionItem:
 
 
 class ExclusionTally:
-    """The exclusions of a set so far.
-
-    Attributes:
-        refused: Why nothing was measured; None if something can be.
-        items: One for each phrase that was asked with an exclusion.
-    """
+    """The exclusions of a set so far; `items` has each phrase that was asked with one."""
 
     def __init__(self, siblings: Siblings | None) -> None:
         self.siblings = siblings
-        self.refused: str | None = None
         self.items: list[ExclusionItem] = []
 
     def add_photo(self, asked: Asked, sample: Sample, questions: Questions) -> None:
         """Measure the phrases of an exhaustive photo, and its absent siblings."""
-        if "exclude" not in inspect.signature(asked.view.segment).parameters:
-            self.refused = "view.segment has no exclude="
-            return
         nothing = np.zeros(sample.size, dtype=bool)
         void = sample.void_mask()
         for phrase in questions.phrases:
@@ -120,9 +110,8 @@ class ExclusionTally:
         return next(phrase for phrase in others if phrase.label == nearest)
 
     def figures(self, *, seed: int) -> dict[str, Any]:
-        """See `exclusion_means`; `refused` and `items`."""
-        means = exclusion_means(self.items, seed=seed)
-        return means | {"refused": self.refused, "items": [asdict(i) for i in self.items]}
+        """See `exclusion_means`; and `items`."""
+        return exclusion_means(self.items, seed=seed) | {"items": [asdict(i) for i in self.items]}
 
 
 def exclusion_means(items: Sequence[ExclusionItem], *, seed: int = 0) -> dict[str, Any]:

@@ -64,11 +64,10 @@ def truth_map(
 
 
 class MapTally:
-    """The maps of a set so far; `refused` says why there is none."""
+    """The maps of a set so far."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = [label for label in labels if label not in NAMELESS]
-        self.refused: str | None = None
         self.photos = 0
         self._all = Confusion(self.labels)
         self._present = Confusion(self.labels)
@@ -76,9 +75,6 @@ class MapTally:
 
     def add_photo(self, view: Any, sample: Sample, phrases: Sequence[Phrase]) -> None:
         """Ask an exhaustive photo for both maps."""
-        if not hasattr(view, "label_map"):
-            self.refused = "the view has no label_map"
-            return
         if not phrases:
             return
         self.photos += 1
@@ -90,10 +86,9 @@ class MapTally:
             confusion.add(truth, numbers[painted], counted)
 
     def figures(self) -> dict[str, Any]:
-        """`photos`, `refused`, and `Confusion.figures` as `all` and `present`."""
+        """`photos`, and `Confusion.figures` as `all` and `present`."""
         return {
             "photos": self.photos,
-            "refused": self.refused,
             "all": self._all.figures(),
             "present": self._present.figures(),
         }

@@ -117,11 +117,9 @@ def _show_clicks(sets: Sequence[dict[str, Any]], *, model: str) -> None:
 
 
 def _show_exclusions(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    rows, notes = [], []
+    rows = []
     for row in sets:
         figures = row["exclude"]
-        if figures["refused"]:
-            notes.append(f"{row['name']}: {figures['refused']}")
         if figures["phrases"]:
             shares = [
                 cell
@@ -131,22 +129,20 @@ def _show_exclusions(sets: Sequence[dict[str, Any]], *, model: str) -> None:
             rows.append([row["name"], str(figures["phrases"]), str(figures["spilling"]), *shares])
     columns = ["set", "phrases", "spilling", "spilled: removed", "95%", "wrong: removed", "95%"]
     columns += ["right: lost", "95%"]
-    notes.append(
+    notes = [
         "shares of pixels; excluded: the label of the photo that the answer spills over most, or "
         "the nearest in CLIP's text space; spilled: on that label's truth; wrong: anywhere off the "
         "phrase's own; asked: phrases of the photo and its absent siblings, where they answer"
-    )
-    if rows or len(notes) > 1:
+    ]
+    if rows:
         show_table(f"Exclusion, model {model}", columns, rows, notes=notes)
 
 
 def _show_maps(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    rows, notes = [], []
+    rows = []
     for row in sets:
         figures = row["map"]
-        if figures["refused"]:
-            notes.append(f"{row['name']}: {figures['refused']}")
-        elif figures["photos"]:
+        if figures["photos"]:
             cells = [
                 cell
                 for asked in ("all", "present")
@@ -156,8 +152,8 @@ def _show_maps(sets: Sequence[dict[str, Any]], *, model: str) -> None:
             rows.append([row["name"], str(figures["photos"]), labels, *cells])
     columns = ["set", "photos", "labels", "mIoU, all asked", "nothing", "accuracy"]
     columns += ["mIoU, present asked", "nothing", "accuracy"]
-    notes.append("mIoU over labels, without 'nothing'; asked for every label or those that it has")
-    if rows or len(notes) > 1:
+    notes = ["mIoU over labels, without 'nothing'; asked for every label or those that it has"]
+    if rows:
         show_table(f"Semantic maps, model {model}", columns, rows, notes=notes)
 
 
