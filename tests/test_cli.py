@@ -333,8 +333,9 @@ def test_load_model_passes_everything_on(monkeypatch):
 
     # Not setattr: it would look for the real one, and so import torch and all the networks.
     monkeypatch.setitem(vars(textsam), "TextSAM", TextSAM)
-    loaded = cli.load_model("a", clip="b", device="cpu")
-    assert loaded == ("a", {"clip": "b", "device": "cpu"})
+    loaded = cli.load_model("a", clip="b", device="cpu", calibration=Path("c.json"))
+    options = {"clip": "b", "device": "cpu", "calibration": Path("c.json")}
+    assert loaded == ("a", options)
 
 
 # info --------------------------------------------------------------------------------------------

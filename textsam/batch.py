@@ -162,9 +162,9 @@ def segment_folder(
             "exclude and background go with phrases alone; give text=... without points or box"
         )
     prompt = {
-        "text": _phrases(text),
-        "exclude": _phrases(exclude),
-        "background": _phrases(background),
+        "text": _phrases(text, "text"),
+        "exclude": _phrases(exclude, "exclude"),
+        "background": _phrases(background, "background"),
         "points": None if points is None else as_array(points).tolist(),
         "labels": None if labels is None else as_array(labels).tolist(),
         "box": None if box is None else as_array(box).tolist(),
@@ -291,8 +291,8 @@ def _check_question(prompt: dict[str, Any]) -> None:
     make_question(**{name: prompt[name] for name in names})
 
 
-def _phrases(given: str | Sequence[str] | None) -> list[str] | None:
-    return None if given is None else normalize_phrases(given)
+def _phrases(given: str | Sequence[str] | None, name: str) -> list[str] | None:
+    return None if given is None else normalize_phrases(given, name)
 
 
 def one_line(error: BaseException) -> str:

@@ -45,11 +45,19 @@ def main() -> None:
     app()
 
 
-def load_model(name: str, *, clip: str | None = None, device: str | None = None) -> Segmenter:
+def load_model(
+    name: str,
+    *,
+    clip: str | None = None,
+    device: str | None = None,
+    calibration: Path | None = None,
+) -> Segmenter:
     """Load the model of a command; the one place where the command line meets the networks."""
     from textsam import TextSAM
 
-    model: Segmenter = TextSAM.from_pretrained(name, clip=clip, device=device)
+    model: Segmenter = TextSAM.from_pretrained(
+        name, clip=clip, device=device, calibration=calibration
+    )
     return model
 
 
@@ -108,6 +116,10 @@ def segment(
     ] = "tiny",
     clip: Annotated[
         str | None, typer.Option("--clip", help="CLIP to go with a SAM that has none.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", metavar="FILE", help="What `textsam calibrate` wrote."),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
     format: Annotated[
@@ -179,7 +191,7 @@ def segment(
             if explain is not None:
                 cli_segment.check_explain(explain, prompt, others=[photos[0], target])
             image = load_image(photos[0])  # first: a wrong name should not wait for the model
-            loaded = _load(model, clip, device)
+            loaded = _load(model, clip, device, calibration)
             result = loaded.segment(image, **prompt)
             why = None
             if explain is not None:
@@ -202,7 +214,7 @@ def segment(
         if out is None:
             raise ValueError("several photos need a folder for their results; add -o FOLDER")
         report = cli_segment.segment_many(
-            _load(model, clip, device),
+            _load(model, clip, device, calibration),
             photos,
             out,
             {**prompt, "format": format or "png", "kind": kind, "overwrite": overwrite},
@@ -322,9 +334,11 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _load(name: str, clip: str | None, device: str | None) -> Segmenter:
+def _load(
+    name: str, clip: str | None, device: str | None, calibration: Path | None = None
+) -> Segmenter:
     with _console(stderr=True).status(f"loading {name}"):
-        return load_model(name, clip=clip, device=device)
+        return load_model(name, clip=clip, device=device, calibration=calibration)
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -97,23 +97,27 @@ def make_prompt(
     return prompt
 
 
-def normalize_phrases(text: str | Sequence[str]) -> list[str]:
+def normalize_phrases(text: str | Sequence[str], name: str = "text") -> list[str]:
     """One phrase or several to a list of clean phrases, in the order given, repeats kept.
 
     Runs of white space become one space, and accents their composed form (NFC), so that phrases
     that look the same are the same.
 
+    Args:
+        text: What a person typed.
+        name: What errors call it.
+
     Raises:
         PromptError: Neither a string nor a list of strings, or one of them is empty.
     """
     if isinstance(text, str):
-        return [_make_phrase(text)]
+        return [_make_phrase(text, where=name)]
     if not isinstance(text, list | tuple | np.ndarray) or len(text) == 0:
         what = "an empty list" if isinstance(text, list | tuple) else type(text).__name__
         raise PromptError(
-            f'text is {what}; wanted a phrase such as "wheel", or a list: ["wheel", "door"]'
+            f'{name} is {what}; wanted a phrase such as "wheel", or a list: ["wheel", "door"]'
         )
-    return [_make_phrase(phrase, where=f"text[{index}]") for index, phrase in enumerate(text)]
+    return [_make_phrase(phrase, where=f"{name}[{index}]") for index, phrase in enumerate(text)]
 
 
 def _make_phrase(text: object, *, where: str = "text") -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import PromptError, WeightsError
-from textsam.inference import auto
+from textsam.inference import auto, semantic
 from textsam.inference.model import TextSAM
 from textsam.inference.postprocess import connected_components, nearest_mask
 from textsam.inference.prediction import Prediction
@@ -170,7 +170,8 @@ def test_nothing_is_left_when_all_of_it_is_excluded(
         ({"exclude": "dog"}, "in text and in exclude"),
         ({"exclude": "cat", "strategy": "prompt"}, "one object"),
         ({"exclude": "cat", "points": [(3, 3)]}, "phrases alone"),
-        ({"background": ""}, "empty"),
+        ({"background": ""}, "background is '', which is empty"),
+        ({"exclude": ["cat", " "]}, "exclude[1] is ' ', which is empty"),
     ],
 )
 def test_bad_questions_say_what_was_wanted(
@@ -304,3 +305,13 @@ def test_explaining_looks_behind_a_closed_gate_and_keeps_the_dialogue(
     assert any(row.mask is not None for row in why.table())
     assert len(view.history) == 1 and view.history[0].prompt.text == "dog"
     assert len(view.history[0].result) == 0
+
+
+def test_one_phrase_makes_a_label_map_too(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write_map(monkeypatch, [(slice(0, 3), slice(0, 3))])
+    monkeypatch.setattr(semantic, "map_logits", auto.map_logits)
+    found = model.open(photo).label_map("dog")
+    assert found.names == ("dog",)
+    assert found.labels[10, 10] == 1 and found.labels[45, 80] == 0

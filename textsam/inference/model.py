@@ -238,7 +238,7 @@ class TextSAM:
     def label_map(
         self,
         image: ImageSource,
-        phrases: list[str],
+        phrases: str | list[str],
         *,
         background: str | list[str] | None = None,
         threshold: float | None = None,

@@ -29,7 +29,7 @@ __all__ = ["label_pixels"]
 
 def label_pixels(
     view: ImageView,
-    phrases: Sequence[str],
+    phrases: str | Sequence[str],
     *,
     background: str | Sequence[str] | None,
     threshold: float | None,
@@ -51,7 +51,7 @@ def label_pixels(
         WeightsError: If the model cannot be asked by text.
     """
     check_threshold(threshold)
-    names = list(dict.fromkeys(normalize_phrases(list(phrases))))
+    names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
     if not view.model.has_dense_text:
         question = make_question(
             names,
@@ -63,7 +63,7 @@ def label_pixels(
         )
         result = to_segmentation(view.image, answer(view, question), overlap="exclusive")
         return _painted(result.label_map(by="label"), result.class_names(), names, view)
-    others = [] if background is None else normalize_phrases(background)
+    others = [] if background is None else normalize_phrases(background, "background")
     curves = curves_of(view, "auto").at(threshold)
     level = view.model.text_settings.threshold
     best = torch.full(view.size, float(np.log(level / (1 - level))))

@@ -92,7 +92,7 @@ def make_question(
     check_threshold(threshold)
     phrases = tuple(dict.fromkeys(normalize_phrases(text)))
     others = {
-        name: () if given is None else tuple(dict.fromkeys(normalize_phrases(given)))
+        name: () if given is None else tuple(dict.fromkeys(normalize_phrases(given, name)))
         for name, given in (("exclude", exclude), ("background", background))
     }
     for name, listed in others.items():

@@ -230,7 +230,7 @@ class ImageView:
 
     def label_map(
         self,
-        phrases: list[str],
+        phrases: str | list[str],
         *,
         background: str | list[str] | None = None,
         threshold: float | None = None,
