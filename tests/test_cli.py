@@ -82,7 +82,7 @@ def test_one_photo(textsam_command, model):
         assert word in result.stdout
     assert "wrote out/wheels.png" in result.stdout
     assert Image.open("out/wheels.png").size == (40, 30)
-    assert model.loaded == [{"name": "tiny", "clip": None, "device": None}]
+    assert model.loaded == [{"name": "tiny", "clip": None, "device": None, "calibration": None}]
 
 
 def test_all_prompts_reach_the_model(textsam_command, model):
@@ -99,6 +99,8 @@ def test_all_prompts_reach_the_model(textsam_command, model):
             "c",
             "--device",
             "cpu",
+            "--calibration",
+            "k.json",
         ),
     )
     assert result.exit_code == 0, result.output
@@ -107,7 +109,9 @@ def test_all_prompts_reach_the_model(textsam_command, model):
         | {"strategy": "prompt", "threshold": 0.3, "overlap": "allow"}
         | {"exclude": None, "background": None}
     ]
-    assert model.loaded == [{"name": "m", "clip": "c", "device": "cpu"}]
+    assert model.loaded == [
+        {"name": "m", "clip": "c", "device": "cpu", "calibration": Path("k.json")}
+    ]
 
 
 def test_names_of_files(textsam_command):
