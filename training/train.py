@@ -20,7 +20,7 @@ from rich.table import Table
 
 from textsam.errors import TextSamError, require
 
-from .recipes.base import Recipe, leave_run, place_in_run
+from .recipes.base import Recipe, end_process, place_in_run
 from .recipes.registry import RECIPES, find_recipe, summary
 
 __all__ = ["main", "parse"]
@@ -54,7 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = job()
     except TextSamError as error:
         return _complain(error, status=1)
-    leave_run()
     if result is None or result.reason == "done":
         return 0
     logger.info(
@@ -105,4 +104,4 @@ def _show_recipes() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
@@ -25,7 +26,7 @@ __all__ = [
     "Job",
     "ObjectiveRun",
     "Recipe",
-    "leave_run",
+    "end_process",
     "picture_sheet",
     "place_in_run",
     "save_model",
@@ -57,16 +58,27 @@ class Recipe(Protocol):
         """
 
 
-def leave_run() -> None:
-    """Part from the other processes; to be called when all of them are done.
+def end_process(status: int) -> NoReturn:
+    """End this process; the last line of a program that may have trained together with others.
 
-    A process that ends with its group open may abort on its way out: gloo's threads are still
-    running.
+    A model wrapped for DDP keeps its process group, and gloo's threads with it, even after
+    `destroy_process_group`. When the interpreter takes itself apart meanwhile, a thread that
+    needs it aborts the process ("terminate called without an active exception"), and a run that
+    is done counts as failed. So such a process leaves without taking itself apart.
+
+    Args:
+        status: What the process exits with.
     """
     import torch.distributed as dist
 
-    if dist.is_available() and dist.is_initialized():
+    if not (dist.is_available() and dist.is_initialized()):
+        sys.exit(status)
+    if status == 0:  # after a failure the others may be gone, and waiting for them would hang
         dist.destroy_process_group()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def place_in_run() -> tuple[int, int]:

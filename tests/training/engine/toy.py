@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import training.engine.checkpoint as checkpoint
 from training.engine import EngineConfig, RatedPart, Trainer
 from training.objectives.base import LossOutput
-from training.recipes.base import leave_run
+from training.recipes.base import end_process
 
 ITEMS = 12  # of a global batch
 
@@ -158,4 +158,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     for each in json.loads(sys.argv[1]):
         train(each)
-    leave_run()
+    end_process(0)
