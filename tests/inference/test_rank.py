@@ -65,7 +65,7 @@ def test_masks_and_embeddings_are_made_once(
 def test_embeddings_are_those_of_the_masks_one_by_one(
     bare: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rank, "_BATCH", 2)
+    monkeypatch.setattr(rank, "BATCH", 2)
     ranked = rank.ranked_masks(bare.open(photo))
     assert len(ranked.masks) > 2
     assert bare.clip is not None

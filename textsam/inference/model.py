@@ -18,6 +18,7 @@ from textsam.inference.focus import FocusSettings
 from textsam.inference.settings import TextSettings
 from textsam.inference.tile_grid import TileSettings
 from textsam.inference.tiles import TiledView, open_tiled
+from textsam.inference.transfer import Concept, Example, make_concept
 from textsam.inference.view import ImageView
 from textsam.label_map import LabelMap
 from textsam.modeling.sam import Sam
@@ -208,6 +209,18 @@ class TextSAM:
         )
         return open_tiled(self, image, settings=settings)
 
+    def concept(self, like: Example) -> Concept:
+        """What masks have in common, to be looked for in many photos: `segment(like=concept)`.
+
+        Args:
+            like: `segmentation[0]`, a `Segmentation` of one label, or a list of masks, which know
+                their photos; several make the concept less of one thing's looks.
+
+        Raises:
+            PromptError: No mask, an empty one, one without its photo, or masks with several labels.
+        """
+        return make_concept(self, like)
+
     @overload
     def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...
     @overload
@@ -219,7 +232,7 @@ class TextSAM:
 
         Args:
             image: One image, or a list of them; the prompts hold for each.
-            **prompts: `text`, `exclude`, `points`, `box`, `strategy`, `threshold` and others:
+            **prompts: `text`, `like`, `exclude`, `points`, `box`, `threshold` and others:
                 see `ImageView.segment`.
 
         Raises:
@@ -233,6 +246,9 @@ class TextSAM:
                 "the list holds numbers, not images: a list means several images; "
                 "give one image as a numpy array"
             )
+        like = prompts.get("like")
+        if like is not None and not isinstance(like, Concept):
+            prompts["like"] = self.concept(like)
         return [self.open(item).segment(**prompts) for item in image]
 
     def label_map(

@@ -8,7 +8,7 @@ view; a further phrase costs a product.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from textsam.segmentation import Segmentation
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["BACKGROUND", "RANK_CURVES", "rank_answers", "ranked_masks"]
+__all__ = ["BACKGROUND", "BATCH", "RANK_CURVES", "judge_masks", "rank_answers", "ranked_masks"]
 
 # What else a mask may show; a tower trained with a softmax knows a phrase only beside others.
 BACKGROUND = (
@@ -39,7 +39,7 @@ RANK_CURVES = StrategyCurves(
     score=Curve(weights={"clip": 1.0}, bias=0.0),
 )
 _EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5)
-_BATCH = 32  # masks that are decoded and cropped at once
+BATCH = 32  # masks that are decoded and cropped at once
 _COVERED = 0.6  # share of a mask that better ones of the phrase cover
 _REMEMBERED = 8  # dropped masks of an answer
 _LIMIT = 30.0
@@ -53,6 +53,18 @@ class RankedMasks:
     embeddings: Tensor
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rival:
+    """Log odds of a phrase (N,) at N masks and of what it competes with (N, R).
+
+    The first `excluded` of the R are not wanted, the others only in the way.
+    """
+
+    own: Tensor
+    others: Tensor
+    excluded: int
+
+
 def ranked_masks(view: ImageView, settings: AutomaticSettings | None = None) -> RankedMasks:
     """The view's automatic masks with embeddings, made at the first call."""
     wanted = AutomaticSettings.fast() if settings is None else settings
@@ -62,8 +74,8 @@ def ranked_masks(view: ImageView, settings: AutomaticSettings | None = None) -> 
         clip = require_clip(view.model)
         rows = [torch.zeros(0, clip.width)]
         rles = masks.rles
-        for start in range(0, len(rles), _BATCH):
-            part = decode_rles(rles[start : start + _BATCH], view.size)
+        for start in range(0, len(rles), BATCH):
+            part = decode_rles(rles[start : start + BATCH], view.size)
             rows.append(clip.encode_masks(view.image, part, expand=_EXPAND).cpu())
         view.ranked[wanted] = RankedMasks(masks=masks, embeddings=torch.cat(rows))
     return view.ranked[wanted]
@@ -106,50 +118,68 @@ def rank_answers(
     best = odds[:, len(phrases) :]
     results = []
     for number, phrase in enumerate(phrases):
-        answer = _start(phrase, odds[:, number], curves=curves)
-        if answer.gate is None:
-            rival = (best, len(exclude)) if rivals else None
-            answer = _judged(answer, ranked.masks, odds[:, number], rival, curves=curves)
-        results.append(answer)
+        evidence = [{"clip": float(value)} for value in odds[:, number]]
+        rival = _Rival(own=odds[:, number], others=best, excluded=len(exclude)) if rivals else None
+        top = {"clip": float(odds[:, number].max())} if evidence else {}
+        results.append(
+            judge_masks(phrase, "rank", ranked.masks, evidence, top, curves=curves, rival=rival)
+        )
     return results
 
 
-def _start(phrase: str, odds: Tensor, *, curves: StrategyCurves) -> PhraseAnswer:
-    """Presence, before any mask is looked at."""
+def judge_masks(
+    name: str,
+    strategy: str,
+    masks: Segmentation,
+    evidence: Sequence[Mapping[str, float]],
+    best: Mapping[str, float],
+    *,
+    curves: StrategyCurves,
+    rival: _Rival | None = None,
+) -> PhraseAnswer:
+    """Gates over automatic masks, by falling score.
+
+    Args:
+        name: What was asked for.
+        strategy: Written into the answer.
+        masks: N masks, none of them empty.
+        evidence: Of each mask.
+        best: The evidence of presence; not looked at where there are no masks.
+        curves: Probabilities and levels.
+        rival: What else the masks may show.
+    """
     answer = PhraseAnswer(
-        phrase=phrase,
-        strategy="rank",
+        phrase=name,
+        strategy=strategy,
         least_presence=curves.least_presence,
         least_score=curves.least_score,
     )
-    if not len(odds):
+    if not len(masks):
         return replace(answer, presence=0.0, gate="map", reason="there are no automatic masks")
-    evidence = {"clip": float(odds.max())}
-    presence = curves.presence.probability(evidence)
-    answer = replace(answer, presence=presence, evidence=evidence)
+    presence = curves.presence.probability(best)
+    answer = replace(answer, presence=presence, evidence=best)
     if presence < curves.least_presence:
         reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
         return replace(answer, gate="presence", reason=reason)
-    return answer
+    return _judged(answer, masks, evidence, rival, curves=curves)
 
 
 def _judged(
     answer: PhraseAnswer,
     masks: Segmentation,
-    odds: Tensor,
-    rival: tuple[Tensor, int] | None,
+    evidence: Sequence[Mapping[str, float]],
+    rival: _Rival | None,
     *,
     curves: StrategyCurves,
 ) -> PhraseAnswer:
-    """Gates over the masks, by falling score."""
-    scores = np.array([curves.score.probability({"clip": float(value)}) for value in odds])
+    scores = np.array([curves.score.probability(item) for item in evidence])
     rles = masks.rles
     areas = rle_areas(rles)
     kept: list[int] = []
     candidates: list[Candidate] = []
     dropped = 0
     for index in np.argsort(-scores, kind="stable"):
-        gate, reason = _gate(int(index), scores, odds, rival, answer)
+        gate, reason = _gate(int(index), float(scores[index]), rival, answer)
         if gate is None and kept:
             common = rle_common_areas([rles[index]], [rles[k] for k in kept])[0]
             covers = float((common / areas[kept]).max())
@@ -167,7 +197,7 @@ def _judged(
                 score=float(scores[index]),
                 iou=float(masks.iou[index]),
                 stability=float(masks.stability[index]),
-                evidence={"clip": float(odds[index])},
+                evidence=evidence[index],
                 gate=gate,
                 reason=reason,
             )
@@ -179,19 +209,14 @@ def _judged(
 
 
 def _gate(
-    index: int,
-    scores: np.ndarray,
-    odds: Tensor,
-    rival: tuple[Tensor, int] | None,
-    answer: PhraseAnswer,
+    index: int, score: float, rival: _Rival | None, answer: PhraseAnswer
 ) -> tuple[Gate | None, str]:
     if rival is not None:
-        values, excluded = rival
-        best = int(values[index].argmax())
-        if float(values[index, best]) > float(odds[index]):
-            gate: Gate = "exclusion" if best < excluded else "background"
-            return gate, f"log odds {float(odds[index]):.1f} < {float(values[index, best]):.1f}"
-    score = float(scores[index])
+        best = int(rival.others[index].argmax())
+        own, other = float(rival.own[index]), float(rival.others[index, best])
+        if other > own:
+            gate: Gate = "exclusion" if best < rival.excluded else "background"
+            return gate, f"log odds {own:.1f} < {other:.1f}"
     if math.isnan(score) or score < answer.least_score:
         return "score", f"score {score:.2f} < {answer.least_score:.2f}"
     return None, ""

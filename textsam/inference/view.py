@@ -31,12 +31,13 @@ from textsam.inference.automatic import (
 from textsam.inference.closer import predict_closer
 from textsam.inference.dialogue import Step, chosen_instance
 from textsam.inference.focus import FocusSettings, Window
-from textsam.inference.overlap import Overlap
+from textsam.inference.overlap import Overlap, check_overlap
 from textsam.inference.postprocess import stability_score, to_original_frame
 from textsam.inference.prediction import Prediction
 from textsam.inference.prompt_batch import prompt_batch
 from textsam.inference.semantic import label_pixels
 from textsam.inference.text import Strategy
+from textsam.inference.transfer import Concept, Example, like_answer, make_concept
 from textsam.label_map import LabelMap
 from textsam.modeling.features import ImageFeatures
 from textsam.modeling.prompt_encoder import PromptBatch
@@ -118,11 +119,13 @@ class ImageView:
         threshold: float | None = None,
         overlap: Overlap = "allow",
         multimask: bool | None = None,
+        like: Example | Concept | None = None,
     ) -> Segmentation:
         """Segment what the prompts name; all coordinates are original pixels.
 
-        A phrase alone gives every instance that `strategy` finds, maybe none. With points, a box or
-        a mask beside it (or instead of it), the prompts mean ONE object.
+        A phrase alone gives every instance that `strategy` finds, maybe none; so do examples
+        (`like`). With points, a box or a mask beside a phrase (or instead of it), the prompts mean
+        ONE object.
 
         Args:
             text: A phrase, or several (then without other prompts).
@@ -144,6 +147,9 @@ class ImageView:
                 parts win from their wholes, then the better score.
             multimask: Give all three readings of an ambiguous prompt, best predicted IoU first. By
                 default only for one point on its own; the first of them is the best guess.
+            like: In place of text, masks of another photo (or of this one): `segmentation[0]`, a
+                `Segmentation` of one label, a list of masks, or what `model.concept` made of them.
+                Goes with `threshold` and `overlap` only.
 
         Returns:
             Masks with scores, predicted IoU, stability and labels; `explain()` tells why these.
@@ -153,6 +159,14 @@ class ImageView:
                 image, a NaN, an empty box, several phrases with a box.
             WeightsError: For a phrase when the model cannot be asked that way.
         """
+        if like is not None:
+            others = (text, exclude, background, points, labels, box, mask, multimask)
+            return self._segment_like(
+                like,
+                alone=strategy == "auto" and all(value is None for value in others),
+                threshold=threshold,
+                overlap=overlap,
+            )
         by_hand = any(value is not None for value in (points, box, mask))
         if text is None or by_hand:
             text_inference.check_strategy(strategy)
@@ -180,10 +194,7 @@ class ImageView:
         answers = text_inference.answer(self, question)
         result = text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
         if len(question.phrases) == 1:  # a click may follow and keeps the phrase
-            prompt = make_prompt(self.size, text=question.phrases[0])
-            kept = tuple(item for answer in result.answers for item in answer.kept)
-            step = Step(prompt=prompt, prediction=None, reading=0, result=result, instances=kept)
-            self.history = (step,)
+            self._begin(make_prompt(self.size, text=question.phrases[0]), result)
         return result
 
     def explain(self, text: str | list[str], **options: Any) -> Explanation:
@@ -268,7 +279,8 @@ class ImageView:
         """
         last = self.history[-1] if self.history else None
         before = last.prompt if last is not None else Prompt()
-        if before.is_empty and not foreground:
+        chooses = last is not None and bool(last.instances)
+        if before.is_empty and not chooses and not foreground:
             raise PromptError("the first click must be on the object: foreground=True")
         new = make_prompt(self.size, points=[(x, y)], labels=[int(foreground)])
         prompt = replace(
@@ -353,6 +365,31 @@ class ImageView:
         resized = resize_image(self.image, self.frame.resized)
         tensor = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         return self.model.sam.encode_image(self.model.sam.preprocess([tensor]))
+
+    def _segment_like(
+        self, like: Example | Concept, *, alone: bool, threshold: float | None, overlap: Overlap
+    ) -> Segmentation:
+        if not alone:
+            raise PromptError(
+                "like stands in place of text, points, box and mask; give segment(like=...) with "
+                "threshold and overlap only"
+            )
+        text_inference.check_threshold(threshold)
+        check_overlap(overlap)
+        self.history = ()
+        concept = like
+        if not isinstance(concept, Concept):
+            concept = make_concept(self.model, concept, view=self)
+        answer = like_answer(self, concept, threshold=threshold)
+        result = text_inference.to_segmentation(self.image, [answer], overlap=overlap)
+        self._begin(Prompt(), result)
+        return result
+
+    def _begin(self, prompt: Prompt, result: Segmentation) -> None:
+        """Start a dialogue in which a click chooses one of the masks of a result."""
+        kept = tuple(item for answer in result.answers for item in answer.kept)
+        step = Step(prompt=prompt, prediction=None, reading=0, result=result, instances=kept)
+        self.history = (step,)
 
     def _segment_object(self, prompt: Prompt, *, multimask: bool | None) -> Segmentation:
         self.history = ()

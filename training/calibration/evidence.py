@@ -1,8 +1,9 @@
 """Phrases that photos have and phrases that they lack, put to a strategy with its gates open.
 
-The strategy is asked as a person asks it, one phrase at a time, but with default levels of 0: so
-every phrase gets to propose masks, and every mask that geometry alone would keep (not a duplicate,
-not one that the decoder itself doubts) shows its evidence.
+The strategy is asked as a person asks it, one phrase at a time ("like": one example of the phrase
+from another photo), but with default levels of 0: so every phrase gets to propose masks, and every
+mask that geometry alone would keep (not a duplicate, not one that the decoder itself doubts) shows
+its evidence.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.answers import PhraseAnswer
-from textsam.calibration import Calibration, StrategyCurves
+from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import ImageError
 from textsam.inference.auto import DEFAULT_CURVES
 from textsam.inference.rank import RANK_CURVES
+from textsam.inference.transfer import LIKE_CURVES
 from textsam.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample
 from ..evaluation.asking import Found
+from ..evaluation.examples import Examples, ExampleView
 from ..evaluation.instances import match_masks
-from ..evaluation.questions import Siblings, questions_of
+from ..evaluation.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 
 __all__ = ["STRATEGIES", "AskedPhrase", "MaskEvidence", "gather", "open_gates"]
@@ -39,8 +42,15 @@ logger = logging.getLogger(__name__)
 _OPEN: Mapping[str, StrategyCurves] = {
     "auto": replace(DEFAULT_CURVES, least_presence=0.0, least_score=0.0),
     "rank": replace(RANK_CURVES, least_presence=0.0, least_score=0.0),
+    "like": StrategyCurves(  # with or without a map
+        presence=Curve(weights={}, bias=0.0),
+        score=LIKE_CURVES.score,
+        least_presence=0.0,
+        least_score=0.0,
+    ),
 }
 STRATEGIES = tuple(_OPEN)
+_ASKED_AS = {"like": "auto"}  # an `ExampleView` asks by example, which has no strategy of its own
 
 Progress = Callable[[int, int], None]
 
@@ -135,6 +145,7 @@ def gather(
         for item in sets:
             named = sorted({*item.labels, *(n for s in item.samples for n in s.absent)})
             siblings = Siblings.from_clip(model.clip, named)
+            examples = Examples(model, item.samples, seed=seed)
             for sample in item.samples:
                 try:
                     image = sample.image()
@@ -142,27 +153,23 @@ def gather(
                     logger.warning("left out a photo of %s: %s", item.name, error)
                 else:
                     with model.open(image) as view:
+                        questions = _questions(item, sample, siblings, absent=absent, seed=seed)
                         for strategy in strategies:
-                            found[strategy] += _ask_photo(
-                                view, item, sample, siblings, strategy, absent=absent, seed=seed
-                            )
+                            asked, own = view, questions
+                            if strategy == "like":
+                                asked = ExampleView(view, examples, image_id=sample.image_id)
+                                own = examples.answerable(questions, besides=sample.image_id)
+                            found[strategy] += _ask_photo(asked, item, sample, own, strategy)
                 done += 1
                 if progress is not None:
                     progress(done, total)
     return found
 
 
-def _ask_photo(
-    view: Any,
-    item: CalibrationSet,
-    sample: Sample,
-    siblings: Siblings,
-    strategy: str,
-    *,
-    absent: int,
-    seed: int,
-) -> Iterator[AskedPhrase]:
-    questions = questions_of(
+def _questions(
+    item: CalibrationSet, sample: Sample, siblings: Siblings, *, absent: int, seed: int
+) -> Questions:
+    return questions_of(
         sample,
         item.vocabulary(sample),
         siblings,
@@ -171,11 +178,16 @@ def _ask_photo(
         all_labels=False,
         seed=seed,
     )
+
+
+def _ask_photo(
+    view: Any, item: CalibrationSet, sample: Sample, questions: Questions, strategy: str
+) -> Iterator[AskedPhrase]:
     void = sample.void_mask()
     asked = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
     asked += [(a.label, False, a.sibling, (), void) for a in questions.absent]
     for label, present, sibling, objects, ignored in asked:
-        [answer] = view.segment(text=label, strategy=strategy).answers
+        [answer] = view.segment(text=label, strategy=_ASKED_AS.get(strategy, strategy)).answers
         masks, count = _masks_of(answer, view.size, objects, ignored)
         yield AskedPhrase(
             source=item.name,

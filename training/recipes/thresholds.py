@@ -1,4 +1,4 @@
-"""Choose the level of the phrases' map, and the probabilities of `auto`, on training photos.
+"""Choose the level of the phrases' map, and the probabilities of `auto` and `like`, on training photos.
 
 Never on dev. `threshold` is the level at which the union of the map agrees best with the truth;
 what a phrase's or a mask's evidence is worth is fitted by `training.calibration`. Photos that a
@@ -70,7 +70,7 @@ def choose_settings(
 def choose_calibration(
     model: TextSAM, samples: Mapping[str, Sequence[Sample]], *, photos: int, seed: int
 ) -> Calibration:
-    """Fit the curves of `auto` on `photos` photos of each exhaustive file.
+    """Fit the curves of `auto` and `like` on `photos` photos of each exhaustive file.
 
     Args:
         model: With the settings that it will be used with.
@@ -87,7 +87,7 @@ def choose_calibration(
         if name in CALIBRATED_ON and any(sample.exhaustive for sample in rows)
     ]
     config = CalibrationConfig(photos=photos, recall=_RECALL, keep=_RECALL, seed=seed)
-    return calibrate(model, sets, strategies=["auto"], config=config)
+    return calibrate(model, sets, strategies=["auto", "like"], config=config)
 
 
 def _overlaps(probability: NDArray[np.float32], sample: Sample, phrase: str) -> NDArray[np.float64]:
