@@ -244,7 +244,9 @@ def calibrate(
     ),
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", "-s", help="auto, rank or both; by default what is used."),
+        typer.Option(
+            "--strategy", "-s", help="auto, rank, like, or several; by default what is used."
+        ),
     ] = None,
     photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
     absent: Annotated[int, typer.Option(help="Absent phrases asked of a photo.")] = 10,
