@@ -57,7 +57,7 @@ LIKE_CURVES = StrategyCurves(
     least_presence=0.7,
     least_score=0.7,
 )
-_LATENT_CURVES = StrategyCurves(
+_BARE_CURVES = StrategyCurves(
     presence=Curve(weights={"latent": 1.0}, bias=0.0),
     score=Curve(weights={"latent": 1.0}, bias=0.0),
     least_presence=0.9,
@@ -65,7 +65,8 @@ _LATENT_CURVES = StrategyCurves(
 )
 _EXPANDS = (1.0, 1.5)  # crops of an example, of the paper's 1x to 2x (Appendix D.5)
 _EXPAND = 1.5  # of a mask that is judged
-_EVERY_MASK = Curve(weights={}, bias=60.0)  # a score of 1: judged later
+_SURE = Curve(weights={}, bias=60.0)  # a probability of 1: judged later
+_LEAST_COSINE = 0.01  # and the most is 0.99: log odds have no end
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -127,7 +128,7 @@ def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -
 
     Evidence of a mask: "clip" and "latent", the log odds of its cosine with the concept taken as a
     probability, and where there is a map "map" and "peak" of `textsam.inference.auto`. Evidence of
-    presence: the map's "peak", or the best mask's "clip" and "latent".
+    presence: "clip" and "latent" of the mask that is most like it, and the map's "peak".
 
     Args:
         view: The photo.
@@ -148,17 +149,16 @@ def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -
             embedding,
             concept.name,
             strategy="like",
-            curves=replace(curves, score=_EVERY_MASK),
+            curves=replace(curves, presence=_SURE, score=_SURE),
             threshold=threshold,
         )
         return _judged(view, answer, concept, curves=curves)
-    usual = LIKE_CURVES if concept.clip is not None else _LATENT_CURVES
+    usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
     return _of_everything(view, concept, curves=(given or usual).at(threshold))
 
 
 def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves) -> PhraseAnswer:
     """Automatic masks, by falling likeness, as `rank` has them by a phrase."""
-    evidence: list[dict[str, float]] = []
     if concept.clip is not None:
         ranked = rank.ranked_masks(view)
         masks = ranked.masks
@@ -168,8 +168,8 @@ def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves)
         masks = view.everything()
         masks = masks[masks.areas > 0]
         evidence = [{} for _ in range(len(masks))]
-    for item, latent in zip(evidence, _latents(view, masks.rles), strict=True):
-        item["latent"] = _log_odds(float(latent @ concept.latent))
+    for item, latent in zip(evidence, _latents(view, masks.rles) @ concept.latent, strict=True):
+        item["latent"] = _log_odds(float(latent))
     nearest = "clip" if concept.clip is not None else "latent"
     best = max(evidence, key=lambda item: item[nearest], default={})
     return rank.judge_masks(concept.name, "like", masks, evidence, best, curves=curves)
@@ -178,26 +178,23 @@ def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves)
 def _judged(
     view: ImageView, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
 ) -> PhraseAnswer:
-    """Scores of the masks that the map proposed and geometry kept; best first."""
-    answer = replace(answer, least_score=curves.least_score)
-    kept = answer.kept
+    """Presence, and scores of the masks that the map proposed and geometry kept; best first."""
+    masks = answer.kept
     # What geometry dropped was never compared with the concept.
     dropped = [replace(c, score=math.nan) for c in answer.candidates if c.gate is not None]
-    if not kept:
-        return replace(answer, candidates=tuple(dropped))
-    assert view.model.clip is not None
-    assert concept.clip is not None
-    rles = [c.rle for c in kept]
-    masks = decode_rles(rles, view.size)
-    embeddings = view.model.clip.encode_masks(view.image, masks, expand=_EXPAND).cpu()
-    latents = _latents(view, rles)
+    likeness = _likeness(view, [c.rle for c in masks], concept)
+    best = max(likeness, key=lambda item: item["clip"], default=_nothing_like())
+    seen = {**answer.evidence, **best}
+    presence = curves.presence.probability(seen)
+    answer = replace(answer, presence=presence, evidence=seen, candidates=tuple(dropped))
+    if presence < curves.least_presence:
+        reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
+        return replace(answer, candidates=(), gate="presence", reason=reason)
+    if not masks:
+        return answer
     judged: list[Candidate] = []
-    for item, embedding, latent in zip(kept, embeddings, latents, strict=True):
-        evidence = {
-            **item.evidence,
-            "clip": _log_odds(float(embedding @ concept.clip)),
-            "latent": _log_odds(float(latent @ concept.latent)),
-        }
+    for item, own in zip(masks, likeness, strict=True):
+        evidence = {**item.evidence, **own}
         item = replace(item, evidence=evidence, score=curves.score.probability(evidence))
         if item.score < curves.least_score:
             reason = f"score {item.score:.2f} < {curves.least_score:.2f}"
@@ -208,6 +205,25 @@ def _judged(
     if judged[0].gate is not None:
         return replace(answer, gate=judged[0].gate, reason=judged[0].reason)
     return answer
+
+
+def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:
+    """Evidence "clip" and "latent" of masks."""
+    if not rles:
+        return []
+    assert view.model.clip is not None
+    assert concept.clip is not None
+    masks = decode_rles(rles, view.size)
+    clips = view.model.clip.encode_masks(view.image, masks, expand=_EXPAND).cpu() @ concept.clip
+    latents = _latents(view, rles) @ concept.latent
+    return [
+        {"clip": _log_odds(float(clip)), "latent": _log_odds(float(latent))}
+        for clip, latent in zip(clips, latents, strict=True)
+    ]
+
+
+def _nothing_like() -> dict[str, float]:
+    return {"clip": _log_odds(0.0), "latent": _log_odds(0.0)}
 
 
 def _latents(view: ImageView, rles: Sequence[RLE]) -> Tensor:
@@ -266,5 +282,5 @@ def _check_fits(model: TextSAM, concept: Concept) -> None:
 
 
 def _log_odds(cosine: float) -> float:
-    chance = min(max(cosine, 1e-4), 1 - 1e-4)
+    chance = min(max(cosine, _LEAST_COSINE), 1 - _LEAST_COSINE)
     return math.log(chance / (1 - chance))

@@ -1,8 +1,8 @@
-"""Choose the level of the phrases' map, and the probabilities of `auto` and `like`, on training photos.
+"""Choose the level of the phrases' map, and the probabilities of `auto` and `like`.
 
-Never on dev. `threshold` is the level at which the union of the map agrees best with the truth;
-what a phrase's or a mask's evidence is worth is fitted by `training.calibration`. Photos that a
-model was trained on flatter it a little: the calibration error on dev says how much.
+On training photos, never on dev. `threshold` is the level at which the union of the map agrees best
+with the truth; what a phrase's or a mask's evidence is worth is fitted by `training.calibration`.
+Photos that a model was trained on flatter it a little: the calibration error on dev says how much.
 """
 
 from __future__ import annotations
