@@ -28,23 +28,10 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WORDS = [
-    "a",
-    "wheel",
-    "un",
-    "roue",
-    "ein",
-    "Rad",
-    "車輪",
-    "колесо",
-    "bicycle",
-    "vélo",
-    "Fahrrad",
-    "自行车",
-    "the",
-    "of",
-    "photo",
-]
+WORDS = (
+    *("a", "wheel", "un", "roue", "ein", "Rad", "車輪", "колесо", "bicycle", "vélo", "Fahrrad"),
+    *("自行车", "the", "of", "photo"),
+)
 ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
 
 XLM = {

@@ -62,11 +62,17 @@ class FakeModel:
             )
         )
 
+    def concept(self, shown):
+        [item] = shown
+        return item.label
+
     @contextmanager
     def open(self, image):
         level = int(image[0, 0, 0])
 
-        def segment(*, text, strategy):
+        def segment(*, text=None, strategy="auto", like=None):
+            strategy = strategy if like is None else "like"
+            text = text or like
             self.asked.append((level, text, strategy))
             curves = self.calibration.strategies[strategy]  # as the gates were opened
             assert curves.least_presence == curves.least_score == 0

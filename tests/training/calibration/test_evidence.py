@@ -146,3 +146,26 @@ def test_open_gates_let_everything_through():
             more = {key: value + 1 for key, value in evidence.items()}
             assert curves.score.probability(more) > curves.score.probability(evidence)
     assert np.isfinite(curves.least_score)
+
+
+def test_like_asks_by_an_example_of_another_photo(sample, boxes, fake):
+    cat, dog = boxes(0, 0, 20, 20), boxes(30, 0, 50, 20)
+    photos = [
+        sample(0, {"cat": [cat]}),
+        sample(1, {"cat": [cat], "dog": [dog]}),
+        sample(2, {"bird": [boxes(0, 0, 1, 1)]}),  # a speck is no example
+    ]
+    model = fake(lambda level, name: ({"peak": 1.0, "clip": 2.0}, [({"clip": 3.0}, cat, None)]))
+
+    found = gather(model, [_set(*photos)], strategies=["like"], absent=10, seed=0)["like"]
+
+    asked = {(phrase.photo, phrase.label, phrase.present) for phrase in found}
+    assert asked == {
+        ("photo 0", "cat", True),
+        ("photo 0", "dog", False),
+        ("photo 1", "cat", True),  # its dog has no other photo
+        ("photo 2", "cat", False),
+        ("photo 2", "dog", False),
+    }
+    assert {strategy for *_, strategy in model.asked} == {"like"}
+    assert all(phrase.evidence == {"peak": 1.0, "clip": 2.0} for phrase in found)
