@@ -19,7 +19,14 @@ from textsam.rle import RLE, decode_rles, encode_masks, rle_areas, rle_iou
 from .asking import Found
 from .bootstrap import ratio_interval
 
-__all__ = ["InstanceItem", "Matches", "instance_item", "instance_means", "match_masks"]
+__all__ = [
+    "InstanceItem",
+    "Matches",
+    "instance_item",
+    "instance_means",
+    "match_masks",
+    "take_objects",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -86,7 +93,7 @@ def match_masks(
     overlap = np.zeros((len(rles), len(object_rles)))
     if rles and object_rles:
         overlap = rle_iou(rles, object_rles)
-    taken = _take(overlap, level=level)
+    taken = take_objects(overlap, level=level)
     areas = rle_areas(rles)
     union = objects.any(axis=0)
     inside = (counted_masks & union).sum(axis=(1, 2))
@@ -104,7 +111,7 @@ def match_masks(
     )
 
 
-def _take(overlap: NDArray[np.float64], *, level: float) -> NDArray[np.int64]:
+def take_objects(overlap: NDArray[np.float64], *, level: float) -> NDArray[np.int64]:
     """Index of the object that each mask takes, in the order of the rows; -1 for none."""
     taken = np.full(len(overlap), -1, dtype=np.int64)
     free = overlap.copy()
