@@ -1,1 +1,5 @@
-"""Measuring: `points` (clicks, boxes), `text` (phrases, presence), `names` (never trained on)."""
+"""Measuring, each a command.
+
+`points` (clicks, boxes) · `text` (phrases, presence) · `names` (never trained on) · `transfer` (by
+example) · `big_photos` (by tiles)
+"""

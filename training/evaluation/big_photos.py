@@ -1,6 +1,6 @@
 """Big photos by tiles: seconds, peak memory, and how many of the things in it come back.
 
-    python -m training.evaluation.big_photos DATA.parquet --label bus --megapixels 12 100
+    python -m training.evaluation.big_photos DATA.parquet --label horse --megapixels 12 100
 
 Photos of the file that have the label are laid out as a mosaic of the wanted size, each as it is,
 and `model.open_tiled(mosaic).segment(text=label)` is asked in a fresh process. Its highest resident

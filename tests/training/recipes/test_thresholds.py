@@ -73,10 +73,13 @@ def test_curves_are_fitted_on_exhaustive_files_of_distinct_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = {}
+    passed = {}
 
-    def calibrate(model, sets, *, strategies, config):
+    def calibrate(model, sets, *, strategies, config, kept):
         seen.update({item.name: len(item.samples) for item in sets})
-        return strategies, config.photos
+        [strategy] = strategies
+        passed[strategy] = (config.recall, config.keep, config.photos)
+        return replace(kept, fitted_on={**kept.fitted_on, strategy: {}})
 
     monkeypatch.setattr(thresholds, "calibrate", calibrate)
     samples = {
@@ -88,4 +91,5 @@ def test_curves_are_fitted_on_exhaustive_files_of_distinct_names(
     chosen = choose_calibration(_KnownMaps(), samples, photos=4, seed=0)  # type: ignore[arg-type]
 
     assert seen == {"voc": 4}
-    assert chosen == (["auto"], 4)
+    assert set(chosen.fitted_on) == {"auto", "like"}  # the second fit keeps the first one's curves
+    assert passed == {"auto": (0.97, 0.97, 4), "like": (0.85, 0.9, 4)}
