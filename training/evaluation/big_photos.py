@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from textsam.rle import RLE, rle_iou
 from textsam.rle_canvas import paste_rle
 
 from ..data import Sample
+from .cost import peak_resident
 from .instances import take_objects
 from .protocol import seeded_rng
 from .table import (
@@ -129,7 +129,7 @@ def measure_size(
 
 
 def _ask(name: str, file: Path, label: str) -> dict[str, Any]:
-    """In a process of its own, since a process's peak never goes down again."""
+    """In a process of its own."""
     from textsam import TextSAM
 
     model = TextSAM.from_pretrained(name)
@@ -138,12 +138,11 @@ def _ask(name: str, file: Path, label: str) -> dict[str, Any]:
     view = model.open_tiled(picture)
     found = view.segment(text=label)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "rles": found.rles,
         "tiles": len(view.windows),
         "seconds": seconds,
-        "peak": peak / (_MEBI if sys.platform == "darwin" else 2**10),  # bytes there, KiB here
+        "peak": peak_resident(),
     }
 
 

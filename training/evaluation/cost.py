@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .table import DataSet
 
-__all__ = ["measure_memory", "measure_seconds"]
+__all__ = ["measure_memory", "measure_seconds", "peak_resident"]
 
 _PHOTOS = 5
 _MANY = 20
@@ -101,12 +101,16 @@ def _peak_elsewhere(name: str, image: NDArray[np.uint8], phrases: Sequence[str])
 
 
 def _peak(name: str, image: NDArray[np.uint8], phrases: list[str]) -> float:
-    """Highest resident size of this process after asking, in MiB."""
-    import resource  # not there on Windows, where nothing else here needs it
-
     from textsam import TextSAM
 
     with TextSAM.from_pretrained(name).open(image) as view:
         view.segment(text=phrases)
+    return peak_resident()
+
+
+def peak_resident() -> float:
+    """Highest resident size of this process so far, MiB; it never goes down again."""
+    import resource  # not there on Windows, where nothing else here needs it
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB here
