@@ -335,7 +335,7 @@ def _judge(
             dropped.append(_candidate(view, item, logits, "quality", reason))
             continue
         if field.rival is not None:
-            cut = (field.rival > field.own) & (logits > 0)
+            cut = (field.rival + settings.exclusion_margin > field.own) & (logits > 0)
             left = 1 - float(cut.sum()) / max(1, int((logits > 0).sum()))
             if left < _LEAST_LEFT:
                 reason = f"{1 - left:.0%} of it is rather what is excluded"

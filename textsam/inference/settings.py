@@ -27,6 +27,8 @@ class TextSettings:
         points: Most points that a region is asked with.
         most_points: Most points that a phrase is asked with.
         overlap: A mask is a duplicate if more than this share of it is covered by better ones.
+        exclusion_margin: Log odds by which the phrase must beat an excluded one at a pixel, or the
+            pixel is cut from its masks.
     """
 
     threshold: float = 0.5
@@ -35,6 +37,7 @@ class TextSettings:
     points: int = 6
     most_points: int = 16
     overlap: float = 0.4
+    exclusion_margin: float = 0.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TextSettings:
