@@ -143,6 +143,27 @@ def test_what_is_excluded_wins_its_places(
     assert before.answers[0].similarity[2, 5] > 0.9  # type: ignore[index]
 
 
+def test_a_margin_excludes_what_is_nearly_the_other(
+    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = torch.full((8, 8), -8.0), torch.full((8, 8), -8.0)
+    own[1:4, 1:7] = 4.0
+    other[1:4, 4:7] = 3.0  # loses, but not by much
+    _set_maps(monkeypatch, lambda number: (own, other)[number % 2])
+    right = np.zeros((50, 90), bool)
+    right[14:40, 52:80] = True  # well inside what is nearly the other
+    size, painted = model.sam.config.mask_size, {}
+    whole = lambda p: (torch.full((len(p), 4, size, size), 5.0), torch.ones(len(p), 4))  # noqa: E731
+    for margin in (0.0, 2.0):
+        settings = TextSettings(exclusion_margin=margin)
+        monkeypatch.setattr(model, "text_settings", settings)
+        view = model.open(photo)
+        monkeypatch.setattr(view, "decode", whole)
+        found = view.segment(text="wheel", exclude="steering wheel", threshold=0.05)
+        painted[margin] = int((found.mask & right).sum())
+    assert painted[0.0] > painted[2.0] == 0
+
+
 def test_nothing_is_left_when_all_of_it_is_excluded(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
