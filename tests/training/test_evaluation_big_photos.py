@@ -59,7 +59,8 @@ def test_a_mosaic_s_objects_lie_on_their_photos() -> None:
 def test_figures_of_what_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     _, truths = big_photos.mosaic(SAMPLES, "bus", pixels=120_000, seed=0)
 
-    def ask(name: str, file: Path, label: str) -> dict[str, Any]:
+    def ask(name: str, file: Path, label: str, tile: int | None) -> dict[str, Any]:
+        assert tile == 128
         assert np.load(file).shape == (300, 400, 3)
         empty = encode_mask(np.eye(300, 400, dtype=bool))
         found = [*truths[1:], empty, truths[1]]  # one is missed, one wrong, one twice
@@ -78,7 +79,7 @@ def test_figures_of_what_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
             return ask(*arguments)
 
     monkeypatch.setattr(big_photos.multiprocessing, "get_context", lambda kind: Here())
-    row = big_photos.measure_size("tiny", DATA, label="bus", megapixels=0.12, seed=0)
+    row = big_photos.measure_size("tiny", DATA, label="bus", megapixels=0.12, tile=128, seed=0)
     count = len(truths)
     assert (row["height"], row["width"], row["objects"]) == (300, 400, count)
     assert row["recall"] == pytest.approx((count - 1) / count)

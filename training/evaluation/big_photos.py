@@ -91,7 +91,7 @@ def mosaic(
 
 
 def measure_size(
-    name: str, data: DataSet, *, label: str, megapixels: float, seed: int
+    name: str, data: DataSet, *, label: str, megapixels: float, tile: int | None, seed: int
 ) -> dict[str, Any]:
     """Ask one mosaic.
 
@@ -100,6 +100,7 @@ def measure_size(
         data: The photos.
         label: What is asked for.
         megapixels: Size of the mosaic.
+        tile: Side of a tile, pixels, a quarter of which overlaps; `open_tiled`'s own by default.
         seed: Decides the order of its photos.
 
     Returns:
@@ -111,7 +112,7 @@ def measure_size(
         file = Path(folder) / "mosaic.npy"
         np.save(file, picture)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            answer = pool.apply(_ask, (name, file, label))
+            answer = pool.apply(_ask, (name, file, label, tile))
     rles: list[RLE] = answer.pop("rles")
     overlap = rle_iou(rles, truths) if rles else np.zeros((0, len(truths)))
     matched = int((take_objects(overlap, level=_LEVEL) >= 0).sum())
@@ -128,14 +129,14 @@ def measure_size(
     }
 
 
-def _ask(name: str, file: Path, label: str) -> dict[str, Any]:
+def _ask(name: str, file: Path, label: str, tile: int | None) -> dict[str, Any]:
     """In a process of its own."""
     from textsam import TextSAM
 
     model = TextSAM.from_pretrained(name)
     picture = np.load(file)
     started = time.perf_counter()
-    view = model.open_tiled(picture)
+    view = model.open_tiled(picture, tile=tile, overlap=None if tile is None else tile // 4)
     found = view.segment(text=label)
     seconds = time.perf_counter() - started
     return {
@@ -181,12 +182,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         help="sizes of mosaics (default: 12 100)",
     )
+    parser.add_argument(
+        "--tile",
+        type=at_least(64),
+        metavar="N",
+        help="side of a tile, a quarter of which overlaps (default: that of open_tiled)",
+    )
     options = parser.parse_args(arguments)
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         sizes = [
             measure_size(
-                options.model, data, label=options.label, megapixels=size, seed=options.seed
+                options.model,
+                data,
+                label=options.label,
+                megapixels=size,
+                tile=options.tile,
+                seed=options.seed,
             )
             for size in options.megapixels
         ]
