@@ -177,6 +177,15 @@ def test_examples_of_this_photo_need_no_encoding(
     assert view.segment(like=item) == again
 
 
+def test_a_window_of_the_same_array_is_another_photo() -> None:
+    whole = np.random.default_rng(3).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    model = build_model()
+    view = model.open(whole[:50])
+    item = example(whole[20:70], box=(10, 10, 60, 40))
+    apart = model.open(whole[:50]).segment(like=example(whole[20:70].copy(), box=(10, 10, 60, 40)))
+    assert view.segment(like=item) == apart
+
+
 def test_pooled_latents_are_means_of_features(photo: Photo) -> None:
     view = build_model(text=False).open(photo)
     features = view.features.embedding[0]

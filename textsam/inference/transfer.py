@@ -109,8 +109,7 @@ def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None
         image = items[0].image
         assert image is not None
         masks = np.stack([item.mask for item in items])
-        known = view is not None and np.shares_memory(image, view.image)
-        seen = view if known and view is not None else model.open(image)
+        seen = view if view is not None and _is_same(image, view.image) else model.open(image)
         latents.append(pooled_latents(seen, _in_frame(seen, masks)))
         if model.clip is not None:
             for expand in _EXPANDS:
@@ -279,6 +278,12 @@ def _check_fits(model: TextSAM, concept: Concept) -> None:
             f"{model.name!r}: embeddings of different models do not compare. Type: "
             "model.concept(masks)"
         )
+
+
+def _is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two arrays are the same memory, read alike; content is not compared."""
+    place = (one.ctypes.data, one.shape, one.strides)
+    return place == (other.ctypes.data, other.shape, other.strides)
 
 
 def _log_odds(cosine: float) -> float:
