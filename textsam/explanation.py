@@ -1,7 +1,7 @@
 """Why a result is what it is: for each phrase the masks that were considered and what dropped them.
 
 why = view.segment(text=["wheel", "cat"]).explain()
-print(why)  # a sentence a phrase, and a table
+str(why)  # a sentence a phrase, and a table
 why.gate("cat")  # "presence"
 why.save("why.png")  # the map of the phrase, kept and dropped masks, a sweep of the threshold
 """

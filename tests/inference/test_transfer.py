@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import PromptError
-from textsam.inference import transfer
+from textsam.inference import auto, transfer
 from textsam.inference.automatic import AutomaticSettings
 from textsam.inference.latent import pooled_latents
 from textsam.inference.model import TextSAM
@@ -261,5 +261,5 @@ def test_a_concept_belongs_to_its_model(photo: Photo, other: Photo) -> None:
 def test_without_a_calibration_the_map_counts(photo: Photo, other: Photo) -> None:
     model = build_model()
     found = model.segment(photo, like=example(other, box=(5, 5, 25, 30)))
-    assert found.answers[0].least_presence == transfer.LIKE_DENSE_CURVES.least_presence
-    assert found.answers[0].least_score == transfer.LIKE_DENSE_CURVES.least_score
+    assert found.answers[0].least_presence == auto.DEFAULT_CURVES.least_presence
+    assert found.answers[0].least_score == auto.DEFAULT_CURVES.least_score

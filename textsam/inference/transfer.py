@@ -27,7 +27,9 @@ from textsam.errors import PromptError
 from textsam.inference import auto, rank
 from textsam.inference.language import require_text
 from textsam.inference.latent import pooled_latents
+from textsam.inference.overlap import Overlap, check_overlap
 from textsam.inference.postprocess import mask_to_low_res
+from textsam.inference.text import check_threshold, to_segmentation
 from textsam.rle import RLE, decode_rles
 from textsam.segmentation import Segmentation
 
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LIKE_CURVES",
-    "LIKE_DENSE_CURVES",
     "Concept",
     "Example",
+    "find_alike",
     "like_answer",
     "make_concept",
 ]
@@ -48,9 +50,8 @@ Example: TypeAlias = MaskResult | Segmentation | Sequence[MaskResult]
 
 UNNAMED = "like this"  # label of what was found by examples without one
 
-# Without a calibration: where there is a map it is taken at its word; else a score is the cosine
-# itself, in masked CLIP if the model has one, and only its order means something.
-LIKE_DENSE_CURVES = auto.DEFAULT_CURVES
+# Without a calibration and a map a score is the cosine itself, in masked CLIP if the model has one,
+# and only its order means something.
 LIKE_CURVES = StrategyCurves(
     presence=Curve(weights={"clip": 1.0}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),
@@ -122,6 +123,21 @@ def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None
     )
 
 
+def find_alike(
+    view: ImageView, like: Example | Concept, *, threshold: float | None, overlap: Overlap
+) -> Segmentation:
+    """What `ImageView.segment(like=...)` gives.
+
+    Raises:
+        PromptError: As `make_concept` and `like_answer`; or threshold or overlap cannot be meant.
+    """
+    check_threshold(threshold)
+    check_overlap(overlap)
+    concept = like if isinstance(like, Concept) else make_concept(view.model, like, view=view)
+    answer = like_answer(view, concept, threshold=threshold)
+    return to_segmentation(view.image, [answer], overlap=overlap)
+
+
 def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -> PhraseAnswer:
     """Every instance of a concept.
 
@@ -140,7 +156,7 @@ def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -
     _check_fits(view.model, concept)
     given = view.model.calibration.strategies.get("like")
     if view.model.has_dense_text and concept.clip is not None:
-        curves = (given or LIKE_DENSE_CURVES).at(threshold)
+        curves = (given or auto.DEFAULT_CURVES).at(threshold)
         _, pathway = require_text(view.model)
         embedding = pathway.centre(concept.clip[None].to(view.model.device), "image")[0]
         answer = auto.instances_of(

@@ -31,13 +31,13 @@ from textsam.inference.automatic import (
 from textsam.inference.closer import predict_closer
 from textsam.inference.dialogue import Step, chosen_instance
 from textsam.inference.focus import FocusSettings, Window
-from textsam.inference.overlap import Overlap, check_overlap
+from textsam.inference.overlap import Overlap
 from textsam.inference.postprocess import stability_score, to_original_frame
 from textsam.inference.prediction import Prediction
 from textsam.inference.prompt_batch import prompt_batch
 from textsam.inference.semantic import label_pixels
 from textsam.inference.text import Strategy
-from textsam.inference.transfer import Concept, Example, like_answer, make_concept
+from textsam.inference.transfer import Concept, Example, find_alike
 from textsam.label_map import LabelMap
 from textsam.modeling.features import ImageFeatures
 from textsam.modeling.prompt_encoder import PromptBatch
@@ -161,12 +161,14 @@ class ImageView:
         """
         if like is not None:
             others = (text, exclude, background, points, labels, box, mask, multimask)
-            return self._segment_like(
-                like,
-                alone=strategy == "auto" and all(value is None for value in others),
-                threshold=threshold,
-                overlap=overlap,
-            )
+            if strategy != "auto" or any(value is not None for value in others):
+                raise PromptError(
+                    "like stands in place of text, points, box and mask; give segment(like=...) "
+                    "with threshold and overlap only"
+                )
+            result = find_alike(self, like, threshold=threshold, overlap=overlap)
+            self._begin(Prompt(), result)
+            return result
         by_hand = any(value is not None for value in (points, box, mask))
         if text is None or by_hand:
             text_inference.check_strategy(strategy)
@@ -365,25 +367,6 @@ class ImageView:
         resized = resize_image(self.image, self.frame.resized)
         tensor = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         return self.model.sam.encode_image(self.model.sam.preprocess([tensor]))
-
-    def _segment_like(
-        self, like: Example | Concept, *, alone: bool, threshold: float | None, overlap: Overlap
-    ) -> Segmentation:
-        if not alone:
-            raise PromptError(
-                "like stands in place of text, points, box and mask; give segment(like=...) with "
-                "threshold and overlap only"
-            )
-        text_inference.check_threshold(threshold)
-        check_overlap(overlap)
-        self.history = ()
-        concept = like
-        if not isinstance(concept, Concept):
-            concept = make_concept(self.model, concept, view=self)
-        answer = like_answer(self, concept, threshold=threshold)
-        result = text_inference.to_segmentation(self.image, [answer], overlap=overlap)
-        self._begin(Prompt(), result)
-        return result
 
     def _begin(self, prompt: Prompt, result: Segmentation) -> None:
         """Start a dialogue in which a click chooses one of the masks of a result."""

@@ -81,7 +81,8 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
             continue
         photos += 1
         with model.open(sample.image()) as view:
-            view.text_map(labels[0]) if model.has_dense_text else None
+            if model.has_dense_text:
+                view.text_map(labels[0])  # or the first way alone would pay for the map's features
             by_example = ExampleView(view, examples, image_id=sample.image_id)
             for way, asked in zip(WAYS, (view, by_example), strict=True):
                 one = Asked(asked, "auto")
