@@ -71,27 +71,35 @@ def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
 def connected_components(mask: Tensor) -> Tensor:
     """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order.
 
-    Every pixel takes the largest index in its neighbourhood, and then what the pixel of that index
-    has taken, until nothing changes: the jumps make it a matter of tens of rounds where growing
-    alone takes as many as a region is long.
+    The mask is cut into runs along its rows; runs that touch one of the next row are joined, so
+    that the work goes with the number of runs and not of pixels.
     """
     height, width = mask.shape
-    count = height * width
-    # float32 counts to 2^24; max pooling knows no integers.
-    dtype = torch.float32 if count < 2**24 else torch.float64
-    index = torch.arange(1, count + 1, dtype=dtype).reshape(1, height, width)
-    inside = mask.cpu()[None]
-    labels = index * inside
+    stride = width + 1  # one column of outside between the rows, so that no run goes over an end
+    inside = np.zeros((height, stride), np.int8)
+    inside[:, :width] = mask.cpu().numpy()
+    steps = np.diff(inside.ravel(), prepend=np.int8(0))
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    first = np.searchsorted(ends, starts + stride)
+    touching = np.searchsorted(starts, ends + stride, side="right") - first
+    upper = np.repeat(np.arange(len(starts)), touching)
+    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
+    _, number = np.unique(_joined(len(starts), upper, lower), return_inverse=True)
+    labels = np.zeros((height, width), np.int64)
+    labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
+    return torch.from_numpy(labels)
+
+
+def _joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest of `count` nodes that each is connected with, by edges a[i] - b[i]."""
+    lowest = np.arange(count)
     while True:
-        grown = F.max_pool2d(labels, 3, stride=1, padding=1) * inside
-        grown = torch.where(inside, grown.flatten()[grown.long().clamp(min=1) - 1], 0)
-        if torch.equal(grown, labels):
-            break
-        labels = grown
-    roots, numbered = labels[0].unique(return_inverse=True)
-    if roots[0] != 0:  # everything is inside
-        numbered = numbered + 1
-    return torch.as_tensor(numbered)
+        one, other = lowest[a], lowest[b]
+        if (one == other).all():
+            return lowest
+        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
+        while (lowest != lowest[lowest]).any():
+            lowest = lowest[lowest]
 
 
 def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
