@@ -56,6 +56,7 @@ def build_model(*, dense: bool = True, text: bool = True) -> TextSAM:
             first_layer_residual=True,
         )
     )
+    torch.nn.init.constant_(sam.mask_decoder.iou_head.layers[-1].bias, 0.3)  # not all below zero
     if not text:
         return TextSAM(sam, name="no-text")
     config = PathwayConfig(

@@ -1,8 +1,9 @@
 """`auto`: text finds, points separate.
 
 The pathway's map of a phrase proposes points, several for a region that may hold several things.
-Each is put to the decoder twice: with the phrase alone, and with the map of its region as well.
-What comes out is ordered by predicted IoU times the mean probability of the map inside; a mask
+The best of each region is put to the decoder with the phrase and the region's map; then the next
+that the masks so far do not account for, until none is left: a region of one thing is asked once
+or twice. What comes out is ordered by predicted IoU times the mean probability of the map inside; a mask
 that better ones cover is dropped. Whether the phrase is there at all, and whether it describes a
 mask, is decided by probabilities of the model's calibration.
 
@@ -230,7 +231,7 @@ def _decode(
     curves: StrategyCurves,
     threshold: float | None,
 ) -> tuple[list[_Decoded], float]:
-    """Ask the decoder at every point, with and without the map of the point's region."""
+    """Ask the decoder at points, with the map of their region, while one is not accounted for."""
     settings = view.model.text_settings
     probability = field.fair.sigmoid()
     rows, columns = _covered(view, probability.shape[-1])
@@ -248,35 +249,40 @@ def _decode(
     _, pathway = require_text(view.model)
     with torch.no_grad():
         token = torch.as_tensor(pathway(embedding[None]))
-    owners = [region for region in regions for _ in range(len(region.points))]
     cell = view.frame.image_size / probability.shape[-1]
-    points = torch.cat([region.points for region in regions]) * cell
-    own = torch.stack([one_region(field.fair, region.cells, everywhere) for region in owners])
     found: list[_Decoded] = []
-    for maps in (own[:, None], None):
-        logits, iou = view.decode(_prompts(points, token, maps, device=view.model.device))
-        for k, region in enumerate(owners):
-            item = _scored(logits[k, 0], field, rows, columns, curves=curves)
+    waiting = [list(region.points) for region in regions]
+    known = torch.zeros_like(torch.stack([region.cells for region in regions]), dtype=torch.float32)
+    while any(waiting):
+        asked = [k for k, points in enumerate(waiting) if points]
+        points = torch.stack([waiting[k].pop(0) for k in asked]) * cell
+        own = [one_region(field.fair, regions[k].cells, everywhere) for k in asked]
+        prompts = _prompts(points, token, torch.stack(own)[:, None], device=view.model.device)
+        logits, iou = view.decode(prompts)
+        for i, k in enumerate(asked):
+            item = _scored(logits[i, 0], field, rows, columns, curves=curves)
             if item is None:
                 continue
             evidence, score = item
             found.append(
                 _Decoded(
-                    logits=logits[k, 0],
-                    iou=float(iou[k, 0]),
-                    point=(float(points[k, 0]), float(points[k, 1])),
-                    region=region,
+                    logits=logits[i, 0],
+                    iou=float(iou[i, 0]),
+                    point=(float(points[i, 0]), float(points[i, 1])),
+                    region=regions[k],
                     evidence=evidence,
                     score=score,
                 )
             )
+            known[k] += max(0.0, float(iou[i, 0])) * (logits[i, 0] > 0)
+            waiting[k] = [p for p in waiting[k] if known[k][int(p[1]), int(p[0])] < settings.sure]
     return sorted(found, key=lambda item: -item.quality), level
 
 
 def _prompts(
-    points: Tensor, token: Tensor, maps: Tensor | None, *, device: torch.device
+    points: Tensor, token: Tensor, maps: Tensor, *, device: torch.device
 ) -> PromptBatch:
-    """One phrase at P points (P, 2), model pixels; without a box a prompt ends in a padding."""
+    """One phrase at P points (P, 2), model pixels, with maps (P, 1, m, m); padded for want of a box."""
     count = len(points)
     padding = torch.zeros(count, 1, 2)
     labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)
@@ -284,7 +290,7 @@ def _prompts(
         points=torch.cat([points[:, None], padding], dim=1).to(device),
         labels=labels.to(device),
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
-        masks=None if maps is None else maps.to(device),
+        masks=maps.to(device),
         tokens=token.expand(count, -1, -1),
     )
 

@@ -121,13 +121,17 @@ def _peaks(probability: Tensor, cells: Tensor, *, most: int) -> Tensor:
 
 
 def _depth(cells: Tensor) -> Tensor:
-    """Steps from each cell to the nearest one outside, (m, m) float32; 0 outside."""
-    inside = cells[None, None].float()
+    """Steps from each cell to the nearest one outside, (m, m) float32; 0 outside.
+
+    Beyond the frame is outside.
+    """
+    columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
+    y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    inside = F.pad(cells[y, x].float(), (1, 1, 1, 1))[None, None]
     depth = torch.zeros_like(inside)
     while bool(inside.any()):
         depth += inside
         inside = -F.max_pool2d(-inside, 3, stride=1, padding=1)
-        # The frame's border is no end of a thing, but a region that fills it would never end.
-        inside[..., 0, :] = inside[..., -1, :] = 0
-        inside[..., 0] = inside[..., -1] = 0
-    return depth[0, 0]
+    whole = torch.zeros(cells.shape)
+    whole[y, x] = depth[0, 0, 1:-1, 1:-1]
+    return whole

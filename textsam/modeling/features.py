@@ -38,3 +38,16 @@ class ImageFeatures:
             skips=tuple(x[index] for x in self.skips),
             pyramid=tuple(x[index] for x in self.pyramid),
         )
+
+    def of_prompts(self, image_index: Tensor) -> ImageFeatures:
+        """Features of each prompt's image, without the pyramid; those of one image are not copied.
+
+        Args:
+            image_index: (P,) int64.
+        """
+        maps = (self.embedding, *self.skips)
+        if len(self) == 1:
+            maps = tuple(x.expand(len(image_index), -1, -1, -1) for x in maps)
+        else:
+            maps = tuple(x[image_index] for x in maps)
+        return ImageFeatures(embedding=maps[0], skips=maps[1:])

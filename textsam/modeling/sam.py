@@ -70,12 +70,9 @@ class Sam(nn.Module):
     def decode(self, features: ImageFeatures, prompts: PromptBatch) -> MaskPrediction:
         """Decode P prompts on the encoded images they point at."""
         encoded = self.prompt_encoder(prompts)
-        index = prompts.image_index
+        asked = features.of_prompts(prompts.image_index)
         prediction = self.mask_decoder(
-            features.embedding[index],
-            encoded,
-            self.prompt_encoder.dense_positions(),
-            tuple(skip[index] for skip in features.skips),
+            asked.embedding, encoded, self.prompt_encoder.dense_positions(), asked.skips
         )
         assert isinstance(prediction, MaskPrediction)
         return prediction
