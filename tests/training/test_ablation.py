@@ -23,7 +23,6 @@ from textsam.errors import MissingExtraError
 from textsam.rle import encode_mask
 from training.ablation import __main__ as command
 from training.ablation import backbones, core, plot, run
-from training.ablation.intervals import Score, mean_interval, paired_interval
 from training.ablation.measure import FIGURES, Benchmark
 from training.ablation.photos import PhotoPool
 from training.ablation.report import (
@@ -43,6 +42,7 @@ from training.ablation.variants import (
     ablation_variants,
 )
 from training.engine import build_optimizer
+from training.evaluation.bootstrap import Score, mean_interval, paired_interval
 from training.pretrained import efficientnet_lite0_state
 
 CORE = CoreSettings(

@@ -3,9 +3,9 @@
 The pathway's map of a phrase proposes points, several for a region that may hold several things.
 The best of each region is put to the decoder with the phrase and the region's map; then the next
 that the masks so far do not account for, until none is left: a region of one thing is asked once
-or twice. What comes out is ordered by predicted IoU times the mean probability of the map inside; a mask
-that better ones cover is dropped. Whether the phrase is there at all, and whether it describes a
-mask, is decided by probabilities of the model's calibration.
+or twice. What comes out is ordered by predicted IoU times the mean probability of the map inside; a
+mask that better ones cover is dropped. Whether the phrase is there at all, and whether it describes
+a mask, is decided by probabilities of the model's calibration.
 
 What is not wanted (`exclude`, `background`) competes with the phrase at each place: where the
 other's log odds are higher, the phrase's probability falls.
@@ -279,10 +279,8 @@ def _decode(
     return sorted(found, key=lambda item: -item.quality), level
 
 
-def _prompts(
-    points: Tensor, token: Tensor, maps: Tensor, *, device: torch.device
-) -> PromptBatch:
-    """One phrase at P points (P, 2), model pixels, with maps (P, 1, m, m); padded for want of a box."""
+def _prompts(points: Tensor, token: Tensor, maps: Tensor, *, device: torch.device) -> PromptBatch:
+    """One phrase at P points (P, 2), model pixels, with maps (P, 1, m, m); padded, without a box."""
     count = len(points)
     padding = torch.zeros(count, 1, 2)
     labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)

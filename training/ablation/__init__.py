@@ -4,8 +4,8 @@ r"""Ablations as in the paper (arXiv 2304.02643, Section 7.6 and Figure 13), siz
         dev/coco_mval.parquet --ask dev/voc_val.parquet --out runs/ablation
 
 `variants` what is compared · `core` `pathway` how a variant is trained · `measure` its scores ·
-`intervals` what they can show · `run` all variants, one after the other · `report` `plot` one table
-and one picture of them.
+`run` all variants, one after the other · `report` `plot` one table and one picture of them, with
+the intervals of `training.evaluation.bootstrap`.
 """
 
 from __future__ import annotations

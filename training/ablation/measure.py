@@ -11,9 +11,9 @@ from textsam.inference.model import TextSAM
 
 from ..data import Sample
 from ..evaluation import points, text
+from ..evaluation.bootstrap import Score
 from ..evaluation.protocol import evenly_spaced
 from ..evaluation.table import DataSet, read_sets
-from .intervals import Score
 
 __all__ = ["FIGURES", "Benchmark"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from textsam.files import write_atomically
 
+from ..evaluation.bootstrap import Interval, Score, mean_interval, paired_interval
 from ..evaluation.table import show_table
-from .intervals import Interval, Score, mean_interval, paired_interval
 from .measure import FIGURES
 from .run import Outcome
 

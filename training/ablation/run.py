@@ -17,8 +17,8 @@ from textsam.files import write_atomically
 from textsam.inference.model import TextSAM
 
 from ..engine import TrainResult
+from ..evaluation.bootstrap import Score
 from .core import train_core
-from .intervals import Score
 from .measure import Benchmark
 from .pathway import towers_digest, train_pathway
 from .photos import PhotoPool

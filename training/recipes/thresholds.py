@@ -29,9 +29,10 @@ CALIBRATED_ON = ("voc", "coco", "car_parts")
 
 # Shares of phrases and of masks that the default levels let pass. High for names, since a model is
 # surer of photos that it was trained on than of others: levels that are best there are too strict
-# elsewhere. 99% of the masks that match, not 97%: of VOC's objects .725 found, not .709, at a precision
-# of .811, not .827 (100 training photos; F1 .766, .764). One example says less than a name: a level that lets 97% of what is there pass would
-# also let 63% of what is not (on training photos).
+# elsewhere. Of the masks 99%, not 97%: .725 of VOC's objects are found then, not .709, at a
+# precision of .811, not .827 (100 training photos; F1 .766, .764). One example says less than a
+# name: a level that lets 97% of what is there pass would also let 63% of what is not (on training
+# photos).
 _PASS = {"auto": (0.97, 0.99), "like": (0.85, 0.9)}
 # Log odds. Of 0, 1 and 2 on 16 training photos of car parts: wrong pixels removed .737, .749, .774,
 # right ones lost .008, .010, .014.
