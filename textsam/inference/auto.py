@@ -280,7 +280,7 @@ def _decode(
 
 
 def _prompts(points: Tensor, token: Tensor, maps: Tensor, *, device: torch.device) -> PromptBatch:
-    """One phrase at P points (P, 2), model pixels, with maps (P, 1, m, m); padded, without a box."""
+    """A phrase at P points (P, 2), model pixels, with P maps (P, 1, m, m); no box, so padded."""
     count = len(points)
     padding = torch.zeros(count, 1, 2)
     labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)
