@@ -157,6 +157,13 @@ def _hub(spec: SourceSpec) -> Source | StreamSource:
     )
 
 
+def _bsds500(spec: SourceSpec) -> Source:
+    raise ValueError(
+        f"bsds500:{spec.path} has contours and no masks; it is read by training.data.boundaries, "
+        "for measuring edges"
+    )
+
+
 def _map_config(spec: SourceSpec) -> LabelMapConfig:
     options = spec.options
     values = options.get("values", "class")
@@ -220,6 +227,7 @@ _USAGE = {
     "sa1b": "sa1b:FOLDER",
     "pngs": "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",
     "hf": "hf:OWNER/SET?split=train&image=COLUMN&masks=COLUMN&labels=COLUMN&streaming=true",
+    "bsds500": "bsds500:ROOT?split=val",
 }
 _PAIRS = ("coco", "lvis", "pngs")
 _MAP_OPTIONS = ("values", "names", "void", "background", "regions", "label", "exhaustive")
@@ -234,4 +242,5 @@ _KINDS: dict[str, tuple[_Opener, tuple[str, ...]]] = {
     "sa1b": (_sa1b, ("name",)),
     "pngs": (_pngs, ("name", *_MAP_OPTIONS)),
     "hf": (_hub, (*_HUB_OPTIONS, *_MAP_OPTIONS)),
+    "bsds500": (_bsds500, ("split",)),
 }
