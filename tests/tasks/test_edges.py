@@ -1,0 +1,210 @@
+"""Edges: outlines of drawn masks, thinning of known lines, and a random model end to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from textsam.errors import PromptError
+from textsam.geometry import Frame
+from textsam.inference.model import TextSAM
+from textsam.tasks import edges as tasks
+from textsam.tasks.edges import (
+    EdgeSettings,
+    edges,
+    outline_gradients,
+    sobel,
+    strongest_outline,
+    thin_edges,
+)
+
+SMALL = EdgeSettings(points_per_side=4)
+
+
+def _disc(size: int, radius: float, *, slope: float = 2.0) -> torch.Tensor:
+    """Logits of a disc in the middle of a square: `slope` for each pixel from its rim."""
+    line = torch.arange(size) + 0.5 - size / 2
+    distance = (line[:, None] ** 2 + line**2).sqrt()
+    return slope * (radius - distance)
+
+
+def _smooth(seed: int, size: tuple[int, int]) -> torch.Tensor:
+    """Logits without a symmetry: (1, h, w)."""
+    noise = torch.randn(1, 1, 6, 7, generator=torch.Generator().manual_seed(seed))
+    return 5 * torch.nn.functional.interpolate(noise, size, mode="bicubic")[0]
+
+
+def _blocks(mask: NDArray[np.bool_]) -> int:
+    """How many 2 x 2 blocks are full: a line of one pixel has none."""
+    return int((mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]).sum())
+
+
+def test_strength_is_of_the_photos_size_and_from_0_to_1(
+    model: TextSAM, photo: NDArray[np.uint8]
+) -> None:
+    thick = edges(model, photo, thin=False, settings=SMALL)
+    thin = edges(model, photo, settings=SMALL)
+    for strength in (thick, thin):
+        assert strength.shape == (50, 90) and strength.dtype == np.float32
+        assert strength.min() == 0 and strength.max() == 1
+    # Thinning keeps some pixels as they were, and drops the others.
+    assert 0 < (thin > 0).sum() < (thick > 0).sum()
+    np.testing.assert_array_equal(thin[thin > 0], thick[thin > 0])
+
+
+def test_an_open_photo_gives_what_the_model_gives(
+    model: TextSAM, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = edges(model, photo, settings=SMALL)
+    np.testing.assert_array_equal(edges(model.open(photo), settings=SMALL), one)
+    # One mask at a time at the photo's size, and other batches of points: the same edges.
+    monkeypatch.setattr(tasks, "_UPSCALED_BYTES", 1)
+    by_one = edges(model, photo, settings=EdgeSettings(points_per_side=4, points_per_batch=5))
+    np.testing.assert_allclose(by_one, one, atol=1e-5)
+
+
+def test_nms_leaves_fewer_masks(model: TextSAM, photo: NDArray[np.uint8]) -> None:
+    view = model.open(photo)
+    every = tasks._distinct_masks(view, EdgeSettings(points_per_side=4, nms=1.0))
+    some = tasks._distinct_masks(view, EdgeSettings(points_per_side=4, nms=0.3))
+    assert 0 < len(some) < len(every) <= 48
+
+
+def test_a_drawn_mask_gives_its_outline() -> None:
+    """A disc in the padded frame: its rim and nothing else, where it is in the photo."""
+    frame = Frame(height=60, width=80, image_size=64)  # 48 x 64 model pixels, 16 x 16 logits
+    logits = torch.full((1, 16, 16), -8.0)
+    logits[0, 3:9, 4:12] = 8.0
+    strength, gradient = strongest_outline(logits, frame)
+    rows, columns = np.nonzero(strength > 0.5 * strength.max())
+    # Cells 3 to 9 and 4 to 12 of 16, 5 photo pixels each.
+    on_rim = [
+        min(abs(r + 0.5 - 15), abs(r + 0.5 - 45), abs(c + 0.5 - 20), abs(c + 0.5 - 60)) < 3
+        for r, c in zip(rows, columns, strict=True)
+    ]
+    assert len(rows) > 150 and all(on_rim)
+    assert strength[30, 40] == 0 and strength[2, 2] == 0
+    # Gradients point to the inside.
+    assert gradient[0, 30, 20] > 0 > gradient[0, 30, 59]
+    assert gradient[1, 15, 40] > 0 > gradient[1, 44, 40]
+
+
+def test_an_inner_edge_away_from_the_outer_boundary_vanishes() -> None:
+    """A mask that is less sure of a part inside: still positive there, so no outline."""
+    logits = torch.full((1, 40, 40), -6.0)
+    logits[0, 5:35, 5:35] = 6.0
+    logits[0, 15:25, 15:25] = 0.2
+    raw = sobel(logits.sigmoid())[0].square().sum(0).sqrt()
+    assert raw[15, 20] > 0.1
+    kept = outline_gradients(logits)[0].square().sum(0).sqrt()
+    assert kept[10:30, 10:30].max() == 0
+    assert kept[5, 20] == raw[5, 20] > 0.3
+    # A hole is another matter: it has an outer boundary of its own.
+    logits[0, 15:25, 15:25] = -6.0
+    assert outline_gradients(logits)[0].square().sum(0).sqrt()[15, 20] > 0.3
+
+
+def test_the_photos_border_is_no_edge() -> None:
+    logits = torch.full((1, 20, 30), 5.0)
+    assert outline_gradients(logits).abs().max() == 0
+    logits[0, :, 15:] = -5.0
+    found = outline_gradients(logits)[0].square().sum(0).sqrt()
+    assert found[:, [0, -1]].max() == 0 and found[0, 14] > 0.3
+
+
+def test_reach_is_how_far_from_the_boundary_a_gradient_counts() -> None:
+    slope = (torch.arange(40) - 19.5).expand(1, 10, 40) / 4
+    widths = [
+        int((outline_gradients(slope, reach=reach)[0, 0, 5] > 0).sum()) for reach in (0, 1, 4)
+    ]
+    assert widths == [1, 3, 9]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_flipped_photo_has_flipped_edges(axis: int) -> None:
+    logits = torch.cat([_smooth(seed, (31, 44)) for seed in (1, 2, 3)])
+
+    def found(maps: torch.Tensor) -> NDArray[np.float32]:
+        gradients = outline_gradients(maps)
+        strength = gradients.square().sum(1).sqrt()
+        top = strength.argmax(0)
+        chosen = gradients.gather(0, top.expand(1, 2, 31, 44))[0]
+        return thin_edges(strength.max(0).values.numpy(), chosen.numpy())
+
+    one, other = found(logits), found(logits.flip(axis + 1))
+    assert (one > 0).sum() > 50
+    np.testing.assert_allclose(np.flip(other, axis), one, atol=1e-6)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_step_is_thinned_to_one_pixel(turned: bool) -> None:
+    """Between two columns lie two equal pixels of strength; one stays, whatever the direction."""
+    step = torch.zeros(12, 20)
+    step[:, 9:] = 1.0
+    if turned:
+        step = step.T
+    gradient = sobel(step[None])[0].numpy()
+    strength = np.hypot(*gradient)
+    for sign in (1, -1):
+        thin = thin_edges(strength, sign * gradient) > 0
+        assert (thin.sum(0 if turned else 1) == 1).all()
+    # Mask and complement beside each other: their gradients point against each other.
+    against = gradient.copy()
+    half = np.s_[:, 9:] if turned else np.s_[:, :, 9:]
+    against[half] = -against[half]
+    if turned:
+        against = gradient.copy()
+        against[:, 9:, :] = -against[:, 9:, :]
+    thin = thin_edges(strength, against) > 0
+    assert (thin.sum(0 if turned else 1) == 1).all()
+
+
+@pytest.mark.parametrize("radius", [10.0, 17.3, 26.0])
+def test_a_circle_is_thinned_to_its_rim(radius: float) -> None:
+    gradient = sobel(_disc(64, radius).sigmoid()[None])[0].numpy()
+    thin = thin_edges(np.hypot(*gradient), gradient)
+    line = thin > 0.3 * thin.max()
+    rows, columns = np.nonzero(line)
+    distance = np.hypot(rows + 0.5 - 32, columns + 0.5 - 32)
+    assert np.abs(distance - radius).max() < 1
+    assert _blocks(line) == 0
+    # A line of one pixel: a digital circle has 4 sqrt(2) r pixels if it steps across corners, 8 r
+    # if it goes round them.
+    assert 0.95 * 4 * np.sqrt(2) * radius < len(rows) < 8 * radius
+    # Every direction has its pixel.
+    angles = np.degrees(np.arctan2(rows + 0.5 - 32, columns + 0.5 - 32)) // 15
+    assert len(np.unique(angles)) == 24
+
+
+def test_a_slanted_ridge_keeps_its_crest() -> None:
+    """The direction lies between two neighbours, so their values are interpolated."""
+    y, x = np.mgrid[0:40, 0:40].astype(np.float32)
+    across = (x * np.cos(0.4) + y * np.sin(0.4)) - 25
+    strength = np.exp(-(across**2) / 8).astype(np.float32)
+    gradient = np.stack([np.full_like(x, np.cos(0.4)), np.full_like(x, np.sin(0.4))])
+    thin = thin_edges(strength, gradient)
+    line = thin[1:-1, 1:-1] > 0.5
+    assert np.abs(across[1:-1, 1:-1][line]).max() < 0.75
+    assert _blocks(line) == 0
+    assert (line.sum(1) > 0).all()
+
+
+def test_nothing_gives_nothing() -> None:
+    assert not thin_edges(np.zeros((5, 6), np.float32), np.zeros((2, 5, 6), np.float32)).any()
+    strength, _ = strongest_outline(torch.zeros(0, 16, 16), Frame(height=9, width=7, image_size=64))
+    assert strength.shape == (9, 7) and not strength.any()
+
+
+def test_what_cannot_be_meant_is_refused(model: TextSAM, photo: NDArray[np.uint8]) -> None:
+    with pytest.raises(PromptError, match=r"edges\(model, image\)"):
+        edges(model)
+    with pytest.raises(PromptError, match=r"edges\(view\)"):
+        edges(model.open(photo), photo)
+    with pytest.raises(PromptError, match="from_pretrained"):
+        edges("photo.jpg")  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="at least 1"):
+        EdgeSettings(points_per_side=0)
+    with pytest.raises(PromptError, match="nms"):
+        EdgeSettings(nms=0.0)
