@@ -11,14 +11,9 @@ from textsam.errors import PromptError
 from textsam.geometry import Frame
 from textsam.inference.model import TextSAM
 from textsam.tasks import edges as tasks
-from textsam.tasks.edges import (
-    EdgeSettings,
-    edges,
-    outline_gradients,
-    sobel,
-    strongest_outline,
-    thin_edges,
-)
+from textsam.tasks import outlines
+from textsam.tasks.edges import EdgeSettings, edges, thin_edges
+from textsam.tasks.outlines import Agreement, Strongest, add_outlines, outline_gradients, sobel
 
 SMALL = EdgeSettings(points_per_side=4)
 
@@ -60,15 +55,15 @@ def test_an_open_photo_gives_what_the_model_gives(
     one = edges(model, photo, settings=SMALL)
     np.testing.assert_array_equal(edges(model.open(photo), settings=SMALL), one)
     # One mask at a time at the photo's size, and other batches of points: the same edges.
-    monkeypatch.setattr(tasks, "_UPSCALED_BYTES", 1)
+    monkeypatch.setattr(outlines, "_UPSCALED_BYTES", 1)
     by_one = edges(model, photo, settings=EdgeSettings(points_per_side=4, points_per_batch=5))
     np.testing.assert_allclose(by_one, one, atol=1e-5)
 
 
 def test_nms_leaves_fewer_masks(model: TextSAM, photo: NDArray[np.uint8]) -> None:
     view = model.open(photo)
-    every = tasks._distinct_masks(view, EdgeSettings(points_per_side=4, nms=1.0))
-    some = tasks._distinct_masks(view, EdgeSettings(points_per_side=4, nms=0.3))
+    every = tasks._distinct_masks(view, 4, EdgeSettings(nms=1.0))
+    some = tasks._distinct_masks(view, 4, EdgeSettings(nms=0.3))
     assert 0 < len(some) < len(every) <= 48
 
 
@@ -77,7 +72,9 @@ def test_a_drawn_mask_gives_its_outline() -> None:
     frame = Frame(height=60, width=80, image_size=64)  # 48 x 64 model pixels, 16 x 16 logits
     logits = torch.full((1, 16, 16), -8.0)
     logits[0, 3:9, 4:12] = 8.0
-    strength, gradient = strongest_outline(logits, frame)
+    strongest = Strongest(frame.size)
+    add_outlines(strongest, logits, frame, window=(0, 0, 80, 60))
+    strength, gradient = strongest.result()
     rows, columns = np.nonzero(strength > 0.5 * strength.max())
     # Cells 3 to 9 and 4 to 12 of 16, 5 photo pixels each.
     on_rim = [
@@ -191,10 +188,58 @@ def test_a_slanted_ridge_keeps_its_crest() -> None:
     assert (line.sum(1) > 0).all()
 
 
+def test_the_sum_is_where_masks_agree() -> None:
+    """Three masks with one border in common, one with another: the common one is stronger."""
+    common, other = torch.full((2, 20, 30), -6.0)
+    common[:, 8:] = 6.0
+    other[:, 20:] = 6.0
+    gradients = outline_gradients(torch.stack([common, -common, common, other]))
+    window = (0, 0, 30, 20)
+    summed, strongest = Agreement((20, 30)), Strongest((20, 30))
+    for part in (gradients[:2], gradients[2:]):
+        summed.add(part, window)
+        strongest.add(part, window)
+    strength, direction = summed.result()
+    assert strength[10, 8] == pytest.approx(3 * strength[10, 20], rel=1e-5)
+    top, _ = strongest.result()
+    assert top[10, 8] == pytest.approx(top[10, 20])
+    # A mask and its complement have opposite gradients, and one axis.
+    np.testing.assert_allclose(np.abs(direction[:, 10, 8]), [1, 0], atol=1e-5)
+    assert ((thin_edges(strength, direction) > 0).sum(1) == 2).all()
+
+
+def test_a_window_lies_where_it_belongs() -> None:
+    gradients = outline_gradients(_disc(16, 5.0)[None])
+    for kept in (Strongest((40, 50)), Agreement((40, 50))):
+        kept.add(gradients, (30, 20, 46, 36))
+        strength, _ = kept.result()
+        assert strength[20:36, 30:46].max() == strength.max() > 0.1
+        strength[20:36, 30:46] = 0
+        assert not strength.any()
+
+
+def test_crops_and_sums_run_and_have_a_name(
+    model: TextSAM, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = EdgeSettings(points_per_side=3, crop_points_per_side=2, combine="sum", crop_layers=1)
+    monkeypatch.setattr(EdgeSettings, "agreement", classmethod(lambda cls: few))
+    strength = edges(model, photo, settings="agreement")
+    assert strength.shape == (50, 90) and strength.max() == 1
+    np.testing.assert_array_equal(edges(model, photo, settings=few), strength)
+    assert (strength != edges(model, photo, settings=SMALL)).any()
+    with pytest.raises(PromptError, match="agreement"):
+        edges(model, photo, settings="best")  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="max"):
+        EdgeSettings(combine="mean")  # type: ignore[arg-type]
+
+
 def test_nothing_gives_nothing() -> None:
     assert not thin_edges(np.zeros((5, 6), np.float32), np.zeros((2, 5, 6), np.float32)).any()
-    strength, _ = strongest_outline(torch.zeros(0, 16, 16), Frame(height=9, width=7, image_size=64))
-    assert strength.shape == (9, 7) and not strength.any()
+    frame = Frame(height=9, width=7, image_size=64)
+    for kept in (Strongest(frame.size), Agreement(frame.size)):
+        add_outlines(kept, torch.zeros(0, 16, 16), frame, window=(0, 0, 7, 9))
+        strength, _ = kept.result()
+        assert strength.shape == (9, 7) and not strength.any()
 
 
 def test_what_cannot_be_meant_is_refused(model: TextSAM, photo: NDArray[np.uint8]) -> None:

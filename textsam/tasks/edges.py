@@ -14,58 +14,101 @@ paper leaves a choice open:
   edge meets them within `EdgeSettings.reach` pixels, by default the reach of the filter itself.
 - The direction across an edge is that of the mask's gradient which gave the pixel its strength.
 - Boxes of the NMS are taken at the decoder's resolution.
+
+`EdgeSettings.agreement` is ours and not the paper's: small models draw unsteady outlines, which a
+sum over many masks, of crops as well, averages out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
-from textsam.geometry import Frame
 from textsam.images import ImageSource
+from textsam.inference.automatic import AutomaticSettings, crop_windows
 from textsam.inference.model import TextSAM
 from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
-from textsam.inference.postprocess import to_original_frame
 from textsam.inference.view import ImageView
+from textsam.tasks.outlines import Agreement, Outlines, Strongest, add_outlines
 
-__all__ = ["EdgeSettings", "edges", "outline_gradients", "sobel", "strongest_outline", "thin_edges"]
+__all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings", "thin_edges"]
 
 Floats = NDArray[np.float32]
-
-# Of one float map of several masks at the photo's size; some six of them are there at a time.
-_UPSCALED_BYTES = 16 * 1024 * 1024
+Preset = Literal["paper", "agreement"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
-    """Numbers of the paper's Appendix D.2.
+    """Numbers of the grid and of what is made of the masks; the paper's by default.
 
     Attributes:
-        points_per_side: Of the grid.
+        points_per_side: Of the grid on the whole photo.
         points_per_batch: Prompts decoded at once.
         nms: Box IoU above which the mask with the lower predicted IoU is dropped; 1 for none.
         reach: Pixels from an outer boundary pixel within which a map's gradient counts.
+        combine: "max": the strongest outline at a pixel; "sum": the sum of all.
+        crop_layers: Layers of crops beside the whole photo; layer n has 2^n x 2^n of them.
+        crop_points_per_side: Of the grid on each crop.
     """
 
     points_per_side: int = 16
     points_per_batch: int = 32
     nms: float = 0.7
     reach: int = 1
+    combine: Literal["max", "sum"] = "max"
+    crop_layers: int = 0
+    crop_points_per_side: int = 12
 
     def __post_init__(self) -> None:
-        if min(self.points_per_side, self.points_per_batch) < 1 or self.reach < 0:
+        counts = (self.points_per_side, self.points_per_batch, self.crop_points_per_side)
+        if min(counts) < 1 or min(self.reach, self.crop_layers) < 0:
             raise PromptError(
-                f"points_per_side, points_per_batch and reach are {self.points_per_side}, "
-                f"{self.points_per_batch} and {self.reach}; wanted at least 1, 1 and 0"
+                "points_per_side, points_per_batch and crop_points_per_side are "
+                f"{', '.join(map(str, counts))}, reach {self.reach}, crop_layers "
+                f"{self.crop_layers}; wanted at least 1, 1, 1, 0 and 0"
             )
         if not 0 < self.nms <= 1:
             raise PromptError(f"nms is {self.nms}; wanted more than 0, at most 1")
+        if self.combine not in ("max", "sum"):
+            raise PromptError(f'combine is {self.combine!r}; wanted "max" or "sum"')
+
+    @classmethod
+    def paper(cls) -> EdgeSettings:
+        """Appendix D.2."""
+        return cls()
+
+    @classmethod
+    def agreement(cls) -> EdgeSettings:
+        """The sum of the outlines of the whole photo's masks and of four crops'.
+
+        For small models; takes three times as long. With `tiny` on 12 training photos against
+        their objects' borders: best F .487, the paper's way .413, the sum without crops .444, the
+        maximum with crops .420.
+        """
+        return cls(combine="sum", crop_layers=1)
+
+
+def resolve_settings(given: EdgeSettings | str | None) -> EdgeSettings:
+    """Settings, the name of a preset, or None for "paper".
+
+    Raises:
+        PromptError: Another name.
+    """
+    if isinstance(given, EdgeSettings):
+        return given
+    if given is None or given == "paper":
+        return EdgeSettings.paper()
+    if given == "agreement":
+        return EdgeSettings.agreement()
+    raise PromptError(
+        f"settings are {given!r}; wanted EdgeSettings(...) or one of {list(get_args(Preset))}"
+    )
 
 
 def edges(
@@ -73,7 +116,7 @@ def edges(
     image: ImageSource | None = None,
     *,
     thin: bool = True,
-    settings: EdgeSettings | None = None,
+    settings: EdgeSettings | Preset | None = None,
 ) -> Floats:
     """How much of an edge each pixel is.
 
@@ -81,81 +124,33 @@ def edges(
         source: A model, with the image; or a photo that is open already (`TextSAM.open`), alone.
         image: Whatever `textsam.load_image` takes.
         thin: Whether lines are reduced to their crest, about one pixel wide.
-        settings: The paper's by default.
+        settings: "paper" (default), "agreement" (for small models), or your own.
 
     Returns:
         (H, W) float32, original pixels: 0 no edge, 1 the strongest of this photo. All 0 if no mask
         has an outline.
 
     Raises:
-        PromptError: A model without an image, or an open photo with another one.
+        PromptError: A model without an image, an open photo with another one, or no such preset.
         ImageError: It is no image.
     """
-    settings = settings or EdgeSettings()
+    settings = resolve_settings(settings)
     view = _opened(source, image)
-    logits = _distinct_masks(view, settings)
-    strength, gradient = strongest_outline(logits, view.frame, reach=settings.reach)
+    outlines: Outlines = Strongest(view.size) if settings.combine == "max" else Agreement(view.size)
+    layers = AutomaticSettings(crop_layers=settings.crop_layers)
+    for window, layer in crop_windows(view.size, settings=layers):
+        x0, y0, x1, y1 = window
+        inner = view
+        if layer > 0:
+            inner = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
+        per_side = settings.points_per_side if layer == 0 else settings.crop_points_per_side
+        logits = _distinct_masks(inner, per_side, settings)
+        add_outlines(outlines, logits, inner.frame, window=window, reach=settings.reach)
+    strength, gradient = outlines.result()
     top = strength.max()
     if top > 0:
         strength = strength / top
     return thin_edges(strength, gradient) if thin else strength
-
-
-def strongest_outline(logits: Tensor, frame: Frame, *, reach: int = 1) -> tuple[Floats, Floats]:
-    """The strongest outline at each pixel over all masks; few masks at the photo's size at a time.
-
-    Args:
-        logits: (N, m, m) of the padded frame, unthresholded.
-        frame: Of the photo.
-        reach: See `EdgeSettings`.
-
-    Returns:
-        Strength (H, W), as `sobel` measures it, and the gradient (2, H, W), x and y, of the
-        mask that it is from; zeros where no mask has an outline.
-    """
-    height, width = frame.size
-    strength = torch.zeros(height, width)
-    gradient = torch.zeros(2, height, width)
-    step = max(1, _UPSCALED_BYTES // (4 * height * width))
-    for start in range(0, len(logits), step):
-        full = to_original_frame(logits[start : start + step], frame)
-        found = outline_gradients(full, reach=reach)
-        own, index = found.square().sum(1).sqrt().max(0)
-        chosen = found.gather(0, index.expand(1, 2, height, width))[0]
-        better = own > strength
-        strength = torch.where(better, own, strength)
-        gradient = torch.where(better, chosen, gradient)
-    return strength.numpy(), gradient.numpy()
-
-
-def outline_gradients(logits: Tensor, *, reach: int = 1) -> Tensor:
-    """Gradients of the maps of probabilities where they meet their masks' outer boundaries.
-
-    Args:
-        logits: (K, H, W) at the photo's size; positive inside a mask.
-        reach: See `EdgeSettings`.
-
-    Returns:
-        (K, 2, H, W) x and y, toward the inside of the mask; 0 away from its outer boundary.
-    """
-    inside = (logits > 0).float()[:, None]
-    outer = F.max_pool2d(inside, 3, stride=1, padding=1) - inside
-    side = 2 * reach + 1
-    near = F.max_pool2d(outer, side, stride=1, padding=reach)
-    return sobel(logits.sigmoid()) * near
-
-
-def sobel(maps: Tensor) -> Tensor:
-    """Sobel filter: (K, H, W) -> (K, 2, H, W), change per pixel along x and y.
-
-    What lies beyond the border is as the pixel at the border, so that a border is no edge.
-    """
-    padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
-    columns = (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4
-    x = (rows[..., 2:] - rows[..., :-2]) / 2
-    y = (columns[:, 2:] - columns[:, :-2]) / 2
-    return torch.stack([x, y], dim=1)
 
 
 def thin_edges(strength: Floats, gradient: Floats) -> Floats:
@@ -219,9 +214,9 @@ def _opened(source: TextSAM | ImageView, image: ImageSource | None) -> ImageView
     return source.open(image)
 
 
-def _distinct_masks(view: ImageView, settings: EdgeSettings) -> Tensor:
+def _distinct_masks(view: ImageView, per_side: int, settings: EdgeSettings) -> Tensor:
     """Logits (N, m, m) of the masks that are left after box NMS, the best first; none is empty."""
-    grid = point_grid(settings.points_per_side)
+    grid = point_grid(per_side)
     parts = list(decode_points(view, grid, batch=settings.points_per_batch))
     logits = torch.cat([part for part, _ in parts])
     scores = torch.cat([part for _, part in parts])

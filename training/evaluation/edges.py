@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import TextSamError
-from textsam.tasks.edges import EdgeSettings, edges
+from textsam.tasks.edges import EdgeSettings, Preset, edges, resolve_settings
 
 from ..data.boundaries import BoundaryPhoto
 from ..data.sample import BROKEN
@@ -330,6 +330,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes, each with a model of its own (default: 1)",
     )
+    parser.add_argument(
+        "--settings",
+        choices=get_args(Preset),
+        default="paper",
+        help='how the edges are made: "paper" (Appendix D.2), or "agreement", ours for small '
+        "models, which takes three times as long (default: paper)",
+    )
     add_plot_option(parser, "precision over recall")
     add_sheet_option(parser, "best F: the photo, the model's edges, Canny's and people's")
     return parser
@@ -340,7 +347,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     config = EdgeConfig(
-        levels=options.thresholds, pictures=options.sheet is not None, seed=options.seed
+        levels=options.thresholds,
+        edges=resolve_settings(options.settings),
+        pictures=options.sheet is not None,
+        seed=options.seed,
     )
     gallery = EdgeGallery() if options.sheet else None
 
