@@ -13,7 +13,14 @@ from textsam.inference.model import TextSAM
 from textsam.tasks import edges as tasks
 from textsam.tasks import outlines
 from textsam.tasks.edges import EdgeSettings, edges, thin_edges
-from textsam.tasks.outlines import Agreement, Strongest, add_outlines, outline_gradients, sobel
+from textsam.tasks.outlines import (
+    Agreement,
+    Strongest,
+    add_outlines,
+    outline_gradients,
+    smooth_logits,
+    sobel,
+)
 
 SMALL = EdgeSettings(points_per_side=4)
 
@@ -200,7 +207,7 @@ def test_the_sum_is_where_masks_agree() -> None:
         summed.add(part, window)
         strongest.add(part, window)
     strength, direction = summed.result()
-    assert strength[10, 8] == pytest.approx(3 * strength[10, 20], rel=1e-5)
+    assert strength[10, 8] == pytest.approx(3**0.5 * strength[10, 20], rel=1e-5)
     top, _ = strongest.result()
     assert top[10, 8] == pytest.approx(top[10, 20])
     # A mask and its complement have opposite gradients, and one axis.
@@ -218,15 +225,55 @@ def test_a_window_lies_where_it_belongs() -> None:
         assert not strength.any()
 
 
+def test_margins_belong_to_the_inner_borders_of_crops() -> None:
+    settings = EdgeSettings(crop_margin=20, border=5)
+    assert tasks._margins((0, 0, 90, 50), (50, 90), settings) == (5, 5, 5, 5)
+    assert tasks._margins((0, 0, 60, 40), (50, 90), settings) == (5, 5, 20, 20)
+    assert tasks._margins((30, 10, 90, 50), (50, 90), settings) == (20, 20, 5, 5)
+    # What lies in a margin is left out, the rest stays where it is; a window may be all margin.
+    frame = Frame(height=64, width=64, image_size=64)
+    logits = torch.full((1, 16, 16), -8.0)
+    logits[0, 3:9, 4:12] = 8.0
+    whole, cut, nothing = (Strongest(frame.size) for _ in range(3))
+    window = (0, 0, 64, 64)
+    add_outlines(whole, logits, frame, window=window)
+    add_outlines(cut, logits, frame, window=window, margins=(20, 0, 0, 30))
+    add_outlines(nothing, logits, frame, window=window, margins=(40, 0, 30, 0))
+    expected = whole.result()[0].copy()
+    expected[34:] = expected[:, :20] = 0
+    np.testing.assert_array_equal(cut.result()[0], expected)
+    assert expected.any() and not nothing.result()[0].any()
+
+
+def test_smoothing_takes_a_checkerboard_away() -> None:
+    board = ((torch.arange(9)[:, None] + torch.arange(9)) % 2).float()[None]
+    assert (smooth_logits(board, 3)[0, 1:-1, 1:-1] - 0.5).abs().max() < 0.06
+    torch.testing.assert_close(
+        smooth_logits(torch.full((2, 5, 5), 3.0), 3), torch.full((2, 5, 5), 3.0)
+    )
+
+
 def test_crops_and_sums_run_and_have_a_name(
     model: TextSAM, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = EdgeSettings(points_per_side=3, crop_points_per_side=2, combine="sum", crop_layers=1)
+    few = EdgeSettings(
+        points_per_side=3,
+        crop_points_per_side=2,
+        combine="sum",
+        crop_layers=1,
+        crop_margin=3,
+        border=2,
+        smooth=3,
+    )
     monkeypatch.setattr(EdgeSettings, "agreement", classmethod(lambda cls: few))
     strength = edges(model, photo, settings="agreement")
     assert strength.shape == (50, 90) and strength.max() == 1
     np.testing.assert_array_equal(edges(model, photo, settings=few), strength)
+    assert not strength[:2].any() and not strength[-2:].any()
+    assert not strength[:, :2].any() and not strength[:, -2:].any()
     assert (strength != edges(model, photo, settings=SMALL)).any()
+    with pytest.raises(PromptError, match="smooth"):
+        EdgeSettings(smooth=2)
     with pytest.raises(PromptError, match="agreement"):
         edges(model, photo, settings="best")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="max"):

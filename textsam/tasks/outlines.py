@@ -13,7 +13,15 @@ from torch import Tensor
 from textsam.geometry import Frame
 from textsam.inference.postprocess import to_original_frame
 
-__all__ = ["Agreement", "Outlines", "Strongest", "add_outlines", "outline_gradients", "sobel"]
+__all__ = [
+    "Agreement",
+    "Outlines",
+    "Strongest",
+    "add_outlines",
+    "outline_gradients",
+    "smooth_logits",
+    "sobel",
+]
 
 Floats = NDArray[np.float32]
 Window = tuple[int, int, int, int]
@@ -73,14 +81,23 @@ class Agreement:
         self._tensor[:, y0:y1, x0:x1] += torch.stack([part.sum(0) for part in parts])
 
     def result(self) -> tuple[Floats, Floats]:
-        """The direction is the main axis of the gradients, for those of neighbours are opposite."""
+        """The direction is the main axis of the gradients, for those of neighbours are opposite.
+
+        The strength is the root of the sum, which few edges reach by far; it changes no order.
+        """
         xx, xy, yy = self._tensor
         angle = torch.atan2(2 * xy, xx - yy) / 2
-        return self._strength.numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
+        return self._strength.sqrt().numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
 
 
 def add_outlines(
-    outlines: Outlines, logits: Tensor, frame: Frame, *, window: Window, reach: int = 1
+    outlines: Outlines,
+    logits: Tensor,
+    frame: Frame,
+    *,
+    window: Window,
+    reach: int = 1,
+    margins: Window = (0, 0, 0, 0),
 ) -> None:
     """Add the outlines of masks, few of them at the photo's size at a time.
 
@@ -90,12 +107,26 @@ def add_outlines(
         frame: Of the window.
         window: x0, y0, x1, y1, half-open pixels of the photo.
         reach: See `outline_gradients`.
+        margins: Pixels at the window's left, top, right and bottom that are left out.
     """
+    left, top, right, bottom = margins
+    x0, y0, x1, y1 = window
+    inner = (x0 + left, y0 + top, x1 - right, y1 - bottom)
+    if inner[0] >= inner[2] or inner[1] >= inner[3]:
+        return
     height, width = frame.size
     step = max(1, _UPSCALED_BYTES // (4 * height * width))
     for start in range(0, len(logits), step):
         full = to_original_frame(logits[start : start + step], frame)
-        outlines.add(outline_gradients(full, reach=reach), window)
+        found = outline_gradients(full, reach=reach)
+        outlines.add(found[..., top : height - bottom, left : width - right], inner)
+
+
+def smooth_logits(logits: Tensor, side: int) -> Tensor:
+    """Mean over a square of `side` cells (odd) around each cell: (N, m, m) -> (N, m, m)."""
+    pad = side // 2
+    padded = F.pad(logits[:, None], (pad, pad, pad, pad), mode="replicate")
+    return F.avg_pool2d(padded, side, stride=1)[:, 0]
 
 
 def outline_gradients(logits: Tensor, *, reach: int = 1) -> Tensor:
