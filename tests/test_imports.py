@@ -35,7 +35,7 @@ BLOCKS: dict[str, list[str]] = {
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],
-    "batch": ["batch", "journal", "photos"],
+    "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
         *("cli", "cli_segment", "cli_calibrate", "tables", "doctor", "model_info", "__main__"),
     ],

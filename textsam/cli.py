@@ -327,7 +327,7 @@ def _one_line_errors() -> Iterator[None]:
     except Exception as error:
         if os.environ.get(_TRACEBACK):
             raise
-        from textsam.batch import one_line
+        from textsam.batch_run import one_line
         from textsam.errors import TextSamError
 
         expected = isinstance(error, TextSamError | ValueError | OSError)
