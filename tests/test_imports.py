@@ -37,7 +37,8 @@ BLOCKS: dict[str, list[str]] = {
     "inference": ["inference/"],
     "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
-        *("cli", "cli_segment", "cli_calibrate", "tables", "doctor", "model_info", "__main__"),
+        *("cli", "cli_segment", "cli_calibrate", "cli_everything", "cli_output"),
+        *("tables", "doctor", "model_info", "__main__"),
     ],
 }
 ORDER = list(BLOCKS)

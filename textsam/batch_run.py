@@ -29,10 +29,10 @@ from textsam.images import load_image
 from textsam.interop import to_sa1b
 from textsam.journal import Done, Journal, only_run
 from textsam.photos import Photo, find_photos
-from textsam.segmentation import Segmentation
+from textsam.segmentation import PictureKind, Segmentation
 from textsam.storage import dump_json
 
-__all__ = ["BatchReport", "PhotoReport", "one_line", "run_over", "sa1b_id"]
+__all__ = ["BatchReport", "PhotoReport", "one_line", "run_over", "sa1b_id", "write_result"]
 
 _log = logging.getLogger(__name__)
 
@@ -203,16 +203,15 @@ class _Run:
         image = load_image(photo.path)
         result = self.ask(image)
         path = self.out / photo.output
-        if self.settings["format"] == "sa1b":
-            layout = to_sa1b(result, image_id=sa1b_id(photo.name), file_name=photo.name)
-            write_atomically(path, dump_json(layout))
-        else:
-            result.save(
-                path,
-                kind=self.settings["kind"],
-                image=image if path.suffix in PICTURE_SUFFIXES else None,
-                names=self.settings["text"] if path.suffix == ".txt" else None,
-            )
+        write_result(
+            result,
+            path,
+            name=photo.name,
+            image=image,
+            format=self.settings["format"],
+            kind=self.settings["kind"],
+            names=self.settings["text"] if path.suffix == ".txt" else None,
+        )
         done = Done(
             output=photo.output,
             source=photo.name,
@@ -224,6 +223,35 @@ class _Run:
         )
         self.journal.add(done)
         return done
+
+
+def write_result(
+    result: Segmentation,
+    path: Path,
+    *,
+    name: str,
+    image: NDArray[np.uint8],
+    format: str,
+    kind: PictureKind | None,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Write a result as `Segmentation.save`, or in the layout of SA-1B.
+
+    Args:
+        result: What was found.
+        path: The file.
+        name: Of the photo.
+        image: (H, W, 3) uint8 RGB.
+        format: Suffix without the dot, or "sa1b".
+        kind: Kind of picture, for pictures only.
+        names: Class names, for YOLO's `.txt` only.
+    """
+    if format == "sa1b":
+        layout = to_sa1b(result, image_id=sa1b_id(name), file_name=name)
+        write_atomically(path, dump_json(layout))
+        return
+    picture = path.suffix.lower() in PICTURE_SUFFIXES
+    result.save(path, kind=kind, image=image if picture else None, names=names)
 
 
 def sa1b_id(name: str) -> int:
