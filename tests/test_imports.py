@@ -35,9 +35,10 @@ BLOCKS: dict[str, list[str]] = {
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],
+    "tasks": ["tasks/"],
     "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
-        *("cli", "cli_segment", "cli_calibrate", "cli_everything", "cli_output"),
+        *("cli", "cli_segment", "cli_calibrate", "cli_everything", "cli_refine", "cli_output"),
         *("tables", "doctor", "model_info", "__main__"),
     ],
 }

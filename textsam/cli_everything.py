@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textsam.cli_output import make_console, one_line_errors
+from textsam.cli_output import make_console, one_line_errors, steps_bar
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from textsam.inference.automatic import AutomaticSettings
 
 __all__ = ["everything"]
@@ -139,7 +135,7 @@ def _one_photo(
     settings = _settings(preset, changes)
     image = load_image(photo)
     loaded: Any = cli.load(model, None, device)
-    with _points_bar(make_console(stderr=True)) as progress:
+    with steps_bar(make_console(stderr=True), "points") as progress:
         result = loaded.everything(image, settings, progress=progress)
     target.parent.mkdir(parents=True, exist_ok=True)
     kept = "sa1b" if format == "sa1b" else target.suffix.lower().removeprefix(".")
@@ -157,17 +153,3 @@ def _settings(preset: str, changes: dict[str, Any]) -> AutomaticSettings:
 
     given = {name: value for name, value in changes.items() if value is not None}
     return replace(resolve_settings(preset), **given)
-
-
-@contextmanager
-def _points_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar of the grid's points on a terminal."""
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("points", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show

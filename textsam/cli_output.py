@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["make_console", "one_line_errors"]
+__all__ = ["make_console", "one_line_errors", "steps_bar"]
 
 # Set to see the traceback of an error in place of one line.
 _TRACEBACK = "TEXTSAM_TRACEBACK"
@@ -45,3 +45,17 @@ def make_console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
+
+
+@contextmanager
+def steps_bar(console: Console, name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; yields what is to be called with (steps done, steps in all)."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
