@@ -1,6 +1,7 @@
 """Data for training: sources of photos with masks, views of them, and batches of views.
 
 `sample` what a source gives · `parquet` `coco` `sa1b` `label_pngs` `hub` the sources, a format each
+· `public/` public sets in the folders in which they are given out · `boundaries` contours of photos
 · `specs` a source named in a line · `cache` a source kept decoded · `views` photo to view · `plan`
 which photo comes when · `loader` batches, by `fetch` in its workers.
 """
@@ -17,7 +18,7 @@ from .parquet import ParquetSource, load_samples
 from .sa1b import Sa1bSource
 from .sample import ObjectMask, Sample
 from .source import BrokenSample, GroupedSource, Source, StreamSource
-from .specs import SourceSpec, open_source
+from .specs import SourceSpec, is_spec, open_source
 from .views import View, ViewConfig, make_view
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ViewBatch",
     "ViewConfig",
     "ViewLoader",
+    "is_spec",
     "load_samples",
     "make_view",
     "open_hub",

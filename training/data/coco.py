@@ -101,6 +101,7 @@ class CocoSource:
             kind="thing",
             rle=rle,
             ignore=rough or bool(annotation.get("iscrowd", 0)),
+            group=annotation["group"],
         )
 
     def _file(self, image: Mapping[str, Any]) -> Path:
@@ -173,7 +174,8 @@ def _records(content: Mapping[str, Any]) -> PackedRecords:
                 f"annotation {annotation.get('id')!r} belongs to photo "
                 f"{annotation.get('image_id')!r}, which is not among the images"
             )
-        of[annotation["image_id"]].append({k: annotation[k] for k in keys if k in annotation})
+        kept = {k: annotation[k] for k in keys if k in annotation}
+        of[annotation["image_id"]].append({**kept, "group": _group(annotation)})
     keys = ("id", "file_name", "coco_url", "height", "width", "neg_category_ids")
     return PackedRecords(
         {
@@ -182,3 +184,10 @@ def _records(content: Mapping[str, Any]) -> PackedRecords:
         }
         for image in content["images"]
     )
+
+
+def _group(annotation: Mapping[str, Any]) -> str:
+    """Its group: as an attribute, where annotation tools write what they know, or beside them."""
+    attributes = annotation.get("attributes")
+    inside = attributes.get("group") if isinstance(attributes, Mapping) else None
+    return str(inside or annotation.get("group") or "")

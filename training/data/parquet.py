@@ -2,6 +2,7 @@
 
 A row has `image` (bytes), `image_id`, `source`, `license`, `height`, `width`, `exhaustive`, `void`
 (COCO counts or null) and `objects`: `label`, `kind`, `rle` (COCO counts), `area`, `bbox`, `ignore`.
+It may have a `group` (text, or null), of the photo or of an object, whose own counts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["ParquetSource", "load_samples"]
 
 _COLUMNS = ("image", "image_id", "height", "width", "exhaustive", "void", "objects")
 # Without these a row still says all that training needs.
-_OPTIONAL = ("source",)
+_OPTIONAL = ("source", "group")
 
 
 def load_samples(paths: Sequence[Path | str]) -> list[Sample]:
@@ -136,6 +137,7 @@ def _sample(row: dict[str, Any]) -> Sample:
                 kind=o["kind"],
                 rle=RLE(size, o["rle"].encode()),
                 ignore=bool(o["ignore"]),
+                group=o.get("group") or row.get("group") or "",
             )
             for o in row["objects"]
         ),

@@ -34,12 +34,15 @@ class ObjectMask:
         kind: thing, stuff, part, salient, or unknown.
         rle: Its mask, of the photo's size.
         ignore: Not to be trained on: a crowd, or something that the annotators left open.
+        group: Which group of people or photos it counts for where groups are compared; empty where
+            the set says none.
     """
 
     label: str
     kind: str
     rle: RLE
     ignore: bool
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

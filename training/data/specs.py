@@ -6,6 +6,17 @@ lvis:lvis_v1_train.json@images/
 sa1b:folder/
 pngs:images/@labels/?names=names.txt&regions=true
 hf:owner/set?split=train&masks=objects.mask&labels=objects.label&streaming=true
+
+Public sets, in the folders in which they are given out (`public/`):
+
+voc:VOCdevkit/?split=val&masks=object   masks=class: a class is one object
+sbd:benchmark_RELEASE/?split=val&masks=object
+davis:DAVIS/?year=2017&resolution=480p&split=val
+davis:DAVIS/                            img/ and gt/: the interactive field's 345 frames
+grabcut:GrabCut/                        data_GT/ and boundary_GT/
+berkeley:Berkeley/                      images/ and masks/
+ade20k:ADEChallengeData2016/?split=validation&masks=class
+bsds500:BSR/?split=val                  contours, not masks: see boundaries.py
 """
 
 from __future__ import annotations
@@ -13,17 +24,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl
 
 from .coco import CocoSource
 from .hub import HubColumns, open_hub
 from .label_pngs import LabelMapConfig, LabelPngSource, read_names
 from .parquet import ParquetSource
+from .public.ade20k import AdeSource
+from .public.davis import DavisSource, open_davis_frames
+from .public.interactive import open_berkeley, open_grabcut
+from .public.voc import SbdSource, VocSource
 from .sa1b import Sa1bSource
 from .source import Source, StreamSource
 
-__all__ = ["SourceSpec", "open_source"]
+__all__ = ["SourceSpec", "is_spec", "open_source"]
 
 _Opener: TypeAlias = Callable[["SourceSpec"], Source | StreamSource]
 
@@ -33,7 +48,8 @@ class SourceSpec:
     """Where photos with masks are.
 
     Attributes:
-        kind: parquet, coco, lvis, sa1b, pngs or hf.
+        kind: parquet, coco, lvis, sa1b, pngs, hf or a public set's: voc, sbd, davis, grabcut,
+            berkeley, ade20k, bsds500.
         path: The file, folder or repository.
         beside: What stands after the `@`: the photos of a COCO file, the labels of photos.
         options: What stands after the `?`.
@@ -51,9 +67,9 @@ class SourceSpec:
         Raises:
             ValueError: The kind is unknown, or a bare path can mean several things or nothing.
         """
-        kind, colon, rest = text.partition(":")
-        if not colon or kind not in _KINDS:
+        if not is_spec(text):
             return _guess(text)
+        kind, _, rest = text.partition(":")
         rest, _, query = rest.partition("?")
         path, at, beside = rest.rpartition("@") if kind in _PAIRS else (rest, "", "")
         if kind in _PAIRS and not (path and at and beside):
@@ -65,6 +81,12 @@ class SourceSpec:
         except ValueError as error:
             raise ValueError(f"{text!r}: {query!r} are no options. Type: {_USAGE[kind]}") from error
         return cls(kind=kind, path=path, beside=beside or None, options=options)
+
+
+def is_spec(text: str) -> bool:
+    """Whether a text names its kind, as `coco:...` does and a bare path does not."""
+    kind, colon, _ = text.partition(":")
+    return bool(colon) and kind in _KINDS
 
 
 def open_source(spec: SourceSpec | str) -> Source | StreamSource:
@@ -157,6 +179,58 @@ def _hub(spec: SourceSpec) -> Source | StreamSource:
     )
 
 
+def _voc(spec: SourceSpec) -> VocSource:
+    split, name = spec.options.get("split", "val"), spec.options.get("name")
+    return VocSource(spec.path, split=split, masks=_masks(spec, "object"), name=name)
+
+
+def _sbd(spec: SourceSpec) -> SbdSource:
+    split, name = spec.options.get("split", "val"), spec.options.get("name")
+    return SbdSource(spec.path, split=split, masks=_masks(spec, "object"), name=name)
+
+
+def _davis(spec: SourceSpec) -> Source:
+    name = spec.options.get("name")
+    frames = open_davis_frames(spec.path, name=name)
+    given = sorted(set(spec.options) - {"name"})
+    if frames is not None and given:
+        raise ValueError(
+            f"davis:{spec.path} has img/ and gt/: it is the 345 frames of the interactive field, "
+            f"which have no {', '.join(given)}. Leave that out, or name DAVIS's own folder"
+        )
+    if frames is not None:
+        return frames
+    year = _number(spec, "year", 2017)
+    assert year is not None
+    return DavisSource(
+        spec.path,
+        year=year,
+        resolution=spec.options.get("resolution", "480p"),
+        split=spec.options.get("split", "val"),
+        name=name,
+    )
+
+
+def _grabcut(spec: SourceSpec) -> Source:
+    return open_grabcut(spec.path, name=spec.options.get("name"))
+
+
+def _berkeley(spec: SourceSpec) -> Source:
+    return open_berkeley(spec.path, name=spec.options.get("name"))
+
+
+def _ade20k(spec: SourceSpec) -> AdeSource:
+    split, name = spec.options.get("split", "validation"), spec.options.get("name")
+    return AdeSource(spec.path, split=split, masks=_masks(spec, "class"), name=name)
+
+
+def _bsds500(spec: SourceSpec) -> Source:
+    raise ValueError(
+        f"bsds500:{spec.path} has contours and no masks; it is read by training.data.boundaries, "
+        "for measuring edges"
+    )
+
+
 def _map_config(spec: SourceSpec) -> LabelMapConfig:
     options = spec.options
     values = options.get("values", "class")
@@ -171,6 +245,13 @@ def _map_config(spec: SourceSpec) -> LabelMapConfig:
         label=options.get("label", ""),
         exhaustive=_flag(spec, "exhaustive"),
     )
+
+
+def _masks(spec: SourceSpec, default: Literal["class", "object"]) -> Literal["class", "object"]:
+    masks = spec.options.get("masks", default)
+    if masks not in ("class", "object"):
+        raise ValueError(f"masks={masks!r}; wanted class or object")
+    return "class" if masks == "class" else "object"
 
 
 def _beside(spec: SourceSpec) -> str:
@@ -220,6 +301,13 @@ _USAGE = {
     "sa1b": "sa1b:FOLDER",
     "pngs": "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",
     "hf": "hf:OWNER/SET?split=train&image=COLUMN&masks=COLUMN&labels=COLUMN&streaming=true",
+    "voc": "voc:VOCDEVKIT?split=val&masks=object",
+    "sbd": "sbd:BENCHMARK_RELEASE?split=val&masks=object",
+    "davis": "davis:DAVIS?year=2017&resolution=480p&split=val",
+    "grabcut": "grabcut:FOLDER",
+    "berkeley": "berkeley:FOLDER",
+    "ade20k": "ade20k:ADECHALLENGEDATA2016?split=validation&masks=class",
+    "bsds500": "bsds500:BSR?split=val",
 }
 _PAIRS = ("coco", "lvis", "pngs")
 _MAP_OPTIONS = ("values", "names", "void", "background", "regions", "label", "exhaustive")
@@ -234,4 +322,11 @@ _KINDS: dict[str, tuple[_Opener, tuple[str, ...]]] = {
     "sa1b": (_sa1b, ("name",)),
     "pngs": (_pngs, ("name", *_MAP_OPTIONS)),
     "hf": (_hub, (*_HUB_OPTIONS, *_MAP_OPTIONS)),
+    "voc": (_voc, ("name", "split", "masks")),
+    "sbd": (_sbd, ("name", "split", "masks")),
+    "davis": (_davis, ("name", "year", "resolution", "split")),
+    "grabcut": (_grabcut, ("name",)),
+    "berkeley": (_berkeley, ("name",)),
+    "ade20k": (_ade20k, ("name", "split", "masks")),
+    "bsds500": (_bsds500, ("split",)),
 }

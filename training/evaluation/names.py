@@ -28,9 +28,10 @@ from torch import Tensor
 from textsam.errors import TextSamError, WeightsError
 from textsam.rle import RLE, decode_rle, merge_rles, rle_area
 
-from ..data import Sample
+from ..data import Sample, is_spec
 from ..recipes.held_out import HELD_OUT, KEPT
 from .protocol import masked_iou, mean
+from .sets import known_labels
 from .table import (
     BadInputError,
     DataSet,
@@ -310,6 +311,16 @@ def read_labels(paths: Sequence[Path]) -> list[str]:
     return sorted(labels)
 
 
+def _labels(data: Sequence[str]) -> list[str]:
+    """The names that a run takes when it is given none."""
+    if not is_spec(data[0]):
+        return read_labels(sorted(Path(data[0]).parent.glob("*.parquet")))
+    labels = known_labels(data[0])
+    if not labels:
+        raise BadInputError(f"{data[0]} does not say which labels it has. Give --vocabulary FILES")
+    return list(labels)
+
+
 def _show(sets: Sequence[dict[str, Any]], *, model: str, galleries: NameGalleries) -> None:
     crops = [crop for row in sets for crop in row["crops"]]
     phrases = [phrase for row in sets for phrase in row["phrases"]]
@@ -366,7 +377,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="F",
-        help="files whose labels are all the names (default: every .parquet beside the first DATA)",
+        help="files whose labels are all the names (default: every .parquet beside the first DATA, "
+        "or the labels that the source says it has)",
     )
     parser.add_argument(
         "--expand",
@@ -386,9 +398,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     config = NamesConfig(expand=options.expand, masks=not options.clip_only, seed=options.seed)
-    beside = sorted(options.data[0].parent.glob("*.parquet"))
     try:
-        labels = read_labels(options.vocabulary or beside)
+        labels = read_labels(options.vocabulary) if options.vocabulary else _labels(options.data)
         galleries = name_galleries(labels, seed=config.seed)
 
         def measure(model: Any, data: DataSet) -> dict[str, Any]:

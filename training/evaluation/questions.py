@@ -35,8 +35,9 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
-# Labels that stand for "the thing that was annotated" and say nothing (GrabCut's only one).
-NAMELESS = frozenset({"object"})
+# Labels that stand for "the thing that was annotated" and say nothing: GrabCut's only one, and none
+# at all, as SA-1B has it.
+NAMELESS = frozenset({"object", ""})
 
 
 @dataclass(frozen=True, kw_only=True)

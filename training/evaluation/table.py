@@ -1,4 +1,4 @@
-"""What the evaluation commands share: data sets from files, tables on the screen, JSON."""
+"""What the evaluation commands share: options, the run over data sets, tables, JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +20,7 @@ from rich.table import Table
 from textsam.errors import TextSamError
 from textsam.files import write_atomically
 
-from ..data import Sample, load_samples
-from .protocol import evenly_spaced
+from .sets import BadInputError, DataSet, read_sets
 
 __all__ = [
     "BadInputError",
@@ -45,35 +43,16 @@ T = TypeVar("T")
 _PIPE_COLUMNS = 140
 
 
-class BadInputError(Exception):
-    """The command cannot start; the message is the one line that its user reads."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSet:
-    """One Parquet file.
-
-    Attributes:
-        name: The file's stem, with its folder's name before it if two files share a stem.
-        path: The file.
-        samples: The photos to measure.
-        labels: Every label of the file, also of photos that are not measured, sorted.
-    """
-
-    name: str
-    path: Path
-    samples: tuple[Sample, ...]
-    labels: tuple[str, ...]
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every evaluation has."""
     parser.add_argument(
         "data",
         nargs="+",
-        type=Path,
-        metavar="DATA.parquet",
-        help="photos with masks, in the schema of training/data/parquet.py; each gives a table row",
+        metavar="DATA",
+        help="photos with masks, each a table row: a file in the schema of "
+        "training/data/parquet.py, or a line of training/data/specs.py that names a source: "
+        "voc:VOCdevkit, sbd:, davis:, grabcut:, berkeley:, ade20k:, coco:FILE.json@FOLDER, lvis:, "
+        "sa1b:, pngs:, hf:",
     )
     parser.add_argument(
         "--model",
@@ -91,7 +70,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=at_least(1),
         metavar="N",
-        help="measure only N photos of each file, spread evenly over it (default: all)",
+        help="measure only N photos of each set, spread evenly over it; of a stream the first N "
+        "(default: all)",
     )
     parser.add_argument(
         "--seed",
@@ -115,44 +95,6 @@ def at_least(bound: int) -> Callable[[str], int]:
         return value
 
     return integer
-
-
-def read_sets(paths: Sequence[Path], *, limit: int | None = None) -> list[DataSet]:
-    """Read every file before anything is measured, so that a bad one costs no time.
-
-    Raises:
-        BadInputError: No such file, or a file of another schema.
-    """
-    stems = [path.stem for path in paths]
-    sets = []
-    for path in paths:
-        name = path.stem
-        if stems.count(name) > 1:
-            name = f"{path.resolve().parent.name}/{name}"
-        samples = _read(path)
-        chosen = tuple(samples[index] for index in evenly_spaced(len(samples), limit))
-        labels = sorted({o.label for sample in samples for o in sample.objects})
-        sets.append(DataSet(name=name, path=path, samples=chosen, labels=tuple(labels)))
-    return sets
-
-
-def _read(path: Path) -> list[Sample]:
-    if not path.exists():
-        raise BadInputError(f"there is no file {path}")
-    if path.is_dir():
-        raise BadInputError(f"{path} is a folder; name the Parquet files in it: {path}/*.parquet")
-    try:
-        return load_samples([path])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInputError(
-            f"{path} is not in the schema of training/data/parquet.py "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    except (OSError, ValueError) as error:  # pyarrow's errors are among these two
-        reason = str(error)
-        raise BadInputError(
-            reason if str(path) in reason else f"cannot read {path}: {reason}"
-        ) from error
 
 
 def measure_files(
@@ -179,7 +121,8 @@ def measure_files(
     settings = {**vars(options), "protocol": protocol}
     measured: list[dict[str, Any]] = []
     for data in sets:
-        measured.append(measure(model, data))
+        left_out = {"broken": data.broken} if data.broken else {}
+        measured.append({**measure(model, data), **left_out})
         # After every file, so that a run that is cut off has left what it knew.
         _write_report(options.json, settings=settings, sets=measured)
     return measured

@@ -1,0 +1,192 @@
+"""Photos with the contours that several people drew in each: BSDS500 (Arbelaez et al., PAMI 2011).
+
+Two forms: the set as it is given out, `bsds500:ROOT?split=val`, and a Parquet file with the columns
+`image`, `image_id` and `boundaries`, a list of 1-bit PNGs, one an annotator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from textsam.errors import ImageError
+from textsam.images import load_image
+
+from .label_pngs import read_label_map
+from .public.layout import find_root, wanted_folder
+from .public.mat import mat_field, read_mat, structs_of
+from .specs import SourceSpec
+
+__all__ = ["BoundaryPhoto", "open_boundaries"]
+
+_COLUMNS = ("image", "image_id", "boundaries")
+_USAGE = "bsds500:ROOT?split=val, or a Parquet file with the columns " + ", ".join(_COLUMNS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundaryPhoto:
+    """One photo with its annotators' contours.
+
+    Attributes:
+        image_id: Its name in the set.
+        encoded: The bytes of the image file, or where the file is.
+        boundaries: (H, W) bool for each annotator, one pixel wide, in the photo's own pixels.
+
+    Raises:
+        ValueError: There is no annotator, or two of them disagree about the size.
+    """
+
+    image_id: str
+    encoded: bytes | Path
+    boundaries: tuple[NDArray[np.bool_], ...]
+
+    def __post_init__(self) -> None:
+        sizes = sorted({b.shape for b in self.boundaries})
+        if len(sizes) != 1 or len(sizes[0]) != 2:
+            raise ValueError(
+                f"photo {self.image_id!r}: its boundaries have the sizes {sizes}; wanted at least "
+                "one, all of the same (height, width)"
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo and of every contour."""
+        height, width = self.boundaries[0].shape
+        return height, width
+
+    def image(self) -> NDArray[np.uint8]:
+        """Decode to (H, W, 3) uint8 RGB, upright.
+
+        Raises:
+            ImageError: The file is missing or damaged, or has another size than the contours.
+        """
+        image = load_image(self.encoded)
+        if image.shape[:2] != self.size:
+            raise ImageError(
+                f"photo {self.image_id!r} is {image.shape[:2]} (height, width) upright; its "
+                f"boundaries are for {self.size}"
+            )
+        return image
+
+
+def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
+    """Open a Parquet file, or BSDS500 as it is given out.
+
+    Args:
+        spec: Path of a Parquet file, or `bsds500:ROOT?split=val|test|train`, where ROOT is `BSR`, a
+            folder in which it lies, or one on the way to `images/` and `groundTruth/`.
+
+    Returns:
+        The photos, by name in BSDS500 and in the file's order else. Each is read when it is asked
+        for and not kept, and raises ImageError then if it is broken.
+
+    Raises:
+        ValueError: The text is neither, the file has other columns, or an option is unknown.
+        OSError: A file or folder is not there.
+    """
+    text = str(spec)
+    if text.startswith("bsds500:"):
+        parsed = SourceSpec.parse(text)
+        unknown = sorted(set(parsed.options) - {"split"})
+        if unknown:
+            raise ValueError(f"{text} has no option {', '.join(unknown)}; it has split")
+        return _BsdsPhotos(Path(parsed.path), split=parsed.options.get("split", "val"))
+    path = Path(text)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {text}; wanted {_USAGE}")
+    return _ParquetPhotos(path)
+
+
+class _Photos(Sequence[BoundaryPhoto]):
+    """Photos by number; also slices of them."""
+
+    def _photo(self, index: int) -> BoundaryPhoto:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> BoundaryPhoto: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[BoundaryPhoto]: ...
+    def __getitem__(self, index: int | slice) -> BoundaryPhoto | list[BoundaryPhoto]:
+        if isinstance(index, slice):
+            return [self._photo(i) for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"photo {index} of {len(self)}")
+        return self._photo(index % len(self))
+
+
+class _BsdsPhotos(_Photos):
+    """`images/SPLIT/ID.jpg` and `groundTruth/SPLIT/ID.mat`."""
+
+    def __init__(self, root: Path, *, split: str) -> None:
+        places = (".", "data", "BSDS500/data", "BSR/BSDS500/data")
+        root = find_root(root, places, marks=("images", "groundTruth"), what="BSDS500")
+        self._images = wanted_folder(root / "images" / split, "BSDS500")
+        self._truths = wanted_folder(root / "groundTruth" / split, "BSDS500")
+        self._names = sorted(path.stem for path in self._truths.glob("*.mat"))
+        if not self._names:
+            raise ValueError(f"BSDS500: {self._truths} has no *.mat; wanted one for each photo")
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _photo(self, index: int) -> BoundaryPhoto:
+        name = self._names[index]
+        photo, truth = self._images / f"{name}.jpg", self._truths / f"{name}.mat"
+        if not photo.is_file():
+            raise ImageError(f"BSDS500: there is no photo {photo}, which {truth} is for")
+        annotators = structs_of(read_mat(truth, "groundTruth"), path=truth)
+        contours = (mat_field(a, "Boundaries", path=truth) for a in annotators)
+        return _checked(name, photo, [contour != 0 for contour in contours], truth)
+
+
+class _ParquetPhotos(_Photos):
+    """Rows of a Parquet file, kept encoded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            names = pq.read_schema(path).names
+            missing = [column for column in _COLUMNS if column not in names]
+            if not missing:
+                self._table = pq.read_table(path, columns=list(_COLUMNS))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"cannot read {path}: {error}") from error
+        if missing:
+            raise ValueError(
+                f"{path} has no column {', '.join(missing)}: it holds no contours. Wanted {_USAGE}"
+            )
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def _photo(self, index: int) -> BoundaryPhoto:
+        row = self._table.slice(index, 1).to_pylist()[0]
+        name, where = str(row["image_id"]), f"{self._path}, row {index}"
+        pictures = [_bytes(b, where) for b in row["boundaries"] or ()]
+        contours = [read_label_map(picture) != 0 for picture in pictures]
+        return _checked(name, _bytes(row["image"], where), contours, where)
+
+
+def _checked(
+    name: str, encoded: bytes | Path, contours: list[NDArray[np.bool_]], where: Any
+) -> BoundaryPhoto:
+    try:
+        return BoundaryPhoto(image_id=name, encoded=encoded, boundaries=tuple(contours))
+    except ValueError as error:
+        raise ImageError(f"{where}: {error}") from error
+
+
+def _bytes(picture: Any, where: str) -> bytes:
+    """What the `Image` feature of Hugging Face holds, or plain bytes."""
+    held = picture.get("bytes") if isinstance(picture, dict) else picture
+    if not isinstance(held, bytes):
+        raise ImageError(f"{where}: a picture has no bytes; wanted the encoded file")
+    return held

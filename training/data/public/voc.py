@@ -1,0 +1,166 @@
+"""PASCAL VOC 2012 and SBD, which annotates 11,355 photos of it anew.
+
+Sources: Everingham et al., IJCV 2010; Hariharan et al., ICCV 2011. VOC writes its names without
+spaces ("pottedplant"); here they get them, for a name is also a phrase that a model is asked with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import ImageError
+from textsam.rle import encode_mask
+
+from ..label_pngs import LabelMapConfig, objects_of_map
+from ..sample import ObjectMask
+from .layout import find_root, read_split, wanted_folder
+from .listed import ListedSource, Truth, named_objects, read_values
+from .mat import mat_field, read_mat, structs_of
+
+__all__ = ["VOC_NAMES", "SbdSource", "VocSource"]
+
+VOC_NAMES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa"),
+    *("train", "tv monitor"),
+)
+
+# Of both sets: 0 is background, classes are 1..20, 255 is the border that nobody drew through.
+_NAMES = dict(enumerate(VOC_NAMES, start=1))
+_VOID = 255
+_CLASSES = LabelMapConfig(names=_NAMES, void=_VOID, background=0, exhaustive=True)
+
+
+class VocSource(ListedSource):
+    """`JPEGImages/ID.jpg`, `SegmentationClass/ID.png` and `SegmentationObject/ID.png`.
+
+    With objects each instance is one, named by the class map under it; with classes all pixels of
+    a class are one. 255 is void. All 20 classes are annotated, so photos are exhaustive.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        split: str = "val",
+        masks: Literal["object", "class"] = "object",
+        name: str | None = None,
+    ) -> None:
+        """Find the folders and read the list of photos.
+
+        Args:
+            root: `VOC2012`, `VOCdevkit`, or the folder in which that lies.
+            split: A list in `ImageSets/Segmentation/`.
+            masks: What is one object.
+            name: What the source is called; `voc_SPLIT` when None.
+
+        Raises:
+            OSError: A folder or the list is not there.
+            ValueError: The list is empty.
+        """
+        places = (".", "VOC2012", "VOCdevkit/VOC2012")
+        marks = ("JPEGImages", "ImageSets/Segmentation")
+        self.root = find_root(root, places, marks=marks, what="VOC")
+        self.by_object = masks == "object"
+        for folder in ("SegmentationClass", *(["SegmentationObject"] if self.by_object else [])):
+            wanted_folder(self.root / folder, "VOC")
+        photos = read_split(self.root / "ImageSets/Segmentation" / f"{split}.txt", "VOC")
+        super().__init__(photos, name=name or f"voc_{split}", labels=VOC_NAMES, exhaustive=True)
+
+    def photo(self, image_id: str) -> Path:
+        """Where a photo should be."""
+        return self.root / "JPEGImages" / f"{image_id}.jpg"
+
+    def truth(self, image_id: str) -> Truth:
+        """Read both pictures, or only that of classes; raises ImageError."""
+        classes = read_values(self.root / "SegmentationClass" / f"{image_id}.png")
+        if not self.by_object:
+            return _class_truth(classes, self.root / "SegmentationClass" / f"{image_id}.png")
+        where = self.root / "SegmentationObject" / f"{image_id}.png"
+        numbers = read_values(where)
+        void = numbers == _VOID
+        numbers = np.where(void, 0, numbers)
+        return Truth(objects=named_objects(numbers, classes, names=_NAMES, where=where), void=void)
+
+
+class SbdSource(ListedSource):
+    """`img/ID.jpg`, `inst/ID.mat` (`GTinst`) and `cls/ID.mat` (`GTcls`).
+
+    `GTinst.Segmentation` numbers the objects, `GTinst.Categories` holds the class of each. Lists of
+    photos, `train.txt` and `val.txt`, are beside the folders.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        split: str = "val",
+        masks: Literal["object", "class"] = "object",
+        name: str | None = None,
+    ) -> None:
+        """Find the folders and read the list of photos.
+
+        Args:
+            root: `dataset`, `benchmark_RELEASE`, or the folder in which that lies.
+            split: A list in it: val, train.
+            masks: What is one object.
+            name: What the source is called; `sbd_SPLIT` when None.
+
+        Raises:
+            OSError: A folder or the list is not there.
+            ValueError: The list is empty.
+        """
+        self.by_object = masks == "object"
+        self._truths = "inst" if self.by_object else "cls"
+        places = (".", "dataset", "benchmark_RELEASE/dataset")
+        self.root = find_root(root, places, marks=("img", self._truths), what="SBD")
+        photos = read_split(self.root / f"{split}.txt", "SBD")
+        super().__init__(photos, name=name or f"sbd_{split}", labels=VOC_NAMES, exhaustive=True)
+
+    def photo(self, image_id: str) -> Path:
+        """Where a photo should be."""
+        return self.root / "img" / f"{image_id}.jpg"
+
+    def truth(self, image_id: str) -> Truth:
+        """Read the objects or the classes; raises ImageError."""
+        path = self.root / self._truths / f"{image_id}.mat"
+        variable = "GTinst" if self.by_object else "GTcls"
+        (struct,) = structs_of(read_mat(path, variable), path=path)[:1]
+        values = mat_field(struct, "Segmentation", path=path).astype(np.int64)
+        if not self.by_object:
+            return _class_truth(values, path)
+        categories = mat_field(struct, "Categories", path=path).ravel().astype(np.int64).tolist()
+        void = values == _VOID
+        return Truth(objects=_sbd_objects(np.where(void, 0, values), categories, path), void=void)
+
+
+def _sbd_objects(
+    numbers: NDArray[np.int64], categories: list[int], path: Path
+) -> tuple[ObjectMask, ...]:
+    found = np.unique(numbers[numbers != 0]).tolist()
+    if any(n > len(categories) or categories[n - 1] not in _NAMES for n in found):
+        raise ImageError(
+            f"{path} numbers objects {found} and has the categories {categories}; wanted a "
+            f"category in 1..{len(VOC_NAMES)} for each"
+        )
+    return tuple(
+        ObjectMask(
+            label=_NAMES[categories[n - 1]],
+            kind="thing",
+            rle=encode_mask(numbers == n),
+            ignore=False,
+        )
+        for n in found
+    )
+
+
+def _class_truth(classes: NDArray[np.int64], path: Path) -> Truth:
+    try:
+        objects, void = objects_of_map(classes, config=_CLASSES)
+    except ValueError as error:
+        raise ImageError(f"{path}: {error}") from error
+    return Truth(objects=objects, void=void)
