@@ -29,6 +29,7 @@ __all__ = [
     "masked_iou",
     "mean",
     "next_click",
+    "random_click",
     "seeded_rng",
 ]
 
@@ -121,6 +122,35 @@ def next_click(
         return None
     row, column = divmod(int(chosen.argmax()), truth.shape[1])
     return Click(column + 0.5, row + 0.5, foreground)
+
+
+def random_click(
+    prediction: Mask, truth: Mask, rng: np.random.Generator, *, void: Mask | None = None
+) -> Click | None:
+    """A click at a pixel drawn from the error region, as in training (Appendix A).
+
+    Args:
+        prediction: (H, W) bool, the last mask; all false before the first click.
+        truth: (H, W) bool.
+        rng: Source of randomness.
+        void: (H, W) bool, pixels that are never an error.
+
+    Returns:
+        A foreground click in a false negative or a background click in a false positive; None if
+        nothing is left to correct.
+
+    Raises:
+        ValueError: The masks differ in shape, or are not bool.
+    """
+    _check_masks(prediction, truth, void)
+    wrong = prediction ^ truth
+    if void is not None:
+        wrong &= ~void
+    places = np.flatnonzero(wrong)
+    if not len(places):
+        return None
+    row, column = divmod(int(rng.choice(places)), truth.shape[1])
+    return Click(column + 0.5, row + 0.5, bool(truth[row, column]))
 
 
 def iou_after(curve: Sequence[float], clicks: int) -> float:

@@ -35,6 +35,7 @@ __all__ = [
     "progress",
     "read_sets",
     "show_table",
+    "write_report",
 ]
 
 T = TypeVar("T")
@@ -43,8 +44,8 @@ T = TypeVar("T")
 _PIPE_COLUMNS = 140
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every evaluation has."""
+def add_common_options(parser: argparse.ArgumentParser, *, models: bool = False) -> None:
+    """Add the options that every evaluation has; with `models`, several models are compared."""
     parser.add_argument(
         "data",
         nargs="+",
@@ -54,12 +55,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         "voc:VOCdevkit, sbd:, davis:, grabcut:, berkeley:, ade20k:, coco:FILE.json@FOLDER, lvis:, "
         "sa1b:, pngs:, hf:",
     )
-    parser.add_argument(
-        "--model",
-        default="tiny",
-        metavar="M",
-        help='what TextSAM.from_pretrained takes: "tiny", a folder or a hub id (default: tiny)',
-    )
+    what = 'what TextSAM.from_pretrained takes: "tiny", a folder or a hub id'
+    if models:
+        parser.add_argument("--models", nargs="+", required=True, metavar="M", help=what)
+    else:
+        parser.add_argument("--model", default="tiny", metavar="M", help=f"{what} (default: tiny)")
     parser.add_argument(
         "--json",
         type=Path,
@@ -116,6 +116,7 @@ def measure_files(
     """
     check_output(options.json, "--json")
     check_output(getattr(options, "sheet", None), "--sheet")
+    check_output(getattr(options, "plot", None), "--plot")
     sets = read_sets(options.data, limit=options.limit)
     model = load_model(options.model)
     settings = {**vars(options), "protocol": protocol}
@@ -124,7 +125,7 @@ def measure_files(
         left_out = {"broken": data.broken} if data.broken else {}
         measured.append({**measure(model, data), **left_out})
         # After every file, so that a run that is cut off has left what it knew.
-        _write_report(options.json, settings=settings, sets=measured)
+        write_report(options.json, settings=settings, sets=measured)
     return measured
 
 
@@ -206,7 +207,7 @@ def check_output(path: Path | None, option: str) -> None:
         raise BadInputError(f"{option} {path}: wanted a file in a folder that exists")
 
 
-def _write_report(
+def write_report(
     path: Path | None, *, settings: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write what was measured so far; nothing if no file was asked for."""
