@@ -18,7 +18,7 @@ import numpy as np
 from textsam.errors import require
 from textsam.rle import RLE, rle_area, rle_box, rle_to_json
 
-from .instances import Matches
+from .matching import Matches
 
 __all__ = ["Detections"]
 
