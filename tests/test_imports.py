@@ -35,6 +35,7 @@ BLOCKS: dict[str, list[str]] = {
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],
+    "tasks": ["tasks/"],
     "batch": ["batch", "journal", "photos"],
     "command line": [
         *("cli", "cli_segment", "cli_calibrate", "tables", "doctor", "model_info", "__main__"),
