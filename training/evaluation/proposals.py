@@ -175,7 +175,9 @@ def _plot(options: argparse.Namespace, sets: Sequence[dict[str, Any]]) -> None:
     panels = {name: bars for name, bars in panels.items() if bars}
     if options.plot is not None and panels:
         title = f"Object proposals, model {options.model}"
-        write_bars(options.plot, panels, title=title, axis="average recall")
+        most = max(bar.high for bars in panels.values() for bar in bars.values())
+        limits = (0.0, min(1.0, 1.1 * most + 0.01))
+        write_bars(options.plot, panels, title=title, axis="average recall", limits=limits)
 
 
 def _parser() -> argparse.ArgumentParser:

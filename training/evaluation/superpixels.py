@@ -23,8 +23,9 @@ _GROUP = 32
 def felzenszwalb_regions(image: NDArray[np.uint8], *, most: int = 1000) -> list[RLE]:
     """Regions of all scales, ranked: the coarsest scale first, within a scale the largest first.
 
-    Of five orders tried on training photos (this one, by area, by area without the largest, the
-    smallest first, chance) it has the highest AR@100: .043, .041, .041, .001, .006.
+    Of five orders tried with scales 25 to 800 on 40 photos of train/coco (this one, by area, by
+    area with regions over half of the photo last, the smallest first, chance) it has the highest
+    AR@100: .043, .041, .041, .001, .006.
 
     Args:
         image: (H, W, 3) uint8.
