@@ -304,7 +304,8 @@ def _ask(
         good = iou > settings.least_iou
         report.count("iou", int(good.sum()))
         logits, iou = logits[good], iou[good]
-        step = max(1, _UPSCALED_BYTES // (4 * (x1 - x0) * (y1 - y0)))
+        largest = max((x1 - x0) * (y1 - y0), inner.frame.image_size**2)
+        step = max(1, _UPSCALED_BYTES // (4 * largest))
         found = [
             _kept(view, inner, window, logits[i : i + step], iou[i : i + step], settings, report)
             for i in range(0, len(iou), step)
