@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
+from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
 from textsam.inference.postprocess import (
     stability_score,
     to_original_frame,
     without_small_regions,
 )
-from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
 from textsam.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes
 from textsam.rle_canvas import paste_rle
 from textsam.segmentation import Segmentation
@@ -228,12 +228,12 @@ def automatic_masks(
             if progress is not None:
                 progress(done, total)
         masks = _Masks.join(found)
-        masks = masks[_nms(masks.boxes, masks.iou, settings.nms)]
+        masks = masks[box_nms(masks.boxes, masks.iou, settings.nms)]
         report.count("nms", len(masks.rles))
         parts.append(masks)
     masks = _Masks.join(parts)
     if len(windows) > 1:
-        masks = masks[_nms(masks.boxes, masks.zoom, settings.crop_nms)]
+        masks = masks[box_nms(masks.boxes, masks.zoom, settings.crop_nms)]
         report.count("crop nms", len(masks.rles))
     if settings.most_area < 1:
         share = torch.as_tensor(rle_areas(masks.rles).astype(np.float64))
@@ -250,13 +250,6 @@ def automatic_masks(
         stability=masks.stability.numpy(),
         image=view.image,
     )
-
-
-def point_grid(per_side: int) -> NDArray[np.float64]:
-    """Middles of per_side^2 equal cells of the unit square, row by row: (N, 2) x, y."""
-    line = (np.arange(per_side) + 0.5) / per_side
-    x, y = np.meshgrid(line, line)
-    return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
 def crop_windows(
@@ -295,11 +288,9 @@ def _ask(
     inner = view
     if layer > 0:
         inner = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
-    points = (_grid(layer, settings) * np.array([x1 - x0, y1 - y0])).astype(np.float32)
-    for start in range(0, len(points), settings.points_per_batch):
-        batch = points[start : start + settings.points_per_batch]
-        logits, iou = inner.decode(_point_prompts(inner, batch))
-        logits, iou = logits[:, 1:].flatten(0, 1), iou[:, 1:].flatten()
+    grid = _grid(layer, settings)
+    for logits, iou in decode_points(inner, grid, batch=settings.points_per_batch):
+        count = len(iou) // 3
         report.asked += len(iou)
         good = iou > settings.least_iou
         report.count("iou", int(good.sum()))
@@ -310,17 +301,7 @@ def _ask(
             _kept(view, inner, window, logits[i : i + step], iou[i : i + step], settings, report)
             for i in range(0, len(iou), step)
         ]
-        yield _Masks.join(found), len(batch)
-
-
-def _point_prompts(view: ImageView, points: NDArray[np.float32]) -> PromptBatch:
-    count, device = len(points), view.model.device
-    moved = torch.from_numpy(view.frame.points_to_model(points)).float()
-    return PromptBatch(
-        points=torch.stack([moved, torch.zeros_like(moved)], dim=1).to(device),
-        labels=torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2).to(device),
-        image_index=torch.zeros(count, dtype=torch.int64, device=device),
-    )
+        yield _Masks.join(found), count
 
 
 def _kept(
@@ -341,7 +322,7 @@ def _kept(
     masks = (full[good] > 0).numpy()
     del full
     iou, stability = iou[good], stability[good]
-    boxes = _inclusive_boxes(masks) + torch.tensor([x0, y0, x0, y0])
+    boxes = inclusive_boxes(masks) + torch.tensor([x0, y0, x0, y0])
     edge = torch.tensor(window, dtype=torch.float32)
     photo = torch.tensor([0, 0, view.size[1], view.size[0]], dtype=torch.float32)
     near = ((boxes - edge).abs() <= _EDGE) & ((boxes - photo).abs() > _EDGE)
@@ -359,22 +340,6 @@ def _kept(
     )
 
 
-def _inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:
-    """(N, 4) float32 first and last column and row of masks (N, h, w); zeros for an empty one."""
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-        if len(columns):
-            box[:] = columns[0], rows[0], columns[-1], rows[-1]
-    return torch.from_numpy(boxes)
-
-
-def _nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    from torchvision.ops import nms  # type: ignore[import-untyped]
-
-    return torch.as_tensor(nms(boxes.float(), scores.float(), limit))
-
-
 def _cleaned(masks: _Masks, *, settings: AutomaticSettings) -> _Masks:
     """Without small pieces and holes; of what became alike the untouched one stays (code)."""
     rles, untouched = [], []
@@ -386,5 +351,5 @@ def _cleaned(masks: _Masks, *, settings: AutomaticSettings) -> _Masks:
         untouched.append(float(same))
     boxes = torch.from_numpy(rle_boxes(rles).astype(np.float32)) if rles else masks.boxes
     boxes = boxes - torch.tensor([0.0, 0.0, 1.0, 1.0])
-    keep = _nms(boxes, torch.tensor(untouched), max(settings.nms, settings.crop_nms))
+    keep = box_nms(boxes, torch.tensor(untouched), max(settings.nms, settings.crop_nms))
     return replace(masks, rles=rles, boxes=boxes)[keep.sort().values]

@@ -1,0 +1,71 @@
+"""A grid of points, three masks each, and box NMS: what everything asked point by point shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
+
+__all__ = ["box_nms", "decode_points", "inclusive_boxes", "point_grid"]
+
+
+def point_grid(per_side: int) -> NDArray[np.float64]:
+    """Middles of per_side^2 equal cells of the unit square, row by row: (N, 2) x, y."""
+    line = (np.arange(per_side) + 0.5) / per_side
+    x, y = np.meshgrid(line, line)
+    return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def decode_points(
+    view: ImageView, grid: NDArray[np.float64], *, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Three masks for each point, a batch of points at a time.
+
+    Args:
+        view: The photo.
+        grid: (N, 2) x, y as shares of the photo's width and height; see `point_grid`.
+        batch: Points decoded at once.
+
+    Yields:
+        Logits (3b, m, m) of the padded frame and predicted IoU (3b,), on the CPU, for b points.
+    """
+    points = (grid * np.array([view.size[1], view.size[0]])).astype(np.float32)
+    for start in range(0, len(points), batch):
+        logits, iou = view.decode(_point_prompts(view, points[start : start + batch]))
+        yield logits[:, 1:].flatten(0, 1), iou[:, 1:].flatten()
+
+
+def _point_prompts(view: ImageView, points: NDArray[np.float32]) -> PromptBatch:
+    count, device = len(points), view.model.device
+    moved = torch.from_numpy(view.frame.points_to_model(points)).float()
+    return PromptBatch(
+        points=torch.stack([moved, torch.zeros_like(moved)], dim=1).to(device),
+        labels=torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2).to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+    )
+
+
+def inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:
+    """(N, 4) float32 first and last column and row of masks (N, h, w); zeros for an empty one."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+        if len(columns):
+            box[:] = columns[0], rows[0], columns[-1], rows[-1]
+    return torch.from_numpy(boxes)
+
+
+def box_nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
+    """Indices, best first, of the boxes (N, 4) that no better one overlaps by more than `limit`."""
+    from torchvision.ops import nms  # type: ignore[import-untyped]
+
+    return torch.as_tensor(nms(boxes.float(), scores.float(), limit))
