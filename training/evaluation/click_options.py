@@ -63,8 +63,8 @@ def click_config(options: argparse.Namespace, **changes: Any) -> ClickConfig:
     )
 
 
-def shown_interval(intervals: Mapping[str, Any] | None, name: str) -> str:
+def shown_interval(intervals: Mapping[str, Any] | None, name: str, *, digits: int = 3) -> str:
     """The interval of a figure for a table cell; a dash if there is none."""
     if not intervals:
         return "-"
-    return f"{intervals[name][1]:.3f}-{intervals[name][2]:.3f}"
+    return f"{intervals[name][1]:.{digits}f}-{intervals[name][2]:.{digits}f}"

@@ -56,7 +56,7 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str, config: ClickConfig) ->
         for level in levels:
             cells += [
                 number(means[f"noc@{level}"], digits=2),
-                shown_interval(row["intervals"], f"noc@{level}"),
+                shown_interval(row["intervals"], f"noc@{level}", digits=2),
                 number(means[f"noc failed@{level}"]),
             ]
         rows.append([*cells, *numbers(means, [f"iou@{n}" for n in shown])])
