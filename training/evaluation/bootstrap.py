@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Interval", "Score", "mean_interval", "paired_interval", "ratio_interval"]
+__all__ = [
+    "Interval",
+    "Score",
+    "draw_photos",
+    "mean_interval",
+    "paired_interval",
+    "percentiles",
+    "ratio_interval",
+]
 
 _DRAWS = 4000
 _TAIL = 2.5  # percent on either side: a 95% interval
@@ -42,6 +51,18 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
+def draw_photos(count: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """How often each of `count` > 0 photos is drawn: (draws, count). One seed, the same draws."""
+    chance = np.full(count, 1 / count)
+    return np.random.default_rng(seed).multinomial(count, chance, size=_DRAWS)
+
+
+def percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """Low and high end of the 95% interval of a figure, given what it was in each draw (D,)."""
+    low, high = np.percentile(draws, [_TAIL, 100 - _TAIL])
+    return float(low), float(high)
+
+
 def mean_interval(scores: Sequence[Score], *, seed: int = 0) -> Interval:
     """Mean of the values, with its interval.
 
@@ -56,11 +77,9 @@ def mean_interval(scores: Sequence[Score], *, seed: int = 0) -> Interval:
     for score in scores:
         sums[place[score.photo]] += score.value
         counts[place[score.photo]] += 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(photos), np.full(len(photos), 1 / len(photos)), size=_DRAWS)
-    means = (drawn @ sums) / (drawn @ counts)
-    low, high = np.percentile(means, [_TAIL, 100 - _TAIL])
-    return Interval(float(sums.sum() / counts.sum()), float(low), float(high), len(scores))
+    drawn = draw_photos(len(photos), seed=seed)
+    low, high = percentiles((drawn @ sums) / (drawn @ counts))
+    return Interval(float(sums.sum() / counts.sum()), low, high, len(scores))
 
 
 def paired_interval(
@@ -104,8 +123,6 @@ def ratio_interval(
         sums[place[photo]] += numerator, denominator
     if not len(sums) or not sums[:, 1].any():
         return None
-    chance = np.full(len(sums), 1 / len(sums))
-    drawn = np.random.default_rng(seed).multinomial(len(sums), chance, size=_DRAWS) @ sums
+    drawn = draw_photos(len(sums), seed=seed) @ sums
     drawn = drawn[drawn[:, 1] > 0]
-    low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [_TAIL, 100 - _TAIL])
-    return float(low), float(high)
+    return percentiles(drawn[:, 0] / drawn[:, 1])
