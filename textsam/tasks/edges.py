@@ -33,6 +33,7 @@ from textsam.inference.model import TextSAM
 from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
 from textsam.inference.postprocess import to_original_frame
 from textsam.inference.view import ImageView
+from textsam.tasks.opening import opened
 
 __all__ = ["EdgeSettings", "edges", "outline_gradients", "sobel", "strongest_outline", "thin_edges"]
 
@@ -92,7 +93,7 @@ def edges(
         ImageError: It is no image.
     """
     settings = settings or EdgeSettings()
-    view = _opened(source, image)
+    view = opened(source, image)
     logits = _distinct_masks(view, settings)
     strength, gradient = strongest_outline(logits, view.frame, reach=settings.reach)
     top = strength.max()
@@ -199,24 +200,6 @@ def thin_edges(strength: Floats, gradient: Floats) -> Floats:
     thinned = np.zeros((height, width), np.float32)
     thinned[rows[crest], columns[crest]] = own[crest]
     return thinned
-
-
-def _opened(source: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
-    if isinstance(source, ImageView):
-        if image is not None:
-            raise PromptError(
-                "got an open photo and an image; an open photo is asked alone. Type: edges(view), "
-                "or edges(model, image)"
-            )
-        return source
-    if not isinstance(source, TextSAM):
-        raise PromptError(
-            f"got a {type(source).__name__}; wanted a model or an open photo. Type: "
-            'edges(TextSAM.from_pretrained("tiny"), image)'
-        )
-    if image is None:
-        raise PromptError("got a model and no image. Type: edges(model, image)")
-    return source.open(image)
 
 
 def _distinct_masks(view: ImageView, settings: EdgeSettings) -> Tensor:

@@ -108,10 +108,7 @@ def next_click(
     Raises:
         ValueError: The masks differ in shape, or are not bool.
     """
-    _check_masks(prediction, truth, void)
-    wrong = prediction ^ truth
-    if void is not None:
-        wrong &= ~void
+    wrong = _errors(prediction, truth, void)
     missed, extra = distance_inside(wrong & truth), distance_inside(wrong & ~truth)
     for click in clicked:
         row, column = int(click.y), int(click.x)
@@ -142,10 +139,7 @@ def random_click(
     Raises:
         ValueError: The masks differ in shape, or are not bool.
     """
-    _check_masks(prediction, truth, void)
-    wrong = prediction ^ truth
-    if void is not None:
-        wrong &= ~void
+    wrong = _errors(prediction, truth, void)
     places = np.flatnonzero(wrong)
     if not len(places):
         return None
@@ -208,6 +202,13 @@ def draw_wrong(
         return dict.fromkeys(right)
     order = rng.permutation(len(pool))
     return {label: pool[order[i % len(pool)]] for i, label in enumerate(right)}
+
+
+def _errors(prediction: Mask, truth: Mask, void: Mask | None) -> Mask:
+    """Pixels that are wrong and have a truth, (H, W) bool."""
+    _check_masks(prediction, truth, void)
+    wrong = prediction ^ truth
+    return wrong if void is None else wrong & ~void
 
 
 def _check_masks(prediction: Mask, truth: Mask, exclude: Mask | None) -> None:
