@@ -7,8 +7,8 @@ of the most zoomed; small pieces are removed and small holes filled. Where the r
 something else, `AutomaticSettings.released_code` has its numbers.
 
 Memory: a batch of prompts at the decoder's resolution, and as many masks at the photo's as
-`_UPSCALED_BYTES` hold; what is kept is run-length coded at once. With `tiny` the peak was 1.7 GiB on
-a photo of 3840 x 2160 pixels with a layer of crops (model and libraries 0.9), 200 s on one busy core.
+`_UPSCALED_BYTES` hold; what is kept is run-length coded at once. With `tiny` the peak was 1.7 GiB
+on a photo of 3840 x 2160 pixels with a layer of crops (0.9 of it model and libraries).
 """
 
 from __future__ import annotations
