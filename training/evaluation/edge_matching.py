@@ -7,11 +7,10 @@ boundary takes it; a drawn pixel is found if it is taken, and every annotator's 
 
 The original minimises the sum of distances, where an unmatched pixel costs 100 times the farthest
 match. So it leaves a pair out only if keeping it moved a chain of over a hundred others: it finds a
-matching with as many pairs as there can be, and among those a short one. Here scipy's
-`maximum_bipartite_matching` gives as many pairs, and of several near pixels takes the nearest
-first. Against the original's own code, on four photos with two edge maps each at four thresholds,
-the pairs differ by at most 0.06%, and the predicted pixels that are right by at most 0.9% (more of
-them by 0.2% on average, which is 0.001 of F); it takes a hundredth of the time.
+matching with as many pairs as there can be, and among those a short one. Here the nearest pairs are
+taken first and the rest is matched by augmenting, until there are as many. Against the original's
+own code, on four photos with two edge maps each at four thresholds, the pairs differ by at most
+0.06%, and the predicted pixels that are right by 0.3% on average (1% at most), without bias.
 """
 
 from __future__ import annotations
@@ -27,8 +26,11 @@ from textsam.errors import require
 __all__ = ["TOLERANCE", "Neighbours", "match_counts", "match_pixels", "thin_mask", "thresholds"]
 
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 TOLERANCE = 0.0075  # of the photo's diagonal
+
+_ROUNDS = 12  # of taking the nearest pairs; what they leave is matched by augmenting
 
 # The eight neighbours x1 to x8 of Lam, Lee and Suen, PAMI 1992: from the east, counter-clockwise.
 _AROUND = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
@@ -89,64 +91,118 @@ def match_pixels(drawn: Mask, edge: Mask, *, reach: float) -> int:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which predicted pixels one annotator's pixels can be matched with.
+    """Which predicted pixels one annotator's pixels can be matched with: E pairs, nearest first.
 
     Attributes:
-        drawn: (E,) drawn pixel of each pair, by rising number.
-        predicted: (E,) predicted pixel of it, as its place in `order`, rising for each drawn one.
-        distance: (E,) between them, pixels.
-        order: (M,) predicted pixels from the one nearest to the drawing to the farthest.
+        drawn: (E,) number of the drawn pixel.
+        predicted: (E,) number of the predicted pixel.
+        by_drawn: (E,) the pairs in the order of their drawn pixels.
+        by_predicted: (E,) the pairs in the order of their predicted pixels.
     """
 
-    drawn: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    distance: NDArray[np.float64]
-    order: NDArray[np.int64]
+    drawn: Numbers
+    predicted: Numbers
+    by_drawn: Numbers
+    by_predicted: Numbers
 
     @classmethod
-    def find(
-        cls, drawn: NDArray[np.int64], predicted: NDArray[np.int64], *, reach: float
-    ) -> Neighbours:
+    def find(cls, drawn: Numbers, predicted: Numbers, *, reach: float) -> Neighbours:
         """All pairs of two lists of pixels, (N, 2) and (M, 2), that are at most `reach` apart."""
-        tree = require("scipy.spatial", "eval").cKDTree
-        count = len(predicted)
-        if not len(drawn) or not count:
+        if not len(drawn) or not len(predicted):
             nothing = np.zeros(0, np.int64)
-            return cls(nothing, nothing, np.zeros(0), np.arange(count))
+            return cls(nothing, nothing, nothing, nothing)
+        tree = require("scipy.spatial", "eval").cKDTree
         pairs = tree(drawn).sparse_distance_matrix(tree(predicted), reach, output_type="ndarray")
-        nearest = np.full(count, np.inf)
-        np.minimum.at(nearest, pairs["j"], pairs["v"])
-        order, place = np.argsort(nearest, kind="stable"), np.empty(count, np.int64)
-        place[order] = np.arange(count)
-        rows, columns = pairs["i"], place[pairs["j"]]
-        sequence = np.lexsort((columns, rows))
-        return cls(rows[sequence], columns[sequence], pairs["v"][sequence], order)
+        pairs = pairs[np.lexsort((pairs["j"], pairs["i"], pairs["v"]))]
+        left, right = pairs["i"].copy(), pairs["j"].copy()
+        return cls(left, right, np.argsort(left, kind="stable"), np.argsort(right, kind="stable"))
 
-    def match(self, chosen: Mask) -> NDArray[np.int64]:
+    def match(self, chosen: Mask) -> Numbers:
         """The predicted pixels that are taken, if only those with `chosen` (M,) are there.
 
-        As many as there can be. Drawn pixels choose by turns, the one with the nearest neighbour
-        first, and take the pixel that is nearest to the whole drawing; then what is left over makes
-        the others move.
+        As many as there can be. The nearest pairs are taken first; what is left over is matched
+        where others can move.
         """
-        csgraph = require("scipy.sparse.csgraph", "eval")
-        sparse = require("scipy.sparse", "eval")
-        kept = chosen[self.order][self.predicted]
-        rows, columns = self.drawn[kept], self.predicted[kept]
-        if not len(rows):
-            return rows
-        # Nothing but pixels with a neighbour, in their order.
-        there, columns = np.unique(columns, return_inverse=True)
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        graph = sparse.csr_matrix(
-            (np.ones(len(rows), np.int8), columns, np.append(starts, len(rows))),
-            shape=(len(starts), len(there)),
+        kept = chosen[self.predicted]
+        if not kept.any():
+            return np.zeros(0, np.int64)
+        nearest = _nearest_pairs(self.drawn[kept], self.predicted[kept])
+        matched = np.flatnonzero(nearest >= 0)
+        # Whichever side has fewer pixels left is the one to look from.
+        drawn_there, predicted_there = (
+            int(np.count_nonzero(np.bincount(side[kept]))) for side in (self.drawn, self.predicted)
         )
-        nearest = np.minimum.reduceat(self.distance[kept], starts)
-        graph = graph[np.argsort(nearest, kind="stable")]
-        taken = csgraph.maximum_bipartite_matching(graph, perm_type="column")
-        found: NDArray[np.int64] = self.order[there[taken[taken >= 0]]]
-        return found
+        if drawn_there <= predicted_there:
+            order = self.by_drawn[kept[self.by_drawn]]
+            taken = _most_pairs(self.drawn[order], self.predicted[order], nearest)
+            return taken[taken >= 0]
+        back = np.full(int(self.predicted.max()) + 1, -1, np.int64)
+        back[nearest[matched]] = matched
+        order = self.by_predicted[kept[self.by_predicted]]
+        return np.flatnonzero(_most_pairs(self.predicted[order], self.drawn[order], back) >= 0)
+
+
+def _nearest_pairs(left: Numbers, right: Numbers) -> Numbers:
+    """The right node of each left one, or -1, if pairs are taken in their order; most of them."""
+    partners = np.full(left.max() + 1, -1, np.int64)
+    free = np.ones(right.max() + 1, bool)
+    first_left, first_right = np.zeros_like(partners), np.zeros(len(free), np.int64)
+    for _ in range(_ROUNDS):
+        places = np.arange(len(left))
+        first_left[left[::-1]] = places[::-1]  # of several the last one written stays
+        first_right[right[::-1]] = places[::-1]
+        mutual = (first_left[left] == places) & (first_right[right] == places)
+        partners[left[mutual]] = right[mutual]
+        free[right[mutual]] = False
+        open_pairs = (partners[left] < 0) & free[right]
+        left, right = left[open_pairs], right[open_pairs]
+        if not len(left):
+            break
+    return partners
+
+
+def _most_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
+    """Augment a matching until no more pairs are possible (Berge, 1957).
+
+    Looks breadth first from each left node without a partner. Where nothing is found, nothing ever
+    will be, so those nodes are not looked at again and the whole is linear in the pairs.
+
+    Args:
+        left: (E,) left nodes of the pairs, rising.
+        right: (E,) right nodes.
+        partners: (N,) right node of each left node, or -1.
+
+    Returns:
+        `partners`, with as few -1 as there can be.
+    """
+    bounds = np.searchsorted(left, np.arange(len(partners) + 1))
+    starts, ways = bounds.tolist(), right.tolist()
+    of_left: list[int] = partners.tolist()
+    of_right = [-1] * (int(right.max()) + 1)
+    for node, partner in enumerate(of_left):
+        if partner >= 0:
+            of_right[partner] = node
+    dead: set[int] = set()
+    for root in np.flatnonzero((partners < 0) & (np.diff(bounds) > 0)).tolist():
+        came: dict[int, int] = {}
+        end, queue = -1, [root]
+        for node in queue:  # grows as it is read
+            for way in ways[starts[node] : starts[node + 1]]:
+                if way in came or way in dead:
+                    continue
+                came[way] = node
+                if of_right[way] < 0:
+                    end = way
+                    break
+                queue.append(of_right[way])
+            if end >= 0:
+                break
+        if end < 0:
+            dead.update(came)
+        while end >= 0:  # each on the way back gives its partner up for the next
+            node = came[end]
+            of_right[end], of_left[node], end = node, end, of_left[node]
+    return np.array(of_left, np.int64)
 
 
 def thin_mask(mask: Mask) -> Mask:

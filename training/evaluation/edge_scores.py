@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .bootstrap import draw_photos, percentiles
 
-__all__ = ["EdgeScores", "curve_of", "ods_draws", "score_edges"]
+__all__ = ["EdgeScores", "curve_of", "f_measure", "ods_draws", "score_edges"]
 
 Array = NDArray[np.float64]
 
@@ -93,21 +93,22 @@ def ods_draws(counts: NDArray[np.int64], *, seed: int = 0) -> Array:
     return best
 
 
-def _f(precision: Array, recall: Array) -> Array:
+def f_measure(precision: Array, recall: Array) -> Array:
+    """Harmonic mean of precision and recall, of any shape; 0 where both are 0."""
     both: Array = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return both
 
 
 def _best(precision: Array, recall: Array, levels: Array) -> tuple[Array, Array, Array, Array]:
     """Best F of curves (D, T) with its threshold, precision and recall, each (D,)."""
-    best = _f(precision[:, 0], recall[:, 0])
+    best = f_measure(precision[:, 0], recall[:, 0])
     where = np.full(len(best), levels[0])
     p, r = precision[:, 0].copy(), recall[:, 0].copy()
     for i in range(1, len(levels)):
         for share in np.linspace(0, 1, _STEPS if len(best) == 1 else 2)[1:]:
             here_p = precision[:, i - 1] * (1 - share) + precision[:, i] * share
             here_r = recall[:, i - 1] * (1 - share) + recall[:, i] * share
-            here = _f(here_p, here_r)
+            here = f_measure(here_p, here_r)
             better = here > best
             best, p, r = (
                 np.where(better, new, old) for new, old in ((here, best), (here_p, p), (here_r, r))
@@ -118,10 +119,10 @@ def _best(precision: Array, recall: Array, levels: Array) -> tuple[Array, Array,
 
 def _ois(counts: NDArray[np.int64]) -> float:
     """F of the sums at every photo's best threshold; without a drawing, that predicts least."""
-    chosen = _f(*curve_of(counts)).argmax(1)
+    chosen = f_measure(*curve_of(counts)).argmax(1)
     chosen[counts[:, 0, 1] == 0] = counts.shape[1] - 1
     precision, recall = curve_of(counts[np.arange(len(counts)), chosen].sum(0))
-    return float(_f(precision, recall))
+    return float(f_measure(precision, recall))
 
 
 def _average_precision(precision: Array, recall: Array) -> float:

@@ -29,6 +29,8 @@ __all__ = [
     "at_least",
     "check_output",
     "complain",
+    "load_model",
+    "measure_each",
     "measure_files",
     "number",
     "numbers",
@@ -39,22 +41,29 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+SetT = TypeVar("SetT")
+
+_DATA = (
+    "photos with masks, each a table row: a file in the schema of training/data/parquet.py, or a "
+    "line of training/data/specs.py that names a source: voc:VOCdevkit, sbd:, davis:, grabcut:, "
+    "berkeley:, ade20k:, coco:FILE.json@FOLDER, lvis:, sa1b:, pngs:, hf:"
+)
 
 # Wide enough for every table here; a pipe has no width of its own and rich would assume 80.
 _PIPE_COLUMNS = 140
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, models: bool = False) -> None:
-    """Add the options that every evaluation has; with `models`, several models are compared."""
-    parser.add_argument(
-        "data",
-        nargs="+",
-        metavar="DATA",
-        help="photos with masks, each a table row: a file in the schema of "
-        "training/data/parquet.py, or a line of training/data/specs.py that names a source: "
-        "voc:VOCdevkit, sbd:, davis:, grabcut:, berkeley:, ade20k:, coco:FILE.json@FOLDER, lvis:, "
-        "sa1b:, pngs:, hf:",
-    )
+def add_common_options(
+    parser: argparse.ArgumentParser, *, data: str = _DATA, models: bool = False
+) -> None:
+    """Add the options that every evaluation has.
+
+    Args:
+        parser: Takes them.
+        data: What is measured, for the help.
+        models: Whether several models are compared.
+    """
+    parser.add_argument("data", nargs="+", metavar="DATA", help=data)
     what = 'what TextSAM.from_pretrained takes: "tiny", a folder or a hub id'
     if models:
         parser.add_argument("--models", nargs="+", required=True, metavar="M", help=what)
@@ -114,15 +123,27 @@ def measure_files(
         BadInputError: The input, the model or the place for the JSON is at fault.
         TextSamError: The model cannot do what is asked of it.
     """
+    return measure_each(options, read_sets, measure, protocol=protocol)
+
+
+def measure_each(
+    options: argparse.Namespace,
+    read: Callable[..., Sequence[SetT]],
+    measure: Callable[[Any, SetT], dict[str, Any]],
+    *,
+    protocol: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """As `measure_files`, of sets that `read(data, limit=...)` opens; they need not have masks."""
     check_output(options.json, "--json")
     check_output(getattr(options, "sheet", None), "--sheet")
     check_output(getattr(options, "plot", None), "--plot")
-    sets = read_sets(options.data, limit=options.limit)
+    sets = read(options.data, limit=options.limit)
     model = load_model(options.model)
     settings = {**vars(options), "protocol": protocol}
     measured: list[dict[str, Any]] = []
     for data in sets:
-        left_out = {"broken": data.broken} if data.broken else {}
+        broken = getattr(data, "broken", 0)
+        left_out = {"broken": broken} if broken else {}
         measured.append({**measure(model, data), **left_out})
         # After every file, so that a run that is cut off has left what it knew.
         write_report(options.json, settings=settings, sets=measured)
