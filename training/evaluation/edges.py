@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class EdgeConfig:
 
     levels: int = 33
     tolerance: float = TOLERANCE
-    edges: EdgeSettings = EdgeSettings()
+    edges: EdgeSettings = field(default_factory=EdgeSettings)
     pictures: bool = False
     seed: int = 0
 
@@ -286,8 +286,8 @@ def _best_f(counts: NDArray[np.int64]) -> float:
 
 
 def _picture(photo: BoundaryPhoto, result: _PhotoEdges) -> EdgePicture:
-    maps = {name: result.maps[name] / np.float32(255) for name in ("model", "canny")}
-    maps["people"] = np.mean(photo.boundaries, axis=0, dtype=np.float32)
+    maps = {name: (result.maps[name] / 255.0).astype(np.float32) for name in ("model", "canny")}
+    maps["people"] = np.mean(photo.boundaries, axis=0).astype(np.float32)
     return EdgePicture(
         image_id=photo.image_id,
         figure=_best_f(result.counts["model"]),
