@@ -88,7 +88,7 @@ def measure_set(
 
     Returns:
         `name`, `path`, `photos`, `boxes`, `ways` (for each, the figures of `MaskAP`, `miou` with
-        its interval, seconds a photo), `refinement` (for each place, the mean IoU that the second
+        its interval, seconds a photo, encoding included), `refinement` (for each place, the mean IoU that the second
         pass adds, with its interval) and `items`, an IoU for each object and way. A detector's
         object has the IoU of the best mask of its label, 0 without one.
     """
@@ -106,16 +106,18 @@ def measure_set(
         if not sample.objects and not len(boxes):
             continue
         photos, count = photos + 1, count + len(boxes)
-        with model.open(sample.image()) as view:
-            for name, way in ways.items():
-                started = time.perf_counter()
+        image = sample.image()
+        for name, way in ways.items():
+            started = time.perf_counter()
+            # Opened anew each time: a view keeps its last window, which would serve the next way.
+            with model.open(image) as view:
                 try:
                     found = way(view, boxes)
                 except PromptError as error:
                     raise BadInputError(f"photo {sample.image_id!r}: {error}") from error
-                seconds[name] += time.perf_counter() - started
-                tables[name].add(sample, found.rles, labels=boxes.labels, scores=boxes.scores)
-                scores[name] += _object_ious(sample, boxes, found)
+            seconds[name] += time.perf_counter() - started
+            tables[name].add(sample, found.rles, labels=boxes.labels, scores=boxes.scores)
+            scores[name] += _object_ious(sample, boxes, found)
     figures = {
         name: {
             **tables[name].figures(seed=config.seed),
