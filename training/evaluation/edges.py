@@ -14,8 +14,7 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,15 @@ from numpy.typing import NDArray
 from textsam.errors import TextSamError
 from textsam.tasks.edges import EdgeSettings, edges
 
-from ..data.boundaries import BoundaryPhoto, open_boundaries
+from ..data.boundaries import BoundaryPhoto
 from ..data.sample import BROKEN
 from .bootstrap import percentiles
+from .boundary_sets import BoundarySet, read_boundary_sets
 from .charts import Curve, add_plot_option, write_curves
 from .edge_baselines import CANNY_LOW, CANNY_SIGMA, canny_edges, sobel_edges
 from .edge_matching import TOLERANCE, match_counts, thresholds
 from .edge_scores import curve_of, f_measure, ods_draws, score_edges
 from .edge_sheet import EdgeGallery, EdgePicture
-from .protocol import evenly_spaced
 from .sheet import add_sheet_option
 from .table import (
     BadInputError,
@@ -48,7 +47,7 @@ from .table import (
     show_table,
 )
 
-__all__ = ["BoundarySet", "EdgeConfig", "main", "measure_set", "read_boundary_sets"]
+__all__ = ["EdgeConfig", "main", "measure_set"]
 
 METHODS = ("model", "canny", "sobel")
 
@@ -82,15 +81,6 @@ class EdgeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundarySet:
-    """What is measured: a name, the file or line that it is from, and photos."""
-
-    name: str
-    path: str
-    photos: Sequence[BoundaryPhoto]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _PhotoEdges:
     """What one photo gave.
 
@@ -107,46 +97,6 @@ class _PhotoEdges:
     seconds: float
     maps: dict[str, NDArray[np.uint8]]
     broken: str = ""
-
-
-def read_boundary_sets(data: Iterable[str], *, limit: int | None = None) -> list[BoundarySet]:
-    """Open every set before anything is measured; photos are read when their turn comes.
-
-    Args:
-        data: Parquet files with `boundaries`, and lines like `bsds500:BSR?split=test`.
-        limit: Photos to measure of each, spread evenly over it.
-
-    Raises:
-        BadInputError: No such file or folder, one without boundaries, or a set without a photo.
-    """
-    sets = []
-    for item in data:
-        try:
-            every = open_boundaries(item)
-        except (OSError, ValueError) as error:
-            raise BadInputError(str(error)) from error
-        if not len(every):
-            raise BadInputError(f"{item} has no photo")
-        name = item if item.startswith("bsds500:") else Path(item).stem
-        photos = _Chosen(every, evenly_spaced(len(every), limit))
-        sets.append(BoundarySet(name=name, path=item, photos=photos))
-    names = Counter(each.name for each in sets)
-    return [each if names[each.name] == 1 else replace(each, name=each.path) for each in sets]
-
-
-class _Chosen(Sequence[BoundaryPhoto]):
-    """Some of the photos of a set; each is read when it is asked for."""
-
-    def __init__(self, every: Sequence[BoundaryPhoto], indices: Sequence[int]) -> None:
-        self._every, self._indices = every, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return _Chosen(self._every, self._indices[index])
-        return self._every[self._indices[index]]
 
 
 def measure_set(
@@ -286,8 +236,10 @@ def _best_f(counts: NDArray[np.int64]) -> float:
 
 
 def _picture(photo: BoundaryPhoto, result: _PhotoEdges) -> EdgePicture:
-    maps = {name: (result.maps[name] / 255.0).astype(np.float32) for name in ("model", "canny")}
-    maps["people"] = np.mean(photo.boundaries, axis=0).astype(np.float32)
+    maps: dict[str, NDArray[np.float32]] = {
+        name: result.maps[name].astype(np.float32) / np.float32(255) for name in ("model", "canny")
+    }
+    maps["people"] = np.mean(photo.boundaries, axis=0, dtype=np.float32)
     return EdgePicture(
         image_id=photo.image_id,
         figure=_best_f(result.counts["model"]),
