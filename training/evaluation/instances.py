@@ -88,9 +88,9 @@ def measure_set(
 
     Returns:
         `name`, `path`, `photos`, `boxes`, `ways` (for each, the figures of `MaskAP`, `miou` with
-        its interval, seconds a photo, encoding included), `refinement` (for each place, the mean IoU that the second
-        pass adds, with its interval) and `items`, an IoU for each object and way. A detector's
-        object has the IoU of the best mask of its label, 0 without one.
+        its interval, seconds a photo, encoding included), `refinement` (for each place, the mean
+        IoU that the second pass adds, with its interval) and `items`, an IoU for each object and
+        way. With a detector an object has the IoU of the best mask of its label, 0 without one.
     """
     ways = ways_of(model)
     if detector is not None:
