@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textsam.batch import one_line, segment_folder
+from textsam.batch import segment_folder
+from textsam.batch_run import one_line
 from textsam.errors import PromptError, WeightsError
 from textsam.journal import Journal, fingerprint
 from textsam.photos import find_photos

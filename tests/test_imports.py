@@ -36,9 +36,10 @@ BLOCKS: dict[str, list[str]] = {
     ],
     "inference": ["inference/"],
     "tasks": ["tasks/"],
-    "batch": ["batch", "journal", "photos"],
+    "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
-        *("cli", "cli_segment", "cli_calibrate", "tables", "doctor", "model_info", "__main__"),
+        *("cli", "cli_segment", "cli_calibrate", "cli_everything", "cli_refine", "cli_output"),
+        *("tables", "doctor", "model_info", "__main__"),
     ],
 }
 ORDER = list(BLOCKS)

@@ -1,45 +1,35 @@
-"""Many photos, one question: `segment_folder` writes a result file for each.
+"""Many photos, one question: `segment_folder` and `everything_folder` write a file for each.
 
-A run may be killed at any moment and started again: outputs are complete or not there, finished
-ones are passed over if photo and settings are the same, and the files at the end are the same as
-of a run that nobody disturbed. A photo that fails is reported and does not stop the run.
-
-The output folder then holds an output per photo, `summary.json`, `errors.jsonl` if photos failed,
-`classes.txt` for YOLO's `.txt`, and `.textsam/` (`textsam.journal`).
+A run may be killed at any moment and started again, and one bad photo does not stop it:
+`textsam.batch_run`.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from textsam.batch_run import BatchReport, PhotoReport, run_over
 from textsam.columns import as_array
 from textsam.draw import PICTURE_SUFFIXES
-from textsam.errors import MissingExtraError, PromptError, WeightsError
-from textsam.files import remove_parts, write_atomically
-from textsam.images import load_image
-from textsam.journal import Done, Journal, only_run
-from textsam.photos import Photo, find_photos
+from textsam.errors import PromptError
 from textsam.prompts import normalize_phrases
 from textsam.segmentation import PictureKind, Segmentation
-from textsam.storage import dump_json
 
-__all__ = ["BatchReport", "PhotoReport", "Segmenter", "one_line", "segment_folder"]
-
-_log = logging.getLogger(__name__)
+__all__ = [
+    "BatchReport",
+    "FindsEverything",
+    "PhotoReport",
+    "Segmenter",
+    "everything_folder",
+    "segment_folder",
+]
 
 _FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "txt")
-
-# Not one photo's fault: every further one would fail the same way.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-Status = Literal["done", "kept", "failed"]
+# "sa1b" is .json in the layout of SA-1B; masks without a label have no YOLO class.
+_EVERYTHING_FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "sa1b")
 
 
 class Segmenter(Protocol):
@@ -53,53 +43,15 @@ class Segmenter(Protocol):
         """Segment one image (H, W, 3) uint8; returns a `Segmentation`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhotoReport:
-    """What became of one photo.
-
-    Attributes:
-        source: The photo.
-        output: Its result file; None if it failed.
-        status: `"done"` now, `"kept"` from an earlier run, or `"failed"`.
-        masks: Number of masks by label; `""` for masks without a label.
-        error: Why it failed, one line; None if it did not.
-        index: Its place in the run, from 0.
-        total: Photos in the run.
-    """
-
-    source: Path
-    output: Path | None
-    status: Status
-    masks: dict[str, int]
-    error: str | None
-    index: int
-    total: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchReport:
-    """What became of a run.
-
-    Attributes:
-        out_dir: The output folder.
-        photos: A report per photo, in order.
-    """
-
-    out_dir: Path
-    photos: list[PhotoReport]
+class FindsEverything(Protocol):
+    """What a run over everything needs of a model; `TextSAM` is one."""
 
     @property
-    def failed(self) -> list[PhotoReport]:
-        """The photos that failed."""
-        return [photo for photo in self.photos if photo.status == "failed"]
+    def name(self) -> str:
+        """As `Segmenter.name`."""
 
-    @property
-    def masks(self) -> dict[str, int]:
-        """Number of masks by label, over all photos."""
-        total: Counter[str] = Counter()
-        for photo in self.photos:
-            total.update(photo.masks)
-        return dict(total)
+    def everything(self, image: Any, settings: Any = None) -> Segmentation:
+        """Masks of everything in one image (H, W, 3) uint8."""
 
 
 def segment_folder(
@@ -151,11 +103,7 @@ def segment_folder(
         OSError: The output folder cannot be written, or the disk is full.
         RuntimeError: Another run is writing there.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    if format not in _FORMATS:
-        raise ValueError(f"got format {format!r}; wanted one of {', '.join(_FORMATS)}")
-    if kind is not None and f".{format}" not in PICTURE_SUFFIXES:
-        raise ValueError(f"got kind {kind!r} with format {format!r}; kinds are for pictures")
+    _check_format(format, kind, _FORMATS)
     by_hand = points is not None or box is not None
     if (exclude is not None or background is not None) and (text is None or by_hand):
         raise PromptError(
@@ -176,111 +124,66 @@ def segment_folder(
         raise ValueError('nothing asked for; give text="wheel", points=... or box=...')
     if text is not None:
         _check_question(prompt)
-    out = Path(out_dir)
-    photos = find_photos([Path(path) for path in given], out, suffix=f".{format}")
-    settings = {**prompt, "model": model.name, "format": format, "kind": kind}
-    with only_run(out):
-        run = _Run(model, out, prompt, kind, Journal(out, {**settings, "textsam": _version()}))
-        return run.segment_all(photos, settings, overwrite=overwrite, on_progress=on_progress)
+    return run_over(
+        paths,
+        Path(out_dir),
+        lambda image: model.segment(image, **prompt),
+        {**prompt, "model": model.name, "format": format, "kind": kind},
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )
 
 
-class _Run:
-    """One run over many photos, once everything about it has been checked."""
+def everything_folder(
+    model: FindsEverything,
+    paths: str | Path | Iterable[str | Path],
+    out_dir: str | Path,
+    *,
+    settings: Any = None,
+    format: str = "png",
+    kind: PictureKind | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[PhotoReport], None] | None = None,
+) -> BatchReport:
+    """Write masks of everything in many photos into a folder; resumable.
 
-    def __init__(
-        self,
-        model: Segmenter,
-        out: Path,
-        prompt: dict[str, Any],
-        kind: PictureKind | None,
-        journal: Journal,
-    ) -> None:
-        self.model, self.out, self.prompt, self.kind = model, out, prompt, kind
-        self.journal = journal
+    Args:
+        model: A `TextSAM`, or anything with its `name` and `everything`.
+        paths: Photos and folders of photos.
+        out_dir: Where results go; made if missing. Folders inside are those of the photos.
+        settings: `AutomaticSettings` or a preset's name, as `ImageView.everything`.
+        format: Suffix of the results, without the dot, as in `Segmentation.save`; or "sa1b": .json
+            files in the layout of SA-1B, numbered by `sa1b_id`.
+        kind: Kind of picture, for pictures only; "instances" is a PNG of numbered pixels.
+        overwrite: Whether to make everything anew.
+        on_progress: Called after each photo.
 
-    def segment_all(
-        self,
-        photos: Sequence[Photo],
-        settings: dict[str, Any],
-        *,
-        overwrite: bool,
-        on_progress: Callable[[PhotoReport], None] | None,
-    ) -> BatchReport:
-        """Segment all photos; what an earlier run said about itself is removed first."""
-        for name in ("summary.json", "errors.jsonl", "classes.txt"):
-            (self.out / name).unlink(missing_ok=True)
-        for folder in {(self.out / photo.output).parent for photo in photos}:
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_parts(folder)
-        remove_parts(self.out)
-        reports = []
-        for index, photo in enumerate(photos):
-            status, masks, error = self._segment_one(photo, overwrite=overwrite)
-            report = PhotoReport(
-                source=photo.path,
-                output=None if error else self.out / photo.output,
-                status=status,
-                masks=masks,
-                error=error,
-                index=index,
-                total=len(photos),
-            )
-            if error is not None:
-                with (self.out / "errors.jsonl").open("ab") as file:
-                    file.write(dump_json({"source": photo.name, "error": error}))
-            reports.append(report)
-            if on_progress is not None:
-                on_progress(report)
-        self.journal.tidy()
-        if settings["format"] == "txt" and self.prompt["text"]:
-            names = "".join(f"{phrase}\n" for phrase in self.prompt["text"])
-            write_atomically(self.out / "classes.txt", names.encode())
-        whole = BatchReport(out_dir=self.out, photos=reports)
-        write_atomically(self.out / "summary.json", _summary(whole, settings))
-        return whole
+    Returns:
+        A report; its `failed` is empty if all went well.
 
-    def _segment_one(
-        self, photo: Photo, *, overwrite: bool
-    ) -> tuple[Status, dict[str, int], str | None]:
-        """Segment one photo, or find that it is done: status, masks by label, error."""
-        try:
-            kept = self.journal.find(photo.output, source=photo.name, photo=photo.path)
-            if kept is not None and not overwrite:
-                return "kept", kept.labels, None
-            return "done", self._make(photo).labels, None
-        except (WeightsError, MissingExtraError):
-            raise
-        except Exception as error:  # a decoder, a network or a disk may fail in any way
-            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-                raise
-            _log.info("failed: %s", photo.path, exc_info=True)
-            self.journal.discard(photo.output)
-            return "failed", {}, one_line(error)
+    Raises:
+        ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.
+        PromptError: An unknown preset.
+    """
+    from textsam.inference.automatic import resolve_settings  # imports torch
 
-    def _make(self, photo: Photo) -> Done:
-        """Segment one photo, write its result, and record it."""
-        before = photo.path.stat()  # of the file as read: a change while we work is seen next time
-        image = load_image(photo.path)
-        result: Segmentation = self.model.segment(image, **self.prompt)
-        path = self.out / photo.output
-        picture = path.suffix in PICTURE_SUFFIXES
-        result.save(
-            path,
-            kind=self.kind,
-            image=image if picture else None,
-            names=self.prompt["text"] if path.suffix == ".txt" else None,
-        )
-        done = Done(
-            output=photo.output,
-            source=photo.name,
-            source_bytes=before.st_size,
-            source_mtime_ns=before.st_mtime_ns,
-            settings=self.journal.settings,
-            output_bytes=path.stat().st_size,
-            labels=dict(Counter(label or "" for label in result.labels)),
-        )
-        self.journal.add(done)
-        return done
+    _check_format(format, kind, _EVERYTHING_FORMATS)
+    wanted = resolve_settings(settings)
+    return run_over(
+        paths,
+        Path(out_dir),
+        lambda image: model.everything(image, wanted),
+        {"everything": asdict(wanted), "model": model.name, "format": format, "kind": kind},
+        overwrite=overwrite,
+        on_progress=on_progress,
+    )
+
+
+def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -> None:
+    if format not in known:
+        raise ValueError(f"got format {format!r}; wanted one of {', '.join(known)}")
+    if kind is not None and f".{format}" not in PICTURE_SUFFIXES:
+        raise ValueError(f"got kind {kind!r} with format {format!r}; kinds are for pictures")
 
 
 def _check_question(prompt: dict[str, Any]) -> None:
@@ -293,31 +196,3 @@ def _check_question(prompt: dict[str, Any]) -> None:
 
 def _phrases(given: str | Sequence[str] | None, name: str) -> list[str] | None:
     return None if given is None else normalize_phrases(given, name)
-
-
-def one_line(error: BaseException) -> str:
-    """Say an error on one line; its type stands before messages that would mean little alone."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ValueError | OSError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _summary(report: BatchReport, settings: dict[str, Any]) -> bytes:
-    """The run in numbers; nothing that depends on when or how often it was started."""
-    return dump_json(
-        {
-            "settings": settings,
-            "textsam": _version(),
-            "photos": len(report.photos),
-            "failed": len(report.failed),
-            "photos_with_masks": sum(bool(photo.masks) for photo in report.photos),
-            "masks": report.masks,
-        }
-    )
-
-
-def _version() -> str:
-    from textsam import __version__
-
-    return str(__version__)

@@ -1,4 +1,4 @@
-"""The command line: `textsam segment`, `calibrate`, `info`, `doctor`.
+"""The command line: `textsam segment`, `everything`, `refine`, `calibrate`, `info`, `doctor`.
 
 Results go to standard output, everything else to standard error. Exit code 0: all well (also if
 nothing was found); 1: a photo or the run failed, told on one line; 2: a wrong command line; 130:
@@ -9,20 +9,18 @@ quick.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from textsam import cli_everything, cli_refine
+from textsam.cli_output import make_console, one_line_errors
 
+if TYPE_CHECKING:
     from textsam.batch import Segmenter
 
-__all__ = ["app", "load_model", "main"]
+__all__ = ["app", "load", "load_model", "main"]
 
 app = typer.Typer(
     name="textsam",
@@ -32,9 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# Set to see the traceback of an error in place of one line.
-_TRACEBACK = "TEXTSAM_TRACEBACK"
 
 _Format = Literal["png", "jpg", "webp", "json", "npz", "txt"]
 _Kind = Literal["overlay", "cutout", "mask", "instances", "classes", "compare"]
@@ -169,7 +164,7 @@ def segment(
     from textsam import cli_segment
     from textsam.images import load_image
 
-    with _one_line_errors():
+    with one_line_errors():
         points, labels = cli_segment.parse_points(point or [])
         prompt: dict[str, Any] = {
             "text": text or None,
@@ -191,7 +186,7 @@ def segment(
             if explain is not None:
                 cli_segment.check_explain(explain, prompt, others=[photos[0], target])
             image = load_image(photos[0])  # first: a wrong name should not wait for the model
-            loaded = _load(model, clip, device, calibration)
+            loaded = load(model, clip, device, calibration)
             result = loaded.segment(image, **prompt)
             why = None
             if explain is not None:
@@ -202,7 +197,7 @@ def segment(
                 image,
                 target,
                 kind=kind,
-                console=None if as_json else _console(),
+                console=None if as_json else make_console(),
                 why=why,
                 why_target=explain,
             )
@@ -214,16 +209,20 @@ def segment(
         if out is None:
             raise ValueError("several photos need a folder for their results; add -o FOLDER")
         report = cli_segment.segment_many(
-            _load(model, clip, device, calibration),
+            load(model, clip, device, calibration),
             photos,
             out,
             {**prompt, "format": format or "png", "kind": kind, "overwrite": overwrite},
-            console=_console(),
-            progress_console=_console(stderr=True),
+            console=make_console(),
+            progress_console=make_console(stderr=True),
             as_json=as_json,
         )
         if report.failed:
             raise typer.Exit(1)
+
+
+app.command()(cli_everything.everything)
+app.command()(cli_refine.refine)
 
 
 @app.command()
@@ -258,15 +257,15 @@ def calibrate(
     """Fit a model's probabilities and default thresholds on your own labelled photos."""
     from textsam.cli_calibrate import calibrate_model
 
-    with _one_line_errors():
+    with one_line_errors():
         calibrate_model(
-            lambda: _load(model, clip, device),
+            lambda: load(model, clip, device),
             data,
             out,
             strategies=strategy,
             settings={"photos": photos, "absent": absent, "recall": recall, "seed": seed},
-            console=_console(),
-            progress_console=_console(stderr=True),
+            console=make_console(),
+            progress_console=make_console(stderr=True),
         )
 
 
@@ -280,8 +279,8 @@ def info(
     from textsam import tables
     from textsam.model_info import read_model_info
 
-    with _one_line_errors():
-        out = _console()
+    with one_line_errors():
+        out = make_console()
         if model is None:
             out.print(tables.known_models_table())
         else:
@@ -298,13 +297,13 @@ def doctor(
     from textsam import tables
     from textsam.doctor import examine
 
-    with _one_line_errors():
+    with one_line_errors():
         findings = examine()
         problems = [finding for finding in findings if finding.is_problem]
         if as_json:
             typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
         else:
-            out = _console()
+            out = make_console()
             out.print(tables.findings_table(findings))
             for finding in problems:
                 out.print(f"[red]{finding.name}: {finding.value}. Type: {finding.advice}[/red]")
@@ -314,36 +313,9 @@ def doctor(
             raise typer.Exit(1)
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn errors into one line on standard error and an exit code."""
-    try:
-        yield
-    except (typer.Exit, typer.Abort):
-        raise
-    except KeyboardInterrupt:
-        typer.echo("stopped; what is finished is kept", err=True)
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if os.environ.get(_TRACEBACK):
-            raise
-        from textsam.batch import one_line
-        from textsam.errors import TextSamError
-
-        expected = isinstance(error, TextSamError | ValueError | OSError)
-        more = "" if expected else f" (set {_TRACEBACK}=1 to see where)"
-        typer.echo(f"error: {one_line(error)}{more}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _load(
+def load(
     name: str, clip: str | None, device: str | None, calibration: Path | None = None
 ) -> Segmenter:
-    with _console(stderr=True).status(f"loading {name}"):
+    """`load_model` with a word about it on standard error."""
+    with make_console(stderr=True).status(f"loading {name}"):
         return load_model(name, clip=clip, device=device, calibration=calibration)
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "explain",
     "parse_box",
     "parse_points",
+    "run_many",
     "segment_many",
     "show_and_save",
 ]
@@ -188,6 +189,37 @@ def segment_many(
         progress_console: For the progress bar and failures.
         as_json: Whether to print a line of JSON per photo in place of a table.
     """
+
+    def tell(photo: PhotoReport) -> None:
+        if as_json:
+            console.out(_photo_json(photo), highlight=False)
+
+    def run(show: Callable[[PhotoReport], None]) -> BatchReport:
+        return segment_folder(model, photos, out, **settings, on_progress=show)
+
+    return run_many(
+        run,
+        console=None if as_json else console,
+        progress_console=progress_console,
+        tell=tell,
+    )
+
+
+def run_many(
+    run: Callable[[Callable[[PhotoReport], None]], BatchReport],
+    *,
+    console: Console | None,
+    progress_console: Console,
+    tell: Callable[[PhotoReport], None] = lambda photo: None,
+) -> BatchReport:
+    """Make a run over many photos with a progress bar; tell what became of them.
+
+    Args:
+        run: Makes it, and calls what it is given after each photo.
+        console: For the table at the end; None for none.
+        progress_console: For the progress bar and failures.
+        tell: Called after each photo as well.
+    """
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -202,11 +234,10 @@ def segment_many(
             if photo.error is not None:
                 told = f"[red]failed[/red] {escape(str(photo.source))}: {escape(photo.error)}"
                 progress.console.print(told, soft_wrap=True, highlight=False)
-            if as_json:
-                console.out(_photo_json(photo), highlight=False)
+            tell(photo)
 
-        report = segment_folder(model, photos, out, **settings, on_progress=show)
-    if not as_json:
+        report = run(show)
+    if console is not None:
         _show_batch(console, report)
     return report
 

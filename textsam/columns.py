@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from textsam.geometry import is_tensor
-from textsam.rle import RLE, decode_rle, merge_rles, rle_area, rle_areas, rle_box
+from textsam.rle import RLE, decode_rle, merge_rles, rle_area, rle_areas, rle_box, rle_runs
 
 __all__ = [
     "Columns",
@@ -165,12 +165,15 @@ class Columns:
         names = self.names()
         if by == "label" and None in self.labels:
             raise ValueError('a mask has no label; number the masks instead: by="mask"')
-        numbers = np.zeros(self.size, dtype=np.int32)
+        height, width = self.size
+        numbers = np.zeros(height * width, dtype=np.int32)  # down the columns, as the codes go
         for index in np.argsort(-rle_areas(self.rles), kind="stable").tolist():
             label = self.labels[index]
             number = index if by == "mask" or label is None else names.index(label)
-            numbers[decode_rle(self.rles[index])] = number + 1
-        return numbers
+            ends = np.cumsum(rle_runs(self.rles[index])).tolist()
+            for start, end in zip(ends[::2], ends[1::2], strict=False):
+                numbers[start:end] = number + 1
+        return np.ascontiguousarray(numbers.reshape(width, height).T)
 
     def names(self) -> list[str]:
         """Phrases in the order asked for, then labels that were not asked for, each once."""

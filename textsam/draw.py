@@ -19,6 +19,7 @@ from PIL import Image
 
 from textsam.chips import draw_chips
 from textsam.rle import RLE, decode_rle, merge_rles, rle_area, rle_box, rle_boxes
+from textsam.rle_canvas import crop_rle
 
 __all__ = [
     "PALETTE",
@@ -277,7 +278,9 @@ class _Rim:
 def _paint(canvas: NDArray[np.uint8], rle: RLE, color: Color, alpha: float) -> _Rim:
     """Tint one mask in place and return its rim."""
     x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
-    mask = decode_rle(rle)[y0:y1, x0:x1]
+    if x0 == x1:
+        return _Rim(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    mask = decode_rle(crop_rle(rle, (x0, y0, x1, y1)))
     region = canvas[y0:y1, x0:x1]
     tint = np.asarray(color, dtype=np.float32) * alpha
     region[mask] = (region[mask] * np.float32(1 - alpha) + tint + 0.5).astype(np.uint8)

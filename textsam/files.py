@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["PART_SUFFIX", "remove_parts", "write_atomically"]
+__all__ = ["PART_SUFFIX", "open_atomically", "remove_parts", "write_atomically"]
 
 # Ends the name of every unfinished file, so that what a killed run left can be recognised.
 PART_SUFFIX = ".textsam-part"
@@ -30,6 +33,21 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
         OSError: The folder is missing or not writable, the disk is full, or `path` is a folder.
             `path` is then as it was.
     """
+    with open_atomically(path) as file:
+        file.write(data)
+    return Path(path)
+
+
+@contextmanager
+def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write piece by piece, which takes its name once the block ends without an error.
+
+    Args:
+        path: As `write_atomically`.
+
+    Raises:
+        OSError: As `write_atomically`.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
@@ -39,7 +57,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART_SUFFIX)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             # Without it, a power cut after the rename can leave a name with no content behind it.
             os.fsync(file.fileno())
@@ -49,7 +67,6 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
-    return path
 
 
 def remove_parts(folder: Path) -> None:

@@ -19,7 +19,6 @@ from textsam.inference.postprocess import connected_components, nearest_mask
 from textsam.inference.prediction import Prediction
 from textsam.inference.regions import find_regions, tidied
 from textsam.inference.settings import TextSettings
-from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.prompts import Prompt
 
 Photo = NDArray[np.uint8]
@@ -111,30 +110,6 @@ def test_threshold_closes_and_opens(
     assert closed.presence["dog"] == pytest.approx(0.6, abs=0.02)
     view.segment(text="dog", threshold=0.3)
     assert calls[0] == 1  # one region
-
-
-@pytest.mark.parametrize(("sure", "rounds"), [(0.0, 1), (1e9, 2)])
-def test_a_point_that_masks_account_for_is_not_asked(
-    model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch, sure: float, rounds: int
-) -> None:
-    """Two regions, each with a second thing at its other end; each round asks one of both."""
-    logits = torch.full((8, 8), -4.0)
-    logits[0] = logits[3] = 1.0
-    _set_maps(monkeypatch, lambda number: logits)
-    settings = TextSettings(sure=sure, points=2, min_cells=1)
-    monkeypatch.setattr(model, "text_settings", settings)
-    view = model.open(photo)
-    calls: list[torch.Tensor] = []
-
-    def painted(prompts: PromptBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        calls.append(prompts.points[:, 0])
-        return torch.ones(len(prompts), 4, 16, 16), torch.full((len(prompts), 4), 0.5)
-
-    monkeypatch.setattr(view, "decode", painted)
-    view.segment(text="dog", threshold=0.3)
-    assert [len(points) for points in calls] == [2] * rounds
-    asked = torch.cat(calls).tolist()
-    assert len({tuple(point) for point in asked}) == len(asked)
 
 
 def test_the_calibration_decides_by_default(

@@ -1,9 +1,10 @@
-"""The random model of `tests/inference`, which this folder asks in other ways."""
+"""The random model of tests/inference, which takes milliseconds."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,20 +13,19 @@ from numpy.typing import NDArray
 from textsam.inference.model import TextSAM
 
 
-def _build() -> TextSAM:
+def _inference() -> Any:
     path = Path(__file__).parents[1] / "inference" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("inference_conftest", path)
+    spec = importlib.util.spec_from_file_location("tests_inference_conftest", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    model: TextSAM = module.build_model(text=False)
-    return model
+    return module
 
 
 @pytest.fixture(scope="session")
 def model() -> TextSAM:
-    """A bare SAM with random weights."""
-    return _build()
+    """A bare SAM: the tasks need no phrase."""
+    return _inference().build_model(text=False)
 
 
 @pytest.fixture

@@ -290,11 +290,11 @@ def test_nothing_gives_nothing() -> None:
 
 
 def test_what_cannot_be_meant_is_refused(model: TextSAM, photo: NDArray[np.uint8]) -> None:
-    with pytest.raises(PromptError, match=r"edges\(model, image\)"):
+    with pytest.raises(PromptError, match="no image"):
         edges(model)
-    with pytest.raises(PromptError, match=r"edges\(view\)"):
+    with pytest.raises(PromptError, match="open photo"):
         edges(model.open(photo), photo)
-    with pytest.raises(PromptError, match="from_pretrained"):
+    with pytest.raises(PromptError, match="wanted a TextSAM"):
         edges("photo.jpg")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="at least 1"):
         EdgeSettings(points_per_side=0)

@@ -18,7 +18,7 @@ from textsam.errors import WeightsError
 from textsam.geometry import mask_to_box
 from textsam.rle import encode_mask
 from training.evaluation import points, table
-from training.evaluation.points import ClickConfig, click_object, measure_set
+from training.evaluation.clicking import ClickConfig, click_object, measure_set
 
 SIZE = (48, 64)
 
@@ -310,8 +310,9 @@ def test_the_command_prints_a_row_per_file_and_writes_json(tmp_path, perfect, ca
     assert "oracle" in printed
     rows = [line.split() for line in printed.splitlines() if line.split()[:1] in (["one"], ["two"])]
     assert [row[:3] for row in rows] == [["one", "3", "3"], ["two", "1", "1"]]
-    # Five click columns, the oracle, two NoC, the box; then the seconds.
-    assert rows[0][3:-1] == ["1.000"] * 6 + ["1.00"] * 2 + ["1.000"]
+    # Five click columns, an interval behind the first, the oracle, two NoC, the box; the seconds.
+    assert rows[0][3:5] == ["1.000", "1.000-1.000"]
+    assert rows[0][5:-1] == ["1.000"] * 5 + ["1.00"] * 2 + ["1.000"]
     data = json.loads(report.read_text())
     assert data["settings"]["model"] == "tiny"
     assert data["settings"]["limit"] == 3

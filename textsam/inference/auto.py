@@ -1,11 +1,9 @@
 """`auto`: text finds, points separate.
 
-The pathway's map of a phrase proposes points, several for a region that may hold several things.
-The best of each region is put to the decoder with the phrase and the region's map; then the next
-that the masks so far do not account for, until none is left: a region of one thing is asked once
-or twice. What comes out is ordered by predicted IoU times the mean probability of the map inside; a
-mask that better ones cover is dropped. Whether the phrase is there at all, and whether it describes
-a mask, is decided by probabilities of the model's calibration.
+The pathway's map of a phrase has regions, and points in them; `separate` asks the decoder whether a
+region is one thing or several. What comes out is ordered by predicted IoU times the mean
+probability of the map inside; a mask that better ones cover is dropped. Whether the phrase is there
+at all, and whether it describes a mask, is decided by probabilities of the model's calibration.
 
 What is not wanted (`exclude`, `background`) competes with the phrase at each place: where the
 other's log odds are higher, the phrase's probability falls.
@@ -16,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +26,8 @@ from textsam.answers import Candidate, Gate, PhraseAnswer
 from textsam.calibration import Curve, StrategyCurves
 from textsam.inference.language import dense_frame, map_logits, require_text, to_mask_prompts
 from textsam.inference.postprocess import to_original_frame
-from textsam.inference.regions import Region, find_regions, one_region, tidied
-from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
+from textsam.inference.regions import find_regions, tidied
+from textsam.inference.separate import Proposal, separate
 from textsam.rle import encode_masks, rle_area
 
 if TYPE_CHECKING:
@@ -73,23 +72,6 @@ class _Map:
     left: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Decoded:
-    """A mask on the grid of mask prompts."""
-
-    logits: Tensor
-    iou: float
-    point: tuple[float, float]
-    region: Region
-    evidence: dict[str, float]
-    score: float
-
-    @property
-    def quality(self) -> float:
-        """What masks of one phrase are ordered by."""
-        return max(0.0, self.iou) * _sigmoid(self.evidence["map"])
-
-
 def instances_of(
     view: ImageView,
     embedding: Tensor,
@@ -130,7 +112,7 @@ def instances_of(
             what = "presence" if gate == "presence" else "presence of what is left"
             reason = f"{what} {chance:.2f} < {curves.least_presence:.2f}"
             return replace(answer, gate=gate, reason=reason)
-    decoded, level = _decode(view, embedding, field, curves=curves, threshold=threshold)
+    decoded, level = _decode(view, embedding, field, threshold=threshold)
     if not decoded:
         best = float(field.fair.max().sigmoid())
         reason = f"the best place has {best:.2f}; regions start at {level:.2f}"
@@ -138,9 +120,7 @@ def instances_of(
     least_quality = view.model.text_settings.least_quality
     if threshold is not None:  # who asks for less probable masks takes rougher ones, too
         least_quality = min(least_quality, threshold)
-    candidates = _judge(
-        view, decoded, field, least_score=curves.least_score, least_quality=least_quality
-    )
+    candidates = _judge(view, decoded, field, curves=curves, least_quality=least_quality)
     if all(c.gate is not None for c in candidates):
         first = candidates[0]
         return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
@@ -228,10 +208,9 @@ def _decode(
     embedding: Tensor,
     field: _Map,
     *,
-    curves: StrategyCurves,
     threshold: float | None,
-) -> tuple[list[_Decoded], float]:
-    """Ask the decoder at points, with the map of their region, while one is not accounted for."""
+) -> tuple[list[Proposal], float]:
+    """Masks of the map's regions, best first, and the level from which a place belongs to one."""
     settings = view.model.text_settings
     probability = field.fair.sigmoid()
     rows, columns = _covered(view, probability.shape[-1])
@@ -245,72 +224,19 @@ def _decode(
         regions += find_regions(inside, level=level, settings=settings, beside=regions)
     if not regions:
         return [], level
-    everywhere = torch.stack([region.cells for region in regions]).any(0)
     _, pathway = require_text(view.model)
     with torch.no_grad():
         token = torch.as_tensor(pathway(embedding[None]))
-    cell = view.frame.image_size / probability.shape[-1]
-    found: list[_Decoded] = []
-    waiting = [list(region.points) for region in regions]
-    known = torch.zeros_like(torch.stack([region.cells for region in regions]), dtype=torch.float32)
-    while any(waiting):
-        asked = [k for k, points in enumerate(waiting) if points]
-        points = torch.stack([waiting[k].pop(0) for k in asked]) * cell
-        own = [one_region(field.fair, regions[k].cells, everywhere) for k in asked]
-        prompts = _prompts(points, token, torch.stack(own)[:, None], device=view.model.device)
-        logits, iou = view.decode(prompts)
-        for i, k in enumerate(asked):
-            item = _scored(logits[i, 0], field, rows, columns, curves=curves)
-            if item is None:
-                continue
-            evidence, score = item
-            found.append(
-                _Decoded(
-                    logits=logits[i, 0],
-                    iou=float(iou[i, 0]),
-                    point=(float(points[i, 0]), float(points[i, 1])),
-                    region=regions[k],
-                    evidence=evidence,
-                    score=score,
-                )
-            )
-            known[k] += max(0.0, float(iou[i, 0])) * (logits[i, 0] > 0)
-            waiting[k] = [p for p in waiting[k] if known[k][int(p[1]), int(p[0])] < settings.sure]
-    return sorted(found, key=lambda item: -item.quality), level
-
-
-def _prompts(points: Tensor, token: Tensor, maps: Tensor, *, device: torch.device) -> PromptBatch:
-    """A phrase at P points (P, 2), model pixels, with P maps (P, 1, m, m); no box, so padded."""
-    count = len(points)
-    padding = torch.zeros(count, 1, 2)
-    labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)
-    return PromptBatch(
-        points=torch.cat([points[:, None], padding], dim=1).to(device),
-        labels=labels.to(device),
-        image_index=torch.zeros(count, dtype=torch.int64, device=device),
-        masks=maps.to(device),
-        tokens=token.expand(count, -1, -1),
-    )
-
-
-def _scored(
-    logits: Tensor, field: _Map, rows: int, columns: int, *, curves: StrategyCurves
-) -> tuple[dict[str, float], float] | None:
-    """Evidence and score of a mask; None if it is empty."""
-    mask = logits[:rows, :columns] > 0
-    if not bool(mask.any()):
-        return None
-    values = field.fair[:rows, :columns][mask].sigmoid()
-    evidence = mask_evidence(float(values.mean()), float(values.max()))
-    return evidence, curves.score.probability(evidence)
+    found = separate(view, token, field.fair, regions, covered=(rows, columns))
+    return found, level
 
 
 def _judge(
     view: ImageView,
-    decoded: Sequence[_Decoded],
+    decoded: Sequence[Proposal],
     field: _Map,
     *,
-    least_score: float,
+    curves: StrategyCurves,
     least_quality: float,
 ) -> tuple[Candidate, ...]:
     """Gates over decoded masks in order of quality; best score first."""
@@ -320,39 +246,48 @@ def _judge(
     dropped: list[Candidate] = []
     runners_up = 0
     for item in decoded:
+        evidence = mask_evidence(item.mean, item.best)
+        score = curves.score.probability(evidence)
+        candidate = partial(_candidate, view, item, evidence, score)
         mask = item.logits > 0
         covered = float((mask & taken).sum()) / max(1, int(mask.sum()))
-        if covered > settings.overlap:
+        if item.rejected or covered > settings.overlap:
             runners_up += 1
             if runners_up <= _RUNNERS_UP:
-                reason = f"{covered:.0%} of it is covered by better masks"
-                dropped.append(_candidate(view, item, item.logits, "duplicate", reason))
+                reason = item.rejected or f"{covered:.0%} of it is covered by better masks"
+                dropped.append(candidate(item.logits, "duplicate", reason))
             continue
         taken |= mask
         logits = tidied(item.logits, item.region.cells)
-        if item.score < least_score:
-            reason = f"score {item.score:.2f} < {least_score:.2f}"
-            dropped.append(_candidate(view, item, logits, "score", reason))
+        if score < curves.least_score:
+            reason = f"score {score:.2f} < {curves.least_score:.2f}"
+            dropped.append(candidate(logits, "score", reason))
             continue
         if item.quality < least_quality:
             reason = f"predicted IoU x map {item.quality:.2f} < {least_quality:.2f}"
-            dropped.append(_candidate(view, item, logits, "quality", reason))
+            dropped.append(candidate(logits, "quality", reason))
             continue
         if field.rival is not None:
             cut = (field.rival + settings.exclusion_margin > field.own) & (logits > 0)
             left = 1 - float(cut.sum()) / max(1, int((logits > 0).sum()))
             if left < _LEAST_LEFT:
                 reason = f"{1 - left:.0%} of it is rather what is excluded"
-                dropped.append(_candidate(view, item, logits, "exclusion", reason))
+                dropped.append(candidate(logits, "exclusion", reason))
                 continue
             logits = torch.where(cut, -logits.abs(), logits)
-        kept.append(_candidate(view, item, logits, None, ""))
+        kept.append(candidate(logits, None, ""))
     kept = [c for c in kept if rle_area(c.rle)]
     return (*sorted(kept, key=lambda c: -c.score), *sorted(dropped, key=lambda c: -c.score))
 
 
 def _candidate(
-    view: ImageView, item: _Decoded, logits: Tensor, gate: Gate | None, reason: str
+    view: ImageView,
+    item: Proposal,
+    evidence: dict[str, float],
+    score: float,
+    logits: Tensor,
+    gate: Gate | None,
+    reason: str,
 ) -> Candidate:
     full = to_original_frame(logits[None], view.frame)
     inner = int((full > 1).sum())
@@ -360,10 +295,10 @@ def _candidate(
     x, y = view.frame.points_to_original(np.array([item.point], np.float32))[0]
     return Candidate(
         rle=encode_masks((full > 0).numpy())[0],
-        score=item.score,
+        score=score,
         iou=item.iou,
         stability=inner / outer,
-        evidence=item.evidence,
+        evidence=evidence,
         point=(float(x), float(y)),
         low_res=logits.half().numpy(),
         gate=gate,
@@ -374,7 +309,3 @@ def _candidate(
 def _logit(p: float) -> float:
     p = min(max(p, 1e-6), 1 - 1e-6)
     return math.log(p / (1 - p))
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x))

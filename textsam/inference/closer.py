@@ -40,6 +40,7 @@ def predict_closer(
     settings: FocusSettings,
     previous: Prediction | None,
     reading: int,
+    refine: bool = True,
 ) -> Prediction:
     """Decode a prompt as closely as it pays.
 
@@ -53,8 +54,11 @@ def predict_closer(
         settings: When and how closely.
         previous: An earlier prediction that the prompt corrects, or None.
         reading: Which of its masks.
+        refine: Whether a fresh box gets its second pass.
     """
-    answer = _predict(view, prompt, settings=settings, previous=previous, reading=reading)
+    answer = _predict(
+        view, prompt, settings=settings, previous=previous, reading=reading, refine=refine
+    )
     return answer if prompt.box is None else _within(view, answer, prompt.box, settings=settings)
 
 
@@ -65,6 +69,7 @@ def _predict(
     settings: FocusSettings,
     previous: Prediction | None,
     reading: int,
+    refine: bool,
 ) -> Prediction:
     first: Prediction | None = None
     guide = prompt.mask if previous is None else previous.logits[reading]
@@ -76,7 +81,7 @@ def _predict(
     window = _window(view, prompt, guide, settings=settings)
     if window is not None:
         closer = _on_window(view, window, prompt, guide, settings=settings)
-        if guide is not None:
+        if guide is not None or not refine:
             return closer
         # A fresh box: one pass more with its first mask (Appendix D.4).
         assert prompt.box is not None
@@ -87,7 +92,7 @@ def _predict(
     if previous is not None:
         return view.decode_prompt(prompt, previous.low_res[reading])
     answer = view.decode_prompt(prompt, None)
-    if guide is not None or prompt.box is None:
+    if guide is not None or prompt.box is None or not refine:
         return answer
     answer = _within(view, answer, prompt.box, settings=settings)
     return view.decode_prompt(prompt, answer.low_res[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
@@ -14,6 +14,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.images import ImageSource, load_image
+from textsam.inference.automatic import AutomaticSettings, Preset
 from textsam.inference.focus import FocusSettings
 from textsam.inference.settings import TextSettings
 from textsam.inference.tile_grid import TileSettings
@@ -250,6 +251,21 @@ class TextSAM:
         if like is not None and not isinstance(like, Concept):
             prompts["like"] = self.concept(like)
         return [self.open(item).segment(**prompts) for item in image]
+
+    def everything(
+        self,
+        image: ImageSource,
+        settings: AutomaticSettings | Preset | None = None,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
+        """Open an image and find masks of everything: see `ImageView.everything`.
+
+        Raises:
+            ImageError: If it is no image.
+            PromptError: An unknown preset.
+        """
+        return self.open(image).everything(settings, progress=progress)
 
     def label_map(
         self,

@@ -12,10 +12,12 @@ from textsam.geometry import Frame
 
 __all__ = [
     "connected_components",
+    "depth_inside",
     "mask_to_low_res",
     "nearest_mask",
     "stability_score",
     "to_original_frame",
+    "without_small_regions",
 ]
 
 # Logits that a given mask turns into: about what the decoder itself is sure with.
@@ -100,6 +102,23 @@ def _joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[n
         np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
         while (lowest != lowest[lowest]).any():
             lowest = lowest[lowest]
+
+
+def depth_inside(cells: Tensor) -> Tensor:
+    """Steps from each cell of (h, w) bool, not empty, to the nearest one outside, (h, w) float32.
+
+    0 outside; beyond the frame is outside.
+    """
+    columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
+    y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    inside = F.pad(cells[y, x].float(), (1, 1, 1, 1))[None, None]
+    depth = torch.zeros_like(inside)
+    while bool(inside.any()):
+        depth += inside
+        inside = -F.max_pool2d(-inside, 3, stride=1, padding=1)
+    whole = torch.zeros(cells.shape)
+    whole[y, x] = depth[0, 0, 1:-1, 1:-1]
+    return whole
 
 
 def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:

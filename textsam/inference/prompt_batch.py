@@ -17,7 +17,7 @@ from textsam.prompts import Prompt
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["prompt_batch"]
+__all__ = ["box_prompts", "prompt_batch"]
 
 
 def prompt_batch(
@@ -57,4 +57,24 @@ def prompt_batch(
         image_index=torch.zeros(1, dtype=torch.int64, device=device),
         masks=None if masks is None else masks.to(device),
         tokens=tokens,
+    )
+
+
+def box_prompts(
+    view: ImageView, boxes: NDArray[np.float32], *, low_res: Tensor | None = None
+) -> PromptBatch:
+    """P boxes in the model frame, a prompt each; a row is what `prompt_batch` makes of one box.
+
+    Args:
+        view: The photo.
+        boxes: (P, 4) half-open x0, y0, x1, y1, original pixels.
+        low_res: (P, 1, m, m) logits of an earlier answer to each box, if it is to be refined.
+    """
+    count, device = len(boxes), view.model.device
+    corners = view.frame.boxes_to_model(boxes).reshape(count, 2, 2)
+    return PromptBatch(
+        points=torch.as_tensor(corners, dtype=torch.float32, device=device),
+        labels=torch.tensor([BOX_START, BOX_END]).expand(count, 2).to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        masks=None if low_res is None else low_res.to(device),
     )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textsam.inference.postprocess import connected_components
+from textsam.inference.postprocess import connected_components, depth_inside
 from textsam.inference.settings import TextSettings
 
 __all__ = ["Region", "find_regions", "one_region", "tidied"]
@@ -105,7 +105,7 @@ def _peaks(probability: Tensor, cells: Tensor, *, most: int) -> Tensor:
     size = probability.shape[-1]
     inside = torch.where(cells, probability, 0.0)
     height = F.avg_pool2d(inside[None, None], 5, stride=1, padding=2)[0, 0] * cells
-    reach = _depth(cells)
+    reach = depth_inside(cells)
     row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     least = _LEAST_RELATIVE * float(height.max())
     points: list[tuple[float, float]] = []
@@ -118,20 +118,3 @@ def _peaks(probability: Tensor, cells: Tensor, *, most: int) -> Tensor:
         radius = max(_LEAST_RADIUS, _RADIUS_SHARE * float(reach[y, x]))
         height[(row - y) ** 2 + (column - x) ** 2 <= radius**2] = -1.0
     return torch.tensor(points, dtype=torch.float32).reshape(-1, 2)
-
-
-def _depth(cells: Tensor) -> Tensor:
-    """Steps from each cell to the nearest one outside, (m, m) float32; 0 outside.
-
-    Beyond the frame is outside.
-    """
-    columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
-    y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    inside = F.pad(cells[y, x].float(), (1, 1, 1, 1))[None, None]
-    depth = torch.zeros_like(inside)
-    while bool(inside.any()):
-        depth += inside
-        inside = -F.max_pool2d(-inside, 3, stride=1, padding=1)
-    whole = torch.zeros(cells.shape)
-    whole[y, x] = depth[0, 0, 1:-1, 1:-1]
-    return whole

@@ -26,8 +26,8 @@ class TextSettings:
         min_cells: Smallest region, in cells of the mask prompt's grid.
         points: Most points that a region is asked with.
         most_points: Most points that a phrase is asked with.
-        sure: A point is not asked if the masks of its region that cover it have predicted IoUs of
-            this sum.
+        sure: Predicted IoU x mean probability on a region's cells from which one mask answers for
+            it, and it is not asked whether it holds several things.
         overlap: A mask is a duplicate if more than this share of it is covered by better ones.
         exclusion_margin: Log odds by which the phrase must beat an excluded one at a pixel, or the
             pixel is cut from its masks.
@@ -38,7 +38,7 @@ class TextSettings:
     min_cells: int = 4
     points: int = 6
     most_points: int = 16
-    sure: float = 0.5
+    sure: float = 0.6
     overlap: float = 0.4
     exclusion_margin: float = 0.0
 

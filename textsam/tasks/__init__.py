@@ -1,1 +1,1 @@
-"""Zero-shot tasks of the paper (Section 7), from the same prompts: `edges`."""
+"""Zero-shot tasks of the paper (arXiv 2304.02643, Section 7), each a function of a photo."""

@@ -35,6 +35,7 @@ from textsam.inference.automatic import AutomaticSettings, crop_windows
 from textsam.inference.model import TextSAM
 from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
 from textsam.inference.view import ImageView
+from textsam.tasks.opening import opened
 from textsam.tasks.outlines import Agreement, Outlines, Strongest, add_outlines, smooth_logits
 
 __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings", "thin_edges"]
@@ -145,7 +146,7 @@ def edges(
         ImageError: It is no image.
     """
     settings = resolve_settings(settings)
-    view = _opened(source, image)
+    view = opened(source, image)
     outlines: Outlines = Strongest(view.size) if settings.combine == "max" else Agreement(view.size)
     layers = AutomaticSettings(crop_layers=settings.crop_layers)
     for window, layer in crop_windows(view.size, settings=layers):
@@ -213,24 +214,6 @@ def thin_edges(strength: Floats, gradient: Floats) -> Floats:
     thinned = np.zeros((height, width), np.float32)
     thinned[rows[crest], columns[crest]] = own[crest]
     return thinned
-
-
-def _opened(source: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
-    if isinstance(source, ImageView):
-        if image is not None:
-            raise PromptError(
-                "got an open photo and an image; an open photo is asked alone. Type: edges(view), "
-                "or edges(model, image)"
-            )
-        return source
-    if not isinstance(source, TextSAM):
-        raise PromptError(
-            f"got a {type(source).__name__}; wanted a model or an open photo. Type: "
-            'edges(TextSAM.from_pretrained("tiny"), image)'
-        )
-    if image is None:
-        raise PromptError("got a model and no image. Type: edges(model, image)")
-    return source.open(image)
 
 
 def _margins(

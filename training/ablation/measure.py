@@ -10,7 +10,7 @@ from typing import Any
 from textsam.inference.model import TextSAM
 
 from ..data import Sample
-from ..evaluation import points, text
+from ..evaluation import clicking, text
 from ..evaluation.bootstrap import Score
 from ..evaluation.protocol import evenly_spaced
 from ..evaluation.table import DataSet, read_sets
@@ -77,8 +77,8 @@ class Benchmark:
 
 
 def _clicks(model: TextSAM, data: DataSet) -> list[tuple[str, str, tuple[float, ...]]]:
-    config = points.ClickConfig(clicks=_CLICKS, columns=(1, _CLICKS), per_photo=1)
-    items = points.measure_set(model, data, config=config)["items"]
+    config = clicking.ClickConfig(clicks=_CLICKS, columns=(1, _CLICKS), per_photo=1)
+    items = clicking.measure_set(model, data, config=config)["items"]
     return [
         (i["image_id"], str(i["object"]), (i["iou"][0], i["iou"][:_CLICKS][-1], i["box"]))
         for i in items

@@ -29,7 +29,7 @@ from textsam.rle import RLE, rle_areas, rle_iou
 from ..data import Sample
 from ..evaluation.asking import Found
 from ..evaluation.examples import Examples, ExampleView
-from ..evaluation.instances import match_masks
+from ..evaluation.matching import match_masks
 from ..evaluation.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 

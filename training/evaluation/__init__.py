@@ -1,5 +1,7 @@
 """Measuring, each a command.
 
-`points` (clicks, boxes) · `text` (phrases, presence) · `names` (never trained on) · `transfer` (by
-example) · `big_photos` (by tiles) · `edges` (BSDS500, zero-shot)
+The paper's protocols: `points` (clicks, boxes) · `interactive` (NoC, a curve) · `edges` ·
+`proposals` · `instances` (from boxes) · `fairness` · `ablation` (checkpoints side by side).
+Ours: `text` (phrases, presence) · `names` (never trained on) · `transfer` (by example) ·
+`big_photos` (by tiles).
 """

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from textsam.errors import require
-from textsam.rle import RLE, rle_area, rle_box, rle_to_json
 
-from .instances import Matches
+from .coco_eval import coco_row, evaluate_masks
+from .matching import Matches
 
 __all__ = ["Detections"]
 
@@ -35,7 +35,7 @@ class Detections:
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
-        self._library: Any = require("faster_coco_eval", "eval")
+        require("faster_coco_eval", "eval")
         self._category = {label: index for index, label in enumerate(labels, start=1)}
         self._photo: dict[str, dict[str, Any]] = {}
         self._objects: list[dict[str, Any]] = []
@@ -49,12 +49,12 @@ class Detections:
         )
         where = {"image_id": photo["id"], "category_id": self._category[label]}
         for rle in matches.truths:
-            row = _row(rle) | where | {"id": len(self._objects) + 1, "iscrowd": 0}
+            row = coco_row(rle) | where | {"id": len(self._objects) + 1, "iscrowd": 0}
             self._objects.append(row)
         scores = np.nan_to_num(matches.scores, nan=0.0)
         for rle, score, counted in zip(matches.rles, scores, matches.counted, strict=True):
             if counted and not rle.is_empty:
-                row = _row(rle) | where | {"id": len(self._masks) + 1, "score": float(score)}
+                row = coco_row(rle) | where | {"id": len(self._masks) + 1, "score": float(score)}
                 self._masks.append(row)
 
     def figures(self) -> dict[str, Any]:
@@ -88,22 +88,11 @@ class Detections:
         """Arrays (IoU, recall, phrase, size, limit) "precision" and "recall", -1 for none."""
         categories = [{"id": index, "name": name} for name, index in self._category.items()]
         photos = [photo | {"file_name": name} for name, photo in self._photo.items()]
-        shared = {"images": photos, "categories": categories}
-        truth = self._library.COCO(shared | {"annotations": self._objects})
-        found = self._library.COCO(shared | {"annotations": self._masks})
-        run = self._library.COCOeval_faster(truth, found, "segm", rle_iou_max_workers=1)
-        run.params.areaRng = [list(bounds) for bounds in _RANGES.values()]
-        run.params.areaRngLbl = ["all", "large"]
-        run.params.maxDets = [_MOST_MASKS]
-        run.evaluate()
-        run.accumulate()
-        return {key: np.asarray(run.eval[key]) for key in ("precision", "recall")}
-
-
-def _row(rle: RLE) -> dict[str, Any]:
-    x0, y0, x1, y1 = rle_box(rle).tolist()
-    return {
-        "segmentation": rle_to_json(rle),
-        "area": rle_area(rle),
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-    }
+        return evaluate_masks(
+            photos,
+            categories,
+            objects=self._objects,
+            masks=self._masks,
+            sizes={name or "all": bounds for name, bounds in _RANGES.items()},
+            limits=[_MOST_MASKS],
+        ).arrays()

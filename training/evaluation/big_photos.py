@@ -27,7 +27,7 @@ from textsam.rle_canvas import paste_rle
 
 from ..data import Sample
 from .cost import peak_resident
-from .instances import take_objects
+from .matching import take_objects
 from .protocol import seeded_rng
 from .table import (
     BadInputError,

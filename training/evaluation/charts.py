@@ -124,6 +124,8 @@ def write_curves(
         axes.plot(curve.x, curve.y, dash, color=color, label=curve.name)
         if curve.mark is not None:
             axes.plot(*curve.mark, "o", color=color)
+    if all(isinstance(x, int) for curve in curves for x in curve.x):  # no half clicks
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])
     if limits is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "masked_iou",
     "mean",
     "next_click",
+    "random_click",
     "seeded_rng",
 ]
 
@@ -107,10 +108,7 @@ def next_click(
     Raises:
         ValueError: The masks differ in shape, or are not bool.
     """
-    _check_masks(prediction, truth, void)
-    wrong = prediction ^ truth
-    if void is not None:
-        wrong &= ~void
+    wrong = _errors(prediction, truth, void)
     missed, extra = distance_inside(wrong & truth), distance_inside(wrong & ~truth)
     for click in clicked:
         row, column = int(click.y), int(click.x)
@@ -121,6 +119,32 @@ def next_click(
         return None
     row, column = divmod(int(chosen.argmax()), truth.shape[1])
     return Click(column + 0.5, row + 0.5, foreground)
+
+
+def random_click(
+    prediction: Mask, truth: Mask, rng: np.random.Generator, *, void: Mask | None = None
+) -> Click | None:
+    """A click at a pixel drawn from the error region, as in training (Appendix A).
+
+    Args:
+        prediction: (H, W) bool, the last mask; all false before the first click.
+        truth: (H, W) bool.
+        rng: Source of randomness.
+        void: (H, W) bool, pixels that are never an error.
+
+    Returns:
+        A foreground click in a false negative or a background click in a false positive; None if
+        nothing is left to correct.
+
+    Raises:
+        ValueError: The masks differ in shape, or are not bool.
+    """
+    wrong = _errors(prediction, truth, void)
+    places = np.flatnonzero(wrong)
+    if not len(places):
+        return None
+    row, column = divmod(int(rng.choice(places)), truth.shape[1])
+    return Click(column + 0.5, row + 0.5, bool(truth[row, column]))
 
 
 def iou_after(curve: Sequence[float], clicks: int) -> float:
@@ -178,6 +202,13 @@ def draw_wrong(
         return dict.fromkeys(right)
     order = rng.permutation(len(pool))
     return {label: pool[order[i % len(pool)]] for i, label in enumerate(right)}
+
+
+def _errors(prediction: Mask, truth: Mask, void: Mask | None) -> Mask:
+    """Pixels that are wrong and have a truth, (H, W) bool."""
+    _check_masks(prediction, truth, void)
+    wrong = prediction ^ truth
+    return wrong if void is None else wrong & ~void
 
 
 def _check_masks(prediction: Mask, truth: Mask, exclude: Mask | None) -> None:

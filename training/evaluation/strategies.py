@@ -14,7 +14,7 @@ from textsam.errors import PromptError, WeightsError
 from ..data import Sample
 from .asking import Asked, Found
 from .average_precision import Detections
-from .instances import InstanceItem, Matches, instance_item, instance_means, match_masks
+from .matching import InstanceItem, Matches, instance_item, instance_means, match_masks
 from .presence import PresencePair, presence_means, verdict_means
 from .protocol import masked_iou
 from .questions import Questions

@@ -37,6 +37,7 @@ __all__ = [
     "progress",
     "read_sets",
     "show_table",
+    "write_report",
 ]
 
 T = TypeVar("T")
@@ -52,15 +53,22 @@ _DATA = (
 _PIPE_COLUMNS = 140
 
 
-def add_common_options(parser: argparse.ArgumentParser, *, data: str = _DATA) -> None:
-    """Add the options that every evaluation has; `data` says what is measured."""
+def add_common_options(
+    parser: argparse.ArgumentParser, *, data: str = _DATA, models: bool = False
+) -> None:
+    """Add the options that every evaluation has.
+
+    Args:
+        parser: Takes them.
+        data: What is measured, for the help.
+        models: Whether several models are compared.
+    """
     parser.add_argument("data", nargs="+", metavar="DATA", help=data)
-    parser.add_argument(
-        "--model",
-        default="tiny",
-        metavar="M",
-        help='what TextSAM.from_pretrained takes: "tiny", a folder or a hub id (default: tiny)',
-    )
+    what = 'what TextSAM.from_pretrained takes: "tiny", a folder or a hub id'
+    if models:
+        parser.add_argument("--models", nargs="+", required=True, metavar="M", help=what)
+    else:
+        parser.add_argument("--model", default="tiny", metavar="M", help=f"{what} (default: tiny)")
     parser.add_argument(
         "--json",
         type=Path,
@@ -138,7 +146,7 @@ def measure_each(
         left_out = {"broken": broken} if broken else {}
         measured.append({**measure(model, data), **left_out})
         # After every file, so that a run that is cut off has left what it knew.
-        _write_report(options.json, settings=settings, sets=measured)
+        write_report(options.json, settings=settings, sets=measured)
     return measured
 
 
@@ -220,7 +228,7 @@ def check_output(path: Path | None, option: str) -> None:
         raise BadInputError(f"{option} {path}: wanted a file in a folder that exists")
 
 
-def _write_report(
+def write_report(
     path: Path | None, *, settings: Mapping[str, Any], sets: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write what was measured so far; nothing if no file was asked for."""

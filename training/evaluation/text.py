@@ -5,7 +5,7 @@
         --strategies auto prompt rank components --parts --sheet S.png
 
 A phrase is a label that the file's people gave (`questions.py`). Of each strategy, on exhaustive
-photos: instances (`instances.py`), AP and AR (`average_precision.py`), presence with drawn absent
+photos: instances (`matching.py`), AP and AR (`average_precision.py`), presence with drawn absent
 phrases (`presence.py`) and what its probabilities are worth (`reliability.py`). Of the default
 strategy further parts: the union and single objects beside a wrong phrase (`unions.py`), one click
 after the text (`correction.py`), exclusions (`exclusion.py`), semantic maps (`semantic.py`), and

@@ -151,6 +151,8 @@ def read_binary(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 def _colours(path: Path) -> NDArray[np.uint8]:
     """A picture as it looks, (H, W, 3) uint8: of a palette the colours count, not the numbers."""
+    if not path.is_file():
+        raise ImageError(f"there is no annotation {path}")
     try:
         with Image.open(path) as picture:
             return np.asarray(picture.convert("RGB"))

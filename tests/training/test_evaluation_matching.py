@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from textsam.rle import decode_rle, encode_mask
 from training.evaluation.asking import Found
 from training.evaluation.average_precision import Detections
-from training.evaluation.instances import instance_item, instance_means, match_masks
+from training.evaluation.matching import instance_item, instance_means, match_masks
 
 SIZE = (100, 120)
 NOTHING = np.zeros(SIZE, dtype=bool)
