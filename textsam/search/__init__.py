@@ -1,0 +1,1 @@
+"""Masks that are found again: their embeddings, and an index over many photos."""
