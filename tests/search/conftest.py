@@ -1,4 +1,4 @@
-"""Every engine, real: memory, a folder, an object store on this machine, and Ray on this machine."""
+"""Every engine, real: memory, a folder, an object store and a Ray cluster on this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -89,14 +88,13 @@ def open_index(
     """Open an index of this test: the same one each time, but for the memory's."""
     if engine_name == "memory":
         return lambda **options: MaskIndex.open("memory://", **options)
-    if engine_name == "lance":
-        return lambda **options: MaskIndex.open(tmp_path / "masks.lance", **options)
-    options: dict[str, Any] = {"storage_options": request.getfixturevalue("store")}
+    if engine_name == "s3":
+        uri, store = f"s3://masks/{uuid4().hex}", request.getfixturevalue("store")
+        return lambda **options: MaskIndex.open(uri, storage_options=store, **options)
     if engine_name == "ray":
         request.getfixturevalue("cluster")
-        options["engine"] = "ray"
-    uri = f"s3://masks/{uuid4().hex}"
-    return lambda **more: MaskIndex.open(uri, **options, **more)
+    folder = tmp_path / "masks.lance"
+    return lambda **options: MaskIndex.open(folder, engine=engine_name, **options)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ No test module: tests and the processes that they start load it by its path.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,7 @@ SPACES: dict[SpaceName, VectorSpace] = {"clip": CLIP, "sam": SAM}
 LABELS = ("sail", "boat", "O'Brien's \"hull\"", None)
 
 
+@functools.cache
 def vector(key: str, space: VectorSpace) -> np.ndarray:
     """The unit vector (width,) of a key: near those of its group, the part before `#`."""
     group, _, rest = key.partition("#")

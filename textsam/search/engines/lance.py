@@ -183,9 +183,11 @@ class LanceEngine:
         if rows < INDEX_FROM:
             return
         there = {index.name for index in table.list_indices()}
-        for column, kind in (("id", "BTREE"), ("dataset", "BITMAP"), ("label", "BTREE")):
+        kinds = require("lancedb.index", "search")
+        scalar = {"id": kinds.BTree(), "dataset": kinds.Bitmap(), "label": kinds.BTree()}
+        for column, config in scalar.items():
             if f"{column}_idx" not in there:
-                table.create_scalar_index(column, index_type=kind, name=f"{column}_idx")
+                table.create_index(column, config=config, name=f"{column}_idx")
         cells = cells_for(rows)
         for name, space in self.spaces().items():
             old = [index for index in there if index.startswith(f"{name}_cells_")]
@@ -197,9 +199,9 @@ class LanceEngine:
 
     def build(self, name: SpaceName, width: int, cells: int) -> None:
         """Build the search structure of a space; beside the old one, which readers go on using."""
-        lancedb = require("lancedb.index", "search")
+        kinds = require("lancedb.index", "search")
         # One bit a dimension wants whole bytes; no network of ours has another width.
-        kind = lancedb.IvfRq if width % 8 == 0 else lancedb.IvfFlat
+        kind = kinds.IvfRq if width % 8 == 0 else kinds.IvfFlat
         _log.info("building %d cells for %s in %s", cells, name, self.uri)
         config = kind(distance_type="cosine", num_partitions=cells)
         self._table().create_index(name, config=config, name=index_name(name, cells))

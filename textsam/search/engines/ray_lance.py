@@ -13,6 +13,7 @@ from typing import Any
 from textsam.errors import require
 from textsam.search.engines.lance import TABLE, LanceEngine, index_name
 from textsam.search.spaces import SpaceName
+from textsam.search.where import Where
 
 __all__ = ["RayLanceEngine"]
 
@@ -54,6 +55,8 @@ class RayLanceEngine(LanceEngine):
             name=index_name(name, cells),
             metric="cosine",
             num_partitions=cells,
+            # Rows for each centre to be trained on; there must be as many.
+            sample_rate=max(1, min(256, self.count(Where()) // cells)),
             num_workers=max(1, int(ray.cluster_resources().get("CPU", 1))),
             storage_options=self.storage_options or None,
         )
