@@ -53,7 +53,7 @@ def test_the_fake_is_an_embedder(known: ModuleType) -> None:
 def test_text(index: MaskIndex, known: ModuleType) -> None:
     query = known.vector("striped sail", known.CLIP)
     assert ids(index.search(text="striped sail", k=7)) == nearest(index, query, k=7)
-    with pytest.raises(PromptError, match='which no phrase reaches'):
+    with pytest.raises(PromptError, match="which no phrase reaches"):
         index.search(text="striped sail", space="sam")
     with pytest.raises(PromptError, match="wanted a phrase"):
         index.search(text=" ")
