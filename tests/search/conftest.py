@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -40,19 +42,21 @@ def known() -> ModuleType:
 def store() -> Iterator[dict[str, str]]:
     """An object store that speaks S3, on this machine; what Lance needs to reach it."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # In a process of its own: some calls of pylance hold this one's lock while they wait for it.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     options = {
         "aws_access_key_id": "tests",
         "aws_secret_access_key": "tests",
         "region": "us-east-1",
-        "endpoint": f"http://{host}:{port}",
+        "endpoint": f"http://127.0.0.1:{port}",
         "allow_http": "true",
     }
+    _wait_for(port, server)
     client = boto3.client(
         "s3",
         endpoint_url=options["endpoint"],
@@ -62,7 +66,20 @@ def store() -> Iterator[dict[str, str]]:
     )
     client.create_bucket(Bucket="masks")
     yield options
-    server.stop()
+    server.terminate()
+    server.wait()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Until the server takes connections."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert server.poll() is None and time.monotonic() < deadline, "no object store"
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
