@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
@@ -87,6 +88,8 @@ def cluster() -> Iterator[None]:
     """A Ray cluster of two workers on this machine."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("lance_ray")
+    # Ray's workers give way to all else by default, which on a busy machine is to stand still.
+    os.environ["RAY_worker_niceness"] = "0"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
