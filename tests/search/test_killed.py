@@ -22,9 +22,10 @@ from textsam.search.where import Where
 
 HERE = Path(__file__).parent
 BATCH = 10
-# Processes that begin with everything imported, so that they are killed at work and not before.
+# Processes that begin with most imported, so that they are killed at work and not before; but not
+# lancedb, which does not like to be forked.
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["lancedb", "textsam.search.index"])
+START.set_forkserver_preload(["lance_namespace", "pandas", "textsam.search.index"])
 
 
 class Writer:

@@ -64,11 +64,11 @@ def ask_elsewhere(
 
 
 def _fresh() -> Any:
-    """How processes begin: with nothing done and, where that goes, everything imported."""
+    """How processes begin: with nothing done and, where that goes, the slow imports behind them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lancedb", "textsam.search.index"])
+    context.set_forkserver_preload(["lance_namespace", "pandas", "textsam.search.index"])
     return context
 
 
