@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
+    from textsam.inference.encoded import EncodedPhoto
 
 __all__ = ["pooled_latents"]
 
 
 @torch.no_grad()
-def pooled_latents(view: ImageView, masks: Tensor) -> Tensor:
+def pooled_latents(view: EncodedPhoto, masks: Tensor) -> Tensor:
     """Embed masks by what the view's encoding holds inside them.
 
     Args:
