@@ -15,8 +15,8 @@ colour, which is zero after normalisation, as the padding of a photo is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textsam.clip.crop_batches import crop_batches
 from textsam.inference.postprocess import mask_to_low_res
 from textsam.rle import RLE, decode_rles
 
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
     from textsam.inference.encoded import EncodedPhoto
     from textsam.modeling.sam import Sam
 
-__all__ = ["crop_latents", "fill_color", "in_frame", "photo_latents", "pooled_latents"]
+__all__ = [
+    "Latents",
+    "crop_latents",
+    "in_frame",
+    "latents_of_crops",
+    "photo_latents",
+    "pooled_latents",
+]
+
+Latents = Literal["crops", "photo"]
 
 _BATCH = 32  # masks of a photo that are decoded at once
 
@@ -61,8 +71,35 @@ def pooled_latents(view: EncodedPhoto, masks: Tensor) -> Tensor:
     return F.normalize(_masked_sums(features, masks.float().cpu()), dim=-1)
 
 
+def crop_latents(
+    sam: Sam,
+    photos: Iterable[tuple[NDArray[np.uint8], Sequence[RLE]]],
+    *,
+    expand: float = 1.5,
+    batch: int = 8,
+) -> Iterator[Tensor]:
+    """Embed masks of photos that need not be encoded, a batch of the encoder at a time.
+
+    Args:
+        sam: Encodes the crops.
+        photos: Images (H, W, 3) uint8 RGB, each with its masks.
+        expand: Side of a crop by the longer side of the mask's box, at least 1.
+        batch: Masks at once; batches go across photos.
+
+    Yields:
+        (n, C) as `latents_of_crops`, in the order of the masks.
+
+    Raises:
+        PromptError: A mask is empty or not of its photo's size.
+    """
+    red, green, blue = (round(value) for value in sam.config.pixel_mean)
+    size = sam.config.image_size
+    crops = crop_batches(photos, size=size, expand=expand, fill=(red, green, blue), batch=batch)
+    return (latents_of_crops(sam, *each) for each in crops)
+
+
 @torch.no_grad()
-def crop_latents(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
+def latents_of_crops(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
     """Embed masks by a crop around each and its mirror image.
 
     Args:
@@ -80,12 +117,6 @@ def crop_latents(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
         # Both have the same area inside, so the sum is the mean over both up to its length.
         total += _masked_sums(features, inside.float().cpu())
     return F.normalize(total, dim=-1)
-
-
-def fill_color(sam: Sam) -> tuple[int, int, int]:
-    """RGB of what is zero after the SAM's normalisation."""
-    red, green, blue = (round(value) for value in sam.config.pixel_mean)
-    return red, green, blue
 
 
 def in_frame(view: EncodedPhoto, masks: NDArray[np.bool_] | Iterable[NDArray[np.bool_]]) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from textsam.errors import PromptError
 from textsam.images import ImageSource, load_image
 from textsam.inference.encoded import EncodedPhoto
 from textsam.inference.language import require_clip
-from textsam.inference.latent import crop_latents, fill_color, photo_latents
+from textsam.inference.latent import Latents, crop_latents, photo_latents
 from textsam.mask_sequence import MaskSequence
 from textsam.rle import RLE, encode_mask
 from textsam.search.fingerprint import fingerprint
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Embedder", "Latents", "Masks", "Photo"]
 
-Latents = Literal["crops", "photo"]
 Photo: TypeAlias = "EncodedPhoto | ImageSource"
 _Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], list[RLE]]]
 Masks: TypeAlias = MaskSequence | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
@@ -203,14 +202,7 @@ class Embedder:
 
     def _of_crops(self, photos: _Photos) -> NDArray[np.float32]:
         sam = self.model.sam
-        batches = crop_batches(
-            photos,
-            size=sam.config.image_size,
-            expand=self.expand,
-            fill=fill_color(sam),
-            batch=self.sam_batch,
-        )
-        rows = (crop_latents(sam, crops, shares) for crops, shares in batches)
+        rows = crop_latents(sam, photos, expand=self.expand, batch=self.sam_batch)
         return _stack(rows, sam.config.embed_dim)
 
     def _of_photos(
