@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
     "values": [
-        *("errors", "geometry", "rle", "images", "resizing", "prompts", "files"),
+        *("errors", "geometry", "rle", "images", "resizing", "prompts", "files", "presets"),
         *("answers", "calibration", "rle_canvas"),
     ],
     "modeling": ["modeling/"],
