@@ -54,7 +54,7 @@ MAY_OPEN_GUESTS = {"textsam.cli", "textsam.cli_segment", "textsam.cli_calibrate"
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),
-    "transformers",
+    *("transformers", "lance_ray", "pyarrow", "ray"),
 ]
 
 
