@@ -216,6 +216,7 @@ class LanceEngine:
                 "kind": index.index_type,
                 "rows": told.num_indexed_rows,
                 "rows_without": told.num_unindexed_rows,
+                "segments": told.num_indices,
             }
         return {"engine": "lance", "uri": self.uri, "indexes": indexes}
 
