@@ -31,11 +31,12 @@ BLOCKS: dict[str, list[str]] = {
     "weights": ["weights/"],
     "results": [
         *("segmentation", "mask_sequence", "columns", "polygons", "storage"),
-        *("draw", "chips", "interop", "label_map"),
+        *("draw", "chips", "contact_sheet", "interop", "label_map"),
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],
     "tasks": ["tasks/"],
+    "search": ["search/"],
     "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
         *("cli", "cli_segment", "cli_calibrate", "cli_everything", "cli_refine", "cli_output"),
@@ -53,7 +54,7 @@ MAY_OPEN_GUESTS = {"textsam.cli", "textsam.cli_segment", "textsam.cli_calibrate"
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),
-    "transformers",
+    *("transformers", "lance_ray", "pyarrow", "ray"),
 ]
 
 
