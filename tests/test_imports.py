@@ -31,7 +31,7 @@ BLOCKS: dict[str, list[str]] = {
     "weights": ["weights/"],
     "results": [
         *("segmentation", "mask_sequence", "columns", "polygons", "storage"),
-        *("draw", "chips", "interop", "label_map"),
+        *("draw", "chips", "contact_sheet", "interop", "label_map"),
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],

@@ -15,6 +15,7 @@ from PIL import Image
 from textsam.errors import ImageError, PromptError
 from textsam.geometry import boxes_to_xywh
 from textsam.inference import closer
+from textsam.inference.encoded import EncodedPhoto
 from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
@@ -163,13 +164,13 @@ def test_a_close_look_makes_as_many_passes_as_asked(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch, refine: bool, passes: int
 ) -> None:
     calls = []
-    real = ImageView.decode_prompt
+    real = EncodedPhoto.decode_prompt
 
     def counted(self, prompt, low_res):
         calls.append(self.size)
         return real(self, prompt, low_res)
 
-    monkeypatch.setattr(ImageView, "decode_prompt", counted)
+    monkeypatch.setattr(EncodedPhoto, "decode_prompt", counted)
     view = ImageView(model, photo, focus=FocusSettings())
     instances(view, [(10, 10, 20, 20)], refine=refine)  # on a window
     assert len(calls) == passes and calls[0] != view.size

@@ -25,7 +25,7 @@ from textsam.inference.prediction import Prediction
 from textsam.prompts import Prompt
 
 if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
+    from textsam.inference.encoded import EncodedPhoto
 
 __all__ = ["predict_closer"]
 
@@ -34,7 +34,7 @@ _BLEND = 8.0
 
 
 def predict_closer(
-    view: ImageView,
+    view: EncodedPhoto,
     prompt: Prompt,
     *,
     settings: FocusSettings,
@@ -63,7 +63,7 @@ def predict_closer(
 
 
 def _predict(
-    view: ImageView,
+    view: EncodedPhoto,
     prompt: Prompt,
     *,
     settings: FocusSettings,
@@ -99,7 +99,7 @@ def _predict(
 
 
 def _within(
-    view: ImageView, answer: Prediction, box: NDArray[np.float32], *, settings: FocusSettings
+    view: EncodedPhoto, answer: Prediction, box: NDArray[np.float32], *, settings: FocusSettings
 ) -> Prediction:
     """A box holds the whole thing: what is painted beyond it is dropped, in both resolutions."""
     size = view.model.sam.config.mask_size
@@ -114,7 +114,7 @@ def _within(
 
 
 def _closer_readings(
-    view: ImageView, prompt: Prompt, first: Prediction, *, settings: FocusSettings
+    view: EncodedPhoto, prompt: Prompt, first: Prediction, *, settings: FocusSettings
 ) -> Prediction:
     """Look at each reading of an ambiguous prompt; the best one is blended with the others.
 
@@ -137,7 +137,7 @@ def _closer_readings(
 
 
 def _window(
-    view: ImageView, prompt: Prompt, guide: NDArray[Any] | None, *, settings: FocusSettings
+    view: EncodedPhoto, prompt: Prompt, guide: NDArray[Any] | None, *, settings: FocusSettings
 ) -> Window | None:
     return choose_window(
         view.size,
@@ -149,7 +149,7 @@ def _window(
 
 
 def _on_window(
-    view: ImageView,
+    view: EncodedPhoto,
     window: Window,
     prompt: Prompt,
     guide: NDArray[Any] | None,
@@ -170,6 +170,6 @@ def _on_window(
     return Prediction(logits=logits, iou=closer.iou, low_res=_low_res(view, logits))
 
 
-def _low_res(view: ImageView, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _low_res(view: EncodedPhoto, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     size = view.model.sam.config.mask_size
     return np.stack([mask_to_low_res(mask, view.frame, size)[0, 0].numpy() for mask in logits])

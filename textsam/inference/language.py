@@ -23,8 +23,8 @@ from textsam.resizing import resize_image
 if TYPE_CHECKING:
     from textsam.clip.encoder import ClipEncoder
     from textsam.clip.pathway import TextPathway
+    from textsam.inference.encoded import EncodedPhoto
     from textsam.inference.model import TextSAM
-    from textsam.inference.view import ImageView
 
 __all__ = [
     "dense_frame",
@@ -53,7 +53,7 @@ def phrase_tokens(model: TextSAM, phrases: Sequence[str]) -> Tensor:
         return torch.as_tensor(pathway(embed_phrases(model, phrases)))
 
 
-def dense_frame(view: ImageView) -> Frame:
+def dense_frame(view: EncodedPhoto) -> Frame:
     """Frame of the dense map, which need not be the SAM's."""
     _, pathway = require_text(view.model)
     height, width = view.size
@@ -61,7 +61,7 @@ def dense_frame(view: ImageView) -> Frame:
 
 
 @torch.no_grad()
-def encode_dense(view: ImageView) -> Tensor:
+def encode_dense(view: EncodedPhoto) -> Tensor:
     """Text-aligned features (1, D, h8, w8) of the view's photo."""
     clip, pathway = require_text(view.model)
     if pathway.dense is None:
@@ -82,7 +82,7 @@ def encode_dense(view: ImageView) -> Tensor:
 
 
 @torch.no_grad()
-def map_logits(view: ImageView, embeddings: Tensor) -> Tensor:
+def map_logits(view: EncodedPhoto, embeddings: Tensor) -> Tensor:
     """Maps of logits (P, h8, w8) of centred unit embeddings (P, D), on the CPU.
 
     In the padded frame of the dense head, see `dense_frame`.
@@ -93,17 +93,17 @@ def map_logits(view: ImageView, embeddings: Tensor) -> Tensor:
     return pathway.dense.logits(features, embeddings).float().cpu()
 
 
-def dense_logits(view: ImageView, phrases: Sequence[str]) -> Tensor:
+def dense_logits(view: EncodedPhoto, phrases: Sequence[str]) -> Tensor:
     """`map_logits` of phrases."""
     return map_logits(view, embed_phrases(view.model, phrases))
 
 
-def dense_prompt(view: ImageView, phrases: Sequence[str]) -> Tensor:
+def dense_prompt(view: EncodedPhoto, phrases: Sequence[str]) -> Tensor:
     """The maps as mask prompts (P, 1, m, m); both frames pad the same square."""
     return to_mask_prompts(view, dense_logits(view, phrases))
 
 
-def to_mask_prompts(view: ImageView, maps: Tensor) -> Tensor:
+def to_mask_prompts(view: EncodedPhoto, maps: Tensor) -> Tensor:
     """Maps (P, h, w) on the grid of mask prompts, (P, 1, m, m)."""
     size = view.model.sam.config.mask_size
     return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)

@@ -15,13 +15,13 @@ from textsam.modeling.prompt_encoder import BOX_END, BOX_START, NOT_A_POINT, Pro
 from textsam.prompts import Prompt
 
 if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
+    from textsam.inference.encoded import EncodedPhoto
 
 __all__ = ["box_prompts", "prompt_batch"]
 
 
 def prompt_batch(
-    view: ImageView, prompt: Prompt, low_res: NDArray[np.float32] | None
+    view: EncodedPhoto, prompt: Prompt, low_res: NDArray[np.float32] | None
 ) -> PromptBatch:
     """One prompt in the model frame; without a box it ends in `not_a_point` (code).
 
@@ -61,7 +61,7 @@ def prompt_batch(
 
 
 def box_prompts(
-    view: ImageView, boxes: NDArray[np.float32], *, low_res: Tensor | None = None
+    view: EncodedPhoto, boxes: NDArray[np.float32], *, low_res: Tensor | None = None
 ) -> PromptBatch:
     """P boxes in the model frame, a prompt each; a row is what `prompt_batch` makes of one box.
 

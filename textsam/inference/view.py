@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from textsam.errors import PromptError
 from textsam.explanation import Explanation, explain_fully
-from textsam.geometry import Frame
-from textsam.inference import language
 from textsam.inference import text as text_inference
 from textsam.inference.automatic import (
     AutomaticSettings,
@@ -28,21 +25,19 @@ from textsam.inference.automatic import (
     automatic_masks,
     resolve_settings,
 )
-from textsam.inference.closer import predict_closer
 from textsam.inference.dialogue import Step, chosen_instance
-from textsam.inference.focus import FocusSettings, Window
+from textsam.inference.encoded import EncodedPhoto
+from textsam.inference.focus import FocusSettings
+from textsam.inference.latent import Latents
 from textsam.inference.overlap import Overlap
-from textsam.inference.postprocess import stability_score, to_original_frame
+from textsam.inference.postprocess import stability_score
 from textsam.inference.prediction import Prediction
-from textsam.inference.prompt_batch import prompt_batch
 from textsam.inference.semantic import label_pixels
+from textsam.inference.similar import LEVEL, MaskLike, similar_masks
 from textsam.inference.text import Strategy
 from textsam.inference.transfer import Concept, Example, find_alike
 from textsam.label_map import LabelMap
-from textsam.modeling.features import ImageFeatures
-from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
-from textsam.resizing import resize_image
 from textsam.rle import encode_masks
 from textsam.segmentation import Segmentation
 
@@ -53,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
 
 
-class ImageView:
+class ImageView(EncodedPhoto):
     """A photo that a model has encoded; made by `TextSAM.open`.
 
     Attributes:
@@ -69,15 +64,8 @@ class ImageView:
     def __init__(
         self, model: TextSAM, image: NDArray[np.uint8], *, focus: FocusSettings | None = None
     ) -> None:
-        self.model = model
-        self.image = image
-        self.focus = focus
-        height, width = image.shape[:2]
-        self.frame = Frame(height=height, width=width, image_size=model.sam.config.image_size)
-        self.features: ImageFeatures = self._encode()
+        super().__init__(model, image, focus=focus)
         self.history: tuple[Step, ...] = ()
-        self._text_features: Tensor | None = None
-        self._close_up: tuple[Window, ImageView] | None = None
         self._everything: dict[AutomaticSettings, Segmentation] = {}
         self.ranked: dict[AutomaticSettings, RankedMasks] = {}
 
@@ -99,11 +87,6 @@ class ImageView:
     def __repr__(self) -> str:
         height, width = self.size
         return f"ImageView({height} x {width} pixels, {self.model!r})"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the photo."""
-        return self.frame.size
 
     def segment(
         self,
@@ -241,6 +224,36 @@ class ImageView:
             self._everything[wanted] = automatic_masks(self, settings=wanted, progress=progress)
         return self._everything[wanted]
 
+    def similar(
+        self,
+        mask: MaskLike,
+        *,
+        threshold: float = LEVEL,
+        latents: Latents = "photo",
+        settings: AutomaticSettings | Preset | None = None,
+    ) -> Segmentation:
+        """Masks of everything in this photo that look like one mask, the most similar first.
+
+        By the SAM's latents (Appendix D.6, Figure 17): looks, not names. A low threshold gives what
+        is of a kind, a high one what is almost the same.
+
+        Args:
+            mask: `segmentation[0]`, an RLE or (H, W) bool, of this photo.
+            threshold: Least cosine. How much is alike depends on the model; look at `scores`.
+            latents: "photo", from the encoding that is there; "crops", the paper's, which encodes
+                a crop and its mirror image for every mask of the photo.
+            settings: Of the masks of everything: see `everything`.
+
+        Returns:
+            Masks whose `scores` are their cosines with the mask, the mask itself (if everything
+            found it) first; without labels.
+
+        Raises:
+            PromptError: An empty mask or one of another photo's size, or an option that cannot be
+                meant.
+        """
+        return similar_masks(self, mask, threshold=threshold, latents=latents, settings=settings)
+
     def label_map(
         self,
         phrases: str | list[str],
@@ -309,65 +322,6 @@ class ImageView:
             return self.history[-1].result
         return Segmentation(self.size, [], image=self.image)
 
-    def predict(
-        self,
-        *,
-        text: str | None = None,
-        points: ArrayLike | None = None,
-        labels: ArrayLike | int | None = None,
-        box: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        previous: Prediction | None = None,
-        reading: int = 0,
-    ) -> Prediction:
-        """Run the decoder on one prompt and return everything it says.
-
-        Args:
-            text: A phrase.
-            points: (N, 2) x, y, original pixels.
-            labels: (N,) 1 or 0.
-            box: x0, y0, x1, y1, original pixels.
-            mask: (H, W) bool or logits.
-            previous: An earlier prediction on this photo, to be corrected; in place of `mask`.
-            reading: Which of its four masks.
-
-        Raises:
-            PromptError: As `segment`; or `reading` is not 0 to 3.
-        """
-        if reading not in range(4):
-            raise PromptError(f"reading is {reading}; a prediction has masks 0, 1, 2 and 3")
-        prompt = make_prompt(self.size, text=text, points=points, labels=labels, box=box, mask=mask)
-        return self._predict(prompt, previous=previous, reading=reading)
-
-    def text_map(self, phrase: str) -> NDArray[np.float32]:
-        """Probability of a phrase at each pixel, (H, W) float32.
-
-        Raises:
-            WeightsError: If the model's pathway has no dense head.
-        """
-        logits = language.dense_logits(self, [phrase])
-        frame = language.dense_frame(self)
-        return to_original_frame(logits, frame)[0].sigmoid().numpy()
-
-    @torch.no_grad()
-    def decode(self, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-        """Decode prompts in the model frame: logits (P, 4, m, m) and IoU (P, 4), on the CPU."""
-        prediction = self.model.sam.decode(self.features, prompts)
-        return prediction.logits.float().cpu(), prediction.iou.float().cpu()
-
-    @torch.no_grad()
-    def text_features(self) -> Tensor:
-        """Text-aligned features (1, D, h8, w8) of the photo, computed at the first phrase."""
-        if self._text_features is None:
-            self._text_features = language.encode_dense(self)
-        return self._text_features
-
-    @torch.no_grad()
-    def _encode(self) -> ImageFeatures:
-        resized = resize_image(self.image, self.frame.resized)
-        tensor = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
-        return self.model.sam.encode_image(self.model.sam.preprocess([tensor]))
-
     def _begin(self, prompt: Prompt, result: Segmentation) -> None:
         """Start a dialogue in which a click chooses one of the masks of a result."""
         kept = tuple(item for answer in result.answers for item in answer.kept)
@@ -416,33 +370,6 @@ class ImageView:
             stability=stability_score(torch.from_numpy(logits[kept])).numpy(),
             labels=[phrase] * len(kept),
             image=self.image,
-        )
-
-    def _predict(
-        self, prompt: Prompt, *, previous: Prediction | None, reading: int = 0
-    ) -> Prediction:
-        """Decode on the whole photo, or on a window around the thing where that shows more."""
-        if self.focus is not None:
-            return predict_closer(
-                self, prompt, settings=self.focus, previous=previous, reading=reading
-            )
-        return self.decode_prompt(prompt, None if previous is None else previous.low_res[reading])
-
-    def close_up(self, window: Window, *, reuse: float) -> tuple[Window, ImageView]:
-        """The encoded window, or the last one if it shows the same as closely."""
-        if self._close_up is None or not self._close_up[0].serves(window, reuse=reuse):
-            cut = self.image[window.y0 : window.y1, window.x0 : window.x1]
-            self._close_up = (window, ImageView(self.model, np.ascontiguousarray(cut)))
-        return self._close_up
-
-    @torch.no_grad()
-    def decode_prompt(self, prompt: Prompt, low_res: NDArray[np.float32] | None) -> Prediction:
-        """Decode one prompt on the whole photo, with logits (m, m) of an earlier answer or not."""
-        logits, iou = self.decode(prompt_batch(self, prompt, low_res))
-        return Prediction(
-            logits=to_original_frame(logits[0], self.frame).numpy(),
-            iou=iou[0].numpy(),
-            low_res=logits[0].numpy(),
         )
 
 
