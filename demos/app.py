@@ -13,7 +13,8 @@ import gradio as gr
 
 from . import events, reasons
 from .api import add_endpoints
-from .components import Canvas, ThingList
+from .components import canvas as make_canvas
+from .components import thing_list
 from .exports import FORMATS
 from .loading import ModelInBackground
 from .model_tab import add_model_tab
@@ -28,12 +29,27 @@ __all__ = ["LAUNCH", "build_app"]
 # Keeps page, fonts and figures on this machine: nothing is fetched from or told to another one.
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
-THEME = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONT, font_mono=_MONO)
+# Gradio's greys and its blue are too pale on white to be read by everybody (WCAG wants 4.5 to 1).
+THEME = gr.themes.Default(primary_hue="blue", neutral_hue="slate", font=_FONT, font_mono=_MONO).set(
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    input_placeholder_color="*neutral_500",
+    input_placeholder_color_dark="*neutral_400",
+    color_accent="*primary_600",
+    button_primary_background_fill="*primary_600",
+    button_primary_background_fill_hover="*primary_700",
+    button_primary_background_fill_dark="*primary_600",
+    button_primary_background_fill_hover_dark="*primary_700",
+)
 
 _CSS = """
 .gradio-container { max-width: 1500px !important; }
 #title h1 { margin: 0; font-size: 24px; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
+#canvas, #things { padding: 0; }
+.dark { --color-accent: var(--primary-400); }
 footer { opacity: 0.8; }
 """
 
@@ -91,7 +107,7 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> None:
     """The tab with the photo."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
-            canvas = Canvas(example_photos(), elem_id="canvas")
+            canvas = make_canvas(example_photos(), elem_id="canvas")
         with gr.Column(scale=4, min_width=320):
             with gr.Group():
                 text = gr.Textbox(
@@ -102,7 +118,10 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> None:
                     max_length=4000,
                 )
                 unwanted = gr.Textbox(
-                    label="But not", placeholder="wheel", elem_id="unwanted", max_length=4000
+                    label="But not",
+                    placeholder="steering wheel",
+                    elem_id="unwanted",
+                    max_length=4000,
                 )
             with gr.Row():
                 find = gr.Button("Find", variant="primary", elem_id="find", min_width=80)
@@ -110,7 +129,7 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> None:
             with gr.Row():
                 similar = gr.Button("Similar", elem_id="similar", min_width=80)
                 why = gr.Button("Why?", elem_id="why", min_width=80)
-            things = ThingList(elem_id="things")
+            things = thing_list(elem_id="things")
             options, opacity, outline = _settings()
             _export(session, opacity, outline)
     reasons_shown = reasons.add_reasons()

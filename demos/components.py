@@ -1,8 +1,9 @@
-"""The canvas and the list beside it: `gr.HTML` components of our own, without a build step.
+"""The canvas and the list beside it: `gr.HTML` with pages of our own, without a build step.
 
 Their HTML, CSS and JavaScript lie in `canvas/`. The value of both is a scene (`scene.py`), a JSON
 object that only the server writes; what the user does comes back as data of the events `open` (a
-photo) and `act` (everything else).
+photo) and `act` (everything else). They are no subclasses, because Gradio writes a `.pyi` file beside
+the source of each subclass, also into a checkout.
 """
 
 from __future__ import annotations
@@ -12,61 +13,48 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from .scene import empty_scene
 
-__all__ = ["Canvas", "ThingList"]
+__all__ = ["canvas", "thing_list"]
 
 _FOLDER = Path(__file__).resolve().parent / "canvas"
 _CANVAS_SCRIPTS = ("masks.js", "drawing.js", "pointer.js", "keyboard.js", "main.js")
 _THUMB = (256, 192)  # pixels, twice what is shown, for fine screens
 
 
-class Canvas(gr.HTML):
-    """The photo with its masks, to click, drag, zoom and type on."""
+def canvas(examples: Sequence[Path] = (), *, elem_id: str) -> gr.HTML:
+    """The photo with its masks, to click, drag, zoom and type on.
 
-    def __init__(self, examples: Sequence[Path] = (), **options: Any) -> None:
-        """Make a canvas.
-
-        Args:
-            examples: Photos that are offered before one is open.
-            **options: Of every Gradio component.
-        """
-        options.setdefault("value", empty_scene())
-        super().__init__(
-            html_template=_read("canvas.html").replace("@@EXAMPLES@@", _thumbnails(examples)),
-            css_template=_read("canvas.css"),
-            js_on_load="\n".join(map(_read, _CANVAS_SCRIPTS)),
-            apply_default_css=False,
-            **options,
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        """The value's JSON schema."""
-        return {"type": "object", "description": "A scene: a photo and the things on it"}
+    Args:
+        examples: Photos that are offered before one is open.
+        elem_id: Its name in the page.
+    """
+    return gr.HTML(
+        empty_scene(),
+        html_template=_read("canvas.html").replace("@@EXAMPLES@@", _thumbnails(examples)),
+        css_template=_read("canvas.css"),
+        js_on_load="\n".join(map(_read, _CANVAS_SCRIPTS)),
+        apply_default_css=False,
+        padding=False,
+        elem_id=elem_id,
+    )
 
 
-class ThingList(gr.HTML):
+def thing_list(*, elem_id: str) -> gr.HTML:
     """The things on the photo, to show, rename, choose and delete."""
-
-    def __init__(self, **options: Any) -> None:
-        """Make a list; options are those of every Gradio component."""
-        options.setdefault("value", empty_scene())
-        super().__init__(
-            html_template=_read("list.html"),
-            css_template=_read("list.css"),
-            js_on_load=_read("list.js"),
-            apply_default_css=False,
-            **options,
-        )
-
-    def api_info(self) -> dict[str, Any]:
-        """The value's JSON schema."""
-        return {"type": "object", "description": "A scene: a photo and the things on it"}
+    return gr.HTML(
+        empty_scene(),
+        html_template=_read("list.html"),
+        css_template=_read("list.css"),
+        js_on_load=_read("list.js"),
+        apply_default_css=False,
+        padding=False,
+        elem_id=elem_id,
+    )
 
 
 def _read(name: str) -> str:

@@ -12,7 +12,7 @@ import gradio as gr
 
 from textsam.errors import TextSamError
 from textsam.images import load_image
-from textsam.model_info import read_model_info
+from textsam.model_info import KNOWN_MODELS, read_model_info
 
 from .loading import ModelInBackground
 from .photos import example_photos
@@ -68,8 +68,9 @@ def describe(model: ModelInBackground) -> str:
     try:
         info = read_model_info(model.name)
         size = sum(file.size for file in info.files)
+        known = next((told.license for told in KNOWN_MODELS if told.name == model.name), None)
         lines += [
-            f"- Licence of the weights: {info.license or 'not stated in its files'}",
+            f"- Licence of the weights: {info.license or known or 'not stated in its files'}",
             f"- {info.parameters / 1e6:.1f} million parameters, {size / 1e6:.1f} MB on disk",
         ]
     except TextSamError:

@@ -20,6 +20,7 @@ def add_reasons() -> list[gr.blocks.Block]:
         sentences = gr.Textbox(label="In words", lines=2, interactive=False, elem_id="sentences")
         picture = gr.Image(
             label="Map of the phrase, kept and dropped masks, sweep of the threshold",
+            show_label=False,
             format="png",
             interactive=False,
             elem_id="why-picture",

@@ -97,10 +97,13 @@ function drawNow() {
   for (const [thing, layer] of shown) {
     const lit = thing.number === scene.active || thing.number === hovered;
     if (!look.outline && !lit) continue;
-    const line = (lit ? 3.2 : 2) / place.scale;
-    pen.strokeStyle = "rgba(255, 255, 255, 0.95)";
-    pen.lineWidth = line + (lit ? 3 : 1.8) / place.scale;
-    pen.stroke(layer.line);
+    const fine = thing.origin === "everything" && !lit; // a hundred white rims hide the photo
+    const line = (lit ? 3.2 : fine ? 1.4 : 2) / place.scale;
+    if (!fine) {
+      pen.strokeStyle = "rgba(255, 255, 255, 0.95)";
+      pen.lineWidth = line + (lit ? 3 : 1.8) / place.scale;
+      pen.stroke(layer.line);
+    }
     pen.strokeStyle = `rgb(${thing.color})`;
     pen.lineWidth = line;
     pen.stroke(layer.line);
@@ -169,7 +172,9 @@ function drawCursor([x, y]) {
 
 // A label stands at the top of its mask, where it hides no other label; else it is left out.
 function drawLabels(visible) {
-  pen.font = `600 13px ${css("--font") || "sans-serif"}`;
+  const size = stage.clientWidth < 480 ? 11 : 13;
+  const high = size + 9;
+  pen.font = `600 ${size}px ${css("--font") || "sans-serif"}`;
   pen.textBaseline = "middle";
   const taken = [];
   const first = [...visible].sort(
@@ -180,18 +185,18 @@ function drawLabels(visible) {
     if (thing.origin === "everything" && !lit) continue; // a hundred labels say nothing
     const score = thing.score === null ? "" : `  ${thing.score.toFixed(2)}`;
     const words = shortened(thing.name) + score;
-    const w = pen.measureText(words).width + 26;
+    const w = pen.measureText(words).width + 28;
     const [left, top] = onScreen(thing.box[0], thing.box[1]);
     const [right, bottom] = onScreen(thing.box[2], thing.box[3]);
     const x = Math.min(Math.max((left + right - w) / 2, 2), stage.clientWidth - w - 2);
-    const spots = [top - 25, top + 4, bottom + 3, bottom - 25].map((y) =>
-      Math.min(Math.max(y, 2), stage.clientHeight - 24)
+    const spots = [top - high - 3, top + 4, bottom + 3, bottom - high - 3].map((y) =>
+      Math.min(Math.max(y, 2), stage.clientHeight - high - 2)
     );
-    const y = spots.find((spot) => taken.every(([a, b, c, d]) => x > c || x + w < a || spot > d || spot + 22 < b));
+    const y = spots.find((spot) => taken.every(([a, b, c, d]) => x > c || x + w < a || spot > d || spot + high < b));
     if (y === undefined) continue;
-    taken.push([x, y, x + w, y + 22]);
+    taken.push([x, y, x + w, y + high]);
     pen.beginPath();
-    pen.roundRect(x, y, w, 22, 11);
+    pen.roundRect(x, y, w, high, high / 2);
     pen.fillStyle = "rgba(20, 20, 24, 0.86)";
     pen.fill();
     if (lit) {
@@ -200,11 +205,11 @@ function drawLabels(visible) {
       pen.stroke();
     }
     pen.beginPath();
-    pen.arc(x + 11, y + 11, 5, 0, 2 * Math.PI);
+    pen.arc(x + 11, y + high / 2, 5, 0, 2 * Math.PI);
     pen.fillStyle = `rgb(${thing.color})`;
     pen.fill();
     pen.fillStyle = "#fff";
-    pen.fillText(words, x + 20, y + 11.5);
+    pen.fillText(words, x + 20, y + high / 2 + 0.5);
   }
 }
 

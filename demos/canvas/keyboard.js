@@ -1,5 +1,5 @@
-// Keys, while the photo has the focus. Arrows move a crosshair and Enter clicks, so that everything
-// can be done without a mouse.
+// Letters work wherever nothing is typed; arrows move a crosshair over the focused photo and Enter
+// clicks there, so that everything can be done without a mouse.
 
 let spaceDown = false;
 
@@ -23,26 +23,22 @@ const keys = {
 
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-stage.addEventListener("keydown", (event) => {
-  if (!scene || !scene.photo || event.target !== stage) return;
+function isTyping(target) {
+  return Boolean(target.closest("input, textarea, select, dialog, [contenteditable]"));
+}
+
+function pressed(event) {
+  if (!scene || !scene.photo || !stage.offsetParent || isTyping(event.target)) return;
   const { key } = event;
-  if (key === " ") {
-    spaceDown = true;
-    event.preventDefault();
-    return;
-  }
+  const onStage = event.target === stage;
   if (event.ctrlKey || event.metaKey) {
     if (key.toLowerCase() !== "z" && key.toLowerCase() !== "y") return;
     act({ do: key.toLowerCase() === "y" || event.shiftKey ? "redo" : "undo" });
-  } else if (arrows[key]) {
-    const step = (event.shiftKey ? 1 : 10) / place.scale;
-    const [x, y] = cursor || [scene.photo.width / 2, scene.photo.height / 2];
-    cursor = [
-      Math.min(Math.max(x + arrows[key][0] * step, 0), scene.photo.width - 1),
-      Math.min(Math.max(y + arrows[key][1] * step, 0), scene.photo.height - 1),
-    ];
-    draw();
-  } else if (key === "Enter" && cursor) {
+  } else if (onStage && key === " ") {
+    spaceDown = true;
+  } else if (onStage && arrows[key]) {
+    moveCursor(arrows[key], (event.shiftKey ? 1 : 10) / place.scale);
+  } else if (onStage && key === "Enter" && cursor) {
     clickAt(cursor, event.shiftKey || tool === "remove");
   } else if (key === "Escape") {
     cursor = null;
@@ -51,14 +47,25 @@ stage.addEventListener("keydown", (event) => {
     act({ do: "select", number: null });
   } else if ("123".includes(key) && activeReadings() > 1) {
     act({ do: "reading", reading: Number(key) - 1 });
-  } else if (keys[key] || keys[key.toLowerCase()]) {
+  } else if (!event.altKey && (keys[key] || keys[key.toLowerCase()])) {
     (keys[key] || keys[key.toLowerCase()])();
   } else {
     return;
   }
   event.preventDefault();
-});
+}
 
+function moveCursor([dx, dy], step) {
+  const { width, height } = scene.photo;
+  const [x, y] = cursor || [width / 2, height / 2];
+  cursor = [
+    Math.min(Math.max(x + dx * step, 0), width - 1),
+    Math.min(Math.max(y + dy * step, 0), height - 1),
+  ];
+  draw();
+}
+
+document.addEventListener("keydown", pressed);
 stage.addEventListener("keyup", (event) => {
   if (event.key === " ") spaceDown = false;
 });

@@ -1,6 +1,6 @@
 // The list of things beside the photo: show, rename, choose, delete. Gradio listens to "act".
 
-const list = element.querySelector("ul");
+const list = element.querySelector(".ts-list");
 const phrases = element.querySelector(".ts-presence");
 const nothing = element.querySelector(".ts-nothing");
 const count = element.querySelector(".ts-count");

@@ -61,6 +61,7 @@ function receive() {
   }
   const earlier = scene && scene.photo ? scene.photo.url : null;
   scene = next;
+  Object.assign(stage, { scene, place }); // for tests and benchmarks
   stopWaiting();
   say(scene.message, scene.error);
   welcome.hidden = Boolean(scene.photo);
