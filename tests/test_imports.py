@@ -36,6 +36,7 @@ BLOCKS: dict[str, list[str]] = {
     ],
     "inference": ["inference/"],
     "tasks": ["tasks/"],
+    "search": ["search/"],
     "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
         *("cli", "cli_segment", "cli_calibrate", "cli_demo", "cli_everything", "cli_refine"),
@@ -54,7 +55,7 @@ MAY_OPEN_GUESTS = {"textsam.cli_calibrate", "textsam.cli_demo"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),
-    "transformers",
+    *("transformers", "lance_ray", "pyarrow", "ray"),
 ]
 
 

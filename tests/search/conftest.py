@@ -1,0 +1,105 @@
+"""Every engine, real: memory, a folder, an object store and a Ray cluster on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+import pytest
+
+from textsam.search.engines import lance
+from textsam.search.index import MaskIndex
+
+pytest.importorskip("lancedb")
+pytest.importorskip("moto")
+
+
+def _load(name: str) -> ModuleType:
+    """A module of this folder that is no test."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"tests_search_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def known() -> ModuleType:
+    """`known.py`: rows and vectors that follow from each other."""
+    return _load("known")
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[dict[str, str]]:
+    """An object store that speaks S3, on this machine; what Lance needs to reach it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {
+        "aws_access_key_id": "tests",
+        "aws_secret_access_key": "tests",
+        "region": "us-east-1",
+        "endpoint": f"http://{host}:{port}",
+        "allow_http": "true",
+    }
+    client = boto3.client(
+        "s3",
+        endpoint_url=options["endpoint"],
+        region_name=options["region"],
+        aws_access_key_id="tests",
+        aws_secret_access_key="tests",
+    )
+    client.create_bucket(Bucket="masks")
+    yield options
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A Ray cluster of two workers on this machine."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("lance_ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["memory", "lance", "s3", "ray"])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn; Lance twice, on a folder and on an object store."""
+    return request.param
+
+
+@pytest.fixture
+def open_index(
+    engine_name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Callable[..., MaskIndex]:
+    """Open an index of this test: the same one each time, but for the memory's."""
+    if engine_name == "memory":
+        return lambda **options: MaskIndex.open("memory://", **options)
+    if engine_name == "s3":
+        uri, store = f"s3://masks/{uuid4().hex}", request.getfixturevalue("store")
+        return lambda **options: MaskIndex.open(uri, storage_options=store, **options)
+    if engine_name == "ray":
+        request.getfixturevalue("cluster")
+    folder = tmp_path / "masks.lance"
+    return lambda **options: MaskIndex.open(folder, engine=engine_name, **options)
+
+
+@pytest.fixture
+def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search structures from a hundred rows on, in cells of thirty, few of them looked into."""
+    monkeypatch.setattr(lance, "INDEX_FROM", 100)
+    monkeypatch.setattr(lance, "CELL_ROWS", 30)
+    monkeypatch.setattr(lance, "CELLS_SEARCHED", 4)
