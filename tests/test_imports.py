@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
     "values": [
-        *("errors", "geometry", "rle", "images", "resizing", "prompts", "files"),
+        *("errors", "geometry", "rle", "images", "resizing", "prompts", "files", "presets"),
         *("answers", "calibration", "rle_canvas"),
     ],
     "modeling": ["modeling/"],
@@ -31,7 +31,7 @@ BLOCKS: dict[str, list[str]] = {
     "weights": ["weights/"],
     "results": [
         *("segmentation", "mask_sequence", "columns", "polygons", "storage"),
-        *("draw", "chips", "interop", "label_map"),
+        *("draw", "chips", "contact_sheet", "interop", "label_map"),
         *("gates", "explanation", "explanation_picture", "sweep_chart"),
     ],
     "inference": ["inference/"],

@@ -44,7 +44,7 @@ def central_pixels(
         depth += near[:, 0].view_as(share)
     depth = (depth * (share > 0.5)).amax(0).flatten(1)
     cells = share.amax(0).flatten(1) > 0.5
-    chance = torch.rand(len(cells), tries, generator=generator)
+    chance = torch.rand(len(cells), tries, generator=generator).to(region.device)
     running = cells.cumsum(1)
     count = running[:, -1:]
     nth = (chance * count).long()
@@ -61,5 +61,5 @@ def mixed_pixels(
     """Uniform pixels, and for a share `central` of the rows central ones: (P, 2) float x, y."""
     uniform = sample_pixels(region, generator)
     middle = central_pixels(region, generator, split=split)
-    pick = torch.rand(len(region), generator=generator) < central
+    pick = (torch.rand(len(region), generator=generator) < central).to(region.device)
     return torch.where(pick[:, None], middle, uniform)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import PromptError
-from textsam.inference import auto, transfer
+from textsam.inference import auto
 from textsam.inference.automatic import AutomaticSettings
-from textsam.inference.latent import pooled_latents
+from textsam.inference.latent import in_frame, pooled_latents
 from textsam.inference.model import TextSAM
 from textsam.inference.settings import TextSettings
 from textsam.rle import encode_mask
@@ -99,7 +99,7 @@ def test_a_mask_is_most_like_itself(photo: Photo) -> None:
     ranked = {c.rle: c.evidence["latent"] for c in answer.candidates}
     assert ranked.get(own[3].rle, max(ranked.values())) == max(ranked.values())
     assert answer.evidence["latent"] == max(ranked.values())
-    shares = transfer._in_frame(view, own.masks)
+    shares = in_frame(view, own.masks)
     cosines = pooled_latents(view, shares) @ concept.latent
     assert float(cosines[3]) == pytest.approx(1, abs=1e-5)
     scores = [c.score for c in answer.kept]

@@ -1,4 +1,6 @@
-"""Every engine, real: memory, a folder, an object store and a Ray cluster on this machine."""
+"""Every engine, real: memory, a folder, an object store and a Ray cluster on this machine; and the
+random models of tests/inference, which take milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from textsam.inference.model import TextSAM
 from textsam.search.engines import lance
 from textsam.search.index import MaskIndex
 
@@ -20,9 +25,9 @@ pytest.importorskip("moto")
 
 
 def _load(name: str) -> ModuleType:
-    """A module of this folder that is no test."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"tests_search_{name}", path)
+    """A module that is no test, by its path from this folder."""
+    path = Path(__file__).parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"tests_search_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -34,6 +39,24 @@ def _load(name: str) -> ModuleType:
 def known() -> ModuleType:
     """`known.py`: rows and vectors that follow from each other."""
     return _load("known")
+
+
+@pytest.fixture(scope="session")
+def model() -> TextSAM:
+    """With a CLIP and a dense text head."""
+    return _load("../inference/conftest").build_model()
+
+
+@pytest.fixture(scope="session")
+def handless_model() -> TextSAM:
+    """A bare SAM, which takes no phrases."""
+    return _load("../inference/conftest").build_model(text=False)
+
+
+@pytest.fixture
+def photo() -> NDArray[np.uint8]:
+    """(50, 90, 3) noise."""
+    return np.random.default_rng(5).integers(0, 256, (50, 90, 3), dtype=np.uint8)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,33 +16,11 @@ from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.prediction import Prediction
 from textsam.interop import to_coco
-from textsam.modeling.config import SamConfig, TimmConfig
-from textsam.modeling.sam import Sam
 from textsam.rle import rle_from_json
 from textsam.segmentation import Segmentation
 from textsam.tasks.refinement import refine, refine_coco
 
 SIZE = (50, 90)
-
-
-@pytest.fixture(scope="module")
-def model() -> TextSAM:
-    torch.manual_seed(1)
-    config = SamConfig(
-        encoder=TimmConfig(name="test_efficientnet"),
-        image_size=64,
-        embed_dim=32,
-        decoder_heads=4,
-        decoder_mlp=48,
-        iou_hidden=24,
-        first_layer_residual=True,
-    )
-    return TextSAM(Sam(config), name="random")
-
-
-@pytest.fixture
-def photo() -> NDArray[np.uint8]:
-    return np.random.default_rng(5).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 
 
 def _square(y0: int, y1: int, x0: int, x1: int) -> NDArray[np.bool_]:

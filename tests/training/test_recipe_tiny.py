@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.clip.dense import DenseTextHead
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.modeling.sam import Sam
@@ -20,7 +19,7 @@ from training.pretrained import efficientnet_lite0_state
 from training.prompting import PromptConfig
 from training.recipes import tiny
 from training.recipes.vocabulary import imagenet_names, phrase_list
-from training.recipes.word_loss import WordConfig, WordLoss
+from training.recipes.word_draw import WordConfig, WordDraw
 
 CONFIG = SamConfig(
     encoder=TimmConfig(name="test_efficientnet"),
@@ -182,7 +181,7 @@ def test_absent_names_are_never_names_that_may_be_there() -> None:
     bank = SimpleNamespace(
         index={o.label: 0 for r in samples.values() for s in r for o in s.objects}
     )
-    words = WordLoss(DenseTextHead((4,), 6, 6), bank, samples, config=WordConfig())  # type: ignore[arg-type]
+    words = WordDraw(bank, samples, config=WordConfig())  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
 
     def absent(file: str, row: int) -> set[str]:

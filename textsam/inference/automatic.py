@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from textsam.inference.postprocess import (
     to_original_frame,
     without_small_regions,
 )
+from textsam.presets import resolve_preset
 from textsam.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes
 from textsam.rle_canvas import paste_rle
 from textsam.segmentation import Segmentation
@@ -133,17 +134,12 @@ def resolve_settings(given: AutomaticSettings | str | None) -> AutomaticSettings
     Raises:
         PromptError: Another name.
     """
-    if isinstance(given, AutomaticSettings):
-        return given
-    if given is None or given == "fast":
-        return AutomaticSettings.fast()
-    if given == "paper":
-        return AutomaticSettings.paper()
-    if given == "released-code":
-        return AutomaticSettings.released_code()
-    raise PromptError(
-        f"settings are {given!r}; wanted AutomaticSettings(...) or one of {list(get_args(Preset))}"
-    )
+    presets = {
+        "fast": AutomaticSettings.fast,
+        "paper": AutomaticSettings.paper,
+        "released-code": AutomaticSettings.released_code,
+    }
+    return resolve_preset(given, AutomaticSettings, presets, default="fast")
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,7 @@
 """A photo as a model has encoded it, and the decoder's raw answers about it.
 
-What `ImageView` is made of: no dialogue, no strategies, no automatic masks; the frames, the encoding
-and the window that a model which looks closer (`TextSAM.focus`) encoded last.
+What `ImageView` is made of: no dialogue, no strategies, no automatic masks; the frames, the
+encoding, and the window that a model which looks closer (`TextSAM.focus`) encoded last.
 """
 
 from __future__ import annotations

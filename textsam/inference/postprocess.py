@@ -13,6 +13,7 @@ from textsam.geometry import Frame
 __all__ = [
     "connected_components",
     "depth_inside",
+    "joined",
     "mask_to_low_res",
     "nearest_mask",
     "stability_score",
@@ -86,13 +87,13 @@ def connected_components(mask: Tensor) -> Tensor:
     touching = np.searchsorted(starts, ends + stride, side="right") - first
     upper = np.repeat(np.arange(len(starts)), touching)
     lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
-    _, number = np.unique(_joined(len(starts), upper, lower), return_inverse=True)
+    _, number = np.unique(joined(len(starts), upper, lower), return_inverse=True)
     labels = np.zeros((height, width), np.int64)
     labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
     return torch.from_numpy(labels)
 
 
-def _joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
     """The lowest of `count` nodes that each is connected with, by edges a[i] - b[i]."""
     lowest = np.arange(count)
     while True:

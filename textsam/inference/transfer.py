@@ -26,9 +26,8 @@ from textsam.columns import MaskResult
 from textsam.errors import PromptError
 from textsam.inference import auto, rank
 from textsam.inference.language import require_text
-from textsam.inference.latent import pooled_latents
+from textsam.inference.latent import in_frame, photo_latents, pooled_latents
 from textsam.inference.overlap import Overlap, check_overlap
-from textsam.inference.postprocess import mask_to_low_res
 from textsam.inference.text import check_threshold, to_segmentation
 from textsam.rle import RLE, decode_rles
 from textsam.segmentation import Segmentation
@@ -111,7 +110,7 @@ def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None
         assert image is not None
         masks = np.stack([item.mask for item in items])
         seen = view if view is not None and _is_same(image, view.image) else model.open(image)
-        latents.append(pooled_latents(seen, _in_frame(seen, masks)))
+        latents.append(pooled_latents(seen, in_frame(seen, masks)))
         if model.clip is not None:
             for expand in _EXPANDS:
                 clips.append(model.clip.encode_masks(image, masks, expand=expand).cpu())
@@ -183,7 +182,9 @@ def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves)
         masks = view.everything()
         masks = masks[masks.areas > 0]
         evidence = [{} for _ in range(len(masks))]
-    for item, latent in zip(evidence, _latents(view, masks.rles) @ concept.latent, strict=True):
+    for item, latent in zip(
+        evidence, photo_latents(view, masks.rles) @ concept.latent, strict=True
+    ):
         item["latent"] = _log_odds(float(latent))
     nearest = "clip" if concept.clip is not None else "latent"
     best = max(evidence, key=lambda item: item[nearest], default={})
@@ -230,7 +231,7 @@ def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[di
     assert concept.clip is not None
     masks = decode_rles(rles, view.size)
     clips = view.model.clip.encode_masks(view.image, masks, expand=_EXPAND).cpu() @ concept.clip
-    latents = _latents(view, rles) @ concept.latent
+    latents = photo_latents(view, rles) @ concept.latent
     return [
         {"clip": _log_odds(float(clip)), "latent": _log_odds(float(latent))}
         for clip, latent in zip(clips, latents, strict=True)
@@ -239,21 +240,6 @@ def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[di
 
 def _nothing_like() -> dict[str, float]:
     return {"clip": _log_odds(0.0), "latent": _log_odds(0.0)}
-
-
-def _latents(view: ImageView, rles: Sequence[RLE]) -> Tensor:
-    rows = [torch.zeros(0, view.model.sam.config.embed_dim)]
-    for start in range(0, len(rles), rank.BATCH):
-        part = decode_rles(rles[start : start + rank.BATCH], view.size)
-        rows.append(pooled_latents(view, _in_frame(view, part)))
-    return torch.cat(rows)
-
-
-def _in_frame(view: ImageView, masks: NDArray[np.bool_]) -> Tensor:
-    """Masks (n, H, W) -> shares (n, m, m) in the padded model frame."""
-    size = view.model.sam.config.mask_size
-    shares = masks.astype(np.float32)
-    return torch.stack([mask_to_low_res(m, view.frame, size)[0, 0].clamp_min(0) for m in shares])
 
 
 def _checked(like: Example) -> list[MaskResult]:

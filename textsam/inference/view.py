@@ -29,10 +29,12 @@ from textsam.inference.automatic import (
 from textsam.inference.dialogue import Step, chosen_instance
 from textsam.inference.encoded import EncodedPhoto
 from textsam.inference.focus import FocusSettings
+from textsam.inference.latent import Latents
 from textsam.inference.overlap import Overlap
 from textsam.inference.postprocess import stability_score
 from textsam.inference.prediction import Prediction
 from textsam.inference.semantic import label_pixels
+from textsam.inference.similar import LEVEL, MaskLike, similar_masks
 from textsam.inference.text import Strategy
 from textsam.inference.transfer import Concept, Example, find_alike
 from textsam.label_map import LabelMap
@@ -235,6 +237,36 @@ class ImageView(EncodedPhoto):
         if wanted not in self._everything:
             self._everything[wanted] = automatic_masks(self, settings=wanted, progress=progress)
         return self._everything[wanted]
+
+    def similar(
+        self,
+        mask: MaskLike,
+        *,
+        threshold: float = LEVEL,
+        latents: Latents = "photo",
+        settings: AutomaticSettings | Preset | None = None,
+    ) -> Segmentation:
+        """Masks of everything in this photo that look like one mask, the most similar first.
+
+        By the SAM's latents (Appendix D.6, Figure 17): looks, not names. A low threshold gives what
+        is of a kind, a high one what is almost the same.
+
+        Args:
+            mask: `segmentation[0]`, an RLE or (H, W) bool, of this photo.
+            threshold: Least cosine. How much is alike depends on the model; look at `scores`.
+            latents: "photo", from the encoding that is there; "crops", the paper's, which encodes
+                a crop and its mirror image for every mask of the photo.
+            settings: Of the masks of everything: see `everything`.
+
+        Returns:
+            Masks whose `scores` are their cosines with the mask, the mask itself (if everything
+            found it) first; without labels.
+
+        Raises:
+            PromptError: An empty mask or one of another photo's size, or an option that cannot be
+                meant.
+        """
+        return similar_masks(self, mask, threshold=threshold, latents=latents, settings=settings)
 
     def label_map(
         self,

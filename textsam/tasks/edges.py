@@ -22,7 +22,7 @@ sum over many masks, of crops as well, averages out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from textsam.inference.automatic import AutomaticSettings, crop_windows
 from textsam.inference.model import TextSAM
 from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
 from textsam.inference.view import ImageView
+from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
 from textsam.tasks.outlines import Agreement, Outlines, Strongest, add_outlines, smooth_logits
 
@@ -111,15 +112,8 @@ def resolve_settings(given: EdgeSettings | str | None) -> EdgeSettings:
     Raises:
         PromptError: Another name.
     """
-    if isinstance(given, EdgeSettings):
-        return given
-    if given is None or given == "paper":
-        return EdgeSettings.paper()
-    if given == "agreement":
-        return EdgeSettings.agreement()
-    raise PromptError(
-        f"settings are {given!r}; wanted EdgeSettings(...) or one of {list(get_args(Preset))}"
-    )
+    presets = {"paper": EdgeSettings.paper, "agreement": EdgeSettings.agreement}
+    return resolve_preset(given, EdgeSettings, presets, default="paper")
 
 
 def edges(

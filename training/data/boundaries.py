@@ -6,6 +6,7 @@ Two forms: the set as it is given out, `bsds500:ROOT?split=val`, and a Parquet f
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,8 +108,9 @@ def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
 class _Photos(Sequence[BoundaryPhoto]):
     """Photos by number; also slices of them."""
 
+    @abstractmethod
     def _photo(self, index: int) -> BoundaryPhoto:
-        raise NotImplementedError
+        """Read one; 0 <= index < len(self)."""
 
     @overload
     def __getitem__(self, index: int) -> BoundaryPhoto: ...

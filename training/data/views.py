@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from textsam.rle import rle_box
@@ -37,6 +38,8 @@ class ViewConfig:
             `textsam.inference.focus` does in use: its side is 1.15 to 2.6 times the long side of
             the object's box.
         flip: Probability of mirroring.
+        colour: Brightness, contrast and saturation are scaled by a random factor of 1 - colour to
+            1 + colour each. The paper has none.
         min_area: Masks with fewer pixels in the frame are dropped.
         max_share: Masks over this share of the picture are dropped (Appendix A: 90%).
     """
@@ -47,6 +50,7 @@ class ViewConfig:
     scale: tuple[float, float] = (0.5, 1.8)
     focus: float = 0.0
     flip: float = 0.5
+    colour: float = 0.0
     min_area: int = 40
     max_share: float = 0.9
 
@@ -59,7 +63,7 @@ class ViewConfig:
                 f"image_size={self.image_size}, max_masks={self.max_masks}, min_area="
                 f"{self.min_area}; wanted at least 1, 1 and 0"
             )
-        for name in ("jitter", "focus", "flip", "max_share"):
+        for name in ("jitter", "focus", "flip", "colour", "max_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}; wanted a share, 0 to 1")
 
@@ -137,12 +141,26 @@ def make_view(
         return None
     void = np.zeros(cut.window, bool) if sample.void is None else cut.mask(sample.void)
     return View(
-        pixels=torch.from_numpy(cut.picture(sample.open())).permute(2, 0, 1),
+        pixels=torch.from_numpy(_tinted(cut.picture(sample.open()), rng, config.colour)).permute(
+            2, 0, 1
+        ),
         masks=torch.from_numpy(np.stack(masks)),
         void=torch.from_numpy(_pad(void, side)),
         objects=tuple(chosen),
         flipped=cut.mirror,
     )
+
+
+def _tinted(
+    picture: NDArray[np.uint8], rng: np.random.Generator, strength: float
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast and saturation of (h, w, 3)."""
+    if not strength:
+        return picture
+    image = Image.fromarray(picture)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        image = enhance(image).enhance(rng.uniform(1 - strength, 1 + strength))
+    return np.array(image)
 
 
 def _pad(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:

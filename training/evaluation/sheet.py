@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from textsam.contact_sheet import CELL, Cell, contact_sheet, fitted_size
 from textsam.draw import PALETTE, encode_picture, overlay
 from textsam.files import write_atomically
 from textsam.rle import RLE, encode_mask
@@ -28,9 +29,6 @@ __all__ = ["Case", "Gallery", "add_sheet_option", "draw_case", "draw_sheet", "wr
 Mask = NDArray[np.bool_]
 
 _PREDICTION, _TRUTH = PALETTE[1], PALETTE[2]
-_CELL = 300  # pixels; six in a row fill a screen of 1920
-_GAP = 8
-_CAPTION, _HEADING = 18, 26
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 
 
@@ -110,7 +108,7 @@ class Gallery:
             self.best = sorted([*self.best, case], key=lambda c: -c.figure)[: self.count]
 
 
-def draw_case(case: Case, *, size: int = _CELL) -> Image.Image:
+def draw_case(case: Case, *, size: int = CELL) -> Image.Image:
     """Draw one case as RGB, its longer side `size` pixels."""
     picture = Image.fromarray(case.sample.image())
     if not case.prediction.is_empty:
@@ -118,8 +116,7 @@ def draw_case(case: Case, *, size: int = _CELL) -> Image.Image:
     if not case.truth.is_empty:
         picture = overlay(np.asarray(picture), [case.truth], colors=[_TRUTH], alpha=0, dim=0)
     scale = size / max(picture.size)
-    wanted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(wanted, Image.Resampling.LANCZOS)
+    picture = picture.resize(fitted_size(picture.size, size), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(picture)
     for x, y in case.clicks:
         middle = (x * scale, y * scale)
@@ -127,7 +124,7 @@ def draw_case(case: Case, *, size: int = _CELL) -> Image.Image:
     return picture
 
 
-def draw_sheet(rows: Mapping[str, Sequence[Case]], *, size: int = _CELL) -> Image.Image:
+def draw_sheet(rows: Mapping[str, Sequence[Case]], *, size: int = CELL) -> Image.Image:
     """Draw rows of cases, each under its heading.
 
     Args:
@@ -140,29 +137,19 @@ def draw_sheet(rows: Mapping[str, Sequence[Case]], *, size: int = _CELL) -> Imag
     Raises:
         ValueError: There is no case at all.
     """
-    filled = {heading: cases for heading, cases in rows.items() if cases}
-    if not filled:
+    if not any(rows.values()):
         raise ValueError("draw_sheet: got no case; wanted at least one measured mask")
-    columns = max(len(cases) for cases in filled.values())
-    row_height = _HEADING + size + _CAPTION + _GAP
-    sheet = Image.new(
-        "RGB", (columns * (size + _GAP) + _GAP, len(filled) * row_height + _GAP), _PAPER
-    )
-    pen = ImageDraw.Draw(sheet)
-    heading_font = ImageFont.load_default(size=_HEADING - 8)
-    caption_font = ImageFont.load_default(size=_CAPTION - 5)
-    for row, (heading, cases) in enumerate(filled.items()):
-        top = _GAP + row * row_height
-        pen.text((_GAP, top), heading, fill=_INK, font=heading_font)
-        for column, case in enumerate(cases):
-            left = _GAP + column * (size + _GAP)
-            picture = draw_case(case, size=size)
-            shift = (size - picture.width) // 2, (size - picture.height) // 2
-            sheet.paste(picture, (left + shift[0], top + _HEADING + shift[1]))
-            caption = f"{case.figure:.3f}  {case.title}  ({case.sample.image_id})"
-            caption = _shortened(caption, caption_font, size)
-            pen.text((left, top + _HEADING + size + 2), caption, fill=_INK, font=caption_font)
-    return sheet
+    cells = {
+        heading: [
+            Cell(
+                picture=draw_case(case, size=size),
+                caption=f"{case.figure:.3f}  {case.title}  ({case.sample.image_id})",
+            )
+            for case in cases
+        ]
+        for heading, cases in rows.items()
+    }
+    return contact_sheet(cells, size=size)
 
 
 def write_sheet(path: Path | None, galleries: Mapping[str, Gallery], *, figure: str) -> None:
@@ -200,12 +187,3 @@ def _picture_path(text: str) -> Path:
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise argparse.ArgumentTypeError(f"got {text!r}; wanted a picture file, e.g. sheet.png")
     return path
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """Cut a line at the end until it is at most `width` pixels long."""
-    if font.getbbox(text)[2] <= width:
-        return text
-    while text and font.getbbox(text + "...")[2] > width:
-        text = text[:-1]
-    return text + "..."

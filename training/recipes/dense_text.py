@@ -22,7 +22,8 @@ from ..engine import RatedPart
 from ..pretrained import PIXEL_MEAN, PIXEL_STD
 from .concepts import ConceptBank
 from .labelled_views import LabelledViews
-from .word_loss import WordConfig, WordLoss
+from .word_draw import WordConfig, WordDraw
+from .word_loss import WordLoss
 
 __all__ = ["DenseConfig", "DenseTrainer", "new_tiny_pathway", "trunk_maps"]
 
@@ -85,7 +86,8 @@ class DenseTrainer:
         self.views = LabelledViews(
             samples, shares=weights, seed=config.seed, view=config.view, paste=0.0
         )
-        self.words = WordLoss(self.head, bank, self.views.samples, config=config.words)
+        self.draw = WordDraw(bank, self.views.samples, config=config.words)
+        self.words = WordLoss(self.head, config=config.words)
 
     def rates(self) -> list[RatedPart]:
         """The head alone, at `rate`."""
@@ -98,4 +100,4 @@ class DenseTrainer:
         rng = np.random.default_rng((config.seed, step, 1))
         side = config.view.image_size
         maps = trunk_maps(self.visual, [item.view for item in batch], side=side)
-        return self.words(self.head.features(maps), batch, rng)
+        return self.words(self.head.features(maps), self.draw(batch, rng))

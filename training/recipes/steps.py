@@ -1,19 +1,21 @@
 """Trainers that make their own batches, as objectives of the engine.
 
-The stages of `tiny` draw everything from (seed, step) themselves: their batch is a number. So each
-process would draw the whole batch, and several would only repeat each other: one process only.
+The stages of `tiny` draw everything from (seed, step) themselves: their batch is a number or, where
+drawing needs no network, what worker processes drew for it. So each training process would draw the
+whole batch, and several would only repeat each other: one process only.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from textsam.errors import TextSamError
 
@@ -22,13 +24,18 @@ from ..objectives.base import LossOutput
 from .base import place_in_run
 
 __all__ = [
+    "DrawnTrainer",
     "StepNumber",
     "StepObjective",
     "StepTrainer",
     "StoppedError",
+    "draw_ahead",
     "refuse_processes",
     "train_steps",
 ]
+
+
+B = TypeVar("B")
 
 
 class StepTrainer(Protocol):
@@ -43,6 +50,18 @@ class StepTrainer(Protocol):
 
     def rates(self) -> Sequence[RatedPart]:
         """What is trained, and at which share of the peak rate."""
+
+
+@runtime_checkable
+class DrawnTrainer(StepTrainer, Protocol):
+    """A stage whose batches are drawn without its networks, by other processes if need be."""
+
+    @property
+    def draw(self) -> Callable[[int], Any]:
+        """Batch of step n."""
+
+    def batch_loss(self, batch: Any) -> tuple[Tensor, Mapping[str, float]]:
+        """Loss of a batch that lies on the networks' device."""
 
 
 class StoppedError(TextSamError):
@@ -72,9 +91,13 @@ class StepObjective(nn.ModuleDict):
         self.trainer = trainer
         self.config = trainer.config
 
-    def forward(self, batch: StepNumber) -> LossOutput:
-        """Loss of a step."""
-        loss, figures = self.trainer.step_loss(batch.step)
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a step: of its number, or of what was drawn for it."""
+        if isinstance(batch, StepNumber):
+            loss, figures = self.trainer.step_loss(batch.step)
+        else:
+            assert isinstance(self.trainer, DrawnTrainer)
+            loss, figures = self.trainer.batch_loss(batch)
         return LossOutput(loss, dict(figures))
 
     def rates(self) -> list[RatedPart]:
@@ -96,6 +119,7 @@ def train_steps(
     *,
     engine: EngineConfig,
     folder: Path,
+    workers: int = 0,
 ) -> TrainResult:
     """Train a stage, or go on with what its folder holds.
 
@@ -104,6 +128,7 @@ def train_steps(
         parts: Modules whose whole state is in the checkpoints.
         engine: See there.
         folder: Of the stage.
+        workers: Processes that draw batches ahead, of a `DrawnTrainer`; 0 for none.
 
     Raises:
         ValueError: There are several processes.
@@ -111,7 +136,9 @@ def train_steps(
     """
     refuse_processes()
 
-    def batches(start: int) -> Iterator[StepNumber]:
+    def batches(start: int) -> Iterator[Any]:
+        if isinstance(trainer, DrawnTrainer):
+            return draw_ahead(trainer.draw, start, workers=workers)
         return map(StepNumber, itertools.count(start))
 
     result = Trainer(StepObjective(trainer, parts), batches, config=engine, folder=folder).train()
@@ -121,6 +148,38 @@ def train_steps(
             "same command again to go on"
         )
     return result
+
+
+def draw_ahead(draw: Callable[[int], B], start: int, *, workers: int) -> Iterator[B]:
+    """Batches of step `start` on, without end, in order, drawn by `workers` processes."""
+    loader = DataLoader(
+        _Draws(draw),
+        batch_size=None,
+        sampler=_From(start),
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+    )
+    return iter(loader)
+
+
+class _Draws(Dataset[B]):
+    """A batch for every step number."""
+
+    def __init__(self, draw: Callable[[int], B]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, step: int) -> B:
+        return self.draw(step)
+
+
+class _From(Sampler[int]):
+    """Whole numbers from one on."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)
 
 
 def refuse_processes() -> None:

@@ -134,12 +134,14 @@ def with_phrases(
     count = len(prompts)
     places, labels = prompts.points.clone(), prompts.labels.clone()
     places[where, 0] = points
-    alone, together = torch.tensor([NOT_A_POINT, ABSENT]), torch.tensor([FOREGROUND, NOT_A_POINT])
+    device = places.device
+    alone = torch.tensor([NOT_A_POINT, ABSENT], device=device)
+    together = torch.tensor([FOREGROUND, NOT_A_POINT], device=device)
     labels[where] = torch.where(pointed[:, None], together, alone)
-    everywhere = torch.zeros(count, *tokens.shape[1:]).index_copy(0, where, tokens)
-    has = torch.zeros(count, dtype=torch.bool)
+    everywhere = tokens.new_zeros(count, *tokens.shape[1:]).index_copy(0, where, tokens)
+    has = torch.zeros(count, dtype=torch.bool, device=device)
     has[where] = True
-    dense = torch.zeros(count, *maps.shape[1:])
+    dense = maps.new_zeros(count, *maps.shape[1:])
     dense[where] = maps
     return replace(
         prompts,

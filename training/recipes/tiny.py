@@ -134,14 +134,14 @@ def timm_encoder(sam: Sam) -> TimmEncoder:
     return sam.image_encoder
 
 
-def freeze_backbone(backbone: nn.Module, *, stages: int) -> None:
-    """Freeze the stem, the first stages, every norm and every depthwise kernel.
+def freeze_backbone(backbone: nn.Module, *, stages: int, depthwise: bool = True) -> None:
+    """Freeze the stem, the first stages, every norm and, unless told otherwise, depthwise kernels.
 
-    The gradient of a depthwise kernel is slow on a CPU and worth little here.
+    The gradient of a depthwise kernel is slow on a CPU and worth little in a short run.
     """
     for name, parameter in backbone.named_parameters():
         early = name.startswith(("conv_stem", *(f"blocks.{i}." for i in range(stages))))
-        if early or "bn" in name or "conv_dw" in name:
+        if early or "bn" in name or (depthwise and "conv_dw" in name):
             parameter.requires_grad_(False)
 
 
@@ -278,7 +278,7 @@ def prompt_figures(
     if index:
         return {f"iou_{index + 1}": true[:, 0].mean().item()}
     top = 1 + prediction.iou[:, 1:].argmax(1)
-    chosen = true[torch.arange(len(true)), top]
+    chosen = true[torch.arange(len(true), device=true.device), top]
     spoken = (prompts.labels < 0).all(1)
     both = text_and_point(prompts)
     pointed = ~boxed & ~spoken & ~both
@@ -291,7 +291,7 @@ def prompt_figures(
 def text_and_point(prompts: PromptBatch) -> Tensor:
     """(P,) bool: prompts of a phrase with a point, which mean one object."""
     if prompts.has_tokens is None:
-        return torch.zeros(len(prompts), dtype=torch.bool)
+        return torch.zeros(len(prompts), dtype=torch.bool, device=prompts.labels.device)
     return prompts.has_tokens & (prompts.labels == FOREGROUND).any(1)
 
 

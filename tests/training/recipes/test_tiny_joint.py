@@ -19,7 +19,8 @@ from textsam.rle import encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
 from training.recipes.labelled_views import LabelledView, LabelledViews, paste_object
 from training.recipes.tiny_joint import JointConfig, JointTrainer
-from training.recipes.word_loss import WordConfig, WordLoss, maps_by_photo
+from training.recipes.word_draw import WordConfig, WordDraw
+from training.recipes.word_loss import maps_by_photo
 
 NAMES = ("dog", "cat", "wheel", "car")
 SIDE = 64
@@ -158,7 +159,7 @@ def test_a_mask_that_is_nearly_hidden_becomes_void() -> None:
 def test_absent_names_are_never_there(
     samples: dict[str, list[Sample]], bank: SimpleNamespace
 ) -> None:
-    words = WordLoss(_pathway().dense, bank, samples, config=WordConfig())  # type: ignore[arg-type]
+    words = WordDraw(bank, samples, config=WordConfig())  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     asked = set()
     for step in range(20):
