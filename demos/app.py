@@ -19,6 +19,8 @@ from .exports import FORMATS
 from .loading import ModelInBackground
 from .model_tab import add_model_tab
 from .photos import EncodedPhotos, example_photos
+from .search_tab import add_search_tab
+from .searching import SharedIndex
 from .sessions import Session, close_session
 
 if TYPE_CHECKING:
@@ -92,9 +94,12 @@ def build_app(
     ) as app:
         session = gr.State(None, time_to_live=_PAGE_LIVES, delete_callback=close_session)
         gr.Markdown("# textsam\nSay what you want, get its mask.", elem_id="title")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore"):
-                _explore(photos, session)
+                explored = _explore(photos, session)
+            if index is not None:
+                with gr.Tab("Search", id="search"):
+                    add_search_tab(SharedIndex(index, model), session, explored, tabs)
             with gr.Tab("Model", id="model"):
                 add_model_tab(model)
         add_endpoints(photos)
@@ -103,8 +108,8 @@ def build_app(
     return app, photos
 
 
-def _explore(photos: EncodedPhotos, session: gr.State) -> None:
-    """The tab with the photo."""
+def _explore(photos: EncodedPhotos, session: gr.State) -> list[Any]:
+    """The tab with the photo; its canvas and its list."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
             canvas = make_canvas(example_photos(), elem_id="canvas")
@@ -159,6 +164,7 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> None:
     for change in (strategy.input, threshold.release, exclusive.input):
         change(events.ask_again, inputs=[session, *options], **large)
     why.click(reasons.why, inputs=session, outputs=reasons_shown, **_quiet(large))
+    return outputs
 
 
 def _settings() -> tuple[list[gr.components.Component], gr.Slider, gr.Checkbox]:

@@ -2,8 +2,8 @@
 
 Their HTML, CSS and JavaScript lie in `canvas/`. The value of both is a scene (`scene.py`), a JSON
 object that only the server writes; what the user does comes back as data of the events `open` (a
-photo) and `act` (everything else). They are no subclasses, because Gradio writes a `.pyi` file beside
-the source of each subclass, also into a checkout.
+photo) and `act` (everything else). They are no subclasses, because Gradio writes a `.pyi` file
+beside the source of each subclass, also into a checkout.
 """
 
 from __future__ import annotations

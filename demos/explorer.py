@@ -195,6 +195,19 @@ class Explorer:
                 else (f"Nothing else here is like {thing.name!r}")
             )
 
+    def put(self, found: MaskResult, name: str) -> None:
+        """Put a mask of this photo on the board that was found elsewhere, and choose it."""
+        with self.lock:
+            thing = Thing(
+                number=self._number(),
+                found=found,
+                name=name[:_LONGEST_NAME],
+                color=self.board.free_color(),
+                origin="hand",
+            )
+            things = (*self.board.things, thing)
+            self._commit(replace(self.board, things=things, active=thing.number))
+
     def why(self) -> Explanation:
         """The reasons of what the last phrases found, or did not."""
         with self.lock:

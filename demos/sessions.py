@@ -69,6 +69,10 @@ class Session:
             raise ImageError(f"There is no example {name[:40]!r}")
         self._open(found, found.name)
 
+    def open_file(self, path: Path) -> None:
+        """Open a file that the server itself names: a photo of its index."""
+        self._open(path, path.name)
+
     def scene(self, *, message: str | None = None, error: bool = False) -> dict[str, Any]:
         """What the browser shows."""
         return scene_of(self.explorer, photo_url=self._photo_url, message=message, error=error)

@@ -72,7 +72,39 @@ def huge_png() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, EncodedPhotos]]:
+def tiny() -> TextSAM:
+    """The model that ships."""
+    return TextSAM.from_pretrained("tiny")
+
+
+@pytest.fixture(scope="session")
+def index_folder(tiny: TextSAM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the wheels of the bus and the cat, each in a data set of its own."""
+    pytest.importorskip("lancedb", reason="the index needs lancedb")
+    from textsam.search.embed import Embedder
+    from textsam.search.index import MaskIndex
+    from textsam.search.records import MaskRow
+
+    folder = tmp_path_factory.mktemp("search") / "masks.lance"
+    embedder = Embedder(tiny, latents="photo")
+    index = MaskIndex.open(folder, model=embedder)
+    examples = Path(__file__).parents[2] / "examples"
+    for name, phrase in (("bus", "wheel"), ("cat", "cat")):
+        path = examples / f"{name}.jpg"
+        found = tiny.segment(path, text=phrase)
+        rows = [
+            MaskRow(dataset=f"{name} photos", image=str(path), rle=mask.rle, label=phrase)
+            for mask in found
+        ]
+        index.add(rows, embedder.masks(tiny.open(path), found.rles))
+    index.close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(
+    tiny: TextSAM, index_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, EncodedPhotos]]:
     """The app with `tiny` on a free port: its address, and its photos."""
     pytest.importorskip("gradio", reason="the explorer needs gradio")
     import os
@@ -81,7 +113,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Enco
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
     from demos.app import LAUNCH, build_app
 
-    app, photos = build_app("tiny", lambda: TextSAM.from_pretrained("tiny"))
+    app, photos = build_app("tiny", lambda: tiny, index=str(index_folder))
     _, url, _ = app.launch(
         server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, mcp_server=True, **LAUNCH
     )

@@ -243,6 +243,37 @@ def test_two_users_do_not_see_each_other(open_page: Open) -> None:
     assert one.scene["photo"]["url"] != other.scene["photo"]["url"]
 
 
+def test_search_by_text_and_by_the_chosen_object(page: ExplorerPage) -> None:
+    page.open_example("bus")
+    page.find("wheel")
+    page.press("#things .ts-row:nth-child(1) .ts-swatch")
+    page.page.click("button[role=tab]:has-text('Search')")
+    page.page.fill("#search-text input, #search-text textarea", "cat")
+    page.page.click("#search")
+    page.page.wait_for_selector("#search-status:has-text('3 of 3 masks')")
+    captions = page.page.locator("#results .caption-label")
+    assert captions.nth(0).inner_text().startswith("cat · cat photos · ")
+    page.page.click("text=the object chosen in Explore")
+    page.page.click("#search")
+    page.page.wait_for_function(
+        "document.querySelector('#results .caption-label')?.textContent.startsWith('wheel')"
+    )
+    assert [captions.nth(n).inner_text().split(" · ")[0] for n in range(3)] == [
+        "wheel",
+        "wheel",
+        "cat",
+    ]
+    page.after(lambda: page.page.locator("#results button.thumbnail-item").nth(2).click())
+    page.page.wait_for_selector("#canvas .ts-stage")
+    assert page.scene["photo"]["name"] == "cat" and page.names == ["cat"]
+
+
+def test_search_says_what_is_missing(page: ExplorerPage) -> None:
+    page.page.click("button[role=tab]:has-text('Search')")
+    page.page.click("#search")
+    page.page.wait_for_selector("#search-status:has-text('Type a phrase')")
+
+
 def test_model_tab_tells_licence_limits_and_speed(page: ExplorerPage) -> None:
     page.page.click("button[role=tab]:has-text('Model')")
     page.page.wait_for_selector("text=Licence of the weights: Apache-2.0")
