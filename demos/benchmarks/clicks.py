@@ -3,7 +3,9 @@
     python -m demos.benchmarks.clicks --clicks 30
 
 The clock is the browser's own: it starts at the pointer's press and stops when the frame with the
-answer's mask has been drawn. First clicks and corrections alternate, over the example photos.
+answer's mask has been drawn. First clicks and corrections alternate, over the example photos. The
+same clicks are put to the library between those of the browser, without browser and server, so that
+on a busy machine the two can be told apart.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import itertools
 import json
 import os
 import statistics
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from textsam.inference.model import TextSAM
@@ -45,21 +49,32 @@ _WATCH = """
 """
 
 
-def measure_clicks(page: ExplorerPage, count: int) -> list[float]:
-    """Milliseconds of some clicks on the open example photos."""
-    taken: list[float] = []
-    names = itertools.cycle(path.stem for path in example_photos())
-    while len(taken) < count:
-        page.open_example(next(names)) if page.scene["photo"] is None else None
-        page.page.evaluate(_WATCH)
-        for number, (x, y) in enumerate(_PLACES):
-            if number % 2 == 0:
-                page.press("#canvas [data-act=new]")
-            page.click(x, y)
-        taken += page.page.evaluate("window.taken")
-        page.page.reload()
-        page.page.wait_for_selector("#canvas .ts-welcome button")
-    return taken[:count]
+def measure_clicks(page: ExplorerPage, name: str) -> list[float]:
+    """Milliseconds of some clicks on an example photo, opened in a new page."""
+    page.page.reload()
+    page.page.wait_for_selector("#canvas .ts-welcome button")
+    page.open_example(name)
+    page.page.evaluate(_WATCH)
+    for number, (x, y) in enumerate(_PLACES):
+        if number % 2 == 0:
+            page.press("#canvas [data-act=new]")
+        page.click(x, y)
+    taken: list[float] = page.page.evaluate("window.taken")
+    return taken
+
+
+def measure_library(model: TextSAM, path: Path) -> list[float]:
+    """Milliseconds of the same clicks on one photo, asked of a view."""
+    view, taken = model.open(path), []
+    height, width = view.size
+    for number, (x, y) in enumerate(_PLACES):
+        start = time.perf_counter()
+        if number % 2 == 0:
+            view.segment(points=[(x * width, y * height)])
+        else:
+            view.click(x * width, y * height)
+        taken.append(1000 * (time.perf_counter() - start))
+    return taken
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -79,14 +94,22 @@ def main(say: Callable[[str], None] = print) -> dict[str, Any]:
     photos.model()
     with open_chromium() as browser:
         page = ExplorerPage(browser.new_page(viewport={"width": 1280, "height": 900}), url)
-        measure_clicks(page, len(_PLACES))  # the first ones warm caches up
-        taken = measure_clicks(page, options.clicks)
+        measure_clicks(page, example_photos()[0].stem)  # the first ones warm caches up
+        taken: list[float] = []
+        bare: list[float] = []
+        paths = itertools.cycle(example_photos())
+        while len(taken) < options.clicks:
+            path = next(paths)
+            taken += measure_clicks(page, path.stem)
+            bare += measure_library(photos.model(), path)
     app.close()
     report = {
         "clicks": len(taken),
         "p50_ms": round(statistics.median(taken)),
         "p95_ms": round(percentile(taken, 0.95)),
         "slowest_ms": round(max(taken)),
+        "library_p50_ms": round(statistics.median(bare)),
+        "library_p95_ms": round(percentile(bare, 0.95)),
         "load_average": round(os.getloadavg()[0], 1),
         "cores": os.cpu_count(),
     }

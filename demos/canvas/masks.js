@@ -22,53 +22,70 @@ function decodeRuns(counts) {
   return runs;
 }
 
-// A mask of w x h pixels, row by row, 1 inside; the code goes down the columns.
+// A mask of w x h pixels inside a border of one, row by row, 1 inside; the code goes down columns.
 function decodeMask(counts, w, h) {
-  const mask = new Uint8Array(w * h);
-  let place = 0;
+  const wide = w + 2;
+  const mask = new Uint8Array(wide * (h + 2));
+  let [x, y] = [0, 0];
   decodeRuns(counts).forEach((length, index) => {
-    if (index % 2) {
-      for (let p = place; p < place + length; p += 1) mask[(p % h) * w + Math.floor(p / h)] = 1;
+    let left = length;
+    while (left > 0) {
+      const run = Math.min(left, h - y);
+      if (index % 2) {
+        let place = (y + 1) * wide + x + 1;
+        for (let n = 0; n < run; n += 1, place += wide) mask[place] = 1;
+      }
+      left -= run;
+      y += run;
+      if (y === h) [x, y] = [x + 1, 0];
     }
-    place += length;
   });
   return mask;
 }
 
-function tintOf(mask, w, h, color) {
+function tintOf(mask, w, h, [red, green, blue]) {
   const sheet = document.createElement("canvas");
   sheet.width = w;
   sheet.height = h;
   const pixels = new ImageData(w, h);
-  for (let p = 0; p < mask.length; p += 1) {
-    if (mask[p]) pixels.data.set([color[0], color[1], color[2], 255], p * 4);
+  const words = new Uint32Array(pixels.data.buffer);
+  const word = (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, as browsers are
+  for (let y = 0; y < h; y += 1) {
+    const row = (y + 1) * (w + 2) + 1;
+    for (let x = 0; x < w; x += 1) if (mask[row + x]) words[y * w + x] = word;
   }
   sheet.getContext("2d").putImageData(pixels, 0, 0);
   return sheet;
 }
 
+// Where a mask reaches the border of the photo the thing goes on beyond it: no line is drawn there.
+function goOnBeyond(mask, w, h, x0, y0, photo) {
+  const wide = w + 2;
+  if (x0 === 0) for (let y = 0; y < h + 2; y += 1) mask[y * wide] = mask[y * wide + 1];
+  if (x0 + w === photo.width) for (let y = 0; y < h + 2; y += 1) mask[y * wide + w + 1] = mask[y * wide + w];
+  if (y0 === 0) mask.copyWithin(0, wide, 2 * wide);
+  if (y0 + h === photo.height) mask.copyWithin((h + 1) * wide, h * wide, (h + 1) * wide);
+}
+
+// Ends of the pieces for each of the 16 cases: 0 top, 1 right, 2 bottom, 3 left.
+const linePieces = [
+  [], [[3, 2]], [[2, 1]], [[3, 1]], [[0, 1]], [[0, 3], [2, 1]], [[0, 2]], [[0, 3]],
+  [[0, 3]], [[0, 2]], [[0, 1], [3, 2]], [[0, 1]], [[3, 1]], [[2, 1]], [[3, 2]], [],
+];
+const lineEnds = [[0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]];
+
 // Marching squares on the pixels' centres: the line runs between inside and outside, corners cut.
-// Where a mask reaches the border of the photo the thing goes on beyond it, so no line is drawn.
-function outlineOf(mask, w, h, x0, y0, photo) {
+function outlineOf(mask, w, h, x0, y0) {
   const path = new Path2D();
-  const at = (x, y) => {
-    const clampedX = x < 0 && x0 === 0 ? 0 : x >= w && x0 + w === photo.width ? w - 1 : x;
-    const clampedY = y < 0 && y0 === 0 ? 0 : y >= h && y0 + h === photo.height ? h - 1 : y;
-    if (clampedX < 0 || clampedY < 0 || clampedX >= w || clampedY >= h) return 0;
-    return mask[clampedY * w + clampedX];
-  };
-  // Ends of the pieces for each of the 16 cases: 0 top, 1 right, 2 bottom, 3 left.
-  const pieces = [
-    [], [[3, 2]], [[2, 1]], [[3, 1]], [[0, 1]], [[0, 3], [2, 1]], [[0, 2]], [[0, 3]],
-    [[0, 3]], [[0, 2]], [[0, 1], [3, 2]], [[0, 1]], [[3, 1]], [[2, 1]], [[3, 2]], [],
-  ];
-  const ends = [[0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]];
-  for (let y = -1; y < h; y += 1) {
-    for (let x = -1; x < w; x += 1) {
-      const kind = at(x, y) * 8 + at(x + 1, y) * 4 + at(x + 1, y + 1) * 2 + at(x, y + 1);
-      for (const [from, to] of pieces[kind]) {
-        path.moveTo(x + ends[from][0] + 0.5 + x0, y + ends[from][1] + 0.5 + y0);
-        path.lineTo(x + ends[to][0] + 0.5 + x0, y + ends[to][1] + 0.5 + y0);
+  const wide = w + 2;
+  for (let y = 0; y <= h; y += 1) {
+    for (let x = 0; x <= w; x += 1) {
+      const at = y * wide + x;
+      const kind = mask[at] * 8 + mask[at + 1] * 4 + mask[at + wide + 1] * 2 + mask[at + wide];
+      if (kind === 0 || kind === 15) continue;
+      for (const [from, to] of linePieces[kind]) {
+        path.moveTo(x0 + x + lineEnds[from][0] - 0.5, y0 + y + lineEnds[from][1] - 0.5);
+        path.lineTo(x0 + x + lineEnds[to][0] - 0.5, y0 + y + lineEnds[to][1] - 0.5);
       }
     }
   }
@@ -85,8 +102,9 @@ function layerOf(thing, photo) {
   if (!layer) {
     const [w, h] = [x1 - x0, y1 - y0];
     const mask = decodeMask(thing.counts, w, h);
-    layer = { tint: tintOf(mask, w, h, thing.color), line: outlineOf(mask, w, h, x0, y0, photo) };
-    layer.mask = mask;
+    const tint = tintOf(mask, w, h, thing.color);
+    goOnBeyond(mask, w, h, x0, y0, photo);
+    layer = { tint, line: outlineOf(mask, w, h, x0, y0) };
     layers.set(key, layer);
   }
   return layer;
