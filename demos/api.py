@@ -78,8 +78,8 @@ class _Endpoints:
     def segment(
         self,
         photo: str,
-        text: str = "",
-        exclude: str = "",
+        text: str | None = None,
+        exclude: str | None = None,
         points: list[list[float]] | None = None,
         box: list[float] | None = None,
         strategy: str = "auto",
@@ -117,7 +117,7 @@ class _Endpoints:
         self,
         photo: str,
         text: str,
-        exclude: str = "",
+        exclude: str | None = None,
         strategy: str = "auto",
         threshold: float = 0,
         overlap: str = "allow",
@@ -141,7 +141,7 @@ class _Endpoints:
         self,
         photo: str,
         text: str,
-        exclude: str = "",
+        exclude: str | None = None,
         strategy: str = "auto",
         threshold: float = 0,
         overlap: str = "allow",
@@ -182,7 +182,7 @@ class _Endpoints:
 
     @staticmethod
     def _asked(
-        text: str, exclude: str, strategy: str, threshold: float, overlap: str
+        text: str | None, exclude: str | None, strategy: str, threshold: float, overlap: str
     ) -> dict[str, Any]:
         wanted, unwanted = read_phrases(text, exclude)
         return {

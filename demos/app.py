@@ -59,7 +59,7 @@ LAUNCH: dict[str, Any] = {
     "theme": THEME,
     "css": _CSS,
     "max_file_size": "64mb",
-    "state_session_capacity": 200,  # pages at once; who comes later takes the oldest one's place
+    "state_session_capacity": 64,  # pages at once; who comes later takes the oldest one's place
     "run_history": False,  # Gradio would keep a copy of what people ask
     "footer_links": ["api"],
     "ssr_mode": False,
@@ -92,6 +92,7 @@ def build_app(
     with gr.Blocks(
         title="textsam", analytics_enabled=False, delete_cache=(1800, 6 * 3600), fill_width=True
     ) as app:
+        add_endpoints(photos)  # first, so that the names are theirs and not the page's
         session = gr.State(None, time_to_live=_PAGE_LIVES, delete_callback=close_session)
         gr.Markdown("# textsam\nSay what you want, get its mask.", elem_id="title")
         with gr.Tabs() as tabs:
@@ -102,7 +103,6 @@ def build_app(
                     add_search_tab(SharedIndex(index, model), session, explored, tabs)
             with gr.Tab("Model", id="model"):
                 add_model_tab(model)
-        add_endpoints(photos)
         app.load(lambda: Session(photos), outputs=session, api_visibility="private", queue=False)
     app.queue(default_concurrency_limit=2, max_size=64, api_open=False)
     return app, photos
@@ -146,11 +146,9 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> list[Any]:
     def open_photo(page: Session | None, event: gr.EventData) -> tuple[Any, ...]:
         return events.open_photo(photos, page, event._data)
 
-    canvas.open(  # type: ignore[attr-defined]
-        open_photo, inputs=session, **{**large, "outputs": [session, *outputs]}
-    )
-    canvas.act(events.act, inputs=session, **small)  # type: ignore[attr-defined]
-    things.act(events.act, inputs=session, **small)  # type: ignore[attr-defined]
+    canvas.open(open_photo, inputs=session, **{**large, "outputs": [session, *outputs]})
+    canvas.act(events.act, inputs=session, **small)
+    things.act(events.act, inputs=session, **small)
     for trigger in (find.click, text.submit, unwanted.submit):
         _tell(trigger, "Looking for it")
         trigger(events.find, inputs=ask, **large)
@@ -167,7 +165,7 @@ def _explore(photos: EncodedPhotos, session: gr.State) -> list[Any]:
     return outputs
 
 
-def _settings() -> tuple[list[gr.components.Component], gr.Slider, gr.Checkbox]:
+def _settings() -> tuple[tuple[gr.Radio, gr.Slider, gr.Checkbox], gr.Slider, gr.Checkbox]:
     """How phrases are answered, and how masks look; the looks never leave the browser."""
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         strategy = gr.Radio(_STRATEGIES, value="auto", label="How a phrase is answered")
@@ -193,7 +191,7 @@ def _settings() -> tuple[list[gr.components.Component], gr.Slider, gr.Checkbox]:
             f"{{detail: {{{key}: v}}}})); }}",
             api_visibility="private",
         )
-    return [strategy, threshold, exclusive], opacity, outline
+    return (strategy, threshold, exclusive), opacity, outline
 
 
 def _export(session: gr.State, opacity: gr.Slider, outline: gr.Checkbox) -> None:

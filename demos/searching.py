@@ -127,7 +127,7 @@ class SharedIndex:
         # Of the two kinds of latents, the one that this index was made with.
         model = self._model()
         for latents in ("crops", "photo"):
-            embedder = Embedder(model, latents=latents, spaces=list(spaces))  # type: ignore[arg-type]
+            embedder = Embedder(model, latents=latents, spaces=list(spaces))
             if dict(embedder.spaces) == spaces:
                 return MaskIndex.open(self.uri, model=embedder)
         made_by = ", ".join(sorted({space.model for space in spaces.values()}))

@@ -111,8 +111,10 @@ element.addEventListener("click", (event) => {
   }
   if (reading) act({ do: "reading", reading: Number(reading) });
   if (opens === "file") file.click();
+  if (opens === "welcome") welcome.hidden = Boolean(scene.photo) && !welcome.hidden;
   if (opens === "help") help.showModal();
-  if (close) help.close();
+  if (close === "help") help.close();
+  if (close === "welcome") welcome.hidden = true;
 });
 
 // The tools are one stop of the Tab key; arrows move between them.

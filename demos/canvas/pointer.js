@@ -15,7 +15,7 @@ function isOnPhoto([x, y]) {
 }
 
 stage.addEventListener("pointerdown", (event) => {
-  if (!scene || !scene.photo || event.target.closest("button, label, input, dialog")) return;
+  if (!scene || !scene.photo || event.target.closest("button, input, .ts-welcome")) return;
   const at = placeOf(event);
   pointers.set(event.pointerId, at);
   cursor = null;
