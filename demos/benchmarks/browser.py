@@ -22,7 +22,7 @@ _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-_WAIT = 30_000  # milliseconds; a busy machine takes long
+_WAIT = 120_000  # milliseconds; a busy machine takes long
 
 
 def find_chromium() -> str | None:
