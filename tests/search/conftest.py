@@ -5,8 +5,11 @@ random models of tests/inference, which take milliseconds.
 from __future__ import annotations
 
 import importlib.util
-import logging
+import os
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -63,19 +66,21 @@ def photo() -> NDArray[np.uint8]:
 def store() -> Iterator[dict[str, str]]:
     """An object store that speaks S3, on this machine; what Lance needs to reach it."""
     import boto3
-    from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # In a process of its own: some calls of pylance hold this one's lock while they wait for it.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     options = {
         "aws_access_key_id": "tests",
         "aws_secret_access_key": "tests",
         "region": "us-east-1",
-        "endpoint": f"http://{host}:{port}",
+        "endpoint": f"http://127.0.0.1:{port}",
         "allow_http": "true",
     }
+    _wait_for(port, server)
     client = boto3.client(
         "s3",
         endpoint_url=options["endpoint"],
@@ -85,7 +90,20 @@ def store() -> Iterator[dict[str, str]]:
     )
     client.create_bucket(Bucket="masks")
     yield options
-    server.stop()
+    server.terminate()
+    server.wait()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Until the server takes connections."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert server.poll() is None and time.monotonic() < deadline, "no object store"
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +111,8 @@ def cluster() -> Iterator[None]:
     """A Ray cluster of two workers on this machine."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("lance_ray")
+    # Ray's workers give way to all else by default, which on a busy machine is to stand still.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (how Ray spells it)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

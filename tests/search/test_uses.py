@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from textsam.contact_sheet import Cell
 from textsam.errors import PromptError
 from textsam.search.uses import blocks
 from textsam.search.uses.blocks import nearest_rows
 from textsam.search.uses.clusters import cluster_masks
 from textsam.search.uses.duplicates import find_duplicates
 from textsam.search.uses.label_errors import find_label_errors
+from textsam.search.uses.sheets import cluster_sheet, duplicate_sheet, suspect_sheet
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -126,10 +129,9 @@ def test_a_rare_label_is_not_outvoted_by_being_rare() -> None:
     rng = np.random.default_rng(0)
     rows = unit(np.ones((60, 8)) + 0.01 * rng.normal(size=(60, 8)))  # all alike
     labels = ["rare"] * 12 + ["common"] * 48
-    plain = [row for row in range(12)]
     suspects = {s.row for s in find_label_errors(rows, labels, margin=0.5, neighbours=59)}
     # By bare counts it were 48 to 11 votes, a margin of .63, and all 12 would be suspects.
-    assert not suspects & set(plain)
+    assert not suspects & set(range(12))
 
 
 def test_clusters_are_the_heaps_that_were_made() -> None:
@@ -189,3 +191,28 @@ def test_what_cannot_be_meant_is_said() -> None:
         cluster_masks(rows, 7)
     with pytest.raises(PromptError, match="phrases have 3"):
         cluster_masks(rows, 2, phrases={"a": np.ones(3, np.float32)})
+
+
+def test_sheets_have_a_row_for_each_finding() -> None:
+    rows, of_row = heaps(3, 10, spread=0.5)
+    labels = [f"label {k}" for k in of_row]
+    labels[4] = "label 2"
+    asked: list[int] = []
+
+    def show(row: int) -> Cell:
+        asked.append(row)
+        return Cell(picture=Image.new("RGB", (20, 20), (row, 0, 0)), caption=str(row))
+
+    [suspect] = find_label_errors(rows, labels)
+    one = suspect_sheet([suspect], show, most=3, size=40)
+    assert asked == [4, *suspect.neighbours[:3]]
+    two = suspect_sheet([suspect, suspect], show, most=3, size=40)  # headings may be equal in words
+    assert two.width == one.width and two.height > 1.5 * one.height
+    asked.clear()
+    clusters = cluster_masks(rows, 3)
+    cluster_sheet(clusters, show, most=2, size=40)
+    assert asked == [row for cluster in clusters for row in cluster.rows[:2]]
+    asked.clear()
+    groups = find_duplicates(np.concatenate([rows, rows[:2]]), threshold=0.9999)
+    duplicate_sheet(groups, show, size=40)
+    assert sorted(asked) == [0, 1, 30, 31]

@@ -59,8 +59,17 @@ def ask_elsewhere(
             compared with one query after the other.
         datasets: Only rows of these.
     """
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with _fresh().Pool(1) as pool:
         return pool.apply(_ask, (uri, dict(queries), k, way, datasets))
+
+
+def _fresh() -> Any:
+    """How processes begin: with nothing done and, where that goes, everything imported."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lancedb", "textsam.search.index"])
+    return context
 
 
 def _ask(

@@ -9,7 +9,7 @@ from ..losses import LossConfig
 from ..prompting import PromptConfig
 from .word_draw import WordConfig
 
-__all__ = ["JOINT_SOURCES", "JointConfig"]
+__all__ = ["JOINT_SOURCES", "WIDE_SOURCES", "JointConfig"]
 
 # Share of the photos drawn from each file: COCO's more than its size, for its 80 names.
 JOINT_SOURCES = {
@@ -20,6 +20,17 @@ JOINT_SOURCES = {
     "car_parts": 0.13,
     "coco": 0.18,
     "coco_panoptic": 0.08,
+}
+
+# The long last stage sees COCO's few photos less often, and whole things more often.
+WIDE_SOURCES = {
+    "voc": 0.29,
+    "named_objects": 0.22,
+    "clothing": 0.08,
+    "coco_person": 0.07,
+    "car_parts": 0.13,
+    "coco": 0.15,
+    "coco_panoptic": 0.06,
 }
 
 

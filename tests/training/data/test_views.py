@@ -144,3 +144,17 @@ def test_focus_shows_one_object_large(sample: Sample) -> None:
             areas.append(int(view.masks[0].sum()))
     assert len(areas) >= 15  # now and then the object lies outside its own window
     assert np.median(areas) > int(plain.masks[0].sum())
+
+
+def test_colours_change_and_the_masks_stay(sample: Sample) -> None:
+    plain, tinted, other = (
+        make_view(
+            sample, np.random.default_rng(seed), config=dataclasses.replace(WHOLE, colour=colour)
+        )
+        for seed, colour in ((0, 0.0), (0, 0.3), (1, 0.3))
+    )
+    assert plain is not None and tinted is not None and other is not None
+    assert torch.equal(plain.masks.any(0), tinted.masks.any(0))
+    difference = (plain.pixels.float() - tinted.pixels.float()).abs()
+    assert 1 < difference.mean() < 80  # not the same picture, and not another one
+    assert not torch.equal(tinted.pixels, other.pixels)

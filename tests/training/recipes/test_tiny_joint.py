@@ -18,6 +18,8 @@ from textsam.modeling.sam import Sam
 from textsam.rle import encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
 from training.recipes.labelled_views import LabelledView, LabelledViews, paste_object
+from training.recipes.steps import draw_ahead
+from training.recipes.tiny import freeze_backbone, timm_encoder
 from training.recipes.tiny_joint import JointConfig, JointTrainer
 from training.recipes.word_draw import WordConfig, WordDraw
 from training.recipes.word_loss import maps_by_photo
@@ -193,6 +195,44 @@ def test_a_step_is_repeatable_and_reaches_every_part(trainer: JointTrainer) -> N
         assert trained
         moved = [p for p in trained if p.grad is not None and p.grad.abs().sum() > 0]
         assert len(moved) > 0.8 * len(trained)
+
+
+def test_worker_processes_draw_the_batches_that_one_process_draws(trainer: JointTrainer) -> None:
+    drawn = draw_ahead(trainer.draw, 3, workers=2)
+    for step in (3, 4, 5):
+        batch, own = next(drawn), trainer.draw(step)
+        assert torch.equal(batch.pixels, own.pixels) and batch.sizes == own.sizes
+        assert torch.equal(batch.words.queries, own.words.queries)
+        loss, _ = trainer.batch_loss(batch)
+        expected, _ = trainer.step_loss(step)
+        assert loss.item() == expected.item()
+
+
+def test_a_batch_moves_with_all_its_tensors_but_the_generators_state(trainer: JointTrainer) -> None:
+    drawn = (trainer.draw(step) for step in range(20))
+    batch = next(b for b in drawn if b.prompted is not None and b.prompted.spoken is not None)
+    moved = batch.to("meta")
+    assert moved.random.device.type == "cpu" and torch.equal(moved.random, batch.random)
+    assert moved.prompted is not None and moved.prompted.spoken is not None
+    tensors = [moved.pixels, moved.void, moved.words.targets, moved.words.present]
+    tensors += [moved.prompted.masks, moved.prompted.first.points, moved.prompted.spoken.queries]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.sizes == batch.sizes
+
+
+def test_depthwise_kernels_learn_only_if_told(trainer: JointTrainer) -> None:
+    def learning() -> set[str]:
+        backbone = timm_encoder(trainer.sam).backbone
+        return {name for name, p in backbone.named_parameters() if p.requires_grad}
+
+    backbone = timm_encoder(trainer.sam).backbone
+    backbone.requires_grad_(True)
+    freeze_backbone(backbone, stages=0)
+    before = learning()
+    backbone.requires_grad_(True)
+    freeze_backbone(backbone, stages=0, depthwise=False)
+    more = learning() - before
+    assert more and all("conv_dw" in name for name in more)
 
 
 def test_a_few_steps_lower_the_loss(trainer: JointTrainer) -> None:

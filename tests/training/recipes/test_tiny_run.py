@@ -11,11 +11,12 @@ from torch import nn
 
 from textsam.errors import TextSamError
 from training.engine import CheckpointStore, rate_factor
-from training.recipes import tiny_run
+from training.recipes import tiny_run, tiny_stages
 from training.recipes.dense_text import DenseConfig
 from training.recipes.tiny import SOURCES, TinyConfig
 from training.recipes.tiny_joint import JointConfig
-from training.recipes.tiny_run import STAGES, TinyClipRecipe, TinyRecipe
+from training.recipes.tiny_run import TinyClipRecipe, TinyRecipe, is_kept
+from training.recipes.tiny_stages import STAGES
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_missing_data_are_named_before_any_stage(recipe: TinyRecipe) -> None:
 def test_a_stage_says_which_one_must_come_before(recipe: TinyRecipe) -> None:
     part = {"sam": nn.Linear(2, 2)}
     with pytest.raises(TextSamError, match=r"points yet\. Type: --stages points"):
-        tiny_run._load(recipe.runs / "points", part)
+        tiny_stages._load(recipe.runs / "points", part)
     CheckpointStore(recipe.runs / "points").save(
         7,
         {
@@ -58,7 +59,7 @@ def test_a_stage_says_which_one_must_come_before(recipe: TinyRecipe) -> None:
             "average": {},
         },
     )
-    assert tiny_run._load(recipe.runs / "points", part) == 7
+    assert tiny_stages._load(recipe.runs / "points", part) == 7
     assert bool((part["sam"].weight == 1).all())
 
 
@@ -80,3 +81,14 @@ def test_a_stages_settings_become_the_engines(
     assert found == pytest.approx([0.01, 1, 1, 1, 0.5])
     still = recipe.engine(steps=1000, warmup=100, tail=1e-6, config=config)
     assert rate_factor(999, config=still) == 1
+
+
+def test_the_last_stage_and_the_calibration_share_no_photo(
+    recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"voc": list(range(45)), "coco": list(range(19))}
+    monkeypatch.setattr(TinyRecipe, "samples", lambda self: rows)
+    seen, kept = recipe.seen(), recipe.kept()
+    assert {name: sorted(seen[name] + kept[name]) for name in rows} == rows  # type: ignore[operator]
+    assert kept == {"voc": [7, 27], "coco": [7]}
+    assert [is_kept(i) for i in (6, 7, 27)] == [False, True, True]

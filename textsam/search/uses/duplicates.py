@@ -43,8 +43,9 @@ def find_duplicates(
     """Group masks that look the same.
 
     Pairs alike enough are joined, and so is what is joined with one of them: a series of photos
-    that changes little by little is one group. The space "sam" tells looks better than "clip",
-    where two white cats are near-duplicates.
+    that changes little by little is one group, and a threshold that is too low joins everything.
+    Look at the result at two or three thresholds; where they lie depends on the space and on the
+    model, and the default suits `tiny`'s space "clip".
 
     Args:
         vectors: (N, D) of one space.

@@ -46,7 +46,7 @@ def find_label_errors(
     photos: Sequence[Any] | None = None,
     margin: float = 0.5,
 ) -> list[Suspect]:
-    """Masks whose neighbours agree on another label, the most suspicious first.
+    """Masks whose neighbours agree on another label; first where they are near and of one mind.
 
     The nearest neighbours vote, near ones more, and each vote is divided by how common its label
     is (to the power of a half), or a rare label would always be outvoted. It is a list to look
@@ -85,6 +85,8 @@ def find_label_errors(
     own = votes[np.arange(len(rows)), of_row]
     best = votes.argmax(1)
     most = votes[np.arange(len(rows)), best]
+    # Neighbours that are far away know little, however much they agree.
+    certain = (most - own) * np.nan_to_num(cosines[:, 0])
     suspects = np.flatnonzero((best != of_row) & (most - own >= margin))
     return [
         Suspect(
@@ -95,5 +97,5 @@ def find_label_errors(
             other=float(most[row]),
             neighbours=tuple(int(near) for near in nearest[row] if near >= 0),
         )
-        for row in suspects[np.argsort(own[suspects] - most[suspects], kind="stable")]
+        for row in suspects[np.argsort(-certain[suspects], kind="stable")]
     ]
