@@ -45,6 +45,12 @@ def known() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def photo_sets() -> ModuleType:
+    """`photo_sets.py`: data sets of noise."""
+    return _load("photo_sets")
+
+
+@pytest.fixture(scope="session")
 def model() -> TextSAM:
     """With a CLIP and a dense text head."""
     return _load("../inference/conftest").build_model()
@@ -112,7 +118,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     pytest.importorskip("lance_ray")
     # Ray's workers give way to all else by default, which on a busy machine is to stand still.
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (so Ray spells it)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

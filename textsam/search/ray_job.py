@@ -1,0 +1,267 @@
+"""A whole data set into an index, on the machines of a Ray cluster.
+
+    load = functools.partial(load_embedder, "tiny", latents="photo")
+    report = embed_on_ray(load, source, "s3://bucket/masks", address="auto")
+
+Ray Data streams photos through three stages: tasks read rows of the source, an actor per device
+embeds photos, and one actor commits whole photos to the index. It holds the first stages back when
+the last one lags. A worker that dies is started anew and its photos are embedded again; what it had
+committed is found by its ids and not added twice. So it is too when the run itself is started anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from textsam.errors import require
+from textsam.inference.model import TextSAM
+from textsam.search.data_photos import PhotoSource
+from textsam.search.embed import Embedder
+from textsam.search.engines.ray_cluster import connect
+from textsam.search.index import MaskIndex
+from textsam.search.job import EmbedReport, EmbedSettings, Progress, add_tables, batches
+from textsam.search.photo_rows import PhotoRows, RowMaker, choose_masks
+
+__all__ = ["embed_on_ray", "load_embedder"]
+
+# Columns of a block of Ray Data.
+_Batch: TypeAlias = dict[str, Any]
+
+_BATCHES_A_BLOCK = 4  # what a worker that dies has to do again, at most
+_COMMIT_PHOTOS = 64
+_RETRIES = 3  # of a block whose worker died; more deaths are the block's own fault
+# Less than a core each, so that reading and committing find room beside a worker on every core.
+_CPU_WORKER, _CPU_SMALL = 0.75, 0.1
+
+
+def load_embedder(
+    model: str, *, clip: str | None = None, device: str | None = None, **options: Any
+) -> Embedder:
+    """Load a model and make its `Embedder`; what each worker does.
+
+    Args:
+        model: As `TextSAM.from_pretrained` takes it, as the next two.
+        clip: The CLIP beside it.
+        device: "cpu", "cuda"; by default the best that the worker has.
+        options: Keywords of `Embedder`.
+    """
+    return Embedder(TextSAM.from_pretrained(model, clip=clip, device=device), **options)
+
+
+def embed_on_ray(
+    load: Callable[[], Embedder],
+    source: PhotoSource,
+    uri: str | Path,
+    *,
+    settings: EmbedSettings | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> EmbedReport:
+    """As `job.embed_data_set`, on a Ray cluster.
+
+    Args:
+        load: Makes the embedder in each worker; it, too, must survive pickling.
+        source: The data set; all machines must reach its files under the same names.
+        uri: The index: an object store, or a folder that all machines see under this name.
+        settings: How it is gone through; blocks of some batches and commits of some dozen photos
+            take the place of `commit_rows` and `commit_seconds`.
+        address: "auto", "ray://host:10001", or None for a cluster on this machine.
+        workers: Actors that embed; by default one for each GPU of the cluster, or for each core if
+            it has none.
+        storage_options: Keys, region and endpoint of an object store; sent to the workers.
+        progress: Called for each photo once it is committed.
+
+    Raises:
+        ValueError: As `embed_data_set`; or an index in memory.
+        MissingExtraError: ray is not installed.
+        RuntimeError: A block of photos killed its worker again and again.
+    """
+    settings = settings or EmbedSettings()
+    choose_masks(source, settings.masks)
+    where = str(uri)
+    if where == "memory://":
+        raise ValueError("workers cannot write to 'memory://'; wanted a folder or an object store")
+    if "://" not in where:
+        where = str(Path(where).resolve())
+    options = dict(storage_options or {})
+    require("lance_ray", "scale")
+    with MaskIndex.open(where, storage_options=options) as index:
+        if index.spaces:  # tell a wrong model here, not from the middle of a cluster
+            index.check_spaces(load().spaces)
+    ray = connect(address)
+    report = EmbedReport()
+    blocks = _stages(ray, load, source, where, options, settings, workers)
+    try:
+        for batch in blocks.iter_batches(batch_size=None, batch_format="numpy"):
+            for photo in _photos(batch):
+                report.add(photo)
+                if progress is not None:
+                    progress(photo)
+    except ray.exceptions.RayTaskError as error:
+        # What a worker raised, and not how Ray carried it here.
+        if isinstance(error.cause, Exception) and error.cause is not error:
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayActorError as error:
+        raise RuntimeError(
+            f"a worker died {_RETRIES + 1} times on the same photos ({error}). What is committed "
+            "is kept; a smaller batch needs less memory"
+        ) from error
+    if settings.compact:
+        with MaskIndex.open(where, engine="ray", storage_options=options, address=address) as index:
+            index.compact()
+    return report
+
+
+def _stages(
+    ray: Any,
+    load: Callable[[], Embedder],
+    source: PhotoSource,
+    uri: str,
+    options: Mapping[str, str],
+    settings: EmbedSettings,
+    workers: int | None,
+) -> Any:
+    """The `ray.data.Dataset` whose rows are what became of the photos; lazy until it is read."""
+    data = require("ray.data", "scale")
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    count = workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    block = settings.batch * _BATCHES_A_BLOCK
+    small = {"num_cpus": _CPU_SMALL}
+    rows = data.read_datasource(
+        _rows_of(source, limit=settings.limit, block=block), **small
+    )
+    # Ray Data joins small blocks up to many megabytes: all rows of a small set, for one worker.
+    rows = rows.repartition(target_num_rows_per_block=block)
+    rows.context.enable_progress_bars = False
+    rows.context.print_on_execution_start = False
+    retried = {"max_restarts": -1, "max_task_retries": _RETRIES}
+    made = rows.map_batches(
+        _Worker,
+        fn_constructor_args=(load, source, uri, options, settings),
+        batch_size=settings.batch,
+        compute=data.ActorPoolStrategy(size=count),
+        num_cpus=1 if gpus else _CPU_WORKER,
+        num_gpus=1 if gpus else None,
+        **retried,
+    )
+    return made.map_batches(
+        _Committer,
+        fn_constructor_args=(uri, options),
+        batch_size=_COMMIT_PHOTOS,
+        compute=data.ActorPoolStrategy(size=1),
+        **small,
+        **retried,
+    )
+
+
+class _Worker:
+    """Embeds photos; one on each device."""
+
+    def __init__(
+        self,
+        load: Callable[[], Embedder],
+        source: PhotoSource,
+        uri: str,
+        options: Mapping[str, str],
+        settings: EmbedSettings,
+    ) -> None:
+        self.maker = RowMaker(
+            load(),
+            source,
+            MaskIndex.open(uri, storage_options=options),
+            masks=settings.masks,
+            automatic=settings.automatic,
+        )
+
+    def __call__(self, batch: _Batch) -> _Batch:
+        """Rows of the source -> what became of their photos."""
+        return _batch(self.maker.make([pickle.loads(row) for row in batch["row"]]))
+
+
+class _Committer:
+    """Puts the rows of whole photos into the index; one at a time, since commits contend."""
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.index = MaskIndex.open(uri, storage_options=options)
+
+    def __call__(self, batch: _Batch) -> _Batch:
+        """Commit; the rows themselves go no further."""
+        photos = _photos(batch)
+        add_tables(self.index, [photo.table for photo in photos])
+        return {key: values for key, values in batch.items() if key != "table"}
+
+
+def _batch(photos: Sequence[PhotoRows]) -> _Batch:
+    """Photos as columns: a row a photo, so that no commit tears one apart."""
+    return {
+        "image": [photo.image for photo in photos],
+        "masks": [photo.masks for photo in photos],
+        "kept": [photo.kept for photo in photos],
+        "error": [photo.error or "" for photo in photos],
+        "table": [b"" if photo.table is None else _to_bytes(photo.table) for photo in photos],
+    }
+
+
+def _photos(batch: _Batch) -> list[PhotoRows]:
+    """The reverse of `_batch`; without tables if they went no further."""
+    tables = batch.get("table", [b""] * len(batch["image"]))
+    columns = (batch["image"], batch["masks"], batch["kept"], batch["error"], tables)
+    return [
+        PhotoRows(
+            image=str(image),
+            masks=int(masks),
+            kept=int(kept),
+            error=str(error) or None,
+            table=_from_bytes(table) if table else None,
+        )
+        for image, masks, kept, error, table in zip(*columns, strict=True)
+    ]
+
+
+def _to_bytes(table: Any) -> bytes:
+    """An Arrow table as a stream of its own, whose schema keeps the spaces."""
+    pa = require("pyarrow", "search")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _from_bytes(packed: bytes) -> Any:
+    pa = require("pyarrow", "search")
+    with pa.ipc.open_stream(packed) as reader:
+        return reader.read_all()
+
+
+def _rows_of(source: PhotoSource, *, limit: int | None, block: int) -> Any:
+    """A `ray.data.Datasource` of a source's rows, pickled; photos are opened by the workers.
+
+    One task reads them: they are numbers, or a stream that only one can read.
+    """
+    pa = require("pyarrow", "search")
+    data = require("ray.data", "scale")
+    unknown = require("ray.data.block", "scale").BlockMetadata(
+        num_rows=None, size_bytes=None, input_files=None, exec_stats=None
+    )
+
+    def tables() -> Iterator[Any]:
+        for rows in batches(itertools.islice(source.rows(), limit), block):
+            yield pa.table({"row": pa.array([pickle.dumps(row) for row in rows], pa.binary())})
+
+    class Rows(data.Datasource):  # type: ignore[misc, name-defined, unused-ignore]
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(
+            self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+        ) -> list[Any]:
+            return [data.ReadTask(tables, unknown, per_task_row_limit=per_task_row_limit)]
+
+    return Rows()
