@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["embed"]
 
-_Space = Literal["clip", "sam"]
+_SPACES = {None: None, "clip": ["clip"], "sam": ["sam"], "both": ["clip", "sam"]}
 
 
 def embed(
@@ -48,9 +48,11 @@ def embed(
         str | None, typer.Option("--data-set", help="Its name in the index (default: its own).")
     ] = None,
     spaces: Annotated[
-        list[_Space] | None,
+        Literal["clip", "sam", "both"] | None,
         typer.Option(
-            "--spaces", help="clip, sam; may be repeated (default: all that the model has)."
+            "--spaces",
+            help="clip: what a mask shows, phrases find it; sam: what it looks like (default: all "
+            "that the model has).",
         ),
     ] = None,
     latents: Annotated[
@@ -97,7 +99,7 @@ def embed(
             raise ValueError("--address and --workers are Ray's; add --engine ray")
         settings = EmbedSettings(masks=masks, automatic=preset, limit=limit, batch=batch)
         source = open_data(data, name=data_set, index=index)
-        options: dict[str, Any] = {"latents": latents, "spaces": spaces or None}
+        options: dict[str, Any] = {"latents": latents, "spaces": _SPACES[spaces]}
 
         def run(show: Progress) -> EmbedReport:
             if engine == "ray":

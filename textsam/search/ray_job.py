@@ -7,11 +7,13 @@ Ray Data streams photos through three stages: tasks read rows of the source, an 
 embeds photos, and one actor commits whole photos to the index. It holds the first stages back when
 the last one lags. A worker that dies is started anew and its photos are embedded again; what it had
 committed is found by its ids and not added twice. So it is too when the run itself is started anew.
+Ray Data tries without end, so photos that kill every worker (too large a batch) hold the run up.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -33,7 +35,8 @@ _Batch: TypeAlias = dict[str, Any]
 
 _BATCHES_A_BLOCK = 4  # what a worker that dies has to do again, at most
 _COMMIT_PHOTOS = 64
-_RETRIES = 3  # of a block whose worker died; more deaths are the block's own fault
+_MOST_BLOCKS = 10_000  # of a whole set; each is an entry in the driver's books
+_STREAM_CUTS = 32  # of what a stream's task gathers: some hundred photos
 # Less than a core each, so that reading and committing find room beside a worker on every core.
 _CPU_WORKER, _CPU_SMALL = 0.75, 0.1
 
@@ -80,7 +83,6 @@ def embed_on_ray(
     Raises:
         ValueError: As `embed_data_set`; or an index in memory.
         MissingExtraError: ray is not installed.
-        RuntimeError: A block of photos killed its worker again and again.
     """
     settings = settings or EmbedSettings()
     choose_masks(source, settings.masks)
@@ -108,11 +110,6 @@ def embed_on_ray(
         if isinstance(error.cause, Exception) and error.cause is not error:
             raise error.cause from error
         raise
-    except ray.exceptions.RayActorError as error:
-        raise RuntimeError(
-            f"a worker died {_RETRIES + 1} times on the same photos ({error}). What is committed "
-            "is kept; a smaller batch needs less memory"
-        ) from error
     if settings.compact:
         with MaskIndex.open(where, engine="ray", storage_options=options, address=address) as index:
             index.compact()
@@ -134,14 +131,15 @@ def _stages(
     count = workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
     block = settings.batch * _BATCHES_A_BLOCK
     small = {"num_cpus": _CPU_SMALL}
+    # Ray Data joins what a task reads up to many megabytes, and then cuts it in so many blocks.
+    # (`repartition` would do that too, by tasks that want a core, which the workers have taken.)
+    total = source.total if settings.limit is None else min(source.total or 0, settings.limit)
+    cuts = min(_MOST_BLOCKS, math.ceil(total / block)) if total else _STREAM_CUTS
     rows = data.read_datasource(
-        _rows_of(source, limit=settings.limit, block=block), **small
+        _rows_of(source, limit=settings.limit, block=block), override_num_blocks=cuts, **small
     )
-    # Ray Data joins small blocks up to many megabytes: all rows of a small set, for one worker.
-    rows = rows.repartition(target_num_rows_per_block=block)
     rows.context.enable_progress_bars = False
     rows.context.print_on_execution_start = False
-    retried = {"max_restarts": -1, "max_task_retries": _RETRIES}
     made = rows.map_batches(
         _Worker,
         fn_constructor_args=(load, source, uri, options, settings),
@@ -149,7 +147,6 @@ def _stages(
         compute=data.ActorPoolStrategy(size=count),
         num_cpus=1 if gpus else _CPU_WORKER,
         num_gpus=1 if gpus else None,
-        **retried,
     )
     return made.map_batches(
         _Committer,
@@ -157,7 +154,6 @@ def _stages(
         batch_size=_COMMIT_PHOTOS,
         compute=data.ActorPoolStrategy(size=1),
         **small,
-        **retried,
     )
 
 
