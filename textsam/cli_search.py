@@ -138,8 +138,8 @@ def _table(found: SearchResults) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "cosine", "data set", "label", "photo", "box x0 y0 x1 y1", "area"):
-        right = name in ("", "cosine", "box x0 y0 x1 y1", "area")
-        table.add_column(name, justify="right" if right else "left")
+        numbers = name in ("", "cosine", "box x0 y0 x1 y1", "area")
+        table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers)
     for number, one in enumerate(found, 1):
         table.add_row(
             str(number),

@@ -136,11 +136,9 @@ def open_photo(image: str) -> NDArray[np.uint8]:
 
 
 def short_name(image: str) -> str:
-    """A photo as an index knows it, short enough for a table."""
+    """A photo as an index knows it, short enough for a table: its id, or the name of its file."""
     inside = _INSIDE.fullmatch(image)
-    spec = image if inside is None else inside[1].partition("?")[0].partition("@")[0]
-    last = spec.rstrip("/").rpartition("/")[2]
-    return last if inside is None else f"{last}#{inside[3]}"
+    return image.rstrip("/").rpartition("/")[2] if inside is None else inside[3]
 
 
 @lru_cache(maxsize=4)
