@@ -405,7 +405,7 @@ def test_doctor(textsam_command, monkeypatch):
     lines = [
         "numpy>=1",
         "nowhere-to-be-found>2",
-        'gradio>=6; extra == "demo"',
+        'never-published>=6; extra == "demo"',
         'numpy; extra == "x"',
     ]
     lines.append('textsam[demo]; extra == "all"')

@@ -59,9 +59,14 @@ def test_one_import_name(wheel: zipfile.ZipFile) -> None:
 def test_everything_is_inside(wheel: zipfile.ZipFile, repo: Path) -> None:
     inside = {item.filename: item.file_size for item in wheel.infolist()}
     expected = {f"textsam/{name}": size for name, size in files_of(repo / "textsam").items()}
-    expected |= {
-        f"textsam/training/{name}": size for name, size in files_of(repo / "training").items()
-    }
+    for source, place in (
+        ("training", "training"),
+        ("demos", "demos"),
+        ("examples", "demos/examples"),
+    ):
+        expected |= {
+            f"textsam/{place}/{name}": size for name, size in files_of(repo / source).items()
+        }
     found = {name: size for name, size in inside.items() if name.startswith("textsam/")}
     assert found == expected
     assert inside["textsam/py.typed"] == 0
@@ -84,7 +89,7 @@ def test_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert metadata["Version"] == textsam.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) >= {"train", "eval", "test", "all"}
+    assert set(metadata.get_all("Provides-Extra", [])) >= {"train", "eval", "demo", "test", "all"}
     assert "textsam" in metadata.get_payload()
     entry_points = wheel.read(f"{info_folder()}/entry_points.txt").decode()
     assert "textsam = textsam.cli:main" in entry_points
@@ -97,15 +102,15 @@ def test_bounds_are_lower_ones(metadata: Message) -> None:
 
 
 def test_it_works_from_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
-    """Unpacked elsewhere, every module imports: those of training too, under their other name."""
+    """Unpacked elsewhere, every module imports: those of the guests too, under their other name."""
     wheel.extractall(tmp_path)
     code = """
 import importlib, pkgutil, sys, textsam
 for module in pkgutil.walk_packages(textsam.__path__, "textsam."):
-    if not module.name.endswith("__main__"):
+    if not module.name.endswith(("__main__", "demos.first_steps")):  # a script
         importlib.import_module(module.name)
-assert "textsam.training.data" in sys.modules
-assert "training" not in sys.modules
+assert {"textsam.training.data", "textsam.demos.app"} <= set(sys.modules)
+assert not {"training", "demos"} & set(sys.modules)
 print(textsam.__file__)
 """
     # The current folder comes first on the path, so this is not the checkout.

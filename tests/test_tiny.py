@@ -34,7 +34,8 @@ def test_both_wheels_and_little_else(tiny: TextSAM, repo: Path) -> None:
     assert front > 0.2 and rear > 0.15
     assert front + rear > 0.8
     for x0, y0, x1, y1 in (FRONT, REAR):
-        assert wheels.mask[y0:y1, x0:x1].mean() > 0.35  # a disc fills 0.79 of its box
+        # A disc fills 0.79 of its box; the front tyre's upper half is black in a black arch.
+        assert wheels.mask[y0:y1, x0:x1].mean() > 0.3
 
 
 @pytest.mark.parametrize(

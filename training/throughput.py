@@ -10,7 +10,6 @@ share is next to nothing. The clock is the wall's: loading and training compete 
 from __future__ import annotations
 
 import argparse
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,8 +23,9 @@ from torch import Tensor, nn
 
 from .data import LoaderConfig, ParquetSource, ViewConfig, ViewLoader
 from .evaluation.table import at_least, show_table
+from .memory import peak_bytes
 
-__all__ = ["EncoderClock", "Throughput", "main", "measure_throughput", "peak_bytes"]
+__all__ = ["EncoderClock", "Throughput", "main", "measure_throughput"]
 
 Clock = Callable[[], float]
 
@@ -160,12 +160,6 @@ def measure_throughput(
         optimizer=spent["optimizer"] / total,
         peak=peak_bytes(),
     )
-
-
-def peak_bytes() -> int:
-    """Most memory that this process has held so far, without its workers."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # KiB but on macOS
 
 
 def tiny_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Module]:

@@ -165,3 +165,15 @@ def test_features_are_made_once(
     assert not any(p.requires_grad and p.grad is not None for p in model.sam.parameters())
     assert not view.features.embedding.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_a_fork_shares_the_encoding_and_nothing_else(model, photo) -> None:
+    view = model.open(photo)
+    view.segment(points=[(20, 20)])
+    first, kept = view.click(60, 30), view.history
+    other = view.fork()
+    assert other.features is view.features and other.image is view.image
+    assert other.history == ()
+    other.segment(points=[(70, 40)])
+    assert view.history is kept and view.history[-1].result is first
+    assert other.segment(points=[(20, 20)]) == model.open(photo).segment(points=[(20, 20)])

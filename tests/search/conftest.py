@@ -118,7 +118,7 @@ def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     pytest.importorskip("lance_ray")
     # Ray's workers give way to all else by default, which on a busy machine is to stand still.
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (so Ray spells it)
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (how Ray spells it)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

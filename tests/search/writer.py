@@ -1,12 +1,14 @@
 """What a process does that adds rows in small batches until it is done or killed.
 
-No test module: run by its path, with `URI`, `DATASET`, `COUNT`, `BATCH` (rows), `KNOWN` (path of
-`known.py`) and `TOLD` (a file that gets a line for each batch that is in) as globals.
+No test module: run by its path, with `URI`, `DATASET`, `COUNT`, `BATCH` (rows), `PAUSE` (seconds
+after each), `KNOWN` (path of `known.py`) and `TOLD` (a file that gets a line for each batch that is
+in) as globals.
 """
 
 from __future__ import annotations
 
 import runpy
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ def write(given: dict[str, Any]) -> None:
             rows = known.make_rows(given["DATASET"], range(start, min(start + size, count)))
             index.add(rows, known.vectors_of(rows))
             print(start + len(rows), file=told, flush=True)
+            time.sleep(given["PAUSE"])
 
 
 if __name__ == "__main__":

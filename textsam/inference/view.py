@@ -7,6 +7,7 @@ that looks closer (`TextSAM.focus`) encodes a window around a small thing as wel
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -83,6 +84,19 @@ class ImageView(EncodedPhoto):
         self._close_up = None
         self._everything.clear()
         self.ranked.clear()
+
+    def fork(self) -> ImageView:
+        """Another view of the same encoded photo, with a dialogue of its own.
+
+        What the encoders said is shared and never changed; clicks, windows and automatic masks are
+        not, so that two people can ask one photo at the same time.
+        """
+        other = copy(self)
+        other._close_up = None
+        other.history = ()
+        other._everything = {}
+        other.ranked = {}
+        return other
 
     def __repr__(self) -> str:
         height, width = self.size

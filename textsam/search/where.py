@@ -61,6 +61,17 @@ class Where:
         """Whether every row is meant."""
         return all(getattr(self, field.name) is None for field in fields(self))
 
+    @property
+    def lists(self) -> dict[str, Sequence[str | None]]:
+        """The columns that must hold one of some values, and these values."""
+        columns: dict[str, Sequence[str | None] | None] = {
+            "dataset": self.datasets,
+            "label": self.labels,
+            "image": self.images,
+            "id": self.ids,
+        }
+        return {column: values for column, values in columns.items() if values is not None}
+
 
 def _names(name: str, values: Any) -> tuple[Any, ...] | None:
     """The strings of a condition; None stays."""

@@ -26,7 +26,7 @@ from textsam.rle import RLE, rle_iou
 from textsam.rle_canvas import paste_rle
 
 from ..data import Sample
-from .cost import peak_resident
+from ..memory import peak_bytes
 from .matching import take_objects
 from .protocol import seeded_rng
 from .table import (
@@ -143,7 +143,7 @@ def _ask(name: str, file: Path, label: str, tile: int | None) -> dict[str, Any]:
         "rles": found.rles,
         "tiles": len(view.windows),
         "seconds": seconds,
-        "peak": peak_resident(),
+        "peak": peak_bytes() / 2**20,
     }
 
 

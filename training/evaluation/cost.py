@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..memory import peak_bytes
 from .table import DataSet
 
-__all__ = ["measure_memory", "measure_seconds", "peak_resident"]
+__all__ = ["measure_memory", "measure_seconds"]
 
 _PHOTOS = 5
 _MANY = 20
@@ -105,12 +105,4 @@ def _peak(name: str, image: NDArray[np.uint8], phrases: list[str]) -> float:
 
     with TextSAM.from_pretrained(name).open(image) as view:
         view.segment(text=phrases)
-    return peak_resident()
-
-
-def peak_resident() -> float:
-    """Highest resident size of this process so far, MiB; it never goes down again."""
-    import resource  # not there on Windows, where nothing else here needs it
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB here
+    return peak_bytes() / 2**20

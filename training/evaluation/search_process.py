@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,8 @@ from textsam.search.index import MaskIndex
 from textsam.search.records import read_vectors
 from textsam.search.spaces import SpaceName
 from textsam.search.where import Where
+
+from ..memory import peak_bytes
 
 __all__ = ["Asked", "ask_elsewhere"]
 
@@ -64,11 +64,11 @@ def ask_elsewhere(
 
 
 def _fresh() -> Any:
-    """How processes begin: with nothing done and, where that goes, everything imported."""
+    """How processes begin: with nothing done and, where that goes, the slow imports behind them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lancedb", "textsam.search.index"])
+    context.set_forkserver_preload(["lance_namespace", "pandas", "textsam.search.index"])
     return context
 
 
@@ -94,22 +94,7 @@ def _ask(
                 if number >= min(_WARM, len(vectors)):
                     seconds[space].append(time.perf_counter() - start)
                     found[space].append(ids)
-    return Asked(found=found, seconds=seconds, peak=_peak())
-
-
-def _peak() -> float:
-    """Highest resident size of this process, MiB.
-
-    Not `getrusage`'s on Linux: there a process begins with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
-        return int(line.split()[1]) / 2**10
-    import resource  # not there on Windows, where nothing else here needs it
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return Asked(found=found, seconds=seconds, peak=peak_bytes() / 2**20)
 
 
 def _in_memory(index: MaskIndex, space: SpaceName) -> Any:

@@ -201,9 +201,9 @@ class LanceEngine:
         """Build the search structure of a space; beside the old one, which readers go on using."""
         kinds = require("lancedb.index", "search")
         # One bit a dimension wants whole bytes; no network of ours has another width.
-        kind = kinds.IvfRq if width % 8 == 0 else kinds.IvfFlat
+        options = {"distance_type": "cosine", "num_partitions": cells}
+        config = kinds.IvfFlat(**options) if width % 8 else kinds.IvfRq(**options, num_bits=1)
         _log.info("building %d cells for %s in %s", cells, name, self.uri)
-        config = kind(distance_type="cosine", num_partitions=cells)
         self._table().create_index(name, config=config, name=index_name(name, cells))
 
     def describe(self) -> Mapping[str, Any]:

@@ -12,15 +12,7 @@ __all__ = ["sql_of"]
 
 def sql_of(where: Where) -> str | None:
     """The conditions, joined; None for none."""
-    parts = []
-    for column, values in (
-        ("dataset", where.datasets),
-        ("label", where.labels),
-        ("image", where.images),
-        ("id", where.ids),
-    ):
-        if values is not None:
-            parts.append(_among(column, values))
+    parts = [_among(column, values) for column, values in where.lists.items()]
     if where.not_images is not None:
         parts.append(f"NOT {_among('image', where.not_images)}")
     # Lance compares a column with numbers of its own type only.

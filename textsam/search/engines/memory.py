@@ -128,14 +128,8 @@ def _meant(table: Any, where: Where) -> BoolArray:
         array: BoolArray = found.to_numpy()
         return array
 
-    for column, values in (
-        ("dataset", where.datasets),
-        ("label", where.labels),
-        ("image", where.images),
-        ("id", where.ids),
-    ):
-        if values is not None:
-            meant &= among(column, values)
+    for column, values in where.lists.items():
+        meant &= among(column, values)
     if where.not_images is not None:
         meant &= ~among("image", where.not_images)
     for column, low, high in (

@@ -47,10 +47,11 @@ class RayLanceEngine(LanceEngine):
     def build(self, name: SpaceName, width: int, cells: int) -> None:
         """See `LanceEngine.build`; as many workers as the cluster has cores."""
         ray, lance_ray = connect(self.address), require("lance_ray", "scale")
+        quantised = width % 8 == 0
         lance_ray.create_index(
             f"{self.uri.rstrip('/')}/{TABLE}.lance",
             column=name,
-            index_type="IVF_RQ" if width % 8 == 0 else "IVF_FLAT",
+            index_type="IVF_RQ" if quantised else "IVF_FLAT",
             name=index_name(name, cells),
             metric="cosine",
             num_partitions=cells,
@@ -58,6 +59,8 @@ class RayLanceEngine(LanceEngine):
             sample_rate=max(1, min(256, self.count(Where()) // cells)),
             num_workers=max(1, int(ray.cluster_resources().get("CPU", 1))),
             storage_options=self.storage_options or None,
+            # Said, since lance_ray and its workers have different defaults.
+            **({"num_bits": 1} if quantised else {}),
         )
 
     def describe(self) -> Mapping[str, Any]:

@@ -1,0 +1,218 @@
+// Drawing the scene: photo, tints, outlines, the prompts of the active object, labels.
+
+const look = { opacity: 0.45, outline: true, labels: true };
+const stage = element.querySelector(".ts-stage");
+const canvas = stage.querySelector("canvas");
+const pen = canvas.getContext("2d");
+const picture = new Image();
+
+// Where the photo lies on the stage: pixels of the screen = pixels of the photo * scale + (x, y).
+const place = { scale: 1, x: 0, y: 0, fit: 1 };
+let scene = null;
+let draft = null; // a box that is being dragged
+let cursor = null; // the crosshair of the keyboard
+let hovered = null; // number of the thing that the list points at
+
+function css(name) {
+  return getComputedStyle(stage).getPropertyValue(name).trim();
+}
+
+function toPhoto(x, y) {
+  return [(x - place.x) / place.scale, (y - place.y) / place.scale];
+}
+
+function fitPhoto() {
+  if (!scene || !scene.photo) return;
+  const { width, height } = scene.photo;
+  place.fit = Math.min(stage.clientWidth / width, stage.clientHeight / height);
+  place.scale = place.fit;
+  place.x = (stage.clientWidth - width * place.scale) / 2;
+  place.y = (stage.clientHeight - height * place.scale) / 2;
+  draw();
+}
+
+// Zoom about a place of the stage, which stays where it is; never smaller than the whole photo.
+function zoomAt(factor, x, y) {
+  const scale = Math.min(Math.max(place.scale * factor, place.fit), place.fit * 24);
+  const [px, py] = toPhoto(x, y);
+  place.scale = scale;
+  place.x = x - px * scale;
+  place.y = y - py * scale;
+  keepInside();
+  draw();
+}
+
+function panBy(dx, dy) {
+  place.x += dx;
+  place.y += dy;
+  keepInside();
+  draw();
+}
+
+function keepInside() {
+  const sides = [["x", stage.clientWidth, scene.photo.width], ["y", stage.clientHeight, scene.photo.height]];
+  for (const [axis, room, size] of sides) {
+    const length = size * place.scale;
+    const free = room - length;
+    place[axis] = free > 0 ? free / 2 : Math.min(0, Math.max(free, place[axis]));
+  }
+  stage.classList.toggle("ts-zoomed", place.scale > place.fit * 1.01);
+}
+
+let scheduled = false;
+function draw() {
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    drawNow();
+  });
+}
+
+function drawNow() {
+  const ratio = window.devicePixelRatio || 1;
+  const [w, h] = [stage.clientWidth, stage.clientHeight];
+  if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) {
+    canvas.width = Math.round(w * ratio);
+    canvas.height = Math.round(h * ratio);
+  }
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, w, h);
+  if (!scene || !scene.photo || !picture.complete || !picture.naturalWidth) return;
+  const { photo } = scene;
+  pen.save();
+  pen.setTransform(place.scale * ratio, 0, 0, place.scale * ratio, place.x * ratio, place.y * ratio);
+  pen.imageSmoothingEnabled = place.scale < 4;
+  pen.drawImage(picture, 0, 0, photo.width, photo.height);
+  const visible = scene.things.filter((thing) => thing.shown && thing.counts);
+  visible.sort((a, b) => b.share - a.share); // small ones stay visible
+  const shown = visible.map((thing) => [thing, layerOf(thing, photo)]);
+  for (const [thing, layer] of shown) {
+    const lit = thing.number === scene.active || thing.number === hovered;
+    pen.globalAlpha = Math.min(1, look.opacity * (lit ? 1.35 : 1));
+    pen.drawImage(layer.tint, thing.box[0], thing.box[1]);
+  }
+  pen.globalAlpha = 1;
+  pen.lineCap = "round";
+  for (const [thing, layer] of shown) {
+    const lit = thing.number === scene.active || thing.number === hovered;
+    if (!look.outline && !lit) continue;
+    const fine = thing.origin === "everything" && !lit; // a hundred white rims hide the photo
+    const line = (lit ? 3.2 : fine ? 1.4 : 2) / place.scale;
+    if (!fine) {
+      pen.strokeStyle = "rgba(255, 255, 255, 0.95)";
+      pen.lineWidth = line + (lit ? 3 : 1.8) / place.scale;
+      pen.stroke(layer.line);
+    }
+    pen.strokeStyle = `rgb(${thing.color})`;
+    pen.lineWidth = line;
+    pen.stroke(layer.line);
+  }
+  pen.restore();
+  const active = scene.things.find((thing) => thing.number === scene.active);
+  if (active) drawPrompts(active);
+  if (look.labels) drawLabels(visible);
+  if (draft) drawBox(draft, true);
+  if (cursor) drawCursor(cursor);
+  canvas.dataset.drawn = scene.serial; // tests and benchmarks wait for it
+}
+
+function onScreen(x, y) {
+  return [x * place.scale + place.x, y * place.scale + place.y];
+}
+
+function drawBox([x0, y0, x1, y1], dashed) {
+  const [left, top] = onScreen(Math.min(x0, x1), Math.min(y0, y1));
+  const [right, bottom] = onScreen(Math.max(x0, x1), Math.max(y0, y1));
+  pen.setLineDash(dashed ? [6, 4] : []);
+  for (const [color, width] of [["#fff", 4], ["#111", 2]]) {
+    pen.strokeStyle = color;
+    pen.lineWidth = width;
+    pen.strokeRect(left, top, right - left, bottom - top);
+  }
+  pen.setLineDash([]);
+}
+
+// Told apart by their sign, not by colour alone.
+function drawPrompts(thing) {
+  if (thing.asked_box) drawBox(thing.asked_box, true);
+  for (const [x, y, on] of thing.points) {
+    const [left, top] = onScreen(x, y);
+    pen.beginPath();
+    pen.arc(left, top, 8, 0, 2 * Math.PI);
+    pen.fillStyle = on ? "#0b57d0" : "#b3261e";
+    pen.fill();
+    pen.lineWidth = 2;
+    pen.strokeStyle = "#fff";
+    pen.stroke();
+    pen.beginPath();
+    pen.moveTo(left - 4, top);
+    pen.lineTo(left + 4, top);
+    if (on) {
+      pen.moveTo(left, top - 4);
+      pen.lineTo(left, top + 4);
+    }
+    pen.stroke();
+  }
+}
+
+function drawCursor([x, y]) {
+  const [left, top] = onScreen(x, y);
+  for (const [color, width] of [["#fff", 4], ["#111", 1.5]]) {
+    pen.strokeStyle = color;
+    pen.lineWidth = width;
+    pen.beginPath();
+    pen.moveTo(left - 14, top);
+    pen.lineTo(left + 14, top);
+    pen.moveTo(left, top - 14);
+    pen.lineTo(left, top + 14);
+    pen.stroke();
+  }
+}
+
+// A label stands at the top of its mask, where it hides no other label; else it is left out.
+function drawLabels(visible) {
+  const size = stage.clientWidth < 480 ? 11 : 13;
+  const high = size + 9;
+  pen.font = `600 ${size}px ${css("--font") || "sans-serif"}`;
+  pen.textBaseline = "middle";
+  const taken = [];
+  const first = [...visible].sort(
+    (a, b) => (b.number === scene.active) - (a.number === scene.active) || b.share - a.share
+  );
+  for (const thing of first) {
+    const lit = thing.number === scene.active || thing.number === hovered;
+    if (thing.origin === "everything" && !lit) continue; // a hundred labels say nothing
+    const score = thing.score === null ? "" : `  ${thing.score.toFixed(2)}`;
+    const words = shortened(thing.name) + score;
+    const w = pen.measureText(words).width + 28;
+    const [left, top] = onScreen(thing.box[0], thing.box[1]);
+    const [right, bottom] = onScreen(thing.box[2], thing.box[3]);
+    const x = Math.min(Math.max((left + right - w) / 2, 2), stage.clientWidth - w - 2);
+    const spots = [top - high - 3, top + 4, bottom + 3, bottom - high - 3].map((y) =>
+      Math.min(Math.max(y, 2), stage.clientHeight - high - 2)
+    );
+    const y = spots.find((spot) => taken.every(([a, b, c, d]) => x > c || x + w < a || spot > d || spot + high < b));
+    if (y === undefined) continue;
+    taken.push([x, y, x + w, y + high]);
+    pen.beginPath();
+    pen.roundRect(x, y, w, high, high / 2);
+    pen.fillStyle = "rgba(20, 20, 24, 0.86)";
+    pen.fill();
+    if (lit) {
+      pen.strokeStyle = "#fff";
+      pen.lineWidth = 1.5;
+      pen.stroke();
+    }
+    pen.beginPath();
+    pen.arc(x + 11, y + high / 2, 5, 0, 2 * Math.PI);
+    pen.fillStyle = `rgb(${thing.color})`;
+    pen.fill();
+    pen.fillStyle = "#fff";
+    pen.fillText(words, x + 20, y + high / 2 + 0.5);
+  }
+}
+
+function shortened(name) {
+  return name.length > 28 ? `${name.slice(0, 27)}…` : name;
+}
