@@ -13,7 +13,7 @@ from PIL import Image
 from textsam.cli_segment import parse_box, parse_points
 from textsam.cli_sources import open_photo, short_name
 from textsam.contact_sheet import Cell, contact_sheet, fitted_size, mask_cell
-from textsam.draw import PICTURE_SUFFIXES
+from textsam.draw import PALETTE, PICTURE_SUFFIXES
 from textsam.errors import ImageError, PromptError
 from textsam.images import load_image
 from textsam.rle import RLE, encode_mask
@@ -181,18 +181,21 @@ def found_sheet(asked: Asked, found: SearchResults, path: Path) -> list[str]:
             continue
         cells.append(cell)
     if cells:
-        rows = {f"{len(found)} masks nearest to {asked.text!r}": cells}
+        named = repr(asked.text)
         if asked.photo is not None:
-            rows = {"looked for": [_asked_cell(asked.photo, asked.rle)], "found": cells}
-        contact_sheet(rows, size=_CELL, columns=_COLUMNS).save(path)
+            named, cells = "the first", [_asked_cell(asked.photo, asked.rle), *cells]
+        heading = f"{len(found)} masks nearest to {named}"
+        contact_sheet({heading: cells}, size=_CELL, columns=_COLUMNS).save(path)
     return failed
 
 
 def _asked_cell(photo: NDArray[np.uint8], rle: RLE | None) -> Cell:
     if rle is not None:
-        return mask_cell(photo, rle, context=3.0, size=_CELL)
+        return mask_cell(
+            photo, rle, caption="looked for", context=3.0, size=_CELL, color=PALETTE[0]
+        )
     picture = Image.fromarray(photo)
-    return Cell(picture=picture.resize(fitted_size(picture.size, _CELL)))
+    return Cell(picture=picture.resize(fitted_size(picture.size, _CELL)), caption="looked for")
 
 
 def _embedder_of(index: MaskIndex, model: Any, space: SpaceName) -> Embedder | None:
