@@ -10,7 +10,7 @@ import pytest
 
 from textsam.inference.automatic import AutomaticSettings
 from textsam.inference.model import TextSAM
-from textsam.search import job
+from textsam.search.commits import add_tables
 from textsam.search.data_photos import DataPhoto, ListedPhotos
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
@@ -208,4 +208,4 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_embedded(
     only = Embedder(embedder.model, spaces=["clip"])
     with pytest.raises(ValueError, match="every row has them all"):
         embed_data_set(only, source, index)
-    assert job.add_tables(index, [None, None]) == 0
+    assert add_tables(index, [None, None]) == 0

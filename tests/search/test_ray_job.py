@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 
 from textsam.inference.model import TextSAM
+from textsam.search.commits import PhotoRows
 from textsam.search.data_photos import ListedPhotos
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedSettings, embed_data_set
-from textsam.search.photo_rows import PhotoRows
 from textsam.search.ray_job import embed_on_ray, load_embedder
 from textsam.search.records import read_rows, read_vectors
 
@@ -135,3 +136,9 @@ def test_errors_come_back_as_they_were(
     embed_data_set(crops(), ListedPhotos(photos), index, settings=SETTINGS)
     with pytest.raises(ValueError, match="They differ in preprocessing"):
         embed_on_ray(load, ListedPhotos(photos), tmp_path / "other.lance")
+
+
+def test_who_reads_and_commits_imports_no_networks() -> None:
+    """A worker without them is there in a second, and takes no gigabyte."""
+    code = "import sys, textsam.search.ray_blocks; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from textsam.rle import RLE
 
-__all__ = ["DataPhoto", "GivenMask", "ListedPhotos", "PhotoSource"]
+__all__ = ["DataPhoto", "GivenMask", "ListedPhotos", "PhotoSource", "batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,3 +81,9 @@ class ListedPhotos:
     def photo(self, row: int, /) -> DataPhoto:
         """The photo."""
         return self._photos[row]
+
+
+def batches(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Rows in lists of `size`, the last one shorter."""
+    while batch := list(itertools.islice(rows, size)):
+        yield batch

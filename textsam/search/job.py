@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from textsam.errors import require
 from textsam.inference.automatic import AutomaticSettings, Preset
-from textsam.search.data_photos import PhotoSource
+from textsam.search.commits import PhotoRows, add_tables
+from textsam.search.data_photos import PhotoSource, batches
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
-from textsam.search.photo_rows import MaskChoice, PhotoRows, RowMaker, choose_masks
+from textsam.search.photo_rows import MaskChoice, RowMaker, choose_masks
 
-__all__ = ["EmbedReport", "EmbedSettings", "Progress", "add_tables", "batches", "embed_data_set"]
+__all__ = ["EmbedReport", "EmbedSettings", "Progress", "embed_data_set"]
 
 # Called once for each photo, when its masks are in the index.
 Progress = Callable[[PhotoRows], None]
@@ -151,17 +150,3 @@ class _Writer:
             self.report.add(photo)
             if self.progress is not None:
                 self.progress(photo)
-
-
-def add_tables(index: MaskIndex, tables: Sequence[Any]) -> int:
-    """Put the rows of several photos into the index, in one commit; None stands for no rows."""
-    there = [table for table in tables if table is not None]
-    if not there:
-        return 0
-    return index.add_table(require("pyarrow", "search").concat_tables(there))
-
-
-def batches(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Rows in lists of `size`, the last one shorter."""
-    while batch := list(itertools.islice(rows, size)):
-        yield batch

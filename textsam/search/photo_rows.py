@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,38 +14,20 @@ from textsam.images import load_image
 from textsam.inference.automatic import AutomaticSettings, Preset
 from textsam.inference.encoded import EncodedPhoto
 from textsam.rle import RLE
+from textsam.search.commits import PhotoRows
 from textsam.search.data_photos import DataPhoto, PhotoSource
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow, make_table
 from textsam.search.where import Where
 
-__all__ = ["MaskChoice", "PhotoRows", "RowMaker", "choose_masks"]
+__all__ = ["MaskChoice", "RowMaker", "choose_masks"]
 
 MaskChoice = Literal["given", "everything"]
 # What a broken photo or annotation raises; anything else is no photo's fault.
 _BROKEN = (ValueError, OSError)
 _NOT_READ = np.zeros((0, 0, 3), np.uint8)
 _READ = 8_192  # rows at once when the index is asked what it has
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhotoRows:
-    """What became of one photo.
-
-    Attributes:
-        image: Its id or URI.
-        masks: Masks that were embedded now.
-        kept: Masks that the index had already.
-        error: Why it was passed over, one line; None if it was not.
-        table: The rows of its new masks, an Arrow table of `make_table`; None for none.
-    """
-
-    image: str
-    masks: int = 0
-    kept: int = 0
-    error: str | None = None
-    table: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

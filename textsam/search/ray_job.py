@@ -12,12 +12,11 @@ Ray Data tries without end, so photos that kill every worker (too large a batch)
 
 from __future__ import annotations
 
-import itertools
 import math
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from textsam.errors import require
 from textsam.inference.model import TextSAM
@@ -25,13 +24,11 @@ from textsam.search.data_photos import PhotoSource
 from textsam.search.embed import Embedder
 from textsam.search.engines.ray_cluster import connect
 from textsam.search.index import MaskIndex
-from textsam.search.job import EmbedReport, EmbedSettings, Progress, add_tables, batches
-from textsam.search.photo_rows import PhotoRows, RowMaker, choose_masks
+from textsam.search.job import EmbedReport, EmbedSettings, Progress
+from textsam.search.photo_rows import RowMaker, choose_masks
+from textsam.search.ray_blocks import Batch, Committer, pack, rows_of, unpack
 
 __all__ = ["embed_on_ray", "load_embedder"]
-
-# Columns of a block of Ray Data.
-_Batch: TypeAlias = dict[str, Any]
 
 _BATCHES_A_BLOCK = 4  # what a worker that dies has to do again, at most
 _COMMIT_PHOTOS = 64
@@ -101,7 +98,7 @@ def embed_on_ray(
     blocks = _stages(ray, load, source, where, options, settings, workers)
     try:
         for batch in blocks.iter_batches(batch_size=None, batch_format="numpy"):
-            for photo in _photos(batch):
+            for photo in unpack(batch):
                 report.add(photo)
                 if progress is not None:
                     progress(photo)
@@ -136,7 +133,7 @@ def _stages(
     total = source.total if settings.limit is None else min(source.total or 0, settings.limit)
     cuts = min(_MOST_BLOCKS, math.ceil(total / block)) if total else _STREAM_CUTS
     rows = data.read_datasource(
-        _rows_of(source, limit=settings.limit, block=block), override_num_blocks=cuts, **small
+        rows_of(source, limit=settings.limit, block=block), override_num_blocks=cuts, **small
     )
     rows.context.enable_progress_bars = False
     rows.context.print_on_execution_start = False
@@ -149,7 +146,7 @@ def _stages(
         num_gpus=1 if gpus else None,
     )
     return made.map_batches(
-        _Committer,
+        Committer,
         fn_constructor_args=(uri, options),
         batch_size=_COMMIT_PHOTOS,
         compute=data.ActorPoolStrategy(size=1),
@@ -176,88 +173,6 @@ class _Worker:
             automatic=settings.automatic,
         )
 
-    def __call__(self, batch: _Batch) -> _Batch:
+    def __call__(self, batch: Batch) -> Batch:
         """Rows of the source -> what became of their photos."""
-        return _batch(self.maker.make([pickle.loads(row) for row in batch["row"]]))
-
-
-class _Committer:
-    """Puts the rows of whole photos into the index; one at a time, since commits contend."""
-
-    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
-        self.index = MaskIndex.open(uri, storage_options=options)
-
-    def __call__(self, batch: _Batch) -> _Batch:
-        """Commit; the rows themselves go no further."""
-        photos = _photos(batch)
-        add_tables(self.index, [photo.table for photo in photos])
-        return {key: values for key, values in batch.items() if key != "table"}
-
-
-def _batch(photos: Sequence[PhotoRows]) -> _Batch:
-    """Photos as columns: a row a photo, so that no commit tears one apart."""
-    return {
-        "image": [photo.image for photo in photos],
-        "masks": [photo.masks for photo in photos],
-        "kept": [photo.kept for photo in photos],
-        "error": [photo.error or "" for photo in photos],
-        "table": [b"" if photo.table is None else _to_bytes(photo.table) for photo in photos],
-    }
-
-
-def _photos(batch: _Batch) -> list[PhotoRows]:
-    """The reverse of `_batch`; without tables if they went no further."""
-    tables = batch.get("table", [b""] * len(batch["image"]))
-    columns = (batch["image"], batch["masks"], batch["kept"], batch["error"], tables)
-    return [
-        PhotoRows(
-            image=str(image),
-            masks=int(masks),
-            kept=int(kept),
-            error=str(error) or None,
-            table=_from_bytes(table) if table else None,
-        )
-        for image, masks, kept, error, table in zip(*columns, strict=True)
-    ]
-
-
-def _to_bytes(table: Any) -> bytes:
-    """An Arrow table as a stream of its own, whose schema keeps the spaces."""
-    pa = require("pyarrow", "search")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _from_bytes(packed: bytes) -> Any:
-    pa = require("pyarrow", "search")
-    with pa.ipc.open_stream(packed) as reader:
-        return reader.read_all()
-
-
-def _rows_of(source: PhotoSource, *, limit: int | None, block: int) -> Any:
-    """A `ray.data.Datasource` of a source's rows, pickled; photos are opened by the workers.
-
-    One task reads them: they are numbers, or a stream that only one can read.
-    """
-    pa = require("pyarrow", "search")
-    data = require("ray.data", "scale")
-    unknown = require("ray.data.block", "scale").BlockMetadata(
-        num_rows=None, size_bytes=None, input_files=None, exec_stats=None
-    )
-
-    def tables() -> Iterator[Any]:
-        for rows in batches(itertools.islice(source.rows(), limit), block):
-            yield pa.table({"row": pa.array([pickle.dumps(row) for row in rows], pa.binary())})
-
-    class Rows(data.Datasource):  # type: ignore[misc, name-defined, unused-ignore]
-        def estimate_inmemory_data_size(self) -> int | None:
-            return None
-
-        def get_read_tasks(
-            self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
-        ) -> list[Any]:
-            return [data.ReadTask(tables, unknown, per_task_row_limit=per_task_row_limit)]
-
-    return Rows()
+        return pack(self.maker.make([pickle.loads(row) for row in batch["row"]]))
