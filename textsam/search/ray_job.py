@@ -80,6 +80,7 @@ def embed_on_ray(
     Raises:
         ValueError: As `embed_data_set`; or an index in memory.
         MissingExtraError: ray is not installed.
+        RuntimeError: A worker failed by a fault that is no photo's.
     """
     settings = settings or EmbedSettings()
     choose_masks(source, settings.masks)
@@ -103,14 +104,17 @@ def embed_on_ray(
                 if progress is not None:
                     progress(photo)
     except ray.exceptions.RayTaskError as error:
-        # What a worker raised, and not how Ray carried it here.
-        if isinstance(error.cause, Exception) and error.cause is not error:
-            raise error.cause from error
-        raise
+        raise RuntimeError(f"a worker failed: {_told_by_worker(str(error))}") from error
     if settings.compact:
         with MaskIndex.open(where, engine="ray", storage_options=options, address=address) as index:
             index.compact()
     return report
+
+
+def _told_by_worker(trace: str) -> str:
+    """The last line of the first error of a trace; Ray carries what came of it, not the error."""
+    first, _, _ = trace.partition("\nThe above exception was the direct cause")
+    return first.strip().splitlines()[-1].strip()
 
 
 def _stages(
