@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from textsam.batch import segment_folder
-from textsam.batch_run import one_line
-from textsam.errors import PromptError, WeightsError
+from textsam.errors import PromptError, WeightsError, one_line
 from textsam.journal import Journal, fingerprint
 from textsam.photos import find_photos
 from textsam.segmentation import Segmentation

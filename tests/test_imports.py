@@ -40,7 +40,7 @@ BLOCKS: dict[str, list[str]] = {
     "batch": ["batch", "batch_run", "journal", "photos"],
     "command line": [
         *("cli", "cli_segment", "cli_calibrate", "cli_demo", "cli_everything", "cli_refine"),
-        "cli_output",
+        *("cli_embed", "cli_search", "cli_query", "cli_sources", "cli_output"),
         *("tables", "doctor", "model_info", "__main__"),
     ],
 }
@@ -51,7 +51,7 @@ SEES_ONLY = {"results": {"front", "values"}}
 
 # The command line opens what rides inside the wheel, from within the function that needs it.
 GUESTS = ("training", "demos")
-MAY_OPEN_GUESTS = {"textsam.cli_calibrate", "textsam.cli_demo"}
+MAY_OPEN_GUESTS = {"textsam.cli_calibrate", "textsam.cli_demo", "textsam.cli_sources"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),

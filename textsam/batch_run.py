@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.draw import PICTURE_SUFFIXES
-from textsam.errors import MissingExtraError, WeightsError
+from textsam.errors import MissingExtraError, WeightsError, one_line
 from textsam.files import remove_parts, write_atomically
 from textsam.images import load_image
 from textsam.interop import to_sa1b
@@ -32,7 +32,7 @@ from textsam.photos import Photo, find_photos
 from textsam.segmentation import PictureKind, Segmentation
 from textsam.storage import dump_json
 
-__all__ = ["BatchReport", "PhotoReport", "one_line", "run_over", "sa1b_id", "write_result"]
+__all__ = ["BatchReport", "PhotoReport", "run_over", "sa1b_id", "write_result"]
 
 _log = logging.getLogger(__name__)
 
@@ -262,14 +262,6 @@ def sa1b_id(name: str) -> int:
     stem = PurePosixPath(name).stem
     digits = stem.removeprefix("sa_")
     return int(digits) if digits.isascii() and digits.isdecimal() else zlib.crc32(name.encode())
-
-
-def one_line(error: BaseException) -> str:
-    """Say an error on one line; its type stands before messages that would mean little alone."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ValueError | OSError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _summary(report: BatchReport, settings: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The command line: `textsam segment`, `everything`, `refine`, `demo`, `calibrate`, `info`...
+"""The command line: `textsam segment`, `everything`, `refine`, `embed`, `search`, `demo`, ...
 
 Results go to standard output, everything else to standard error. Exit code 0: all well (also if
 nothing was found); 1: a photo or the run failed, told on one line; 2: a wrong command line; 130:
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textsam import cli_demo, cli_everything, cli_refine
+from textsam import cli_demo, cli_embed, cli_everything, cli_refine, cli_search
 from textsam.cli_output import make_console, one_line_errors
 
 if TYPE_CHECKING:
@@ -223,6 +223,8 @@ def segment(
 
 app.command()(cli_everything.everything)
 app.command()(cli_refine.refine)
+app.command()(cli_embed.embed)
+app.command()(cli_search.search)
 app.command()(cli_demo.demo)
 
 

@@ -31,8 +31,7 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if os.environ.get(_TRACEBACK):
             raise
-        from textsam.batch_run import one_line
-        from textsam.errors import TextSamError
+        from textsam.errors import TextSamError, one_line
 
         expected = isinstance(error, TextSamError | ValueError | OSError)
         more = "" if expected else f" (set {_TRACEBACK}=1 to see where)"

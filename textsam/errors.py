@@ -16,6 +16,7 @@ __all__ = [
     "PromptError",
     "TextSamError",
     "WeightsError",
+    "one_line",
     "require",
 ]
 
@@ -64,3 +65,11 @@ def require(module: str, extra: str) -> ModuleType:
             f'This needs {package!r}, which {what}. Type: pip install "textsam[{extra}]"',
             name=module,
         ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Say an error on one line; its type stands before messages that would mean little alone."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ValueError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -45,6 +45,12 @@ def known() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def photo_sets() -> ModuleType:
+    """`photo_sets.py`: data sets of noise."""
+    return _load("photo_sets")
+
+
+@pytest.fixture(scope="session")
 def model() -> TextSAM:
     """With a CLIP and a dense text head."""
     return _load("../inference/conftest").build_model()

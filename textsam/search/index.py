@@ -30,6 +30,7 @@ from textsam.search.records import (
     make_schema,
     make_table,
     read_vectors,
+    spaces_of,
 )
 from textsam.search.results import SearchResult, SearchResults
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
@@ -102,23 +103,39 @@ class MaskIndex:
         Raises:
             ValueError: Vectors of other spaces than the index's, or ones that do not fit the rows.
         """
-        ours = self.spaces
-        if ours:
-            missing = sorted(ours.keys() ^ vectors.spaces.keys())
-            if missing:
-                raise ValueError(
-                    f"got vectors of {sorted(vectors.spaces)}; this index holds {sorted(ours)}, "
-                    "and every row has them all"
-                )
-            for name, space in ours.items():
-                queries.check_same(vectors.spaces[name], space)
-        table = make_table(rows, vectors)
-        added = self.engine.add(distinct(table)) if rows else 0
-        if not ours and rows:
+        return self.add_table(make_table(rows, vectors))
+
+    def add_table(self, table: Any) -> int:
+        """Add the rows of an Arrow table of `records.make_table`; as `add`.
+
+        Raises:
+            ValueError: As `add`; or a table that is none of ours.
+        """
+        theirs = spaces_of(table.schema)
+        began = not self.spaces
+        self.check_spaces(theirs)
+        added = self.engine.add(distinct(table)) if table.num_rows else 0
+        if began and table.num_rows:
             # Another writer may have begun the index with other spaces in between.
-            for name, space in self.spaces.items():
-                queries.check_same(vectors.spaces[name], space)
+            self.check_spaces(theirs)
         return added
+
+    def check_spaces(self, theirs: Mapping[SpaceName, VectorSpace]) -> None:
+        """Refuse spaces that are not those of this index; one without rows takes all.
+
+        Raises:
+            ValueError: Other spaces, or more or less of them.
+        """
+        ours = self.spaces
+        if not ours:
+            return
+        if ours.keys() ^ theirs.keys():
+            raise ValueError(
+                f"got vectors of {sorted(theirs)}; this index holds {sorted(ours)}, and every row "
+                "has them all"
+            )
+        for name, space in ours.items():
+            queries.check_same(theirs[name], space)
 
     def search(
         self,

@@ -13,13 +13,8 @@ mask without a pixel is no proposal, and of equal ranks the higher predicted IoU
 
 Memory: three masks a point are asked, 12,288 for the paper's grid. Logits are held for one batch of
 points, and each mask is run-length coded at once (`textsam.inference.automatic`), so that memory
-<<<<<<< HEAD
-does not grow with the grid but by the codes: with `tiny`, on a photo of 266 x 400 pixels, the peak
-was the same for 64 x 64 points as for 32 x 32; the 4532 masks that NMS left had 1.4 MB of codes.
-=======
 grows with the grid by the codes alone: with `tiny`, on a photo of 266 x 400 pixels, the peak was
 the same for 64 x 64 points as for 32 x 32, and the 4532 masks that NMS left had 1.4 MB of codes.
->>>>>>> 178408497426e7130e24d422567edb76060c50d7
 """
 
 from __future__ import annotations

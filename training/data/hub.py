@@ -29,7 +29,7 @@ __all__ = ["HubColumns", "HubSource", "HubStream", "open_hub"]
 class HubColumns:
     """Which column holds what. `objects.rle` means field `rle` of each item of column `objects`.
 
-    Exactly one of `masks` and `label_map` is given.
+    Exactly one of `masks` and `label_map` is given, or `bare`.
 
     Attributes:
         image: The photo.
@@ -41,6 +41,7 @@ class HubColumns:
         names: Name of each number in `labels`; a column of type ClassLabel brings its own.
         map_config: What the values of `label_map` mean.
         exhaustive: Whether a name that is not listed is absent.
+        bare: The photos come without masks; not for training, but `textsam embed` finds its own.
     """
 
     image: str = "image"
@@ -51,9 +52,12 @@ class HubColumns:
     names: Mapping[int, str] | None = None
     map_config: LabelMapConfig | None = None
     exhaustive: bool = False
+    bare: bool = False
 
     def __post_init__(self) -> None:
-        if (self.masks is None) == (self.label_map is None):
+        if self.bare and (self.masks or self.label_map or self.labels or self.exhaustive):
+            raise ValueError("bare photos have no masks, labels or names; leave bare out, or those")
+        if not self.bare and (self.masks is None) == (self.label_map is None):
             raise ValueError(
                 f"masks={self.masks!r} and label_map={self.label_map!r}; wanted one of them: the "
                 "column with a list of masks, or the column with a picture of values"
@@ -89,6 +93,7 @@ class _Rows:
                 columns = replace(columns, names=_class_names(features, columns.labels))
         self.columns = columns
         self.dataset = dataset
+        self.has_masks = not columns.bare
 
     def sample(self, row: tuple[int, Mapping[str, Any]]) -> Sample:
         """What a numbered row means.
@@ -123,6 +128,8 @@ class _Rows:
 
     def _objects(self, fields: Mapping[str, Any], size: tuple[int, int]) -> tuple[ObjectMask, ...]:
         columns = self.columns
+        if columns.bare:
+            return ()
         rles = [_mask(value, size) for value in _field(fields, columns.masks or "")]
         labels = _field(fields, columns.labels) if columns.labels else [""] * len(rles)
         if len(labels) != len(rles):

@@ -6,6 +6,7 @@ lvis:lvis_v1_train.json@images/
 sa1b:folder/
 pngs:images/@labels/?names=names.txt&regions=true
 hf:owner/set?split=train&masks=objects.mask&labels=objects.label&streaming=true
+hf:owner/set?bare=true                  photos without masks, not for training
 
 Public sets, in the folders in which they are given out (`public/`):
 
@@ -22,10 +23,10 @@ bsds500:BSR/?split=val                  contours, not masks: see boundaries.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from .coco import CocoSource
 from .hub import HubColumns, open_hub
@@ -81,6 +82,23 @@ class SourceSpec:
         except ValueError as error:
             raise ValueError(f"{text!r}: {query!r} are no options. Type: {_USAGE[kind]}") from error
         return cls(kind=kind, path=path, beside=beside or None, options=options)
+
+    def absolute(self) -> SourceSpec:
+        """The same with full paths, which means the same from any folder; a hub's name stays."""
+
+        def full(path: str) -> str:
+            on_hub = self.kind == "hf" and not Path(path).exists()
+            return path if on_hub else str(Path(path).absolute())
+
+        paths = self.path.split(",") if self.kind == "parquet" else [self.path]
+        beside = None if self.beside is None else full(self.beside)
+        return replace(self, path=",".join(map(full, paths)), beside=beside)
+
+    def __str__(self) -> str:
+        """The text that `parse` reads."""
+        beside = "" if self.beside is None else f"@{self.beside}"
+        query = f"?{urlencode(self.options)}" if self.options else ""
+        return f"{self.kind}:{self.path}{beside}{query}"
 
 
 def is_spec(text: str) -> bool:
@@ -164,6 +182,7 @@ def _hub(spec: SourceSpec) -> Source | StreamSource:
         names=read_names(options["names"]) if "names" in options else None,
         map_config=_map_config(spec) if label_map else None,
         exhaustive=_flag(spec, "exhaustive"),
+        bare=_flag(spec, "bare"),
     )
     buffer = _number(spec, "buffer", 1000)
     assert buffer is not None
@@ -313,7 +332,7 @@ _PAIRS = ("coco", "lvis", "pngs")
 _MAP_OPTIONS = ("values", "names", "void", "background", "regions", "label", "exhaustive")
 _HUB_OPTIONS = (
     *("split", "config", "revision", "data_files", "streaming", "buffer", "name"),
-    *("image", "masks", "label_map", "labels", "image_id"),
+    *("image", "masks", "label_map", "labels", "image_id", "bare"),
 )
 _KINDS: dict[str, tuple[_Opener, tuple[str, ...]]] = {
     "parquet": (_parquet, ("name", "window")),

@@ -162,6 +162,15 @@ def test_what_is_broken_names_itself(rows: list[dict[str, Any]]) -> None:
         source[3]
 
 
+def test_photos_without_masks(dataset: Any) -> None:
+    """Opened because somebody said so, not because a column was forgotten."""
+    source = HubSource(dataset, columns=HubColumns(bare=True))
+    assert not source.has_masks and HubSource(dataset, columns=BY_OBJECT).has_masks
+    assert source[0].objects == () and source[0].image().shape[2] == 3
+    with pytest.raises(ValueError, match="bare photos have no masks"):
+        HubColumns(bare=True, masks="codes")
+
+
 def test_columns_that_are_not_there_are_named(dataset: Any) -> None:
     with pytest.raises(ValueError, match=r"no column \['photo'\]; it has .*'image'"):
         HubSource(dataset, columns=HubColumns(image="photo", masks="codes"))

@@ -61,6 +61,29 @@ def test_text_and_fields_say_the_same(coco: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "parquet:a.parquet,/b/c.parquet?name=x+y",
+        "coco:i.json@photos?exhaustive=true",
+        "hf:owner/set?masks=objects.rle&data_files=%2Fa%2Fb.parquet",
+    ],
+)
+def test_full_paths_as_text(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same source from any folder; a name on the hub is no path."""
+    monkeypatch.chdir(tmp_path)
+    spec = SourceSpec.parse(text)
+    full = spec.absolute()
+    assert SourceSpec.parse(str(spec)) == spec and SourceSpec.parse(str(full)) == full
+    assert full.options == spec.options and full.absolute() == full
+    if spec.kind == "parquet":
+        assert full.path == f"{tmp_path}/a.parquet,/b/c.parquet"
+    if spec.kind == "coco":
+        assert (full.path, full.beside) == (f"{tmp_path}/i.json", f"{tmp_path}/photos")
+    if spec.kind == "hf":
+        assert full == spec
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("nowhere", r"is not there. Say its kind:\n  parquet:FILE"),

@@ -12,6 +12,7 @@ from typing import Any
 
 from textsam.errors import require
 from textsam.search.engines.lance import TABLE, LanceEngine, index_name
+from textsam.search.engines.ray_cluster import connect
 from textsam.search.spaces import SpaceName
 from textsam.search.where import Where
 
@@ -45,9 +46,7 @@ class RayLanceEngine(LanceEngine):
 
     def build(self, name: SpaceName, width: int, cells: int) -> None:
         """See `LanceEngine.build`; as many workers as the cluster has cores."""
-        ray, lance_ray = require("ray", "scale"), require("lance_ray", "scale")
-        if not ray.is_initialized():
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=False)
+        ray, lance_ray = connect(self.address), require("lance_ray", "scale")
         quantised = width % 8 == 0
         lance_ray.create_index(
             f"{self.uri.rstrip('/')}/{TABLE}.lance",

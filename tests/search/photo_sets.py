@@ -1,0 +1,77 @@
+"""Small data sets of noise, and a random model, for this process and for Ray's workers.
+
+No test module: loaded by its path, and pickled by value.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from textsam.rle import encode_mask
+from textsam.search.data_photos import DataPhoto, GivenMask, ListedPhotos
+
+SIZE = (40, 60)
+
+
+def encoded(number: int) -> bytes:
+    """A PNG of noise."""
+    pixels = np.random.default_rng(number).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def masks(number: int) -> tuple[GivenMask, ...]:
+    """One to three boxes and an empty mask; one of two labels, or none."""
+    found = []
+    for index in range(number % 3 + 1):
+        mask = np.zeros(SIZE, np.bool_)
+        mask[5 : 15 + index, 3 + number % 7 : 20 + 4 * index] = True
+        found.append(GivenMask(rle=encode_mask(mask), label=("sail", None)[index % 2]))
+    return (*found, GivenMask(rle=encode_mask(np.zeros(SIZE, np.bool_))))
+
+
+def photos(count: int, *, given: bool = True) -> list[DataPhoto]:
+    """Photos of a data set "noise"."""
+    return [
+        DataPhoto(
+            dataset="noise",
+            image=f"photo {number}",
+            encoded=encoded(number),
+            masks=masks(number) if given else (),
+        )
+        for number in range(count)
+    ]
+
+
+class Stream:
+    """The same as a stream; the process that opens photo `deadly` dies once, if `mark` is given."""
+
+    total = None
+    has_masks = True
+
+    def __init__(self, count: int, *, deadly: int | None = None, mark: Path | None = None) -> None:
+        self._inner = ListedPhotos(photos(count))
+        self.deadly, self.mark = deadly, mark
+
+    def rows(self) -> Iterator[Any]:
+        """Numbers."""
+        return self._inner.rows()
+
+    def name(self, row: Any, /) -> str:
+        """Of the photo."""
+        return self._inner.name(row)
+
+    def photo(self, row: Any, /) -> DataPhoto:
+        """The photo, or the end."""
+        if row == self.deadly and self.mark is not None and not self.mark.exists():
+            self.mark.touch()
+            os._exit(1)
+        return self._inner.photo(row)
