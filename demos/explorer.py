@@ -28,6 +28,7 @@ from textsam.rle import rle_iou
 from .drawing_board import Board, Origin, Question, Thing, to_segmentation
 from .photos import EncodedPhotos, Photo
 from .phrases import read_phrases
+from .steps import Steps
 
 if TYPE_CHECKING:
     from textsam.columns import MaskResult
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
-_MOST_UNDO = 40
 _LONGEST_NAME = 80
 # Of what `similar` finds, a mask that is the example itself.
 _SAME = 0.7
@@ -60,8 +60,7 @@ class Explorer:
         self.note = ""
         self.lock = threading.RLock()
         self._view: ImageView | None = None
-        self._past: list[Board] = []
-        self._future: list[Board] = []
+        self._steps = Steps()
         self._next = 1
         self._dialogue: int | None = None  # the thing that the view's dialogue is about
         self._fresh = False  # whether the next click begins a new object, whatever lies under it
@@ -71,7 +70,7 @@ class Explorer:
         with self.lock:
             view = self.photos.open(photo)
             self.photo, self._view, self.board = photo, view, Board()
-            self._past, self._future, self._dialogue, self._fresh = [], [], None, False
+            self._steps, self._dialogue, self._fresh = Steps(), None, False
             height, width = photo.size
             smaller = "" if photo.size == photo.original_size else ", worked on"
             self.note = f"{photo.name}{smaller} at {width} x {height}. Type a phrase, or click"
@@ -90,7 +89,7 @@ class Explorer:
     @property
     def steps(self) -> tuple[int, int]:
         """How many steps can be undone and redone."""
-        return len(self._past), len(self._future)
+        return self._steps.counts
 
     def find(
         self,
@@ -196,8 +195,20 @@ class Explorer:
             )
 
     def put(self, found: MaskResult, name: str) -> None:
-        """Put a mask of this photo on the board that was found elsewhere, and choose it."""
+        """Put a mask of this photo on the board that was found elsewhere, and choose it.
+
+        Args:
+            found: Its mask may be of the photo's own size, or of the one that is worked on.
+            name: What to call it.
+
+        Raises:
+            PromptError: The mask is none of this photo.
+        """
         with self.lock:
+            photo = self.photo
+            if photo is None:
+                raise PromptError("Open a photo first, then a mask of it")
+            found = replace(found, rle=photo.mask_here(found.rle))
             thing = Thing(
                 number=self._number(),
                 found=found,
@@ -272,18 +283,12 @@ class Explorer:
     def undo(self) -> None:
         """Take the last step back."""
         with self.lock:
-            if not self._past:
-                raise PromptError("There is nothing to undo")
-            self._future.append(self.board)
-            self._restore(self._past.pop())
+            self._restore(self._steps.back(self.board))
 
     def redo(self) -> None:
         """Do what was undone again."""
         with self.lock:
-            if not self._future:
-                raise PromptError("There is nothing to redo")
-            self._past.append(self.board)
-            self._restore(self._future.pop())
+            self._restore(self._steps.forth(self.board))
 
     def result(self) -> Segmentation:
         """What is shown, as the library's result, labelled with names."""
@@ -365,8 +370,7 @@ class Explorer:
         return replace(self.board, things=things)
 
     def _commit(self, board: Board) -> None:
-        self._past = [*self._past, self.board][-_MOST_UNDO:]
-        self._future = []
+        self._steps.add(self.board)
         self.board = board
 
     def _restore(self, board: Board) -> None:
