@@ -50,7 +50,8 @@ _CSS = """
 .gradio-container { max-width: 1500px !important; }
 #title h1 { margin: 0; font-size: 24px; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
-#canvas, #things { padding: 0; }
+#canvas .html-container, #things .html-container { padding: 0; }
+@media (max-width: 640px) { .gradio-container .main.fillable { padding: 12px; } }
 .dark { --color-accent: var(--primary-400); }
 footer { opacity: 0.8; }
 """

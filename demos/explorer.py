@@ -18,14 +18,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textsam.errors import PromptError
 from textsam.inference.overlap import Overlap
 from textsam.inference.text import Strategy
 from textsam.rle import rle_iou
 
-from .drawing_board import Board, Origin, Question, Thing, to_segmentation
+from .drawing_board import Board, Origin, Question, Thing, inside, to_segmentation
 from .photos import EncodedPhotos, Photo
 from .phrases import read_phrases
 from .steps import Steps
@@ -124,7 +122,7 @@ class Explorer:
         """Correct the active object, choose the one under the click, or begin a new one."""
         with self.lock:
             view = self.view
-            x, y = _inside(x, y, view.size)
+            x, y = inside(x, y, view.size)
             thing = self.board.active_thing
             if thing is None and not self._fresh:
                 thing = self.board.under(x, y)
@@ -146,8 +144,8 @@ class Explorer:
         with self.lock:
             view = self.view
             (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
-            x0, y0 = _inside(x0, y0, view.size)
-            x1, y1 = _inside(x1, y1, view.size)
+            x0, y0 = inside(x0, y0, view.size)
+            x1, y1 = inside(x1, y1, view.size)
             if x1 - x0 < 2 or y1 - y0 < 2:
                 raise PromptError("That box is too small; drag it around a whole object")
             result = view.segment(box=(x0, y0, x1, y1))
@@ -387,18 +385,6 @@ class Explorer:
     def _number(self) -> int:
         self._next += 1
         return self._next - 1
-
-
-def _inside(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
-    """A place on the photo; one at its very edge is moved inside.
-
-    Raises:
-        PromptError: Not two finite numbers.
-    """
-    if not all(isinstance(side, int | float) and np.isfinite(side) for side in (x, y)):
-        raise PromptError(f"got the place {x!r}, {y!r}; wanted two numbers")
-    height, width = size
-    return min(max(float(x), 0.0), width - 0.01), min(max(float(y), 0.0), height - 0.01)
 
 
 def _found_note(count: int, absent: list[str]) -> str:

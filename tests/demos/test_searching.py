@@ -80,7 +80,7 @@ def test_a_result_of_a_large_photo_lies_where_it_lies_in_the_file(
     Image.new("RGB", (2 * LONG_SIDE, 100), (9, 90, 200)).save(path)
     page = Session(photos)
     try:
-        scene, _, tabs, _ = _open_result(page, "", [row_of(str(path), half(100, 3200))], 0)
+        scene, *_ = _open_result(page, "", [row_of(str(path), half(100, 3200))], 0)
         assert (scene["photo"]["width"], scene["photo"]["height"]) == (LONG_SIDE, 50)
         assert scene["things"][0]["box"] == [0, 0, LONG_SIDE // 2, 50] and not scene["error"]
         thin = np.zeros((100, 2 * LONG_SIDE), bool)
