@@ -51,7 +51,6 @@ _CSS = """
 #title h1 { margin: 0; font-size: 24px; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
 #canvas .html-container, #things .html-container { padding: 0; }
-@media (max-width: 640px) { .gradio-container .main.fillable { padding: 12px; } }
 .dark { --color-accent: var(--primary-400); }
 footer { opacity: 0.8; }
 """
