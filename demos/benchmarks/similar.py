@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,8 @@ def main() -> None:
         example = view.segment(text=phrase)[:1]
         if not len(example):
             raise SystemExit(f"no {phrase!r} in {path}; choose another phrase")
-        like, by_example = _timed(lambda view=view, one=example[0]: view.segment(like=one))
-        looks, by_looks = _timed(lambda view=view, one=example[0]: view.similar(one))
+        like, by_example = _timed(partial(view.segment, like=example[0]))
+        looks, by_looks = _timed(partial(view.similar, example[0]))
         print(f"{path}: like {len(like)} in {by_example:.2f} s, similar {len(looks)} in ", end="")
         print(f"{by_looks:.2f} s")
         pictures = [draw.overlay(view.image, found.rles) for found in (example, like, looks)]
