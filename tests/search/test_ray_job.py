@@ -129,7 +129,7 @@ def test_errors_come_back_on_one_line(
     photos = photo_sets.photos(3)
     with pytest.raises(ValueError, match="wanted a folder"):
         embed_on_ray(load, ListedPhotos(photos), "memory://")
-    with pytest.raises(RuntimeError, match="a worker failed: KeyError: .a fault of the program"):
+    with pytest.raises(RuntimeError, match=r"a worker failed: KeyError: .a fault of the program"):
         embed_on_ray(load, Faulty(photos), tmp_path / "masks.lance", workers=1)
     crops = functools.partial(load, latents="crops")
     index = MaskIndex.open(tmp_path / "other.lance")
