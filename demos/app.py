@@ -20,7 +20,7 @@ from .loading import ModelInBackground
 from .model_tab import add_model_tab
 from .photos import EncodedPhotos, example_photos
 from .search_tab import add_search_tab
-from .searching import SharedIndex
+from .searching import Indexes
 from .sessions import Session, close_session
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _CSS = """
 .gradio-container { max-width: 1500px !important; }
 #title h1 { margin: 0; font-size: 24px; }
 #title p { margin: 0; color: var(--body-text-color-subdued); }
-#canvas, #things { padding: 0; }
+#canvas .html-container, #things .html-container { padding: 0; }
 .dark { --color-accent: var(--primary-400); }
 footer { opacity: 0.8; }
 """
@@ -75,14 +75,19 @@ _STRATEGIES = [
 
 
 def build_app(
-    name: str, load: Callable[[], TextSAM], *, index: str | None = None
+    name: str,
+    load: Callable[[], TextSAM],
+    *,
+    index: str | None = None,
+    choose_index: bool = True,
 ) -> tuple[gr.Blocks, EncodedPhotos]:
     """Make the app; the model is loaded meanwhile.
 
     Args:
         name: What to call the model.
         load: Loads it.
-        index: Address of a `MaskIndex` for the search tab.
+        index: Address of a `MaskIndex` that the search tab begins with.
+        choose_index: Whether a page may open another, by any path that this process can read.
 
     Returns:
         The app, and where its photos are encoded.
@@ -98,9 +103,11 @@ def build_app(
         with gr.Tabs() as tabs:
             with gr.Tab("Explore", id="explore"):
                 explored = _explore(photos, session)
-            if index is not None:
+            if index is not None or choose_index:
                 with gr.Tab("Search", id="search"):
-                    add_search_tab(SharedIndex(index, model), session, explored, tabs)
+                    add_search_tab(
+                        Indexes(model), session, explored, tabs, first=index, choose=choose_index
+                    )
             with gr.Tab("Model", id="model"):
                 add_model_tab(model)
         app.load(lambda: Session(photos), outputs=session, api_visibility="private", queue=False)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from textsam.columns import MaskResult
 from textsam.draw import Color, palette_color
+from textsam.errors import PromptError
 from textsam.rle import rle_area, rle_box, rle_runs
 from textsam.segmentation import Segmentation
 
-__all__ = ["Board", "Origin", "Question", "Thing", "to_segmentation"]
+__all__ = ["Board", "Origin", "Question", "Thing", "inside", "to_segmentation"]
 
 Origin = Literal["phrase", "hand", "everything", "similar"]
 
@@ -139,3 +140,15 @@ def to_segmentation(
         presence={phrase: chance for phrase, chance in presence if phrase in names},
         image=image,
     )
+
+
+def inside(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
+    """A place on the photo; one at its very edge is moved inside.
+
+    Raises:
+        PromptError: Not two finite numbers.
+    """
+    if not all(isinstance(side, int | float) and np.isfinite(side) for side in (x, y)):
+        raise PromptError(f"got the place {x!r}, {y!r}; wanted two numbers")
+    height, width = size
+    return min(max(float(x), 0.0), width - 0.01), min(max(float(y), 0.0), height - 0.01)

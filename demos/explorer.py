@@ -18,16 +18,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textsam.errors import PromptError
 from textsam.inference.overlap import Overlap
 from textsam.inference.text import Strategy
 from textsam.rle import rle_iou
 
-from .drawing_board import Board, Origin, Question, Thing, to_segmentation
+from .drawing_board import Board, Origin, Question, Thing, inside, to_segmentation
 from .photos import EncodedPhotos, Photo
 from .phrases import read_phrases
+from .steps import Steps
 
 if TYPE_CHECKING:
     from textsam.columns import MaskResult
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
-_MOST_UNDO = 40
 _LONGEST_NAME = 80
 # Of what `similar` finds, a mask that is the example itself.
 _SAME = 0.7
@@ -60,8 +58,7 @@ class Explorer:
         self.note = ""
         self.lock = threading.RLock()
         self._view: ImageView | None = None
-        self._past: list[Board] = []
-        self._future: list[Board] = []
+        self._steps = Steps()
         self._next = 1
         self._dialogue: int | None = None  # the thing that the view's dialogue is about
         self._fresh = False  # whether the next click begins a new object, whatever lies under it
@@ -71,7 +68,7 @@ class Explorer:
         with self.lock:
             view = self.photos.open(photo)
             self.photo, self._view, self.board = photo, view, Board()
-            self._past, self._future, self._dialogue, self._fresh = [], [], None, False
+            self._steps, self._dialogue, self._fresh = Steps(), None, False
             height, width = photo.size
             smaller = "" if photo.size == photo.original_size else ", worked on"
             self.note = f"{photo.name}{smaller} at {width} x {height}. Type a phrase, or click"
@@ -90,7 +87,7 @@ class Explorer:
     @property
     def steps(self) -> tuple[int, int]:
         """How many steps can be undone and redone."""
-        return len(self._past), len(self._future)
+        return self._steps.counts
 
     def find(
         self,
@@ -125,7 +122,7 @@ class Explorer:
         """Correct the active object, choose the one under the click, or begin a new one."""
         with self.lock:
             view = self.view
-            x, y = _inside(x, y, view.size)
+            x, y = inside(x, y, view.size)
             thing = self.board.active_thing
             if thing is None and not self._fresh:
                 thing = self.board.under(x, y)
@@ -147,8 +144,8 @@ class Explorer:
         with self.lock:
             view = self.view
             (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
-            x0, y0 = _inside(x0, y0, view.size)
-            x1, y1 = _inside(x1, y1, view.size)
+            x0, y0 = inside(x0, y0, view.size)
+            x1, y1 = inside(x1, y1, view.size)
             if x1 - x0 < 2 or y1 - y0 < 2:
                 raise PromptError("That box is too small; drag it around a whole object")
             result = view.segment(box=(x0, y0, x1, y1))
@@ -196,8 +193,20 @@ class Explorer:
             )
 
     def put(self, found: MaskResult, name: str) -> None:
-        """Put a mask of this photo on the board that was found elsewhere, and choose it."""
+        """Put a mask of this photo on the board that was found elsewhere, and choose it.
+
+        Args:
+            found: Its mask may be of the photo's own size, or of the one that is worked on.
+            name: What to call it.
+
+        Raises:
+            PromptError: The mask is none of this photo.
+        """
         with self.lock:
+            photo = self.photo
+            if photo is None:
+                raise PromptError("Open a photo first, then a mask of it")
+            found = replace(found, rle=photo.mask_here(found.rle))
             thing = Thing(
                 number=self._number(),
                 found=found,
@@ -272,18 +281,12 @@ class Explorer:
     def undo(self) -> None:
         """Take the last step back."""
         with self.lock:
-            if not self._past:
-                raise PromptError("There is nothing to undo")
-            self._future.append(self.board)
-            self._restore(self._past.pop())
+            self._restore(self._steps.back(self.board))
 
     def redo(self) -> None:
         """Do what was undone again."""
         with self.lock:
-            if not self._future:
-                raise PromptError("There is nothing to redo")
-            self._past.append(self.board)
-            self._restore(self._future.pop())
+            self._restore(self._steps.forth(self.board))
 
     def result(self) -> Segmentation:
         """What is shown, as the library's result, labelled with names."""
@@ -365,8 +368,7 @@ class Explorer:
         return replace(self.board, things=things)
 
     def _commit(self, board: Board) -> None:
-        self._past = [*self._past, self.board][-_MOST_UNDO:]
-        self._future = []
+        self._steps.add(self.board)
         self.board = board
 
     def _restore(self, board: Board) -> None:
@@ -383,18 +385,6 @@ class Explorer:
     def _number(self) -> int:
         self._next += 1
         return self._next - 1
-
-
-def _inside(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
-    """A place on the photo; one at its very edge is moved inside.
-
-    Raises:
-        PromptError: Not two finite numbers.
-    """
-    if not all(isinstance(side, int | float) and np.isfinite(side) for side in (x, y)):
-        raise PromptError(f"got the place {x!r}, {y!r}; wanted two numbers")
-    height, width = size
-    return min(max(float(x), 0.0), width - 0.01), min(max(float(y), 0.0), height - 0.01)
 
 
 def _found_note(count: int, absent: list[str]) -> str:

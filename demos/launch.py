@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+_HERE = ("127.0.0.1", "localhost", "::1")
+
 
 def serve(
     name: str,
@@ -37,8 +39,9 @@ def serve(
         name: What to call the model.
         load: Loads it, while the page can be opened already.
         say: Told, sentence by sentence, what is going on.
-        index: Address of a `MaskIndex` for the search tab.
-        host: Address to listen on; "0.0.0.0" lets other machines in.
+        index: Address of a `MaskIndex` that the search tab begins with.
+        host: Address to listen on; "0.0.0.0" lets other machines in, whose pages can search this
+            index only.
         port: 0 for any free one.
         mcp: Whether agents may call it over the Model Context Protocol.
         wait: Whether to stay here while it is served.
@@ -50,7 +53,8 @@ def serve(
         TextSamError: The port is taken.
     """
     start = time.perf_counter()
-    app, photos = build_app(name, load, index=index)
+    # What lies where on this machine is nobody's business on another one.
+    app, photos = build_app(name, load, index=index, choose_index=host in _HERE)
     try:
         _, url, _ = app.launch(
             server_name=host,

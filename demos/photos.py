@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, PromptError
 from textsam.images import load_image
 from textsam.resizing import resize_image
+from textsam.rle import RLE, decode_rle, encode_mask
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
@@ -62,6 +63,30 @@ class Photo:
     def size(self) -> tuple[int, int]:
         """(H, W) of `image`."""
         return (self.image.shape[0], self.image.shape[1])
+
+    def mask_here(self, rle: RLE) -> RLE:
+        """A mask of the file, or of `image`, as one of `image`.
+
+        Pixels that are at least half covered belong to it; of a thing too thin for that, all that
+        are touched.
+
+        Raises:
+            PromptError: It is a mask of another size, or nothing is left of it.
+        """
+        if rle.size == self.size:
+            return rle
+        if rle.size != self.original_size:
+            (height, width), (h, w) = self.original_size, rle.size
+            raise PromptError(
+                f"{self.file_name} has {width} x {height} pixels now, and the mask was made on "
+                f"{w} x {h}; so it cannot be shown here"
+            )
+        whole = Image.fromarray(decode_rle(rle).astype(np.uint8) * 255)
+        covered = np.asarray(whole.resize(self.size[::-1], Image.Resampling.BOX))
+        mask = covered >= 128 if (covered >= 128).any() else covered > 0
+        if not mask.any():
+            raise PromptError(f"The mask is too small to be seen on {self.file_name} at this size")
+        return encode_mask(mask)
 
 
 def read_photo(path: Path, name: str | None = None) -> Photo:

@@ -13,7 +13,7 @@ from textsam.images import load_image
 
 from .events import scenes
 from .messages import told
-from .searching import Query, SharedIndex, caption, photo_of, result_picture
+from .searching import Indexes, Query, caption, photo_of, result_picture
 from .sessions import Session, no_session
 
 __all__ = ["add_search_tab"]
@@ -27,19 +27,37 @@ _SPACES = [("what it is (CLIP)", "clip"), ("what it looks like (SAM)", "sam")]
 
 
 def add_search_tab(
-    index: SharedIndex, session: gr.State, explored: list[Any], tabs: gr.Tabs
+    indexes: Indexes,
+    session: gr.State,
+    explored: list[Any],
+    tabs: gr.Tabs,
+    *,
+    first: str | None = None,
+    choose: bool = True,
 ) -> None:
     """Lay out the tab, inside a `gr.Tab`.
 
     Args:
-        index: What is searched.
+        indexes: Opens what is searched.
         session: The page's.
         explored: Canvas and list, which show the photo of a result that was clicked.
         tabs: Where the explorer's tab is.
+        first: Address of the index that a page begins with.
+        choose: Whether a page may open another one.
     """
     found = gr.State([])
+    opened = gr.State(first)
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
+            with gr.Group(visible=choose):
+                path = gr.Textbox(
+                    first or "",
+                    label="Index",
+                    placeholder="masks.lance, or s3://bucket/masks.lance",
+                    max_length=1000,
+                    elem_id="index-path",
+                )
+                other = gr.Button("Open index", elem_id="index-open")
             by = gr.Radio(_BY, value="text", label="Search by", elem_id="search-by")
             text = gr.Textbox(
                 label="Phrase", placeholder="striped sail", max_length=200, elem_id="search-text"
@@ -60,7 +78,10 @@ def add_search_tab(
                 least = gr.Number(0, label="Least pixels", minimum=0)
                 count = gr.Slider(4, 60, value=24, step=4, label="Results")
             button = gr.Button("Search", variant="primary", elem_id="search")
-            status = gr.Markdown(f"Index: {index.uri}", elem_id="search-status")
+            status = gr.Markdown(
+                f"Index: {first}" if first else "Open an index first: type its path",
+                elem_id="search-status",
+            )
         with gr.Column(scale=5, min_width=320):
             gallery = gr.Gallery(
                 label="Results; click one to open its photo",
@@ -79,12 +100,14 @@ def add_search_tab(
     )
 
     def search(page: Session | None, *given: Any) -> tuple[Any, ...]:
-        return _search(index, page, *given)
+        return _search(indexes, page, *given)
 
-    def open_result(page: Session | None, rows: list[Any], event: gr.SelectData) -> tuple[Any, ...]:
-        return _open_result(index, page, rows, event)
+    def open_result(
+        page: Session | None, uri: str | None, rows: list[Any], event: gr.SelectData
+    ) -> tuple[Any, ...]:
+        return _open_result(page, uri, rows, int(event.index))
 
-    inputs = [session, by, text, crop, space, datasets, labels, least, count]
+    inputs = [session, opened, by, text, crop, space, datasets, labels, least, count]
     for trigger in (button.click, text.submit):
         trigger(
             search,
@@ -96,16 +119,38 @@ def add_search_tab(
         )
     gallery.select(
         open_result,
-        inputs=[session, found],
+        inputs=[session, opened, found],
         outputs=[*explored, tabs, status],
         api_visibility="private",
         concurrency_id="work",
     )
+    if choose:  # else not even a forged request opens one
+        for trigger in (other.click, path.submit):
+            trigger(
+                lambda typed: _open_index(indexes, typed),
+                inputs=path,
+                outputs=[opened, status, datasets, gallery, found],
+                api_visibility="private",
+                concurrency_id="work",
+                show_progress_on=[status],
+            )
+
+
+def _open_index(indexes: Indexes, path: str) -> tuple[Any, ...]:
+    """Address, status, the choice of data sets, and no results; or what is wrong with the path."""
+    try:
+        index = indexes.at(path or "")
+        count, names = index.open().count(), sorted(index.open().datasets())
+    except Exception as error:
+        return gr.skip(), f"⚠ {told(error)}", gr.skip(), gr.skip(), gr.skip()
+    note = f"{index.uri}: {count:,} masks of {', '.join(names[:5])}{', …' * (len(names) > 5)}"
+    return index.uri, note, gr.Dropdown(names, value=[]), [], []
 
 
 def _search(
-    index: SharedIndex,
+    indexes: Indexes,
     page: Session | None,
+    uri: str | None,
     by: str,
     text: str,
     crop: str | None,
@@ -117,6 +162,7 @@ def _search(
 ) -> tuple[Any, ...]:
     """Gallery, rows, status and the choice of data sets."""
     try:
+        index = indexes.at(uri or "")
         query = Query(
             text=(" ".join((text or "").split()) or None) if by == "text" else None,
             mask=_chosen(page) if by == "mask" else None,
@@ -155,20 +201,24 @@ def _chosen(page: Session | None) -> MaskResult:
 
 
 def _open_result(
-    index: SharedIndex, page: Session | None, rows: list[Any], event: gr.SelectData
+    page: Session | None, uri: str | None, rows: list[Any], place: int
 ) -> tuple[Any, ...]:
     """Canvas, list, tabs and status, after a result was clicked."""
     stay = (gr.skip(), gr.skip(), gr.skip())
     try:
         if page is None:
             raise PromptError(no_session()["message"])
-        row = rows[int(event.index)]
-        photo = photo_of(row, index.uri)
+        row = rows[place]
+        photo = photo_of(row, uri or "")
         if photo is None:
-            raise PromptError(f"The photo {row.image} is not on this machine")
+            raise PromptError(f"The photo {row.image} is not a file on this machine")
         page.open_file(photo)
-        if row.rle.size == page.explorer.view.size:
-            page.explorer.put(MaskResult(rle=row.rle, label=row.label), row.label or "result")
     except Exception as error:
         return (*stay, f"⚠ {told(error)}")
-    return (*scenes(page), gr.Tabs(selected="explore"), gr.skip())
+    trouble = None
+    try:
+        page.explorer.put(MaskResult(rle=row.rle, label=row.label), row.label or "result")
+    except PromptError as error:
+        trouble = told(error)
+    shown = scenes(page, message=trouble, error=trouble is not None)
+    return (*shown, gr.Tabs(selected="explore"), gr.skip())

@@ -1,9 +1,10 @@
-"""Searching an index of masks: one index for all users, a picture for each result."""
+"""Searching indexes of masks: each opened once for all users, a picture for each result."""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 from textsam import draw
 from textsam.columns import MaskResult
-from textsam.errors import PromptError, TextSamError
+from textsam.errors import ImageError, PromptError, TextSamError
 from textsam.images import load_image
 from textsam.rle import rle_box
 from textsam.rle_canvas import crop_rle
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from textsam.search.records import MaskRow
     from textsam.search.results import SearchResults
 
-__all__ = ["Query", "SharedIndex", "caption", "photo_of", "result_picture"]
+__all__ = ["Indexes", "Query", "SharedIndex", "caption", "photo_of", "result_picture"]
 
+_MOST_INDEXES = 8
 _MOST_RESULTS = 60
 _SIDE = 320  # pixels of a picture in the gallery
 _ROOM = 0.25  # around a mask, as a share of its longer side
@@ -115,14 +117,14 @@ class SharedIndex:
 
         local = "://" not in self.uri
         if local and not Path(self.uri).is_dir():
-            raise PromptError(f"There is no index at {self.uri}; type another after --index")
+            raise PromptError(f"There is no index at {self.uri}; type the path of another")
         try:
             bare = MaskIndex.open(self.uri)
             spaces = dict(bare.spaces)
         except (ValueError, OSError) as error:
             raise PromptError(f"{self.uri} cannot be opened: {error}") from error
         if not spaces:
-            raise PromptError(f"The index at {self.uri} holds no masks yet")
+            raise PromptError(f"{self.uri} is no index, or one that holds no masks yet")
         bare.close()
         # Of the two kinds of latents, the one that this index was made with.
         model = self._model()
@@ -137,10 +139,39 @@ class SharedIndex:
         )
 
 
+class Indexes:
+    """The indexes that pages asked for last."""
+
+    def __init__(self, model: Callable[[], TextSAM]) -> None:
+        """Name the model that embeds what is looked for."""
+        self._model = model
+        self._known: OrderedDict[str, SharedIndex] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def at(self, uri: str) -> SharedIndex:
+        """The index with this address; it is not opened yet.
+
+        Raises:
+            PromptError: No address.
+        """
+        # Paths are pasted, also with the quotes of a shell around them.
+        clean = uri.strip().strip("\"'")
+        if not clean:
+            raise PromptError("Type the path of an index first, e.g. masks.lance")
+        address = clean if "://" in clean else str(Path(clean).expanduser())
+        with self._lock:
+            index = self._known.pop(address, None) or SharedIndex(address, self._model)
+            self._known[address] = index
+            while len(self._known) > _MOST_INDEXES:
+                self._known.popitem(last=False)
+            return index
+
+
 def photo_of(row: MaskRow, uri: str) -> Path | None:
     """The photo of a row as a file, if it is one that is here.
 
-    Rows name a photo by its path, which may be relative to the folder that the index lies in.
+    Rows name a photo by its path, absolute or relative to the folder that the index lies in. Those
+    of photos inside of a Parquet file or a hub's data set name no file.
     """
     named = Path(row.image.removeprefix("file://"))
     beside = [] if "://" in uri else [Path(uri).resolve().parent / named]
@@ -151,7 +182,10 @@ def result_picture(row: MaskRow, photo: Path | None) -> Image.Image:
     """A result for the gallery: the mask on its photo, or its shape where there is none."""
     x0, y0, x1, y1 = (int(side) for side in rle_box(row.rle))
     height, width = row.rle.size
-    image = None if photo is None else load_image(photo)
+    try:
+        image = None if photo is None else load_image(photo)
+    except ImageError:  # it broke since; that shall not take the other results away
+        image = None
     if image is None or image.shape[:2] != (height, width):
         shape = draw.mask_picture([crop_rle(row.rle, (x0, y0, x1, y1))], (y1 - y0, x1 - x0))
         shape.thumbnail((_SIDE, _SIDE))

@@ -97,6 +97,13 @@ class ExplorerPage:
         rows = self.page.locator("#things .ts-name")
         return [rows.nth(index).input_value() for index in range(rows.count())]
 
+    @property
+    def bar_rows(self) -> int:
+        """Rows that the buttons above the photo take."""
+        buttons = self.page.locator("#canvas .ts-bar button:visible").all()
+        boxes = [box for button in buttons if (box := button.bounding_box())]
+        return len({round(box["y"] + box["height"] / 2) for box in boxes})
+
     def after(self, act: Callable[[], object]) -> None:
         """Do something and wait until the browser has drawn the server's answer to it."""
         before = self.scene["serial"]
@@ -114,6 +121,8 @@ class ExplorerPage:
 
     def open_example(self, name: str) -> None:
         """Open one of the photos that come along."""
+        if self.scene["photo"] and not self.page.is_visible("#canvas .ts-welcome"):
+            self.page.click("#canvas [data-open=welcome]")
         self.after(lambda: self.page.click(f"#canvas [data-example={name}]"))
 
     def upload(self, path: str) -> None:
