@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from textsam.images import load_image
     from textsam.inference.model import TextSAM, segment
     from textsam.inference.view import ImageView
+    from textsam.search.index import MaskIndex
     from textsam.segmentation import Segmentation
 
 __all__ = [
     "ImageView",
+    "MaskIndex",
     "Segmentation",
     "TextSAM",
     "__version__",
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 # Where each name lives; a submodule lives under its own.
 _HOME = {
     "ImageView": "textsam.inference.view",
+    "MaskIndex": "textsam.search.index",
     "Segmentation": "textsam.segmentation",
     "TextSAM": "textsam.inference.model",
     "errors": "textsam.errors",

@@ -24,14 +24,12 @@ from textsam.search.results import SearchResults
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from textsam.inference.latent import Latents
     from textsam.search.spaces import SpaceName
     from textsam.search.where import Where
 
 __all__ = ["Asked", "Query", "check_sheet", "found_sheet", "open_index"]
 
 _COLUMNS, _CELL = 6, 240
-_LATENTS: tuple[Latents, ...] = ("photo", "crops")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,19 +197,9 @@ def _asked_cell(photo: NDArray[np.uint8], rle: RLE | None) -> Cell:
 
 
 def _embedder_of(index: MaskIndex, model: Any, space: SpaceName) -> Embedder | None:
-    """What makes vectors of one space of an index.
-
-    The two kinds of latents are tried, since the index tells them apart only by a hash. None where
-    it has not the space: the search says so.
-    """
+    """What makes vectors of one space of an index; None if it has not the space: search says so."""
     ours = index.spaces.get(space)
-    if ours is None:
-        return None
-    for latents in _LATENTS if space == "sam" else _LATENTS[:1]:
-        embedder = Embedder(model, latents=latents, spaces=[space])
-        if embedder.spaces[space] == ours:
-            break
-    return embedder
+    return None if ours is None else Embedder.of_spaces(model, {space: ours})
 
 
 def _read_mask(path: Path, size: tuple[int, ...]) -> RLE:

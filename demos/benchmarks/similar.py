@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demos.photos import read_photo
 from textsam import draw
 from textsam.inference.model import TextSAM
 from textsam.segmentation import Segmentation
+
+from ..photos import read_photo
 
 _SIZE = (400, 300)  # pixels of a picture
 

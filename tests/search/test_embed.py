@@ -16,6 +16,8 @@ from textsam.inference.latent import latents_of_crops
 from textsam.inference.model import TextSAM
 from textsam.rle import encode_mask, encode_masks
 from textsam.search.embed import Embedder
+from textsam.search.index import MaskIndex
+from textsam.search.records import MaskRow
 from textsam.segmentation import Segmentation
 
 Photo = NDArray[np.uint8]
@@ -201,3 +203,19 @@ def test_what_cannot_be_meant_is_said(model: TextSAM, photo: Photo) -> None:
     for options in ({"latents": "both"}, {"spaces": ["text"]}, {"expand": 0.5}, {"sam_batch": 0}):
         with pytest.raises(PromptError, match="wanted"):
             Embedder(model, **options)
+
+
+def test_an_index_is_asked_with_the_model_alone(embedder: Embedder, photo: Photo) -> None:
+    """Whatever kind of latents its rows were embedded with."""
+    rles = encode_masks(masks_for((50, 90)))
+    rows = [MaskRow(dataset="one", image="a", rle=rle) for rle in rles]
+    assert embedder.model.clip is not None
+    with MaskIndex.open("memory://") as index:
+        index.add(rows, embedder.masks(photo, rles))
+        index.model = Embedder.of_spaces(embedder.model, index.spaces)
+        assert index.model.latents == embedder.latents
+        for space in ("clip", "sam"):
+            best = index.search(image=photo, mask=rles[1], k=1, space=space)[0]  # type: ignore[arg-type]
+            assert best.row.id == rows[1].id and best.score == pytest.approx(1, abs=1e-5)
+    opened = MaskIndex.open("memory://", model=embedder.model)
+    assert isinstance(opened.model, Embedder) and opened.model.model is embedder.model

@@ -103,6 +103,26 @@ class Embedder:
         self.clip_batch = clip_batch
         self._wanted = tuple(wanted)
 
+    @classmethod
+    def of_spaces(cls, model: TextSAM, spaces: Mapping[SpaceName, VectorSpace]) -> Embedder:
+        """The embedder whose vectors lie in given spaces, those of an index say.
+
+        Both kinds of latents are tried, since a space tells them apart only by a hash.
+
+        Args:
+            model: The model.
+            spaces: By name. If none is given, or nothing of this model fits, the result is like any
+                other, and an index refuses its vectors.
+
+        Raises:
+            WeightsError: "clip" of a model without CLIP.
+        """
+        for latents in get_args(Latents) if "sam" in spaces else get_args(Latents)[:1]:
+            embedder = cls(model, latents=latents, spaces=list(spaces) or None)
+            if all(embedder.spaces[name] == space for name, space in spaces.items()):
+                break
+        return embedder
+
     def __repr__(self) -> str:
         return f"Embedder({self.model!r}, {'+'.join(self._wanted)}, latents={self.latents!r})"
 

@@ -1,7 +1,7 @@
 """`MaskIndex`: masks of many photos, found again by a phrase, a mask, a crop, or another photo.
 
-index = MaskIndex.open("masks.lance", model=embedder)
-index.add(rows, embedder.masks(photo, rles))
+index = MaskIndex.open("masks.lance", model=TextSAM.from_pretrained("tiny"))
+index.add(rows, index.model.masks(photo, rles))
 for found in index.search(text="striped sail", k=20, where=Where(min_area=500)):
     print(found.score, found.row.image, found.row.box)
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
 from textsam.search.stats import IndexStats, measure_recall
 from textsam.search.where import Where
 
+if TYPE_CHECKING:
+    from textsam.inference.model import TextSAM
+
 __all__ = ["MaskIndex"]
 
 _EVERYTHING = Where()
@@ -59,7 +62,7 @@ class MaskIndex:
         cls,
         uri: str | Path,
         *,
-        model: Embedder | None = None,
+        model: Embedder | TextSAM | None = None,
         engine: EngineName | None = None,
         storage_options: Mapping[str, str] | None = None,
         address: str | None = None,
@@ -68,8 +71,8 @@ class MaskIndex:
 
         Args:
             uri: A folder, `s3://bucket/path`, `gs://`, `az://`, or `memory://`.
-            model: What embeds phrases and masks that are looked for; None where only rows and
-                vectors are.
+            model: What embeds phrases and masks that are looked for: a model, which then embeds as
+                the rows of the index were, or an embedder; None where only rows and vectors are.
             engine: "ray" builds search structures on a Ray cluster; None as the URI says.
             storage_options: Keys, region and endpoint of an object store.
             address: Of the Ray cluster; None for one on this machine.
@@ -81,6 +84,10 @@ class MaskIndex:
         opened = open_engine(
             str(uri), engine=engine, storage_options=storage_options, address=address
         )
+        if model is not None and not isinstance(model, Embedder):
+            from textsam.search.embed import Embedder as ModelEmbedder  # it imports the networks
+
+            model = ModelEmbedder.of_spaces(model, opened.spaces())
         return cls(opened, model=model)
 
     @property
