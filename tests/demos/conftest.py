@@ -72,6 +72,15 @@ def huge_png() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def small_bus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bus at 200 pixels, for what takes long on more."""
+    path = tmp_path_factory.mktemp("small") / "small_bus.png"
+    with Image.open(Path(__file__).parents[2] / "examples" / "bus.jpg") as photo:
+        photo.resize((200, 133)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny() -> TextSAM:
     """The model that ships."""
     return TextSAM.from_pretrained("tiny")
