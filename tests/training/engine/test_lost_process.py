@@ -10,21 +10,29 @@ from typing import Any
 from training.engine import CheckpointStore
 
 
+TOLD = "another process of this run has ended, so rank 0 of 2 stops"
+
+
 def test_a_killed_worker_ends_the_run(launch: Callable[..., Any], tmp_path: Path) -> None:
-    started = time.monotonic()
-    done = launch(
-        {
-            "folder": tmp_path,
-            "config": {"steps": 1000, "checkpoint_every": 5},
-            "kill_at_batch": 8,
-            "kill_rank": 1,
-        },
-        processes=2,
-    )
-    assert done.returncode not in (0, None)
-    assert "another process of this run has ended, so rank 0 of 2 stops" in done.stderr
-    assert f"The checkpoints in {tmp_path} are intact: start the same command" in done.stderr
-    assert "Signal 9 (SIGKILL)" in done.stderr  # torchrun's own words
-    assert time.monotonic() - started < 200  # seconds, on a busy core; `launch` kills at 240
-    newest = CheckpointStore(tmp_path).newest()
-    assert newest is not None and CheckpointStore.read(newest)["step"] == 5
+    # torchrun ends the other worker itself, at times before that one has noticed and can tell.
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        started = time.monotonic()
+        done = launch(
+            {
+                "folder": folder,
+                "config": {"steps": 1000, "checkpoint_every": 5},
+                "kill_at_batch": 8,
+                "kill_rank": 1,
+            },
+            processes=2,
+        )
+        assert done.returncode not in (0, None)
+        assert "Signal 9 (SIGKILL)" in done.stderr  # torchrun's own words
+        assert time.monotonic() - started < 200  # seconds, on a busy core; `launch` kills at 240
+        newest = CheckpointStore(folder).newest()
+        assert newest is not None and CheckpointStore.read(newest)["step"] == 5
+        if TOLD in done.stderr:
+            break
+    assert TOLD in done.stderr
+    assert f"The checkpoints in {folder} are intact: start the same command" in done.stderr
