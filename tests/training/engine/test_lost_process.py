@@ -9,7 +9,6 @@ from typing import Any
 
 from training.engine import CheckpointStore
 
-
 TOLD = "another process of this run has ended, so rank 0 of 2 stops"
 
 
