@@ -2,8 +2,8 @@
 
 index = MaskIndex.open("masks.lance", model=TextSAM.from_pretrained("tiny"))
 index.add(rows, index.model.masks(photo, rles))
-for found in index.search(text="striped sail", k=20, where=Where(min_area=500)):
-    print(found.score, found.row.image, found.row.box)
+found = index.search(text="striped sail", k=20, where=Where(min_area=500))
+best = found[0].score, found[0].row.image, found[0].row.box
 """
 
 from __future__ import annotations
