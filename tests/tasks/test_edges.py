@@ -12,7 +12,7 @@ from textsam.geometry import Frame
 from textsam.inference.model import TextSAM
 from textsam.tasks import edges as tasks
 from textsam.tasks import outlines
-from textsam.tasks.edges import EdgeSettings, edges, thin_edges
+from textsam.tasks.edges import EdgeSettings, edges
 from textsam.tasks.outlines import (
     Agreement,
     Strongest,
@@ -21,6 +21,7 @@ from textsam.tasks.outlines import (
     smooth_logits,
     sobel,
 )
+from textsam.tasks.thinning import ridges, thin_edges
 
 SMALL = EdgeSettings(points_per_side=4)
 
@@ -203,11 +204,15 @@ def test_the_sum_is_where_masks_agree() -> None:
     gradients = outline_gradients(torch.stack([common, -common, common, other]))
     window = (0, 0, 30, 20)
     summed, strongest = Agreement((20, 30)), Strongest((20, 30))
+    for kept in (summed, strongest):
+        kept.look(window)
     for part in (gradients[:2], gradients[2:]):
         summed.add(part, window)
         strongest.add(part, window)
+    # One look, whose window was begun once: m / (m + 1) of the sums 3 m and m, and their roots.
     strength, direction = summed.result()
-    assert strength[10, 8] == pytest.approx(3**0.5 * strength[10, 20], rel=1e-5)
+    common, other = (s**2 / (1 - s**2) for s in (strength[10, 8], strength[10, 20]))
+    assert common == pytest.approx(3 * other, rel=1e-4)
     top, _ = strongest.result()
     assert top[10, 8] == pytest.approx(top[10, 20])
     # A mask and its complement have opposite gradients, and one axis.
@@ -225,11 +230,74 @@ def test_a_window_lies_where_it_belongs() -> None:
         assert not strength.any()
 
 
+def test_the_sum_is_a_mean_over_the_looks_that_a_pixel_is_in() -> None:
+    """A second look that sees the same changes nothing; one that sees nothing halves the mean."""
+    gradients = outline_gradients(_disc(16, 5.0)[None])
+    means = []
+    for looks, seen in ((1, 1), (2, 2), (2, 1)):
+        kept = Agreement((16, 16))
+        for _ in range(looks):
+            kept.look((0, 0, 16, 16))
+        for _ in range(seen):
+            kept.add(gradients, (0, 0, 16, 16))
+        strength = kept.result()[0]
+        assert 0 < strength.max() < 1
+        means.append(strength**2 / (1 - strength**2))
+    np.testing.assert_allclose(means[1], means[0], rtol=1e-4)
+    np.testing.assert_allclose(means[2], means[0] / 2, rtol=1e-4)
+
+
+def test_masks_of_the_mirror_image_come_back_to_their_place() -> None:
+    frame = Frame(height=48, width=64, image_size=64)
+    logits = torch.full((1, 16, 16), -8.0)
+    logits[0, 3:9, 2:7] = 8.0
+    # The frame is as wide as the photo, so mirroring the logits mirrors the masks.
+    one, other = Strongest(frame.size), Strongest(frame.size)
+    window = (0, 0, 64, 48)
+    add_outlines(one, logits, frame, window=window, margins=(9, 0, 0, 0))
+    add_outlines(other, logits.flip(-1), frame, window=window, margins=(9, 0, 0, 0), mirrored=True)
+    assert one.result()[0].any()
+    for found, expected in zip(other.result(), one.result(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_ridge_is_found_on_the_slope_of_a_stronger_one() -> None:
+    """A faint line 8 pixels beside the crest of a roof: it is no maximum, but a ridge."""
+    x = np.arange(60, dtype=np.float32)
+    profile = 2 - np.abs(x - 30) / 20 + 0.08 * np.exp(-((x - 38) ** 2) / 2)
+    strength = np.tile(profile, (20, 1)).astype(np.float32)
+    across = np.stack([np.ones_like(strength), np.zeros_like(strength)])
+    crests = np.flatnonzero(thin_edges(strength, across)[10])
+    found = np.flatnonzero(thin_edges(ridges(strength, 1.2), across)[10] > 1e-3)
+    assert crests.tolist() == [30]
+    assert found.tolist() == [30, 38]
+    # A plane bends nowhere; what it looks like turned is the same turned.
+    plane = np.tile(np.arange(40, dtype=np.float32), (30, 1))
+    assert ridges(plane, 1.2)[8:-8, 8:-8].max() < 1e-4
+    np.testing.assert_allclose(ridges(strength.T.copy(), 1.2), ridges(strength, 1.2).T, atol=1e-6)
+
+
+def test_ridges_are_second_derivatives_of_gaussians() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    strength = np.random.default_rng(3).random((40, 50)).astype(np.float32)
+    xx, yy, xy = (
+        gaussian_filter(strength.astype(np.float64), 1.5, order=order, mode="nearest")
+        for order in ((0, 2), (2, 0), (1, 1))
+    )
+    matrices = np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2)
+    lowest = np.linalg.eigvalsh(matrices)[..., 0]
+    expected = 1.5**2 * np.maximum(-lowest, 0)
+    assert (expected > 0).mean() > 0.5
+    np.testing.assert_allclose(ridges(strength, 1.5), expected, atol=5e-4)
+
+
 def test_margins_belong_to_the_inner_borders_of_crops() -> None:
     settings = EdgeSettings(crop_margin=20, border=5)
-    assert tasks._margins((0, 0, 90, 50), (50, 90), settings) == (5, 5, 5, 5)
-    assert tasks._margins((0, 0, 60, 40), (50, 90), settings) == (5, 5, 20, 20)
-    assert tasks._margins((30, 10, 90, 50), (50, 90), settings) == (20, 20, 5, 5)
+    assert tasks._margins((0, 0, 90, 50), (50, 90), settings, 1.0) == (5, 5, 5, 5)
+    assert tasks._margins((0, 0, 60, 40), (50, 90), settings, 1.0) == (5, 5, 20, 20)
+    assert tasks._margins((30, 10, 90, 50), (50, 90), settings, 1.0) == (20, 20, 5, 5)
+    assert tasks._margins((0, 0, 60, 40), (50, 90), settings, 2.5) == (12, 12, 50, 50)
     # What lies in a margin is left out, the rest stays where it is; a window may be all margin.
     frame = Frame(height=64, width=64, image_size=64)
     logits = torch.full((1, 16, 16), -8.0)
@@ -258,17 +326,22 @@ def test_crops_and_sums_run_and_have_a_name(
 ) -> None:
     few = EdgeSettings(
         points_per_side=3,
-        crop_points_per_side=2,
+        crop_points_per_side=(2, 1),
         combine="sum",
-        crop_layers=1,
         crop_margin=3,
         border=2,
+        mirror=True,
         smooth=3,
+        ridge=1.2,
     )
     monkeypatch.setattr(EdgeSettings, "agreement", classmethod(lambda cls: few))
     strength = edges(model, photo, settings="agreement")
-    assert strength.shape == (50, 90) and strength.max() == 1
+    assert strength.shape == (50, 90) and 0 < strength.max() < 1
     np.testing.assert_array_equal(edges(model, photo, settings=few), strength)
+    # Lines keep the strength that the map had there.
+    thick = edges(model, photo, settings=few, thin=False)
+    np.testing.assert_array_equal(strength[strength > 0], thick[strength > 0])
+    assert (strength > 0).sum() < 0.5 * (thick > 0).sum()
     assert not strength[:2].any() and not strength[-2:].any()
     assert not strength[:, :2].any() and not strength[:, -2:].any()
     assert (strength != edges(model, photo, settings=SMALL)).any()
@@ -276,6 +349,10 @@ def test_crops_and_sums_run_and_have_a_name(
         EdgeSettings(smooth=2)
     with pytest.raises(PromptError, match="agreement"):
         edges(model, photo, settings="best")  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="ridge"):
+        EdgeSettings(ridge=-1.0)
+    with pytest.raises(PromptError, match="crop_points_per_side"):
+        EdgeSettings(crop_points_per_side=(4, 0))
     with pytest.raises(PromptError, match="max"):
         EdgeSettings(combine="mean")  # type: ignore[arg-type]
 

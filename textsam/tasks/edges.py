@@ -16,11 +16,12 @@ paper leaves a choice open:
 - Boxes of the NMS are taken at the decoder's resolution.
 
 `EdgeSettings.agreement` is ours and not the paper's: small models draw unsteady outlines, which a
-sum over many masks, of crops as well, averages out.
+sum over many masks, of crops and of the mirrored photo as well, averages out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,29 +39,41 @@ from textsam.inference.view import ImageView
 from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
 from textsam.tasks.outlines import Agreement, Outlines, Strongest, add_outlines, smooth_logits
+from textsam.tasks.thinning import ridges, thin_edges
 
-__all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings", "thin_edges"]
+__all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
 
 Floats = NDArray[np.float32]
 Preset = Literal["paper", "agreement"]
+
+
+# Long side of a photo from which on lengths grow with it: what a decoder's cell is then grows too.
+_FULL_SIDE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
     """Numbers of the grid and of what is made of the masks; the paper's by default.
 
+    Lengths in pixels hold for photos of up to 512 pixels on the long side and grow with larger ones
+    (not `reach`).
+
     Attributes:
         points_per_side: Of the grid on the whole photo.
         points_per_batch: Prompts decoded at once.
         nms: Box IoU above which the mask with the lower predicted IoU is dropped; 1 for none.
         reach: Pixels from an outer boundary pixel within which a map's gradient counts.
-        combine: "max": the strongest outline at a pixel; "sum": the sum of all.
-        crop_layers: Layers of crops beside the whole photo; layer n has 2^n x 2^n of them.
-        crop_points_per_side: Of the grid on each crop.
+        combine: "max": the strongest outline at a pixel; "sum": the sum of all, as a mean over the
+            looks (whole photo, mirrored photo, crops) that a pixel is in.
+        crop_points_per_side: Of the grid on each crop, layer by layer; layer n, from 1, has
+            2^n x 2^n crops. Empty for no crops.
         crop_margin: Pixels from a crop's inner border within which its outlines do not count: masks
             end there that go on in the photo.
         border: As `crop_margin`, from the photo's border.
+        mirror: Whether the mirrored photo is asked as well.
         smooth: Side of the square of decoder cells over which logits are averaged; odd, 1 for none.
+        ridge: Pixels; lines are thinned to the ridges of the map at this scale, which keeps faint
+            lines beside strong ones. 0: to its crests, as in Canny's detector.
     """
 
     points_per_side: int = 16
@@ -68,20 +81,25 @@ class EdgeSettings:
     nms: float = 0.7
     reach: int = 1
     combine: Literal["max", "sum"] = "max"
-    crop_layers: int = 0
-    crop_points_per_side: int = 12
-    crop_margin: int = 20
+    crop_points_per_side: tuple[int, ...] = ()
+    crop_margin: int = 10
     border: int = 0
+    mirror: bool = False
     smooth: int = 1
+    ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = (self.points_per_side, self.points_per_batch, self.crop_points_per_side)
-        if min(counts) < 1 or min(self.reach, self.crop_layers, self.crop_margin, self.border) < 0:
+        counts = (self.points_per_side, self.points_per_batch, *self.crop_points_per_side)
+        if min(counts) < 1:
             raise PromptError(
                 "points_per_side, points_per_batch and crop_points_per_side are "
-                f"{', '.join(map(str, counts))}, wanted at least 1; reach, crop_layers, "
-                f"crop_margin and border are {self.reach}, {self.crop_layers}, {self.crop_margin}, "
-                f"{self.border}, wanted at least 0"
+                f"{self.points_per_side}, {self.points_per_batch}, {self.crop_points_per_side}; "
+                "wanted at least 1 each"
+            )
+        if min(self.reach, self.crop_margin, self.border, self.ridge) < 0:
+            raise PromptError(
+                f"reach, crop_margin, border and ridge are {self.reach}, {self.crop_margin}, "
+                f"{self.border}, {self.ridge}; wanted at least 0 each"
             )
         if self.smooth < 1 or self.smooth % 2 == 0:
             raise PromptError(f"smooth is {self.smooth}; wanted 1, 3, 5, ...")
@@ -97,13 +115,19 @@ class EdgeSettings:
 
     @classmethod
     def agreement(cls) -> EdgeSettings:
-        """The sum of the outlines of the whole photo's masks and of four crops', smoothed a little.
+        """The sum of the outlines of the photo's masks, its mirror image's and 4 + 16 crops'.
 
-        For small models; takes three times as long. With `tiny` on 12 training photos against
-        their objects' borders, best F: the paper's way .413, the sum .444, with crops .484, without
-        what lies near borders .503, with smooth logits .52; the maximum with crops .420.
+        For small models; takes some ten times as long. Chosen on training photos
+        (training/RUNS.md, "Edges").
         """
-        return cls(combine="sum", crop_layers=1, border=5, smooth=3)
+        return cls(
+            combine="sum",
+            crop_points_per_side=(12, 8),
+            border=3,
+            mirror=True,
+            smooth=3,
+            ridge=1.2,
+        )
 
 
 def resolve_settings(given: EdgeSettings | str | None) -> EdgeSettings:
@@ -132,8 +156,9 @@ def edges(
         settings: "paper" (default), "agreement" (for small models), or your own.
 
     Returns:
-        (H, W) float32, original pixels: 0 no edge, 1 the strongest of this photo. All 0 if no mask
-        has an outline.
+        (H, W) float32, original pixels, 0 no edge. If outlines are combined by "max", 1 is the
+        strongest of this photo; by "sum", strengths compare between photos and stay below 1. All 0
+        if no mask has an outline.
 
     Raises:
         PromptError: A model without an image, an open photo with another one, or no such preset.
@@ -141,83 +166,67 @@ def edges(
     """
     settings = resolve_settings(settings)
     view = opened(source, image)
+    growth = max(1.0, max(view.size) / _FULL_SIDE)
     outlines: Outlines = Strongest(view.size) if settings.combine == "max" else Agreement(view.size)
-    layers = AutomaticSettings(crop_layers=settings.crop_layers)
-    for window, layer in crop_windows(view.size, settings=layers):
-        x0, y0, x1, y1 = window
-        inner = view
-        if layer > 0:
-            inner = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
-        per_side = settings.points_per_side if layer == 0 else settings.crop_points_per_side
-        logits = _distinct_masks(inner, per_side, settings)
+    for look in _looks(view, settings):
+        logits = _distinct_masks(look.view, look.per_side, settings)
         if settings.smooth > 1:
             logits = smooth_logits(logits, settings.smooth)
         add_outlines(
             outlines,
             logits,
-            inner.frame,
-            window=window,
+            look.view.frame,
+            window=look.window,
             reach=settings.reach,
-            margins=_margins(window, view.size, settings),
+            margins=_margins(look.window, view.size, settings, growth),
+            mirrored=look.mirrored,
         )
     strength, gradient = outlines.result()
-    top = strength.max()
-    if top > 0:
-        strength = strength / top
-    return thin_edges(strength, gradient) if thin else strength
+    if not thin:
+        return strength
+    if settings.ridge == 0:
+        return thin_edges(strength, gradient)
+    crests = thin_edges(ridges(strength, settings.ridge * growth), gradient)
+    return np.where(crests > 0, strength, np.float32(0))
 
 
-def thin_edges(strength: Floats, gradient: Floats) -> Floats:
-    """Keep what is strongest across the edge: Canny's non-maximum suppression.
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """A part of the photo that is asked by a grid of its own."""
 
-    The two pixels' worth before and behind a pixel along its gradient are interpolated between the
-    neighbours that the direction points between. Of two equal ones side by side one stays,
-    whichever way their gradients point.
+    view: ImageView
+    window: tuple[int, int, int, int]
+    per_side: int
+    mirrored: bool = False
 
-    Args:
-        strength: (H, W), at least 0.
-        gradient: (2, H, W) x and y; only the direction counts.
 
-    Returns:
-        (H, W) float32: the strength where it is a crest, 0 elsewhere.
-    """
-    height, width = strength.shape
-    # A line has two directions; take the one to the right, so that equals are told apart alike.
-    turned = (gradient[0] < 0) | ((gradient[0] == 0) & (gradient[1] < 0))
-    x, y = np.where(turned, -gradient, gradient)
-    rows, columns = np.nonzero(strength > 0)
-    x, y = x[rows, columns], y[rows, columns]
-    flat = np.abs(x) >= np.abs(y)
-    major, minor = np.where(flat, x, y), np.where(flat, y, x)
-    share = np.abs(minor) / np.maximum(np.abs(major), np.finfo(np.float32).tiny)
-    sign_x, sign_y = np.where(x < 0, -1, 1), np.where(y < 0, -1, 1)
-    padded = np.pad(strength, 1)
-
-    def beside(way: int) -> Floats:
-        """Strength one step along the direction, or against it."""
-        step_x, step_y = way * sign_x, way * sign_y
-        straight = padded[
-            rows + 1 + np.where(flat, 0, step_y), columns + 1 + np.where(flat, step_x, 0)
-        ]
-        diagonal = padded[rows + 1 + step_y, columns + 1 + step_x]
-        mixed: Floats = (1 - share) * straight + share * diagonal
-        return mixed
-
-    own = strength[rows, columns]
-    crest = (own > beside(-1)) & (own >= beside(1))
-    thinned = np.zeros((height, width), np.float32)
-    thinned[rows[crest], columns[crest]] = own[crest]
-    return thinned
+def _looks(view: ImageView, settings: EdgeSettings) -> Iterator[_Look]:
+    """The whole photo, its mirror image, and crops, each opened when its turn comes."""
+    grids = (settings.points_per_side, *settings.crop_points_per_side)
+    layers = AutomaticSettings(crop_layers=len(settings.crop_points_per_side))
+    for window, layer in crop_windows(view.size, settings=layers):
+        if layer > 0:
+            x0, y0, x1, y1 = window
+            crop = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
+            yield _Look(view=crop, window=window, per_side=grids[layer])
+            continue
+        yield _Look(view=view, window=window, per_side=grids[0])
+        if settings.mirror:
+            mirror = ImageView(view.model, np.ascontiguousarray(view.image[:, ::-1]))
+            yield _Look(view=mirror, window=window, per_side=grids[0], mirrored=True)
 
 
 def _margins(
-    window: tuple[int, int, int, int], size: tuple[int, int], settings: EdgeSettings
+    window: tuple[int, int, int, int],
+    size: tuple[int, int],
+    settings: EdgeSettings,
+    growth: float,
 ) -> tuple[int, int, int, int]:
     """Pixels to leave out at the left, top, right and bottom of a window."""
     x0, y0, x1, y1 = window
     at_border = (x0 == 0, y0 == 0, x1 == size[1], y1 == size[0])
     left, top, right, bottom = (
-        settings.border if here else settings.crop_margin for here in at_border
+        round(growth * (settings.border if here else settings.crop_margin)) for here in at_border
     )
     return left, top, right, bottom
 

@@ -33,11 +33,14 @@ _UPSCALED_BYTES = 16 * 1024 * 1024
 class Outlines(Protocol):
     """What is kept of the outlines of many masks."""
 
+    def look(self, window: Window) -> None:
+        """Begin with the masks of a window x0, y0, x1, y1 of the photo."""
+
     def add(self, gradients: Tensor, window: Window) -> None:
         """Take outlines (K, 2, h, w) of a window x0, y0, x1, y1 of the photo."""
 
     def result(self) -> tuple[Floats, Floats]:
-        """Strength (H, W), and the direction across the edge (2, H, W), x and y."""
+        """Strength (H, W), 0 to 1, and the direction across the edge (2, H, W), x and y."""
 
 
 class Strongest:
@@ -46,6 +49,9 @@ class Strongest:
     def __init__(self, size: tuple[int, int]) -> None:
         self._strength = torch.zeros(size)
         self._gradient = torch.zeros(2, *size)
+
+    def look(self, window: Window) -> None:
+        """Nothing to do: the strongest of many windows is the strongest."""
 
     def add(self, gradients: Tensor, window: Window) -> None:
         """See `Outlines`."""
@@ -59,22 +65,30 @@ class Strongest:
         gradient[:, better] = chosen[:, better]
 
     def result(self) -> tuple[Floats, Floats]:
-        """The gradient is that of the mask."""
-        return self._strength.numpy(), self._gradient.numpy()
+        """The strongest of the photo is 1; the gradient is that of the mask."""
+        top = self._strength.max()
+        strength = self._strength / top if top > 0 else self._strength
+        return strength.numpy(), self._gradient.numpy()
 
 
 class Agreement:
-    """The sum over all masks: an edge is where many masks have an outline."""
+    """The sum over all masks, a mean over the looks: an edge is where many have an outline."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self._strength = torch.zeros(size)
+        self._sum = torch.zeros(size)
         self._tensor = torch.zeros(3, *size)  # of the gradients: sums of xx, xy and yy
+        self._looks = torch.zeros(size)
+
+    def look(self, window: Window) -> None:
+        """See `Outlines`."""
+        x0, y0, x1, y1 = window
+        self._looks[y0:y1, x0:x1] += 1
 
     def add(self, gradients: Tensor, window: Window) -> None:
         """See `Outlines`."""
         x0, y0, x1, y1 = window
         lengths = _lengths(gradients)
-        self._strength[y0:y1, x0:x1] += lengths.sum(0)
+        self._sum[y0:y1, x0:x1] += lengths.sum(0)
         unit = gradients / lengths.clamp(min=1e-12)[:, None]
         x, y = unit[:, 0], gradients[:, 1]
         parts = (x * gradients[:, 0], x * y, unit[:, 1] * y)
@@ -83,11 +97,14 @@ class Agreement:
     def result(self) -> tuple[Floats, Floats]:
         """The direction is the main axis of the gradients, for those of neighbours are opposite.
 
-        The strength is the root of the sum, which few edges reach by far; it changes no order.
+        The strength is the root of m / (m + 1) for a mean m. Few edges reach a large one; m is 1
+        where each look has one mask that changes from 0 to 1 within a pixel.
         """
         xx, xy, yy = self._tensor
         angle = torch.atan2(2 * xy, xx - yy) / 2
-        return self._strength.sqrt().numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
+        mean = self._sum / self._looks.clamp(min=1)
+        strength = (mean / (mean + 1)).sqrt()
+        return strength.numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
 
 
 def add_outlines(
@@ -98,6 +115,7 @@ def add_outlines(
     window: Window,
     reach: int = 1,
     margins: Window = (0, 0, 0, 0),
+    mirrored: bool = False,
 ) -> None:
     """Add the outlines of masks, few of them at the photo's size at a time.
 
@@ -108,17 +126,19 @@ def add_outlines(
         window: x0, y0, x1, y1, half-open pixels of the photo.
         reach: See `outline_gradients`.
         margins: Pixels at the window's left, top, right and bottom that are left out.
+        mirrored: Whether the masks are of the window's mirror image, left and right exchanged.
     """
     left, top, right, bottom = margins
     x0, y0, x1, y1 = window
     inner = (x0 + left, y0 + top, x1 - right, y1 - bottom)
     if inner[0] >= inner[2] or inner[1] >= inner[3]:
         return
+    outlines.look(inner)
     height, width = frame.size
     step = max(1, _UPSCALED_BYTES // (4 * height * width))
     for start in range(0, len(logits), step):
         full = to_original_frame(logits[start : start + step], frame)
-        found = outline_gradients(full, reach=reach)
+        found = outline_gradients(full.flip(-1) if mirrored else full, reach=reach)
         outlines.add(found[..., top : height - bottom, left : width - right], inner)
 
 

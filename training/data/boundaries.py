@@ -1,13 +1,15 @@
-"""Photos with the contours that several people drew in each: BSDS500 (Arbelaez et al., PAMI 2011).
+"""Photos with the contours that people drew in them.
 
-Two forms: the set as it is given out, `bsds500:ROOT?split=val`, and a Parquet file with the columns
-`image`, `image_id` and `boundaries`, a list of 1-bit PNGs, one an annotator.
+Three forms: BSDS500 (Arbelaez et al., PAMI 2011) as it is given out, `bsds500:ROOT?split=val`; a
+Parquet file with the columns `image`, `image_id` and `boundaries`, a list of 1-bit PNGs, one an
+annotator; and any set of masks (`specs.py`, or a Parquet file with `objects`), whose contours are
+the borders of its masks. Where masks leave most of a photo free, edges there count as wrong.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -17,18 +19,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, require
 from textsam.images import load_image
+from textsam.rle import decode_rle
 
 from .label_pngs import read_label_map
+from .parquet import ParquetSource
 from .public.layout import find_root, wanted_folder
 from .public.mat import mat_field, read_mat, structs_of
-from .specs import SourceSpec
+from .source import Source, StreamSource
+from .specs import SourceSpec, is_spec, open_source
 
-__all__ = ["BoundaryPhoto", "open_boundaries"]
+__all__ = ["BoundaryPhoto", "mask_borders", "open_boundaries"]
 
 _COLUMNS = ("image", "image_id", "boundaries")
-_USAGE = "bsds500:ROOT?split=val, or a Parquet file with the columns " + ", ".join(_COLUMNS)
+_USAGE = (
+    f"bsds500:ROOT?split=val, a Parquet file with the columns {', '.join(_COLUMNS)}, or a set of "
+    "masks"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +86,19 @@ class BoundaryPhoto:
 
 
 def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
-    """Open a Parquet file, or BSDS500 as it is given out.
+    """Open a Parquet file, BSDS500 as it is given out, or a set of masks.
 
     Args:
-        spec: Path of a Parquet file, or `bsds500:ROOT?split=val|test|train`, where ROOT is `BSR`, a
-            folder in which it lies, or one on the way to `images/` and `groundTruth/`.
+        spec: Path of a Parquet file; `bsds500:ROOT?split=val|test|train`, where ROOT is `BSR`, a
+            folder in which it lies, or one on the way to `images/` and `groundTruth/`; or another
+            line of `specs.py`, but no stream.
 
     Returns:
-        The photos, by name in BSDS500 and in the file's order else. Each is read when it is asked
+        The photos, by name in BSDS500 and in the set's order else. Each is read when it is asked
         for and not kept, and raises ImageError then if it is broken.
 
     Raises:
-        ValueError: The text is neither, the file has other columns, or an option is unknown.
+        ValueError: The text is none of these, the file has other columns, or an option is unknown.
         OSError: A file or folder is not there.
     """
     text = str(spec)
@@ -99,10 +108,33 @@ def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
         if unknown:
             raise ValueError(f"{text} has no option {', '.join(unknown)}; it has split")
         return _BsdsPhotos(Path(parsed.path), split=parsed.options.get("split", "val"))
+    if is_spec(text):
+        return _of_masks(open_source(text), text)
     path = Path(text)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {text}; wanted {_USAGE}")
-    return _ParquetPhotos(path)
+    columns = _columns(path)
+    if "objects" in columns and "boundaries" not in columns:
+        return _of_masks(ParquetSource([path]), text)
+    return _ParquetPhotos(path, columns)
+
+
+def mask_borders(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Lines of one pixel between what is in a mask and what is not: (H, W).
+
+    A border lies on the left or upper one of the two pixels that it parts, and is thinned as the
+    benchmark thins. The photo's own border is none.
+
+    Args:
+        masks: (H, W) bool each; they may overlap.
+        size: (H, W).
+    """
+    border = np.zeros(size, bool)
+    for mask in masks:
+        border[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+        border[:-1] |= mask[:-1] != mask[1:]
+    thinned: NDArray[np.bool_] = require("skimage.morphology", "eval").thin(border)
+    return thinned
 
 
 class _Photos(Sequence[BoundaryPhoto]):
@@ -152,19 +184,17 @@ class _BsdsPhotos(_Photos):
 class _ParquetPhotos(_Photos):
     """Rows of a Parquet file, kept encoded."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            names = pq.read_schema(path).names
-            missing = [column for column in _COLUMNS if column not in names]
-            if not missing:
-                self._table = pq.read_table(path, columns=list(_COLUMNS))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"cannot read {path}: {error}") from error
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        missing = [column for column in _COLUMNS if column not in columns]
         if missing:
             raise ValueError(
                 f"{path} has no column {', '.join(missing)}: it holds no contours. Wanted {_USAGE}"
             )
+        self._path = path
+        try:
+            self._table = pq.read_table(path, columns=list(_COLUMNS))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"cannot read {path}: {error}") from error
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -175,6 +205,37 @@ class _ParquetPhotos(_Photos):
         pictures = [_bytes(b, where) for b in row["boundaries"] or ()]
         contours = [read_label_map(picture) != 0 for picture in pictures]
         return _checked(name, _bytes(row["image"], where), contours, where)
+
+
+class _MaskPhotos(_Photos):
+    """The photos of a set of masks."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def _photo(self, index: int) -> BoundaryPhoto:
+        sample = self._source[index]
+        masks = (decode_rle(item.rle) for item in sample.objects if not item.ignore)
+        contour = mask_borders(masks, sample.size)
+        return BoundaryPhoto(
+            image_id=sample.image_id, encoded=sample.encoded, boundaries=(contour,)
+        )
+
+
+def _of_masks(source: Source | StreamSource, text: str) -> _MaskPhotos:
+    if isinstance(source, StreamSource):
+        raise ValueError(f"{text} is a stream; wanted a set whose photos can be counted")
+    return _MaskPhotos(source)
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
 def _checked(

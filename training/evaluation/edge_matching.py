@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from textsam.errors import require
 
-__all__ = ["TOLERANCE", "Neighbours", "match_counts", "match_pixels", "thin_mask", "thresholds"]
+__all__ = ["TOLERANCE", "Neighbours", "match_counts", "match_pixels", "thresholds"]
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
@@ -31,9 +31,6 @@ Numbers = NDArray[np.int64]
 TOLERANCE = 0.0075  # of the photo's diagonal
 
 _ROUNDS = 12  # of taking the nearest pairs; what they leave is matched by augmenting
-
-# The eight neighbours x1 to x8 of Lam, Lee and Suen, PAMI 1992: from the east, counter-clockwise.
-_AROUND = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))
 
 
 def thresholds(count: int) -> NDArray[np.float64]:
@@ -60,6 +57,8 @@ def match_counts(
         (T, 4) drawn pixels that were found, drawn pixels, predicted pixels that are right,
         predicted pixels; the first two are sums over annotators.
     """
+    # Guo and Hall's thinning, what MATLAB's bwmorph(..., "thin", inf) does and the benchmark calls.
+    thin = require("skimage.morphology", "eval").thin
     counts = np.zeros((len(levels), 4), np.int64)
     counts[:, 1] = sum(int(boundary.sum()) for boundary in boundaries)
     reach = tolerance * float(np.hypot(*strength.shape))
@@ -71,7 +70,7 @@ def match_counts(
         if above.sum() == before:  # levels rise, so these are the same pixels
             counts[row] = counts[row - 1]
             continue
-        before, edge = int(above.sum()), thin_mask(above)
+        before, edge = int(above.sum()), thin(above)
         chosen = edge[places[:, 0], places[:, 1]]
         right = np.zeros(len(places), bool)
         for neighbours in near:
@@ -203,50 +202,3 @@ def _most_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
             node = came[end]
             of_right[end], of_left[node], end = node, end, of_left[node]
     return np.array(of_left, np.int64)
-
-
-def thin_mask(mask: Mask) -> Mask:
-    """Thin lines of (H, W) bool to one pixel; what is connected stays connected.
-
-    Guo and Hall, CACM 1989, in the form that Lam, Lee and Suen (PAMI 1992, page 879) give: what
-    MATLAB's `bwmorph(..., "thin", inf)` does and the benchmark calls.
-    """
-    width = mask.shape[1] + 2
-    inside = np.pad(mask, 1).ravel().astype(np.uint8)
-    steps = [row * width + column for row, column in _AROUND]
-    places = np.flatnonzero(inside)
-    while True:
-        before = len(places)
-        for table in _REMOVABLE:
-            code = np.zeros(len(places), np.uint8)
-            for bit, step in enumerate(steps):
-                code |= inside[places + step] << bit
-            gone = table[code]
-            inside[places[gone]] = 0
-            places = places[~gone]
-        if len(places) == before:
-            thinned: Mask = inside.reshape(-1, width)[1:-1, 1:-1] > 0
-            return thinned
-
-
-def _removable(second: bool) -> NDArray[np.bool_]:
-    """Whether a pixel goes in a half step, by the bits of its neighbours: (256,)."""
-    codes = np.arange(256)
-    x = [(codes >> bit & 1).astype(bool) for bit in range(8)]  # x[0] is x1
-
-    def at(number: int) -> NDArray[np.bool_]:
-        return x[(number - 1) % 8]
-
-    # G1: one way out; G2: neither an end nor inside; G3: on the side of this half step.
-    crossings = sum((~at(2 * i - 1) & (at(2 * i) | at(2 * i + 1))).astype(int) for i in range(1, 5))
-    n1 = sum((at(2 * k - 1) | at(2 * k)).astype(int) for k in range(1, 5))
-    n2 = sum((at(2 * k) | at(2 * k + 1)).astype(int) for k in range(1, 5))
-    fewest = np.minimum(n1, n2)
-    first_side = (at(2) | at(3) | ~at(8)) & at(1)
-    second_side = (at(6) | at(7) | ~at(4)) & at(5)
-    side = ~(second_side if second else first_side)
-    table: NDArray[np.bool_] = (crossings == 1) & (fewest >= 2) & (fewest <= 3) & side
-    return table
-
-
-_REMOVABLE = (_removable(second=False), _removable(second=True))
