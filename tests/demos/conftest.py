@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +14,13 @@ from demos.explorer import Explorer
 from demos.photos import EncodedPhotos, Photo, read_photo
 from textsam.inference.model import TextSAM
 
-
-def _inference() -> Any:
-    path = Path(__file__).parents[1] / "inference" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tests_inference_conftest", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ..inference.conftest import build_model
 
 
 @pytest.fixture(scope="session")
 def model() -> TextSAM:
     """Random, with a dense text head; milliseconds a photo."""
-    return _inference().build_model()
+    return build_model()
 
 
 @pytest.fixture

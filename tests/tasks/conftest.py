@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from textsam.inference.model import TextSAM
 
-
-def _inference() -> Any:
-    path = Path(__file__).parents[1] / "inference" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tests_inference_conftest", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ..inference.conftest import build_model
 
 
 @pytest.fixture(scope="session")
 def model() -> TextSAM:
     """A bare SAM: the tasks need no phrase."""
-    return _inference().build_model(text=False)
+    return build_model(text=False)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,12 +19,12 @@ from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
 
-from ..data import ViewConfig
-from ..engine import load_weights
+from ..data import Sample, ViewConfig
+from ..engine import EngineConfig, load_weights
 from ..prompting import PromptConfig
 from .concepts import ConceptBank
 from .dense_text import DenseConfig, DenseTrainer, new_tiny_pathway
-from .joint_config import WIDE_SOURCES, JointConfig
+from .joint_config import JOINT_SOURCES, WIDE_SOURCES, JointConfig
 from .steps import train_steps
 from .text_prompts import TextPrompts
 from .thresholds import choose_calibration, choose_settings
@@ -139,24 +139,14 @@ def train_full(recipe: TinyRecipe) -> None:
 
 def train_joint(recipe: TinyRecipe) -> None:
     """Masks and words in one backbone: the dense head now reads the core's own maps."""
-    sam = new_tiny_sam(seed=recipe.seed, image_size=JOINT_SIZE)
-    _, bank, pathway = _text_parts(recipe)
-    _load(recipe.runs / "full", {"sam": sam, "pathway": pathway})
-    pathway.config = replace(pathway.config, dense_source="sam")
     config = JointConfig(seed=recipe.seed + 2)
-    trainer = JointTrainer(sam, pathway, bank, recipe.samples(), config=config)
     engine = recipe.engine(steps=recipe.joint_steps, warmup=100, tail=0.6, config=config)
-    parts = {"sam": sam, "pathway": pathway}
-    train_steps(trainer, parts, engine=engine, folder=recipe.runs / "joint")
+    _train_jointly(recipe, "full", "joint", recipe.samples(), config, engine, side=JOINT_SIZE)
 
 
 def train_final(recipe: TinyRecipe) -> None:
     """On at the size of use, with more exact boxes than the paper's: see `training/RUNS.md`, 3."""
     side = TINY_SAM.image_size
-    sam = new_tiny_sam(seed=recipe.seed, image_size=side)
-    _, bank, pathway = _text_parts(recipe)
-    _load(recipe.runs / "joint", {"sam": sam, "pathway": pathway})
-    pathway.config = replace(pathway.config, dense_source="sam")
     config = JointConfig(
         seed=recipe.seed + 3,
         photos_per_step=6,
@@ -168,10 +158,8 @@ def train_final(recipe: TinyRecipe) -> None:
         view=ViewConfig(image_size=side, max_masks=80, min_area=7, max_share=1.0, focus=0.35),
         prompts=PromptConfig(box_noise=0.05, box_noise_limit=10 / 1024),
     )
-    trainer = JointTrainer(sam, pathway, bank, recipe.samples(), config=config)
     engine = recipe.engine(steps=recipe.final_steps, warmup=60, tail=0.75, config=config)
-    parts = {"sam": sam, "pathway": pathway}
-    train_steps(trainer, parts, engine=engine, folder=recipe.runs / "final")
+    _train_jointly(recipe, "joint", "final", recipe.samples(), config, engine, side=side)
 
 
 def train_wide(recipe: TinyRecipe) -> None:
@@ -180,10 +168,6 @@ def train_wide(recipe: TinyRecipe) -> None:
     On a GPU if there is one; see `training/RUNS.md`, 4.
     """
     side = TINY_SAM.image_size
-    sam = new_tiny_sam(seed=recipe.seed, image_size=side)
-    _, bank, pathway = _text_parts(recipe)
-    _load(recipe.runs / "final", {"sam": sam, "pathway": pathway})
-    pathway.config = replace(pathway.config, dense_source="sam")
     config = JointConfig(
         seed=recipe.seed + 5,
         photos_per_step=32,
@@ -200,11 +184,19 @@ def train_wide(recipe: TinyRecipe) -> None:
         ),
         prompts=PromptConfig(box_noise=0.05, box_noise_limit=10 / 1024),
     )
-    trainer = JointTrainer(sam, pathway, bank, recipe.seen(), config=config, shares=WIDE_SOURCES)
     engine = recipe.engine(steps=recipe.wide_steps, warmup=100, tail=0.9, config=config)
     engine = replace(engine, cpu=False, ema_decay=0.995)
-    parts = {"sam": sam, "pathway": pathway}
-    train_steps(trainer, parts, engine=engine, folder=recipe.runs / "wide", workers=recipe.workers)
+    _train_jointly(
+        recipe,
+        "final",
+        "wide",
+        recipe.seen(),
+        config,
+        engine,
+        side=side,
+        shares=WIDE_SOURCES,
+        workers=recipe.workers,
+    )
 
 
 def export(recipe: TinyRecipe) -> None:
@@ -236,6 +228,28 @@ STAGES: Mapping[StageName, Callable[[TinyRecipe], None]] = {
     "wide": train_wide,
     "export": export,
 }
+
+
+def _train_jointly(
+    recipe: TinyRecipe,
+    before: StageName,
+    stage: StageName,
+    samples: Mapping[str, Sequence[Sample]],
+    config: JointConfig,
+    engine: EngineConfig,
+    *,
+    side: int,
+    shares: Mapping[str, float] = JOINT_SOURCES,
+    workers: int = 0,
+) -> None:
+    """Train core and pathway together, `side` pixels a frame, from what `before` left."""
+    sam = new_tiny_sam(seed=recipe.seed, image_size=side)
+    _, bank, pathway = _text_parts(recipe)
+    parts = {"sam": sam, "pathway": pathway}
+    _load(recipe.runs / before, parts)
+    pathway.config = replace(pathway.config, dense_source="sam")
+    trainer = JointTrainer(sam, pathway, bank, samples, config=config, shares=shares)
+    train_steps(trainer, parts, engine=engine, folder=recipe.runs / stage, workers=workers)
 
 
 def _load(folder: Path, parts: Mapping[str, nn.Module]) -> int:

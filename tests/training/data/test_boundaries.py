@@ -13,9 +13,9 @@ from scipy.io import savemat
 
 from textsam.errors import ImageError
 from training.data import open_source
-from training.data.boundaries import BoundaryPhoto, open_boundaries
+from training.data.boundaries import BoundaryPhoto, mask_borders, open_boundaries
 
-from .conftest import encoded
+from .conftest import disc, encoded, parquet_rows
 
 SIZE = (6, 9)
 
@@ -150,3 +150,40 @@ def test_contours_of_two_sizes_are_refused() -> None:
         BoundaryPhoto(image_id="a", encoded=b"", boundaries=sizes)
     with pytest.raises(ValueError, match="at least one"):
         BoundaryPhoto(image_id="a", encoded=b"", boundaries=())
+
+
+def test_borders_of_masks_are_lines_of_one_pixel() -> None:
+    """Two halves have one line between them; a thing on both adds its rim; the photo has none."""
+    left = np.zeros((20, 31), bool)
+    left[:, :14] = True
+    line = mask_borders([left, ~left], left.shape)
+    assert (np.argwhere(line)[:, 1] == 13).all() and line.sum() == 20
+    thing = np.zeros_like(left)
+    thing[5:12, 9:18] = True
+    both = mask_borders([left, ~left, thing], left.shape)
+    rows, columns = np.nonzero(both & ~line)
+    assert {4, 11} <= set(rows) <= set(range(4, 12)) and {8, 17} <= set(columns)
+    assert not mask_borders([np.ones((6, 7), bool)], (6, 7)).any()
+    assert not mask_borders([], (6, 7)).any()
+    # A slanted border is no staircase of two pixels a step.
+    round_ = mask_borders([disc(60, 60, 30, 30, 20)], (60, 60))
+    assert round_.sum() < 1.1 * 4 * np.sqrt(2) * 20
+    rows, columns = np.nonzero(round_)
+    assert np.abs(np.hypot(rows - 30, columns - 30) - 20).max() < 2
+
+
+def test_a_set_of_masks_gives_their_borders(tmp_path: Path) -> None:
+    rows = parquet_rows(2)
+    path = tmp_path / "masks.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    by_path = open_boundaries(path)
+    assert [photo.image_id for photo in by_path] == ["photo-0", "photo-1"]
+    (contour,) = by_path[0].boundaries
+    # The cat is marked as ignored, so only the dog's border is there.
+    expected = mask_borders([disc(40, 80, 20, 20, 7)], (40, 80))
+    np.testing.assert_array_equal(contour, expected)
+    assert by_path[0].image().shape == (40, 80, 3)
+    by_line = open_boundaries(f"parquet:{path}")
+    np.testing.assert_array_equal(by_line[1].boundaries[0], by_path[1].boundaries[0])
+    with pytest.raises(ValueError, match="is a stream"):
+        open_boundaries(f"hf:{tmp_path}?streaming=true&masks=objects.rle")
