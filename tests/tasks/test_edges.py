@@ -245,6 +245,14 @@ def test_the_sum_is_a_mean_over_the_looks_that_a_pixel_is_in() -> None:
         means.append(strength**2 / (1 - strength**2))
     np.testing.assert_allclose(means[1], means[0], rtol=1e-4)
     np.testing.assert_allclose(means[2], means[0] / 2, rtol=1e-4)
+    # The same shape at twice the size is half as steep; measured over two pixels it is as strong.
+    twice = Agreement((32, 32), unit=2.0)
+    twice.look((0, 0, 32, 32))
+    twice.add(outline_gradients(_disc(32, 10.0, slope=0.5)[None]), (0, 0, 32, 32))
+    once = Agreement((16, 16))
+    once.look((0, 0, 16, 16))
+    once.add(outline_gradients(_disc(16, 5.0, slope=1.0)[None]), (0, 0, 16, 16))
+    assert twice.result()[0].max() == pytest.approx(once.result()[0].max(), rel=0.05)
 
 
 def test_masks_of_the_mirror_image_come_back_to_their_place() -> None:

@@ -167,7 +167,9 @@ def edges(
     settings = resolve_settings(settings)
     view = opened(source, image)
     growth = max(1.0, max(view.size) / _FULL_SIDE)
-    outlines: Outlines = Strongest(view.size) if settings.combine == "max" else Agreement(view.size)
+    outlines: Outlines = Strongest(view.size)
+    if settings.combine == "sum":
+        outlines = Agreement(view.size, unit=growth)
     for look in _looks(view, settings):
         logits = _distinct_masks(look.view, look.per_side, settings)
         if settings.smooth > 1:

@@ -72,9 +72,16 @@ class Strongest:
 
 
 class Agreement:
-    """The sum over all masks, a mean over the looks: an edge is where many have an outline."""
+    """The sum over all masks, a mean over the looks: an edge is where many have an outline.
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    Args:
+        size: (H, W) of the photo.
+        unit: Pixels over which a change of probability is measured. Maps are less steep in larger
+            photos, so it grows with them.
+    """
+
+    def __init__(self, size: tuple[int, int], *, unit: float = 1.0) -> None:
+        self._unit = unit
         self._sum = torch.zeros(size)
         self._tensor = torch.zeros(3, *size)  # of the gradients: sums of xx, xy and yy
         self._looks = torch.zeros(size)
@@ -98,11 +105,11 @@ class Agreement:
         """The direction is the main axis of the gradients, for those of neighbours are opposite.
 
         The strength is the root of m / (m + 1) for a mean m. Few edges reach a large one; m is 1
-        where each look has one mask that changes from 0 to 1 within a pixel.
+        where each look has one mask that changes from 0 to 1 within a unit.
         """
         xx, xy, yy = self._tensor
         angle = torch.atan2(2 * xy, xx - yy) / 2
-        mean = self._sum / self._looks.clamp(min=1)
+        mean = self._unit * self._sum / self._looks.clamp(min=1)
         strength = (mean / (mean + 1)).sqrt()
         return strength.numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
 

@@ -2,6 +2,7 @@
 
     python -m training.evaluation.edges dev/bsds500_val.parquet --workers 2 --plot edges.png
     python -m training.evaluation.edges "bsds500:BSR?split=test" --model facebook/sam-vit-base
+    python -m training.evaluation.edges train/coco_panoptic.parquet      # borders of masks
 
 arXiv 2304.02643, Section 7.2 and Appendix D.2. All methods are thinned by the same code and matched
 with the same people's drawings; see `edge_matching.py` and `edge_scores.py` for the benchmark and
@@ -312,7 +313,8 @@ def _parser() -> argparse.ArgumentParser:
     add_common_options(
         parser,
         data="photos with people's boundaries, each some table rows: a Parquet file with the "
-        'columns image, image_id, boundaries; or "bsds500:ROOT?split=test"',
+        'columns image, image_id, boundaries; "bsds500:ROOT?split=test"; or a set of masks, whose '
+        "borders count (of value where masks cover the photos)",
     )
     defaults = EdgeConfig()
     parser.add_argument(
@@ -335,7 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(Preset),
         default="paper",
         help='how the edges are made: "paper" (Appendix D.2), or "agreement", ours for small '
-        "models, which takes three times as long (default: paper)",
+        "models, which takes ten times as long (default: paper)",
     )
     add_plot_option(parser, "precision over recall")
     add_sheet_option(parser, "best F: the photo, the model's edges, Canny's and people's")
