@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textsam.geometry import Frame
 from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["box_nms", "decode_points", "inclusive_boxes", "point_grid"]
+__all__ = [
+    "Answers",
+    "box_nms",
+    "decode_points",
+    "inclusive_boxes",
+    "inside_photo",
+    "point_grid",
+]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """N masks of prompts with a point each, on the CPU.
+
+    Attributes:
+        logits: (N, m, m) of the padded frame.
+        iou: (N,) predicted IoU.
+        points: (N, 2) x, y in model pixels that they were asked with.
+        asked: How many points of a grid these are the answers to.
+    """
+
+    logits: Tensor
+    iou: Tensor
+    points: Tensor
+    asked: int
+
+    def __getitem__(self, index: Tensor) -> Answers:
+        return Answers(
+            logits=self.logits[index],
+            iou=self.iou[index],
+            points=self.points[index],
+            asked=self.asked,
+        )
 
 
 def point_grid(per_side: int) -> NDArray[np.float64]:
@@ -25,9 +59,7 @@ def point_grid(per_side: int) -> NDArray[np.float64]:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def decode_points(
-    view: ImageView, grid: NDArray[np.float64], *, batch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def decode_points(view: ImageView, grid: NDArray[np.float64], *, batch: int) -> Iterator[Answers]:
     """Three masks for each point, a batch of points at a time.
 
     Args:
@@ -36,22 +68,38 @@ def decode_points(
         batch: Points decoded at once.
 
     Yields:
-        Logits (3b, m, m) of the padded frame and predicted IoU (3b,), on the CPU, for b points.
+        3b masks for b points.
     """
-    points = (grid * np.array([view.size[1], view.size[0]])).astype(np.float32)
-    for start in range(0, len(points), batch):
-        logits, iou = view.decode(_point_prompts(view, points[start : start + batch]))
-        yield logits[:, 1:].flatten(0, 1), iou[:, 1:].flatten()
+    places = (grid * np.array([view.size[1], view.size[0]])).astype(np.float32)
+    moved = torch.from_numpy(view.frame.points_to_model(places)).float()
+    for start in range(0, len(moved), batch):
+        points = moved[start : start + batch]
+        logits, iou = view.decode(_point_prompts(view, points))
+        yield Answers(
+            logits=logits[:, 1:].flatten(0, 1),
+            iou=iou[:, 1:].flatten(),
+            points=points.repeat_interleave(logits.shape[1] - 1, 0),
+            asked=len(points),
+        )
 
 
-def _point_prompts(view: ImageView, points: NDArray[np.float32]) -> PromptBatch:
+def _point_prompts(view: ImageView, points: Tensor) -> PromptBatch:
     count, device = len(points), view.model.device
-    moved = torch.from_numpy(view.frame.points_to_model(points)).float()
     return PromptBatch(
-        points=torch.stack([moved, torch.zeros_like(moved)], dim=1).to(device),
+        points=torch.stack([points, torch.zeros_like(points)], dim=1).to(device),
         labels=torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2).to(device),
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
     )
+
+
+def inside_photo(logits: Tensor, frame: Frame) -> Tensor:
+    """Where masks (N, m, m) of the padded frame are, without its padding: (N, m, m) bool."""
+    cell = logits.shape[-1] / frame.image_size
+    rows, columns = (max(1, round(side * cell)) for side in frame.resized)
+    inside = logits > 0
+    inside[:, rows:] = False
+    inside[:, :, columns:] = False
+    return inside
 
 
 def inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:

@@ -34,7 +34,13 @@ from textsam.errors import PromptError
 from textsam.images import ImageSource
 from textsam.inference.automatic import AutomaticSettings, crop_windows
 from textsam.inference.model import TextSAM
-from textsam.inference.point_grid import box_nms, decode_points, inclusive_boxes, point_grid
+from textsam.inference.point_grid import (
+    box_nms,
+    decode_points,
+    inclusive_boxes,
+    inside_photo,
+    point_grid,
+)
 from textsam.inference.view import ImageView
 from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
@@ -237,15 +243,10 @@ def _distinct_masks(view: ImageView, per_side: int, settings: EdgeSettings) -> T
     """Logits (N, m, m) of the masks that are left after box NMS, the best first; none is empty."""
     grid = point_grid(per_side)
     parts = list(decode_points(view, grid, batch=settings.points_per_batch))
-    logits = torch.cat([part for part, _ in parts])
-    scores = torch.cat([part for _, part in parts])
+    logits = torch.cat([part.logits for part in parts])
+    scores = torch.cat([part.iou for part in parts])
     # The padding is no part of the photo: what lies there alone is nothing.
-    height, width = view.frame.resized
-    side = logits.shape[-1]
-    cell = side / view.frame.image_size
-    inside = logits > 0
-    inside[:, max(1, round(height * cell)) :] = False
-    inside[:, :, max(1, round(width * cell)) :] = False
+    inside = inside_photo(logits, view.frame)
     filled = inside.flatten(1).any(1)
     logits, scores, inside = logits[filled], scores[filled], inside[filled]
     boxes = inclusive_boxes(inside.numpy())
