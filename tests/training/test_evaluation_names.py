@@ -23,8 +23,8 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
-from training.evaluation import names, table
-from training.evaluation.names import NamesConfig, name_galleries, rank_of_own
+from training.evaluation import name_ranking, names, table
+from training.evaluation.name_ranking import NamesConfig, name_galleries, rank_of_own
 from training.recipes.held_out import HELD_OUT, KEPT, is_held_out
 
 SIZE = (60, 90)
@@ -123,7 +123,7 @@ def _measure(path: Path, say, **settings) -> dict:
     data = table.read_sets([path])[0]
     galleries = name_galleries(names.read_labels([path]), seed=0)
     config = NamesConfig(**settings)
-    return names.measure_set(FakeModel(say), data, config=config, galleries=galleries)
+    return name_ranking.measure_set(FakeModel(say), data, config=config, galleries=galleries)
 
 
 def test_the_split_is_two_times_sixty_names():
@@ -190,12 +190,12 @@ def test_means_by_name_weigh_every_name_alike():
         for name, rank in [("ant", 1), ("ant", 1), ("ant", 1), ("ox", 9)]
     ]
 
-    means = names.group_means(crops, [], "kept")
+    means = name_ranking.group_means(crops, [], "kept")
 
     assert means["top1_all"] == 0.75
     assert means["by_name"]["top1_all"] == 0.5
     assert means["auto"] is means["by_name"]["auto"] is None
-    assert names.group_means(crops, [], "held out")["top1_all"] is None
+    assert name_ranking.group_means(crops, [], "held out")["top1_all"] is None
 
 
 def test_clip_only_opens_no_photo(tmp_path):
@@ -203,7 +203,9 @@ def test_clip_only_opens_no_photo(tmp_path):
     model = FakeModel(lambda level: "pug")
     galleries = name_galleries([], seed=0)
 
-    result = names.measure_set(model, data, config=NamesConfig(masks=False), galleries=galleries)
+    result = name_ranking.measure_set(
+        model, data, config=NamesConfig(masks=False), galleries=galleries
+    )
 
     assert model.opened == []
     assert result["phrases"] == []
