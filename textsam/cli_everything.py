@@ -31,8 +31,8 @@ def everything(
         _Preset,
         typer.Option(
             "--preset",
-            help="fast: 16 x 16 points, levels that suit small models; paper: crops and clean-up; "
-            "released-code: what Segment Anything's own generator does.",
+            help="fast: 16 x 16 points, levels that suit small models, a second look; paper: crops "
+            "and clean-up; released-code: what Segment Anything's own generator does.",
         ),
     ] = "fast",
     points_per_side: Annotated[
@@ -46,6 +46,13 @@ def everything(
     ] = None,
     least_stability: Annotated[
         float | None, typer.Option("--least-stability", help="Least stability of a mask.")
+    ] = None,
+    refine: Annotated[
+        bool | None,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Whether masks are asked again with their own box (default: with fast).",
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option("--model", help="tiny, a folder or file of weights, or a hub id.")
@@ -82,6 +89,7 @@ def everything(
             "crop_layers": crop_layers,
             "least_iou": least_iou,
             "least_stability": least_stability,
+            "refine": refine,
         }
         if len(photos) == 1 and not photos[0].is_dir():
             _one_photo(photos[0], out, preset, changes, model, device, format, kind)

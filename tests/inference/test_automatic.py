@@ -36,6 +36,20 @@ def test_the_papers_grids() -> None:
         assert covered.min() >= 1 and covered.max() >= 4
 
 
+@pytest.mark.parametrize("height", range(1, 9))
+def test_crops_of_small_photos_are_in_them_and_cover_them(height: int) -> None:
+    for width in range(1, 9):
+        windows = crop_windows((height, width), settings=AutomaticSettings.paper())
+        assert windows[0] == ((0, 0, width, height), 0)
+        for layer in (1, 2):
+            covered = np.zeros((height, width), int)
+            for (x0, y0, x1, y1), own in windows:
+                assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+                if own == layer:
+                    covered[y0:y1, x0:x1] += 1
+            assert covered.min() >= 1
+
+
 def test_a_grid_is_the_middles_of_equal_cells() -> None:
     np.testing.assert_allclose(
         point_grid(2), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75] * 2]
@@ -97,6 +111,46 @@ def test_small_pieces_go_and_small_holes_are_filled() -> None:
     tiny = np.zeros((9, 9), bool)
     tiny[0, 0:2] = tiny[8, 8] = True
     assert without_small_regions(tiny, 10).sum() == 2
+
+
+@pytest.mark.parametrize("least", [1, 8, 60, 200, 400])
+def test_regions_are_those_of_the_whole_photo(least: int) -> None:
+    """Looking at a mask's box alone gives what looking at the whole photo gives."""
+    rng = np.random.default_rng(least)
+    for _ in range(60):
+        height, width = rng.integers(3, 40, 2)
+        y, x = np.mgrid[:height, :width]
+        mask = np.zeros((height, width), bool)
+        for _ in range(rng.integers(1, 5)):
+            cy, cx, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(1, 14)
+            mask ^= np.hypot(y - cy, x - cx) < radius
+        if rng.random() < 0.3:
+            mask = ~mask
+        np.testing.assert_array_equal(without_small_regions(mask, least), _by_photo(mask, least))
+
+
+def _by_photo(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    from scipy.ndimage import label
+
+    if not mask.any():
+        return mask
+    eight = np.ones((3, 3))
+    gaps, _ = label(~mask, eight)
+    sizes = np.bincount(gaps.ravel())
+    mask = mask | ((gaps > 0) & (sizes[gaps] < least))
+    pieces, _ = label(mask, eight)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    if sizes.max() < least:
+        return np.asarray(pieces == sizes.argmax())
+    return np.asarray((pieces > 0) & (sizes[pieces] >= least))
+
+
+def test_a_small_disc_stays_a_disc() -> None:
+    """What is around it is no hole, however small its box."""
+    y, x = np.mgrid[:60, :80]
+    disc = np.hypot(y - 30, x - 40) < 8
+    np.testing.assert_array_equal(without_small_regions(disc, 200), disc)
 
 
 def test_presets_have_names(model: TextSAM, photo: NDArray[np.uint8]) -> None:

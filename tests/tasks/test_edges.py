@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.geometry import Frame
@@ -301,11 +302,13 @@ def test_ridges_are_second_derivatives_of_gaussians() -> None:
 
 
 def test_margins_belong_to_the_inner_borders_of_crops() -> None:
-    settings = EdgeSettings(crop_margin=20, border=5)
+    settings = EdgeSettings(crop_margin=8, border=5)
     assert tasks._margins((0, 0, 90, 50), (50, 90), settings, 1.0) == (5, 5, 5, 5)
-    assert tasks._margins((0, 0, 60, 40), (50, 90), settings, 1.0) == (5, 5, 20, 20)
-    assert tasks._margins((30, 10, 90, 50), (50, 90), settings, 1.0) == (20, 20, 5, 5)
-    assert tasks._margins((0, 0, 60, 40), (50, 90), settings, 2.5) == (12, 12, 50, 50)
+    assert tasks._margins((0, 0, 60, 40), (50, 90), settings, 1.0) == (5, 5, 8, 8)
+    assert tasks._margins((30, 10, 90, 50), (50, 90), settings, 1.0) == (8, 8, 5, 5)
+    assert tasks._margins((0, 0, 600, 400), (500, 900), settings, 2.5) == (12, 12, 20, 20)
+    # No more than half of a window is margin, however small it is.
+    assert tasks._margins((0, 0, 9, 3), (3, 9), settings, 1.0) == (2, 0, 2, 0)
     # What lies in a margin is left out, the rest stays where it is; a window may be all margin.
     frame = Frame(height=64, width=64, image_size=64)
     logits = torch.full((1, 16, 16), -8.0)
@@ -357,12 +360,36 @@ def test_crops_and_sums_run_and_have_a_name(
         EdgeSettings(smooth=2)
     with pytest.raises(PromptError, match="agreement"):
         edges(model, photo, settings="best")  # type: ignore[arg-type]
-    with pytest.raises(PromptError, match="ridge"):
-        EdgeSettings(ridge=-1.0)
+    for narrow in (-1.0, 0.1):
+        with pytest.raises(PromptError, match="ridge"):
+            EdgeSettings(ridge=narrow)
+    with pytest.raises(PromptError, match=r"crop_points_per_side is 12; wanted a tuple"):
+        EdgeSettings(crop_points_per_side=12)  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="crop_points_per_side"):
         EdgeSettings(crop_points_per_side=(4, 0))
     with pytest.raises(PromptError, match="max"):
         EdgeSettings(combine="mean")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 20), (20, 3), (8, 8)])
+def test_the_shipped_presets_take_photos_of_a_few_pixels(
+    model: TextSAM, size: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+    for preset in ("paper", "agreement"):
+        strength = edges(model, Image.fromarray(noise), settings=preset)  # type: ignore[arg-type]
+        assert strength.shape == size and np.isfinite(strength).all()
+
+
+def test_the_mirror_image_has_mirrored_edges(model: TextSAM, photo: NDArray[np.uint8]) -> None:
+    """Both looks change places, so this holds for any model, if they are laid on each other."""
+    settings = EdgeSettings(points_per_side=4, combine="sum", mirror=True, nms=1.0)
+    one = edges(model, photo, thin=False, settings=settings)
+    other = edges(model, np.ascontiguousarray(photo[:, ::-1]), thin=False, settings=settings)
+    assert one.max() > 0
+    np.testing.assert_allclose(other[:, ::-1], one, atol=1e-4)
+    alone = EdgeSettings(points_per_side=4, combine="sum", nms=1.0)
+    assert np.abs(edges(model, photo, thin=False, settings=alone) - one).max() > 1e-3
 
 
 def test_nothing_gives_nothing() -> None:

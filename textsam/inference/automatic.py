@@ -7,7 +7,8 @@ of the most zoomed; small pieces are removed and small holes filled. Where the r
 something else, `AutomaticSettings.released_code` has its numbers.
 
 Memory: a batch of prompts at the decoder's resolution, and as many masks at the photo's as
-`_UPSCALED_BYTES` hold; what is kept is run-length coded at once. With `tiny` the peak was 1.7 GiB
+`_UPSCALED_BYTES` hold; what is kept is run-length coded at once. `refine` also keeps a window's
+first answers at the decoder's resolution, in half precision. With `tiny` the peak was 1.7 GiB
 on a photo of 3840 x 2160 pixels with a layer of crops (0.9 of it model and libraries).
 """
 
@@ -51,6 +52,7 @@ __all__ = [
     "Preset",
     "automatic_masks",
     "crop_windows",
+    "open_crop",
     "point_grid",
     "resolve_settings",
 ]
@@ -79,8 +81,9 @@ class AutomaticSettings:
         crop_points_factor: Each layer has that many times fewer points per side.
         most_area: Masks over this share of the photo are dropped; 1 for none.
         least_region: Pieces and holes of fewer original pixels go; 0 for none.
-        refine: Whether masks are asked again with their own logits and box, before all filters but
-            that of the predicted IoU (`textsam.inference.second_look`; not in the paper).
+        refine: Whether masks that pass by predicted IoU, and by stability on the decoder's grid,
+            are asked again with their own logits and box; what comes back meets all filters anew
+            (`textsam.inference.second_look`; not in the paper).
     """
 
     points_per_side: int = 32
@@ -217,38 +220,29 @@ def automatic_masks(
     Args:
         view: The photo; crops of it are encoded by its model.
         settings: See there.
-        progress: Called with (points done, points in all) after each batch.
+        progress: Called with (points done, points in all) after each batch; the last one of a
+            window counts when all of the window is done.
         report: Filled with the counts before and after each filter.
 
     Returns:
         Masks with predicted IoU and stability, without labels: by falling predicted IoU, and with
         crops the most zoomed first.
     """
-    from textsam.inference.view import ImageView
-
     report = AutomaticReport() if report is None else report
     windows = crop_windows(view.size, settings=settings)
     total = sum(len(_grid(layer, settings)) for _, layer in windows)
     done = 0
-    parts: list[_Masks] = []
-    for window, layer in windows:
-        found: list[_Masks] = []
-        inner = view
-        if layer > 0:
-            x0, y0, x1, y1 = window
-            inner = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
-        answers = _counted(inner, _grid(layer, settings), settings=settings, report=report)
-        if settings.refine:
-            answers = second_look(inner, answers, settings=settings)
-        for answer in answers:
-            done += answer.asked
-            if progress is not None and answer.asked:
-                progress(done, total)
-            found += _passing(view, inner, window, answer, settings=settings, report=report)
-        masks = _Masks.join(found)
-        masks = masks[box_nms(masks.boxes, masks.iou, settings.nms)]
-        report.count("nms", len(masks.rles))
-        parts.append(masks)
+
+    def tell(points: int) -> None:
+        nonlocal done
+        done += points
+        if progress is not None:
+            progress(done, total)
+
+    parts = [
+        _of_window(view, window, layer, settings=settings, report=report, tell=tell)
+        for window, layer in windows
+    ]
     masks = _Masks.join(parts)
     if len(windows) > 1:
         masks = masks[box_nms(masks.boxes, masks.zoom, settings.crop_nms)]
@@ -273,7 +267,10 @@ def automatic_masks(
 def crop_windows(
     size: tuple[int, int], *, settings: AutomaticSettings
 ) -> list[tuple[tuple[int, int, int, int], int]]:
-    """The whole photo and its crops, as ((x0, y0, x1, y1), layer), half-open original pixels."""
+    """The whole photo and its crops, as ((x0, y0, x1, y1), layer), half-open original pixels.
+
+    Of a photo of a few pixels some crops would be empty; they are left out.
+    """
     height, width = size
     windows = [((0, 0, width, height), 0)]
     for layer in range(1, settings.crop_layers + 1):
@@ -283,12 +280,53 @@ def crop_windows(
         for x in range(count):
             for y in range(count):
                 x0, y0 = x * (w - overlap), y * (h - overlap)
-                windows.append(((x0, y0, min(x0 + w, width), min(y0 + h, height)), layer))
+                x1, y1 = min(x0 + w, width), min(y0 + h, height)
+                if x0 < x1 and y0 < y1:
+                    windows.append(((x0, y0, x1, y1), layer))
     return windows
 
 
 def _grid(layer: int, settings: AutomaticSettings) -> NDArray[np.float64]:
     return point_grid(max(1, settings.points_per_side // settings.crop_points_factor**layer))
+
+
+def open_crop(view: ImageView, window: tuple[int, int, int, int]) -> ImageView:
+    """A window x0, y0, x1, y1 of an open photo, encoded as a photo of its own."""
+    from textsam.inference.view import ImageView
+
+    x0, y0, x1, y1 = window
+    return ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
+
+
+def _of_window(
+    view: ImageView,
+    window: tuple[int, int, int, int],
+    layer: int,
+    *,
+    settings: AutomaticSettings,
+    report: AutomaticReport,
+    tell: Callable[[int], None],
+) -> _Masks:
+    """Masks of the whole photo or of a crop, after all filters that look at one window."""
+    x0, y0, x1, y1 = window
+    inner = view if layer == 0 else open_crop(view, window)
+    answers = _counted(inner, _grid(layer, settings), settings=settings, report=report, tell=tell)
+    if settings.refine:
+        answers = second_look(inner, answers, settings=settings, report=report)
+    largest = max((x1 - x0) * (y1 - y0), inner.frame.image_size**2)
+    step = max(1, _UPSCALED_BYTES // (4 * largest))
+    found = [
+        _kept(view, inner, window=window, answer=part, settings=settings, report=report)
+        for answer in answers
+        for part in map(answer.__getitem__, torch.arange(len(answer)).split(step))
+        if len(part)
+    ]
+    masks = _Masks.join(found)
+    masks = masks[box_nms(masks.boxes, masks.iou, settings.nms)]
+    report.count("nms", len(masks.rles))
+    grid = len(_grid(layer, settings))
+    tell(grid - (grid - 1) // settings.points_per_batch * settings.points_per_batch)
+    return masks
 
 
 def _counted(
@@ -297,54 +335,32 @@ def _counted(
     *,
     settings: AutomaticSettings,
     report: AutomaticReport,
+    tell: Callable[[int], None],
 ) -> Iterator[Answers]:
-    """What a grid's points gave and the decoder does not doubt, batch by batch."""
-    for answer in decode_points(view, grid, batch=settings.points_per_batch):
-        report.asked += len(answer.iou)
+    """What the decoder does not doubt of a grid's answers; tells of each batch but the last."""
+    batch = settings.points_per_batch
+    for number, answer in enumerate(decode_points(view, grid, batch=batch), start=1):
+        report.asked += len(answer)
         kept = answer[answer.iou > settings.least_iou]
-        report.count("iou", len(kept.iou))
+        report.count("iou", len(kept))
         yield kept
-
-
-def _passing(
-    view: ImageView,
-    inner: ImageView,
-    window: tuple[int, int, int, int],
-    answer: Answers,
-    *,
-    settings: AutomaticSettings,
-    report: AutomaticReport,
-) -> list[_Masks]:
-    """Masks that pass, a few at a time at the photo's size."""
-    x0, y0, x1, y1 = window
-    largest = max((x1 - x0) * (y1 - y0), inner.frame.image_size**2)
-    step = max(1, _UPSCALED_BYTES // (4 * largest))
-    return [
-        _kept(
-            view,
-            inner,
-            window,
-            answer.logits[i : i + step],
-            answer.iou[i : i + step],
-            settings,
-            report,
-        )
-        for i in range(0, len(answer.iou), step)
-    ]
+        if number * batch < len(grid):
+            tell(batch)
 
 
 def _kept(
     view: ImageView,
     inner: ImageView,
+    *,
     window: tuple[int, int, int, int],
-    logits: Tensor,
-    iou: Tensor,
+    answer: Answers,
     settings: AutomaticSettings,
     report: AutomaticReport,
 ) -> _Masks:
     """Upscale, measure stability and boxes once, and code what passes."""
     x0, y0, x1, y1 = window
-    full = to_original_frame(logits, inner.frame)
+    iou = answer.iou
+    full = to_original_frame(answer.logits, inner.frame)
     stability = stability_score(full, offset=settings.stability_offset)
     good = stability >= settings.least_stability
     report.count("stability", int(good.sum()))

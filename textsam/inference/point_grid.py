@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Answers",
     "box_nms",
+    "cell_boxes",
     "decode_points",
     "inclusive_boxes",
-    "inside_photo",
     "point_grid",
 ]
 
@@ -35,21 +35,17 @@ class Answers:
         logits: (N, m, m) of the padded frame.
         iou: (N,) predicted IoU.
         points: (N, 2) x, y in model pixels that they were asked with.
-        asked: How many points of a grid these are the answers to.
     """
 
     logits: Tensor
     iou: Tensor
     points: Tensor
-    asked: int
+
+    def __len__(self) -> int:
+        return len(self.iou)
 
     def __getitem__(self, index: Tensor) -> Answers:
-        return Answers(
-            logits=self.logits[index],
-            iou=self.iou[index],
-            points=self.points[index],
-            asked=self.asked,
-        )
+        return Answers(logits=self.logits[index], iou=self.iou[index], points=self.points[index])
 
 
 def point_grid(per_side: int) -> NDArray[np.float64]:
@@ -79,7 +75,6 @@ def decode_points(view: ImageView, grid: NDArray[np.float64], *, batch: int) -> 
             logits=logits[:, 1:].flatten(0, 1),
             iou=iou[:, 1:].flatten(),
             points=points.repeat_interleave(logits.shape[1] - 1, 0),
-            asked=len(points),
         )
 
 
@@ -92,14 +87,23 @@ def _point_prompts(view: ImageView, points: Tensor) -> PromptBatch:
     )
 
 
-def inside_photo(logits: Tensor, frame: Frame) -> Tensor:
-    """Where masks (N, m, m) of the padded frame are, without its padding: (N, m, m) bool."""
+def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Boxes of masks on the decoder's grid, the padding left out: what lies there alone is nothing.
+
+    Args:
+        logits: (N, m, m) of the padded frame.
+        frame: The photo's.
+
+    Returns:
+        (N,) bool: whether a mask has a cell in the photo; (N, 4) half-open x0, y0, x1, y1 in cells,
+        without meaning for one that has none.
+    """
     cell = logits.shape[-1] / frame.image_size
     rows, columns = (max(1, round(side * cell)) for side in frame.resized)
-    inside = logits > 0
-    inside[:, rows:] = False
-    inside[:, :, columns:] = False
-    return inside
+    inside = logits[:, :rows, :columns] > 0
+    boxes = inclusive_boxes(inside.numpy())
+    boxes[:, 2:] += 1
+    return inside.flatten(1).any(1), boxes
 
 
 def inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:

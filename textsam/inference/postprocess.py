@@ -123,22 +123,45 @@ def depth_inside(cells: Tensor) -> Tensor:
 
 
 def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """Fill holes, then remove pieces, of fewer than `least` pixels; the largest piece stays."""
+    """Fill gaps, then remove pieces, of fewer than `least` pixels; the largest piece stays.
+
+    A gap is what is not in the mask and hangs together (8 neighbours), at the photo's border, too,
+    as in the released code. Only the mask's box is looked at; around it is nothing but gap.
+    """
     if not mask.any():
         return mask
+    height, width = mask.shape
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    # One pixel of outside all around, so that what reaches the box's border is one big gap.
-    part = np.pad(mask[y, x], 1)
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    # A line of what is around, on the sides where the photo has any.
+    top, left = int(y0 > 0), int(x0 > 0)
+    part = np.pad(mask[y0:y1, x0:x1], ((top, int(y1 < height)), (left, int(x1 < width))))
     gaps = connected_components(torch.from_numpy(~part)).numpy()
-    sizes = np.bincount(gaps.ravel())
+    inner = np.s_[top : top + y1 - y0, left : left + x1 - x0]
+    sizes = np.bincount(gaps[inner].ravel(), minlength=int(gaps.max()) + 1)
+    around = [
+        ((0, 0), np.s_[:y0, :]),
+        ((-1, -1), np.s_[y1:, :]),
+        ((top, 0), np.s_[y0:y1, :x0]),
+        ((top, -1), np.s_[y0:y1, x1:]),
+    ]
+    result = mask.copy()
+    bands = [(int(gaps[place]), result[band]) for place, band in around if result[band].size]
+    for gap, band in bands:
+        sizes[gap] += band.size
     small = np.flatnonzero(sizes < least)
-    part |= np.isin(gaps, small[small > 0])
-    pieces = connected_components(torch.from_numpy(part)).numpy()
+    result[y0:y1, x0:x1] |= np.isin(gaps[inner], small[small > 0])
+    for gap, band in bands:  # views of the result
+        band |= gap in small
+    return _without_small_pieces(result, least)
+
+
+def _without_small_pieces(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pieces = connected_components(torch.from_numpy(np.ascontiguousarray(mask[box]))).numpy()
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     large = np.flatnonzero(sizes >= least)
-    part &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
-    result = mask.copy()
-    result[y, x] = part[1:-1, 1:-1]
-    return result
+    mask[box] &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
+    return mask

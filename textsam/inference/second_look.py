@@ -11,17 +11,18 @@ hundreds that a grid gives some tens are left.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from textsam.inference.point_grid import Answers, box_nms, inclusive_boxes, inside_photo
+from textsam.inference.point_grid import Answers, box_nms, cell_boxes
 from textsam.inference.postprocess import stability_score
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 
 if TYPE_CHECKING:
-    from textsam.inference.automatic import AutomaticSettings
+    from textsam.inference.automatic import AutomaticReport, AutomaticSettings
     from textsam.inference.view import ImageView
 
 __all__ = ["second_look"]
@@ -30,53 +31,67 @@ __all__ = ["second_look"]
 _ALIKE = 0.85
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """First answers that are stable enough, their logits in half precision, and boxes in cells."""
+
+    answers: Answers
+    boxes: Tensor
+
+
 def second_look(
-    view: ImageView, answers: Iterable[Answers], *, settings: AutomaticSettings
+    view: ImageView,
+    answers: Iterable[Answers],
+    *,
+    settings: AutomaticSettings,
+    report: AutomaticReport,
 ) -> Iterator[Answers]:
     """Answers of a grid, asked again.
 
-    All first answers are kept until the last has come: m^2 x 2 bytes a mask that is stable enough.
+    All first answers that are stable enough are kept until the last has come: m^2 x 2 bytes each.
 
     Args:
         view: What they were asked of.
         answers: Batch by batch.
-        settings: `least_stability`, measured on the decoder's grid, and `points_per_batch`.
+        settings: `least_stability`, here measured on the decoder's grid, `points_per_batch` and,
+            for what comes out, `least_iou`.
+        report: Counts "alike", what is asked again, and "iou again", what passes afterwards.
 
     Yields:
-        For each batch that comes an empty one with its `asked`; then the masks, one each.
+        One mask for each that is asked, by falling predicted IoU of the first look.
     """
-    kept: list[Answers] = []
+    kept: list[_Batch] = []
     for answer in answers:
-        stability = stability_score(answer.logits, offset=settings.stability_offset)
-        filled = inside_photo(answer.logits, view.frame).flatten(1).any(1)
-        good = answer[filled & (stability >= settings.least_stability)]
-        kept.append(replace(good, logits=good.logits.half(), asked=0))
-        yield answer[torch.zeros(0, dtype=torch.int64)]
-    if not any(len(part.iou) for part in kept):
+        filled, boxes = cell_boxes(answer.logits, view.frame)
+        stable = stability_score(answer.logits, offset=settings.stability_offset)
+        good = filled & (stable >= settings.least_stability)
+        stays = answer[good]
+        kept.append(_Batch(answers=replace(stays, logits=stays.logits.half()), boxes=boxes[good]))
+    if not kept:
         return
-    every = Answers(
-        logits=torch.cat([part.logits for part in kept]),
-        iou=torch.cat([part.iou for part in kept]),
-        points=torch.cat([part.points for part in kept]),
-        asked=0,
-    )
-    boxes = inclusive_boxes(inside_photo(every.logits, view.frame).numpy())
-    boxes[:, 2:] += 1  # half-open, so that a box of one cell has an area
-    chosen = box_nms(boxes, every.iou, _ALIKE)
-    cell = view.frame.image_size / every.logits.shape[-1]
-    for part in chosen.split(settings.points_per_batch):
-        yield _again(view, every[part], boxes[part] * cell)
+    boxes = torch.cat([batch.boxes for batch in kept])
+    chosen = box_nms(boxes, torch.cat([batch.answers.iou for batch in kept]), _ALIKE)
+    report.count("alike", len(chosen))
+    every = [(batch.answers, k) for batch in kept for k in range(len(batch.answers))]
+    for start in range(0, len(chosen), settings.points_per_batch):
+        part = chosen[start : start + settings.points_per_batch]
+        found = _again(view, [every[k] for k in part.tolist()], boxes[part])
+        passing = found[found.iou > settings.least_iou]
+        report.count("iou again", len(passing))
+        yield passing
 
 
-def _again(view: ImageView, answer: Answers, boxes: torch.Tensor) -> Answers:
-    """The single mask of each; boxes (N, 4) in model pixels."""
-    count, device = len(answer.iou), view.model.device
-    points = torch.cat([answer.points[:, None], boxes.reshape(count, 2, 2)], dim=1)
+def _again(view: ImageView, asked: list[tuple[Answers, int]], boxes: Tensor) -> Answers:
+    """The single mask of each of N first answers; boxes (N, 4) in cells."""
+    count, device = len(asked), view.model.device
+    points = torch.stack([answer.points[k] for answer, k in asked])
+    first = torch.stack([answer.logits[k] for answer, k in asked]).float()
+    corners = (boxes * (view.frame.image_size / first.shape[-1])).reshape(count, 2, 2)
     prompts = PromptBatch(
-        points=points.to(device),
+        points=torch.cat([points[:, None], corners], dim=1).to(device),
         labels=torch.tensor([FOREGROUND, BOX_START, BOX_END]).expand(count, 3).to(device),
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
-        masks=answer.logits.float()[:, None].to(device),
+        masks=first[:, None].to(device),
     )
     logits, iou = view.decode(prompts)
-    return replace(answer, logits=logits[:, 0], iou=iou[:, 0])
+    return Answers(logits=logits[:, 0], iou=iou[:, 0], points=points)

@@ -224,7 +224,7 @@ class ImageView(EncodedPhoto):
 
         Args:
             settings: `AutomaticSettings`, or "paper", "released-code" or "fast" (the default: few
-                points, and levels that suit small models).
+                points, levels that suit small models, and a second look at each mask).
             progress: Called with (points done, points in all).
 
         Returns:

@@ -32,15 +32,9 @@ from torch import Tensor
 
 from textsam.errors import PromptError
 from textsam.images import ImageSource
-from textsam.inference.automatic import AutomaticSettings, crop_windows
+from textsam.inference.automatic import AutomaticSettings, crop_windows, open_crop
 from textsam.inference.model import TextSAM
-from textsam.inference.point_grid import (
-    box_nms,
-    decode_points,
-    inclusive_boxes,
-    inside_photo,
-    point_grid,
-)
+from textsam.inference.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.view import ImageView
 from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
@@ -78,8 +72,8 @@ class EdgeSettings:
         border: As `crop_margin`, from the photo's border.
         mirror: Whether the mirrored photo is asked as well.
         smooth: Side of the square of decoder cells over which logits are averaged; odd, 1 for none.
-        ridge: Pixels; lines are thinned to the ridges of the map at this scale, which keeps faint
-            lines beside strong ones. 0: to its crests, as in Canny's detector.
+        ridge: Pixels, at least 0.5; lines are thinned to the ridges of the map at this scale, which
+            keeps faint lines beside strong ones. 0: to its crests, as in Canny's detector.
     """
 
     points_per_side: int = 16
@@ -95,6 +89,11 @@ class EdgeSettings:
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.crop_points_per_side, tuple):
+            raise PromptError(
+                f"crop_points_per_side is {self.crop_points_per_side!r}; wanted a tuple with a "
+                "number for each layer of crops, (12, 8) for two"
+            )
         counts = (self.points_per_side, self.points_per_batch, *self.crop_points_per_side)
         if min(counts) < 1:
             raise PromptError(
@@ -102,11 +101,13 @@ class EdgeSettings:
                 f"{self.points_per_side}, {self.points_per_batch}, {self.crop_points_per_side}; "
                 "wanted at least 1 each"
             )
-        if min(self.reach, self.crop_margin, self.border, self.ridge) < 0:
+        if min(self.reach, self.crop_margin, self.border) < 0:
             raise PromptError(
-                f"reach, crop_margin, border and ridge are {self.reach}, {self.crop_margin}, "
-                f"{self.border}, {self.ridge}; wanted at least 0 each"
+                f"reach, crop_margin and border are {self.reach}, {self.crop_margin}, "
+                f"{self.border}; wanted at least 0 each"
             )
+        if self.ridge != 0 and not self.ridge >= 0.5:
+            raise PromptError(f"ridge is {self.ridge}; wanted 0, or a scale of at least 0.5 pixels")
         if self.smooth < 1 or self.smooth % 2 == 0:
             raise PromptError(f"smooth is {self.smooth}; wanted 1, 3, 5, ...")
         if not 0 < self.nms <= 1:
@@ -123,7 +124,7 @@ class EdgeSettings:
     def agreement(cls) -> EdgeSettings:
         """The sum of the outlines of the photo's masks, its mirror image's and 4 + 16 crops'.
 
-        For small models; takes some ten times as long. Chosen on training photos
+        For small models; takes some seven times as long. Chosen on training photos
         (training/RUNS.md, "Edges").
         """
         return cls(
@@ -214,9 +215,7 @@ def _looks(view: ImageView, settings: EdgeSettings) -> Iterator[_Look]:
     layers = AutomaticSettings(crop_layers=len(settings.crop_points_per_side))
     for window, layer in crop_windows(view.size, settings=layers):
         if layer > 0:
-            x0, y0, x1, y1 = window
-            crop = ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
-            yield _Look(view=crop, window=window, per_side=grids[layer])
+            yield _Look(view=open_crop(view, window), window=window, per_side=grids[layer])
             continue
         yield _Look(view=view, window=window, per_side=grids[0])
         if settings.mirror:
@@ -230,11 +229,13 @@ def _margins(
     settings: EdgeSettings,
     growth: float,
 ) -> tuple[int, int, int, int]:
-    """Pixels to leave out at the left, top, right and bottom of a window."""
+    """Pixels to leave out at a window's left, top, right and bottom; no more than half is."""
     x0, y0, x1, y1 = window
     at_border = (x0 == 0, y0 == 0, x1 == size[1], y1 == size[0])
+    sides = (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
     left, top, right, bottom = (
-        round(growth * (settings.border if here else settings.crop_margin)) for here in at_border
+        min(round(growth * (settings.border if here else settings.crop_margin)), (side - 1) // 4)
+        for here, side in zip(at_border, sides, strict=True)
     )
     return left, top, right, bottom
 
@@ -245,10 +246,6 @@ def _distinct_masks(view: ImageView, per_side: int, settings: EdgeSettings) -> T
     parts = list(decode_points(view, grid, batch=settings.points_per_batch))
     logits = torch.cat([part.logits for part in parts])
     scores = torch.cat([part.iou for part in parts])
-    # The padding is no part of the photo: what lies there alone is nothing.
-    inside = inside_photo(logits, view.frame)
-    filled = inside.flatten(1).any(1)
-    logits, scores, inside = logits[filled], scores[filled], inside[filled]
-    boxes = inclusive_boxes(inside.numpy())
-    boxes[:, 2:] += 1  # half-open, so that a box of one cell has an area
+    filled, boxes = cell_boxes(logits, view.frame)
+    logits, scores, boxes = logits[filled], scores[filled], boxes[filled]
     return logits[box_nms(boxes, scores, settings.nms)]

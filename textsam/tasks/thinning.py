@@ -65,7 +65,7 @@ def ridges(strength: Floats, scale: float) -> Floats:
 
     Args:
         strength: (H, W).
-        scale: Of the Gaussian, pixels; more than 0.
+        scale: Of the Gaussian, pixels; at least 0.5, since a narrower one falls between pixels.
 
     Returns:
         (H, W) float32, 0 where the map bends nowhere downward.

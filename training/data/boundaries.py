@@ -3,7 +3,8 @@
 Three forms: BSDS500 (Arbelaez et al., PAMI 2011) as it is given out, `bsds500:ROOT?split=val`; a
 Parquet file with the columns `image`, `image_id` and `boundaries`, a list of 1-bit PNGs, one an
 annotator; and any set of masks (`specs.py`, or a Parquet file with `objects`), whose contours are
-the borders of its masks. Where masks leave most of a photo free, edges there count as wrong.
+the borders of its masks. Where masks leave most of a photo free, edges there count as wrong; so do
+those of objects that are marked to be ignored.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
 
     Raises:
         ValueError: The text is none of these, the file has other columns, or an option is unknown.
+        MissingExtraError: A package that the set needs is not there.
         OSError: A file or folder is not there.
     """
     text = str(spec)
@@ -128,6 +130,9 @@ def mask_borders(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> N
     Args:
         masks: (H, W) bool each; they may overlap.
         size: (H, W).
+
+    Raises:
+        MissingExtraError: scikit-image is not there.
     """
     border = np.zeros(size, bool)
     for mask in masks:
@@ -161,6 +166,7 @@ class _BsdsPhotos(_Photos):
 
     def __init__(self, root: Path, *, split: str) -> None:
         places = (".", "data", "BSDS500/data", "BSR/BSDS500/data")
+        self.name = f"bsds500 {split}"
         root = find_root(root, places, marks=("images", "groundTruth"), what="BSDS500")
         self._images = wanted_folder(root / "images" / split, "BSDS500")
         self._truths = wanted_folder(root / "groundTruth" / split, "BSDS500")
@@ -208,9 +214,10 @@ class _ParquetPhotos(_Photos):
 
 
 class _MaskPhotos(_Photos):
-    """The photos of a set of masks."""
+    """The photos of a set of masks; `name` is the set's."""
 
     def __init__(self, source: Source) -> None:
+        self.name = str(getattr(source, "name", "masks"))
         self._source = source
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Sets of photos with people's boundaries, opened for an evaluation command."""
+"""Sets of photos with boundaries, drawn or of masks, opened for an evaluation command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from textsam.errors import MissingExtraError
 
 from ..data.boundaries import BoundaryPhoto, open_boundaries
 from .protocol import evenly_spaced
@@ -28,21 +30,23 @@ def read_boundary_sets(data: Iterable[str], *, limit: int | None = None) -> list
     """Open every set before anything is measured; photos are read when their turn comes.
 
     Args:
-        data: Parquet files with `boundaries`, and lines like `bsds500:BSR?split=test`.
+        data: Parquet files with `boundaries` or with masks, and lines like
+            `bsds500:BSR?split=test` or `ade20k:ADEChallengeData2016`.
         limit: Photos to measure of each, spread evenly over it.
 
     Raises:
-        BadInputError: No such file or folder, one without boundaries, or a set without a photo.
+        BadInputError: No such file or folder, one without boundaries or masks, a set without a
+            photo, or a package that it needs is not there.
     """
     sets = []
     for item in data:
         try:
             every = open_boundaries(item)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MissingExtraError) as error:
             raise BadInputError(str(error)) from error
         if not len(every):
             raise BadInputError(f"{item} has no photo")
-        name = item if item.startswith("bsds500:") else Path(item).stem
+        name = str(getattr(every, "name", Path(item).stem))
         photos = _Chosen(every, evenly_spaced(len(every), limit))
         sets.append(BoundarySet(name=name, path=item, photos=photos))
     names = Counter(each.name for each in sets)

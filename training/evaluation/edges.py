@@ -337,7 +337,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=get_args(Preset),
         default="paper",
         help='how the edges are made: "paper" (Appendix D.2), or "agreement", ours for small '
-        "models, which takes ten times as long (default: paper)",
+        "models, which takes seven times as long (default: paper)",
     )
     add_plot_option(parser, "precision over recall")
     add_sheet_option(parser, "best F: the photo, the model's edges, Canny's and people's")
