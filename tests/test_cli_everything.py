@@ -75,11 +75,11 @@ def test_one_photo_as_a_picture_numbers_codes_and_sa1b(run: Any) -> None:
 def test_settings_reach_the_model(run: Any, model: StandIn) -> None:
     options = ("--points-per-side", 5, "--crop-layers", 1, "--least-iou", 0.2)
     arguments = ("everything", "street.jpg", "-o", "a.png", "--preset", "paper", *options)
-    assert run(*arguments, "--least-stability", 0.1).exit_code == 0
+    assert run(*arguments, "--least-stability", 0.1, "--refine").exit_code == 0
     (settings,) = model.settings
     paper = AutomaticSettings.paper()
     assert (settings.points_per_side, settings.crop_layers) == (5, 1)
-    assert (settings.least_iou, settings.least_stability) == (0.2, 0.1)
+    assert (settings.least_iou, settings.least_stability, settings.refine) == (0.2, 0.1, True)
     assert settings.least_region == paper.least_region and settings.most_area == paper.most_area
 
 
