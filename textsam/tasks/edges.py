@@ -38,7 +38,14 @@ from textsam.inference.point_grid import box_nms, cell_boxes, decode_points, poi
 from textsam.inference.view import ImageView
 from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
-from textsam.tasks.outlines import Agreement, Outlines, Strongest, add_outlines, smooth_logits
+from textsam.tasks.outlines import (
+    Agreement,
+    Margins,
+    Outlines,
+    Strongest,
+    add_outlines,
+    smooth_logits,
+)
 from textsam.tasks.thinning import ridges, thin_edges
 
 __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
@@ -228,7 +235,7 @@ def _margins(
     size: tuple[int, int],
     settings: EdgeSettings,
     growth: float,
-) -> tuple[int, int, int, int]:
+) -> Margins:
     """Pixels to leave out at a window's left, top, right and bottom; no more than half is."""
     x0, y0, x1, y1 = window
     at_border = (x0 == 0, y0 == 0, x1 == size[1], y1 == size[0])

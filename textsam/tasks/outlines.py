@@ -15,6 +15,7 @@ from textsam.inference.postprocess import to_original_frame
 
 __all__ = [
     "Agreement",
+    "Margins",
     "Outlines",
     "Strongest",
     "add_outlines",
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Window = tuple[int, int, int, int]
+Window = tuple[int, int, int, int]  # x0, y0, x1, y1
+Margins = tuple[int, int, int, int]  # left, top, right, bottom
 
 # Of one float map of several masks at the photo's size; some six of them are there at a time.
 _UPSCALED_BYTES = 16 * 1024 * 1024
@@ -121,7 +123,7 @@ def add_outlines(
     *,
     window: Window,
     reach: int = 1,
-    margins: Window = (0, 0, 0, 0),
+    margins: Margins = (0, 0, 0, 0),
     mirrored: bool = False,
 ) -> None:
     """Add the outlines of masks, few of them at the photo's size at a time.

@@ -141,7 +141,15 @@ def train_joint(recipe: TinyRecipe) -> None:
     """Masks and words in one backbone: the dense head now reads the core's own maps."""
     config = JointConfig(seed=recipe.seed + 2)
     engine = recipe.engine(steps=recipe.joint_steps, warmup=100, tail=0.6, config=config)
-    _train_jointly(recipe, "full", "joint", recipe.samples(), config, engine, side=JOINT_SIZE)
+    _train_jointly(
+        recipe,
+        "joint",
+        after="full",
+        samples=recipe.samples(),
+        config=config,
+        engine=engine,
+        side=JOINT_SIZE,
+    )
 
 
 def train_final(recipe: TinyRecipe) -> None:
@@ -159,7 +167,15 @@ def train_final(recipe: TinyRecipe) -> None:
         prompts=PromptConfig(box_noise=0.05, box_noise_limit=10 / 1024),
     )
     engine = recipe.engine(steps=recipe.final_steps, warmup=60, tail=0.75, config=config)
-    _train_jointly(recipe, "joint", "final", recipe.samples(), config, engine, side=side)
+    _train_jointly(
+        recipe,
+        "final",
+        after="joint",
+        samples=recipe.samples(),
+        config=config,
+        engine=engine,
+        side=side,
+    )
 
 
 def train_wide(recipe: TinyRecipe) -> None:
@@ -188,11 +204,11 @@ def train_wide(recipe: TinyRecipe) -> None:
     engine = replace(engine, cpu=False, ema_decay=0.995)
     _train_jointly(
         recipe,
-        "final",
         "wide",
-        recipe.seen(),
-        config,
-        engine,
+        after="final",
+        samples=recipe.seen(),
+        config=config,
+        engine=engine,
         side=side,
         shares=WIDE_SOURCES,
         workers=recipe.workers,
@@ -232,21 +248,21 @@ STAGES: Mapping[StageName, Callable[[TinyRecipe], None]] = {
 
 def _train_jointly(
     recipe: TinyRecipe,
-    before: StageName,
     stage: StageName,
+    *,
+    after: StageName,
     samples: Mapping[str, Sequence[Sample]],
     config: JointConfig,
     engine: EngineConfig,
-    *,
     side: int,
     shares: Mapping[str, float] = JOINT_SOURCES,
     workers: int = 0,
 ) -> None:
-    """Train core and pathway together, `side` pixels a frame, from what `before` left."""
+    """Train core and pathway together, `side` pixels a frame, from what `after` left."""
     sam = new_tiny_sam(seed=recipe.seed, image_size=side)
     _, bank, pathway = _text_parts(recipe)
     parts = {"sam": sam, "pathway": pathway}
-    _load(recipe.runs / before, parts)
+    _load(recipe.runs / after, parts)
     pathway.config = replace(pathway.config, dense_source="sam")
     trainer = JointTrainer(sam, pathway, bank, samples, config=config, shares=shares)
     train_steps(trainer, parts, engine=engine, folder=recipe.runs / stage, workers=workers)
