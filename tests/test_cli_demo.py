@@ -29,7 +29,14 @@ def test_it_serves_at_once_and_says_what_it_does(repo: Path, tmp_path: Path) -> 
     log = tmp_path / "log"
     command = [sys.executable, "-m", "textsam", "demo", "--port", "0"]
     with log.open("w") as output:
-        server = subprocess.Popen(command, cwd=repo, stderr=output, stdout=output)
+        # What a shell starts with & ignores SIGINT, and so would its children.
+        server = subprocess.Popen(
+            command,
+            cwd=repo,
+            stderr=output,
+            stdout=output,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         address = _wait_for(log, r"open (http://127\.0\.0\.1:\d+/) .*being loaded", server)[1]
         with urllib.request.urlopen(address, timeout=60) as answer:

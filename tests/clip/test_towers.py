@@ -229,4 +229,4 @@ def test_a_sigmoid_tower_s_score_is_its_own_probability(
         logit = clip.model.logit_scale.detach().exp() * (own @ text)
         assert item.score == pytest.approx(float(torch.sigmoid(logit)), abs=1e-4)
     beside = view.segment(text=["roue", "vélo"], strategy="rank", threshold=0.001)["roue"]
-    np.testing.assert_array_equal(beside.scores, found.scores)
+    np.testing.assert_allclose(beside.scores, found.scores, rtol=1e-6)  # products of other shapes
