@@ -37,7 +37,8 @@ TABLE = "masks"
 INDEX_FROM = 10_000  # rows; below, comparing with all takes a few milliseconds
 CELL_ROWS = 1_000  # rows of a cell, about
 CELLS_SEARCHED = 24  # nearest cells that are looked into
-COMPARED = 10  # times k rows are compared exactly
+COMPARED = 10  # times k rows are compared exactly, and for a small k
+_LEAST_COMPARED = 100  # as many as for k = 10, whose recall is measured
 # The caches of index pages and of file footers keep a process that queries far below 1 GB.
 _INDEX_CACHE = 192 * 2**20
 _FOOTER_CACHE = 64 * 2**20
@@ -137,7 +138,7 @@ class LanceEngine:
         else:
             # No upper limit: where a condition leaves less than k in these cells, more are read.
             query = query.minimum_nprobes(CELLS_SEARCHED).maximum_nprobes(0)
-            query = query.refine_factor(COMPARED)
+            query = query.refine_factor(max(COMPARED, -(-_LEAST_COMPARED // k)))
         found = query.to_arrow()
         cosines = 1 - found.column("_distance").to_numpy()
         return found.select(ROW_COLUMNS).append_column(COSINE, pa.array(cosines, pa.float32()))
