@@ -157,6 +157,10 @@ def test_search_structures(open_index: Open, known: ModuleType, small_indexes: N
         assert {"clip_cells_14", "sam_cells_14", "id_idx", "dataset_idx", "label_idx"} == {*built}
         assert built["clip_cells_14"]["kind"].upper().replace("_", "") == "IVFRQ"
         assert built["clip_cells_14"]["rows"] == 400
+    # The first of one is as sure as the first of many: bits alone would miss one row in forty.
+    for row in rows[::2]:
+        query = known.vector(known.key_of(row), known.CLIP)
+        assert index.search(vector=query, k=1)[0].id == row.id
     # A condition that leaves few, far apart: more cells are read until they are found.
     few = Where(images=["3", "100", "250", "399"])
     found = index.search(vector=known.vector("5#x", known.CLIP), k=10, where=few)
