@@ -233,17 +233,27 @@ def automatic_masks(
     windows = crop_windows(view.size, settings=settings)
     total = sum(len(_grid(layer, settings)) for _, layer in windows)
     done = 0
+    parts: list[_Masks] = []
 
     def tell(points: int) -> None:
-        nonlocal done
-        done += points
         if progress is not None:
-            progress(done, total)
+            progress(done + points, total)
 
-    parts = [
-        _of_window(view, window, layer, settings=settings, report=report, tell=tell)
-        for window, layer in windows
-    ]
+    for window, layer in windows:
+        grid = _grid(layer, settings)
+        parts.append(
+            _of_window(
+                view,
+                window,
+                layer=layer,
+                grid=grid,
+                settings=settings,
+                report=report,
+                tell=tell,
+            )
+        )
+        tell(len(grid))
+        done += len(grid)
     masks = _Masks.join(parts)
     if len(windows) > 1:
         masks = masks[box_nms(masks.boxes, masks.zoom, settings.crop_nms)]
@@ -302,8 +312,9 @@ def open_crop(view: ImageView, window: tuple[int, int, int, int]) -> ImageView:
 def _of_window(
     view: ImageView,
     window: tuple[int, int, int, int],
-    layer: int,
     *,
+    layer: int,
+    grid: NDArray[np.float64],
     settings: AutomaticSettings,
     report: AutomaticReport,
     tell: Callable[[int], None],
@@ -311,7 +322,7 @@ def _of_window(
     """Masks of the whole photo or of a crop, after all filters that look at one window."""
     x0, y0, x1, y1 = window
     inner = view if layer == 0 else open_crop(view, window)
-    answers = _counted(inner, _grid(layer, settings), settings=settings, report=report, tell=tell)
+    answers = _counted(inner, grid, settings=settings, report=report, tell=tell)
     if settings.refine:
         answers = second_look(inner, answers, settings=settings, report=report)
     largest = max((x1 - x0) * (y1 - y0), inner.frame.image_size**2)
@@ -325,8 +336,6 @@ def _of_window(
     masks = _Masks.join(found)
     masks = masks[box_nms(masks.boxes, masks.iou, settings.nms)]
     report.count("nms", len(masks.rles))
-    grid = len(_grid(layer, settings))
-    tell(grid - (grid - 1) // settings.points_per_batch * settings.points_per_batch)
     return masks
 
 
@@ -338,7 +347,10 @@ def _counted(
     report: AutomaticReport,
     tell: Callable[[int], None],
 ) -> Iterator[Answers]:
-    """What the decoder does not doubt of a grid's answers; tells of each batch but the last."""
+    """What the decoder does not doubt of a grid's answers; tells how many points are done.
+
+    Not of the last ones: after them the window is not done yet.
+    """
     batch = settings.points_per_batch
     for number, answer in enumerate(decode_points(view, grid, batch=batch), start=1):
         report.asked += len(answer)
@@ -346,7 +358,7 @@ def _counted(
         report.count("iou", len(kept))
         yield kept
         if number * batch < len(grid):
-            tell(batch)
+            tell(number * batch)
 
 
 def _kept(

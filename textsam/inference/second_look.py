@@ -11,7 +11,7 @@ hundreds that a grid gives some tens are left.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,14 +31,6 @@ __all__ = ["second_look"]
 _ALIKE = 0.85
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Batch:
-    """First answers that are stable enough, their logits in half precision, and boxes in cells."""
-
-    answers: Answers
-    boxes: Tensor
-
-
 def second_look(
     view: ImageView,
     answers: Iterable[Answers],
@@ -52,7 +44,7 @@ def second_look(
 
     Args:
         view: What they were asked of.
-        answers: Batch by batch.
+        answers: Batch by batch, at least one.
         settings: `least_stability`, here measured on the decoder's grid, `points_per_batch` and,
             for what comes out, `least_iou`.
         report: Counts "alike", what is asked again, and "iou again", what passes afterwards.
@@ -60,19 +52,19 @@ def second_look(
     Yields:
         One mask for each that is asked, by falling predicted IoU of the first look.
     """
-    kept: list[_Batch] = []
+    kept: list[Answers] = []
+    kept_boxes: list[Tensor] = []
     for answer in answers:
         filled, boxes = cell_boxes(answer.logits, view.frame)
         stable = stability_score(answer.logits, offset=settings.stability_offset)
         good = filled & (stable >= settings.least_stability)
         stays = answer[good]
-        kept.append(_Batch(answers=replace(stays, logits=stays.logits.half()), boxes=boxes[good]))
-    if not kept:
-        return
-    boxes = torch.cat([batch.boxes for batch in kept])
-    chosen = box_nms(boxes, torch.cat([batch.answers.iou for batch in kept]), _ALIKE)
+        kept.append(replace(stays, logits=stays.logits.half()))
+        kept_boxes.append(boxes[good])
+    boxes = torch.cat(kept_boxes)
+    chosen = box_nms(boxes, torch.cat([answer.iou for answer in kept]), _ALIKE)
     report.count("alike", len(chosen))
-    every = [(batch.answers, k) for batch in kept for k in range(len(batch.answers))]
+    every = [(answer, k) for answer in kept for k in range(len(answer))]
     for start in range(0, len(chosen), settings.points_per_batch):
         part = chosen[start : start + settings.points_per_batch]
         found = _again(view, [every[k] for k in part.tolist()], boxes[part])
