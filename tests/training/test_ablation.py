@@ -1,4 +1,4 @@
-"""`training.ablation` on drawn photos and cores of a few thousand weights."""
+"""`training.studies.ablation` on drawn photos and cores of a few thousand weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ from PIL import Image
 
 from textsam.errors import MissingExtraError
 from textsam.rle import encode_mask
-from training.ablation import __main__ as command
-from training.ablation import backbones, core, plot, run
-from training.ablation.measure import FIGURES, Benchmark
-from training.ablation.photos import PhotoPool
-from training.ablation.report import (
+from training.engine import build_optimizer
+from training.evaluation.figures.bootstrap import Score, mean_interval, paired_interval
+from training.pretrained import efficientnet_lite0_state
+from training.studies.ablation import __main__ as command
+from training.studies.ablation import backbones, core, plot, run
+from training.studies.ablation.measure import FIGURES, Benchmark
+from training.studies.ablation.photos import PhotoPool
+from training.studies.ablation.report import (
     COLUMNS,
     MARGIN,
     SHOWN,
@@ -33,17 +36,14 @@ from training.ablation.report import (
     markdown_table,
     show_outcomes,
 )
-from training.ablation.run import Outcome, StoppedError, run_variants
-from training.ablation.variants import (
+from training.studies.ablation.run import Outcome, StoppedError, run_variants
+from training.studies.ablation.variants import (
     GROUPS,
     CoreSettings,
     PathwaySettings,
     Variant,
     ablation_variants,
 )
-from training.engine import build_optimizer
-from training.evaluation.bootstrap import Score, mean_interval, paired_interval
-from training.pretrained import efficientnet_lite0_state
 
 CORE = CoreSettings(
     backbone="test_efficientnet", steps=2, image_size=64, width=32, photos_per_step=2, masks=2

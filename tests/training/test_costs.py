@@ -1,4 +1,4 @@
-"""`training.costs`: counts against formulas, known networks and a step that really runs."""
+"""`training.studies.costs`: counts against formulas, known networks and a step that really runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 
 from textsam.modeling.config import SAM_CONFIGS, SamConfig, TimmConfig, ViTConfig
 from textsam.modeling.sam import Sam
-from training.costs import __main__ as command
-from training.costs.flops import clip_image_flops, core_cost, count_flops, kept_bytes
-from training.costs.measure import matmul_rate, measure_step
-from training.costs.plans import (
+from training.studies.costs import __main__ as command
+from training.studies.costs.flops import clip_image_flops, core_cost, count_flops, kept_bytes
+from training.studies.costs.measure import matmul_rate, measure_step
+from training.studies.costs.plans import (
     GPUS,
     PAPER_GPU_HOURS,
     PLANS,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.evaluation.bootstrap import Interval
-from training.evaluation.charts import Curve, write_bars, write_curves
+from training.evaluation.figures.bootstrap import Interval
+from training.evaluation.figures.charts import Curve, write_bars, write_curves
 
 
 def _pixels(path: Path) -> np.ndarray:

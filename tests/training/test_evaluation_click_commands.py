@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.rle import encode_mask
-from training.evaluation import ablation, fairness, interactive, points, table
+from training.evaluation import checkpoints as ablation
+from training.evaluation import fairness, interactive, points, table
+from training.evaluation.clicks.protocol import random_click
 from training.evaluation.fairness import groups_of
-from training.evaluation.protocol import random_click
 
 SIZE = (48, 64)
 Mask = NDArray[np.bool_]

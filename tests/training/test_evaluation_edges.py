@@ -14,11 +14,16 @@ import pytest
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 
-from training.evaluation import edge_scores, table
 from training.evaluation import edges as command
-from training.evaluation.edge_baselines import canny_edges, sobel_edges
-from training.evaluation.edge_matching import match_counts, match_pixels, thresholds
-from training.evaluation.edge_scores import curve_of, ods_draws, score_edges
+from training.evaluation import table
+from training.evaluation.edge_detection import edge_scores
+from training.evaluation.edge_detection.baselines import canny_edges, sobel_edges
+from training.evaluation.edge_detection.boundary_matching import (
+    match_counts,
+    match_pixels,
+    thresholds,
+)
+from training.evaluation.edge_detection.edge_scores import curve_of, ods_draws, score_edges
 
 SIZE = (96, 128)  # a diagonal of 160 pixels: matches reach 1.2 pixels
 LEVELS = thresholds(9)

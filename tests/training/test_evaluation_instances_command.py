@@ -17,10 +17,10 @@ from PIL import Image
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 from training.evaluation import instances, table
-from training.evaluation.box_sources import DetectorFile, true_boxes
-from training.evaluation.coco_eval import coco_row, evaluate_masks
+from training.evaluation.clicks.box_sources import DetectorFile, true_boxes
+from training.evaluation.figures.coco_eval import coco_row, evaluate_masks
+from training.evaluation.figures.mask_ap import MaskAP
 from training.evaluation.instances import BoxConfig, measure_set
-from training.evaluation.mask_ap import MaskAP
 from training.evaluation.table import BadInputError
 
 pytest.importorskip("faster_coco_eval")

@@ -13,9 +13,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from textsam.rle import decode_rle, encode_mask
-from training.evaluation.asking import Found
-from training.evaluation.average_precision import Detections
-from training.evaluation.matching import instance_item, instance_means, match_masks
+from training.evaluation.figures.average_precision import Detections
+from training.evaluation.figures.matching import instance_item, instance_means, match_masks
+from training.evaluation.phrases.asking import Found
 
 SIZE = (100, 120)
 NOTHING = np.zeros(SIZE, dtype=bool)

@@ -1,4 +1,4 @@
-"""`training.evaluation.names` and its split, on figures known before and on a tiny model."""
+"""`training.studies.unseen_names` and its split, on figures known before and on a tiny model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
-from training.evaluation import name_ranking, names, table
-from training.evaluation.name_ranking import NamesConfig, name_galleries, rank_of_own
+from training.evaluation import table
 from training.recipes.held_out import HELD_OUT, KEPT, is_held_out
+from training.studies.unseen_names import __main__ as names
+from training.studies.unseen_names import name_ranking
+from training.studies.unseen_names.name_ranking import NamesConfig, name_galleries, rank_of_own
 
 SIZE = (60, 90)
 DATA = Path(__file__).parents[3] / "shared" / "data" / "train"

@@ -13,12 +13,12 @@ import pytest
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 from training.data import ObjectMask, Sample
-from training.evaluation import cost
-from training.evaluation.asking import Asked
-from training.evaluation.correction import ClickItem, ClickTally, click_means, correct_once
-from training.evaluation.exclusion import ExclusionTally
-from training.evaluation.questions import AbsentPhrase, Phrase, Questions, Siblings
-from training.evaluation.semantic import Confusion, MapTally, truth_map
+from training.evaluation.phrases import phrase_cost as cost
+from training.evaluation.phrases.asking import Asked
+from training.evaluation.phrases.correction import ClickItem, ClickTally, click_means, correct_once
+from training.evaluation.phrases.exclusion import ExclusionTally
+from training.evaluation.phrases.questions import AbsentPhrase, Phrase, Questions, Siblings
+from training.evaluation.phrases.semantic_maps import Confusion, MapTally, truth_map
 from training.evaluation.table import DataSet
 
 SIZE = (40, 60)

@@ -18,7 +18,7 @@ from textsam.errors import WeightsError
 from textsam.geometry import mask_to_box
 from textsam.rle import encode_mask
 from training.evaluation import points, table
-from training.evaluation.clicking import ClickConfig, click_object, measure_set
+from training.evaluation.clicks.clicking import ClickConfig, click_object, measure_set
 
 SIZE = (48, 64)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.presence import (
+from training.evaluation.figures.presence import (
     PresencePair,
     auroc,
     level_of_recall,

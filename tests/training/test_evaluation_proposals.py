@@ -21,13 +21,13 @@ from pycocotools.cocoeval import COCOeval
 
 from textsam.rle import RLE, decode_rles, encode_mask, encode_masks
 from training.evaluation import proposals, table
-from training.evaluation.average_recall import (
+from training.evaluation.figures.average_recall import (
     LIMITS,
     mean_recall,
     photo_recall,
     recall_difference,
 )
-from training.evaluation.coco_eval import SIZES, coco_row
+from training.evaluation.figures.coco_eval import SIZES, coco_row
 from training.evaluation.proposals import ProposalConfig, measure_set
 from training.evaluation.superpixels import felzenszwalb_regions
 

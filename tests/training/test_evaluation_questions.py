@@ -12,8 +12,8 @@ import torch
 from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 from training.data import ObjectMask, Sample
-from training.evaluation.asking import Asked, dense_components
-from training.evaluation.questions import (
+from training.evaluation.phrases.asking import Asked, dense_components
+from training.evaluation.phrases.questions import (
     Siblings,
     draw_absent,
     ignored_pixels,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.evaluation.bootstrap import ratio_interval
-from training.evaluation.reliability import BINS, Claim, calibration_error, reliability
+from training.evaluation.figures.bootstrap import ratio_interval
+from training.evaluation.figures.reliability import BINS, Claim, calibration_error, reliability
 
 CLAIMS = st.lists(
     st.builds(Claim, probability=st.floats(0, 1), true=st.booleans()), min_size=1, max_size=40

@@ -16,13 +16,7 @@ from PIL import Image
 
 from textsam.rle import encode_mask
 from training.evaluation import search, table
-from training.evaluation.retrieval import (
-    Embedded,
-    chance_of,
-    precision,
-    queries_of,
-    ranked,
-)
+from training.evaluation.figures.retrieval import Embedded, chance_of, precision, queries_of, ranked
 from training.evaluation.search import SearchConfig, embed_sets, measure_task
 
 AXES = np.eye(4, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""`training.evaluation.search_scale` on some hundred rows, and the synthetic rows it makes."""
+"""`training.studies.search_scale` on some hundred rows, and the synthetic rows it makes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from textsam.rle import encode_mask
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
-from training.evaluation import search_scale
-from training.evaluation.search_rows import find_clusters, likeness, synthetic_rows
+from training.studies.search_scale import __main__ as search_scale
+from training.studies.search_scale.synthetic_rows import find_clusters, likeness, synthetic_rows
 
 pytest.importorskip("lancedb")
 

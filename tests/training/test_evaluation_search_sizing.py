@@ -1,4 +1,4 @@
-"""`training.evaluation.search_sizing`: what is computed, and that it is computed from files."""
+"""`training.studies.search_scale.sizing`: what is computed, and that it is computed from files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from textsam.rle import encode_mask
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
-from training.evaluation import search_sizing
-from training.evaluation.search_sizing import Measured, size_of
+from training.studies.search_scale import sizing as search_sizing
+from training.studies.search_scale.sizing import Measured, size_of
 
 pytest.importorskip("lancedb")
 

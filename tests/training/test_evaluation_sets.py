@@ -19,8 +19,9 @@ from textsam.rle import decode_rle, encode_mask
 from training.data import CocoSource, ParquetSource, load_samples
 from training.data.public.listed import ListedSource
 from training.data.public.voc import VOC_NAMES
-from training.evaluation import names, points, table
+from training.evaluation import points, table
 from training.evaluation.sets import BadInputError, known_labels, read_sets
+from training.studies.unseen_names import __main__ as names
 
 from .data import public_sets as made
 

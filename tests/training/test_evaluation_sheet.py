@@ -11,8 +11,8 @@ from PIL import Image
 
 from textsam.draw import PALETTE
 from training.data import Sample
-from training.evaluation import sheet
-from training.evaluation.sheet import (
+from training.evaluation.figures import sheet
+from training.evaluation.figures.sheet import (
     Gallery,
     add_sheet_option,
     draw_case,

@@ -18,7 +18,7 @@ from textsam.rle import encode_mask
 from textsam.segmentation import Segmentation
 from training.data import ObjectMask, Sample
 from training.evaluation import table, transfer
-from training.evaluation.examples import Examples, ExampleView
+from training.evaluation.phrases.examples import Examples, ExampleView
 from training.evaluation.table import DataSet
 
 SIZE = (24, 40)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from training.evaluation.protocol import (
+from training.evaluation.clicks.protocol import (
     Click,
     clicks_needed,
     distance_inside,

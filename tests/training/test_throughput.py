@@ -1,4 +1,4 @@
-"""`training.throughput` with a clock that the test turns, and on the real loader."""
+"""`training.studies.throughput` with a clock that the test turns, and on the real loader."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.rle import encode_mask
-from training import throughput
-from training.throughput import EncoderClock, measure_throughput
+from training.studies.throughput import __main__ as throughput
+from training.studies.throughput.__main__ import EncoderClock, measure_throughput
 
 
 class Time:

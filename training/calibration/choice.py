@@ -15,7 +15,7 @@ import numpy as np
 from ..data import Sample, Source, SourceSpec, StreamSource, open_source
 from ..data.sample import BROKEN
 from ..data.source import sound_samples
-from ..evaluation.questions import NAMELESS
+from ..evaluation.phrases.questions import NAMELESS
 
 __all__ = ["CalibrationSet", "choose_photos", "open_sets"]
 

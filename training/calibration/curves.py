@@ -17,9 +17,9 @@ import numpy as np
 
 from textsam.calibration import Curve, StrategyCurves
 
-from ..evaluation.presence import auroc
-from ..evaluation.protocol import mean
-from ..evaluation.reliability import Claim, calibration_error
+from ..evaluation.clicks.protocol import mean
+from ..evaluation.figures.presence import auroc
+from ..evaluation.figures.reliability import Claim, calibration_error
 from .evidence import AskedPhrase, MaskEvidence
 from .levels import ScoredMasks, matched_in_order, presence_level, score_level
 from .logistic import fit_logistic, platt_targets

@@ -27,10 +27,10 @@ from textsam.inference.transfer import LIKE_CURVES
 from textsam.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample
-from ..evaluation.asking import Found
-from ..evaluation.examples import Examples, ExampleView
-from ..evaluation.matching import match_masks
-from ..evaluation.questions import Questions, Siblings, questions_of
+from ..evaluation.figures.matching import match_masks
+from ..evaluation.phrases.asking import Found
+from ..evaluation.phrases.examples import Examples, ExampleView
+from ..evaluation.phrases.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 
 __all__ = ["STRATEGIES", "AskedPhrase", "MaskEvidence", "gather", "open_gates"]

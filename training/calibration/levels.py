@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.presence import level_of_recall
+from ..evaluation.figures.presence import level_of_recall
 
 __all__ = ["ScoredMasks", "matched_in_order", "presence_level", "score_level"]
 

@@ -27,8 +27,8 @@ from textsam.rle_canvas import paste_rle
 
 from ..data import Sample
 from ..memory import peak_bytes
-from .matching import take_objects
-from .protocol import seeded_rng
+from .clicks.protocol import seeded_rng
+from .figures.matching import take_objects
 from .table import (
     BadInputError,
     DataSet,

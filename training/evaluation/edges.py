@@ -28,14 +28,14 @@ from textsam.tasks.edges import EdgeSettings, Preset, edges, resolve_settings
 
 from ..data.boundaries import BoundaryPhoto
 from ..data.sample import BROKEN
-from .bootstrap import percentiles
-from .boundary_sets import BoundarySet, read_boundary_sets
-from .charts import Curve, add_plot_option, write_curves
-from .edge_baselines import CANNY_LOW, CANNY_SIGMA, canny_edges, sobel_edges
-from .edge_matching import TOLERANCE, match_counts, thresholds
-from .edge_scores import curve_of, f_measure, ods_draws, score_edges
-from .edge_sheet import EdgeGallery, EdgePicture
-from .sheet import add_sheet_option
+from .edge_detection.baselines import CANNY_LOW, CANNY_SIGMA, canny_edges, sobel_edges
+from .edge_detection.boundary_matching import TOLERANCE, match_counts, thresholds
+from .edge_detection.boundary_sets import BoundarySet, read_boundary_sets
+from .edge_detection.edge_scores import curve_of, f_measure, ods_draws, score_edges
+from .edge_detection.edge_sheet import EdgeGallery, EdgePicture
+from .figures.bootstrap import percentiles
+from .figures.charts import Curve, add_plot_option, write_curves
+from .figures.sheet import add_sheet_option
 from .table import (
     BadInputError,
     add_common_options,

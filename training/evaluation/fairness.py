@@ -18,11 +18,11 @@ from typing import Any
 
 from textsam.errors import TextSamError
 
-from .bootstrap import Interval
-from .charts import add_plot_option, write_bars
-from .click_options import add_click_options, click_config
-from .clicking import ClickConfig, PointItem, item_interval, measure_set
-from .protocol import iou_after
+from .clicks.click_options import add_click_options, click_config
+from .clicks.clicking import ClickConfig, PointItem, item_interval, measure_set
+from .clicks.protocol import iou_after
+from .figures.bootstrap import Interval
+from .figures.charts import add_plot_option, write_bars
 from .table import (
     BadInputError,
     DataSet,

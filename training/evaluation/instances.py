@@ -28,11 +28,11 @@ from textsam.segmentation import Segmentation
 from textsam.tasks.instances import instances
 
 from ..data import Sample
-from .bootstrap import Interval, Score, mean_interval, paired_interval
-from .box_sources import Boxes, DetectorFile, true_boxes
-from .charts import add_plot_option, write_bars
-from .mask_ap import MaskAP, undecided_pixels
-from .protocol import masked_iou
+from .clicks.box_sources import Boxes, DetectorFile, true_boxes
+from .clicks.protocol import masked_iou
+from .figures.bootstrap import Interval, Score, mean_interval, paired_interval
+from .figures.charts import add_plot_option, write_bars
+from .figures.mask_ap import MaskAP, undecided_pixels
 from .table import (
     BadInputError,
     DataSet,

@@ -17,9 +17,9 @@ from typing import Any
 
 from textsam.errors import TextSamError
 
-from .charts import Curve, add_plot_option, write_curves
-from .click_options import add_click_options, click_config, shown_interval
-from .clicking import ClickConfig, measure_set
+from .clicks.click_options import add_click_options, click_config, shown_interval
+from .clicks.clicking import ClickConfig, measure_set
+from .figures.charts import Curve, add_plot_option, write_curves
 from .table import (
     BadInputError,
     DataSet,

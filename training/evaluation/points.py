@@ -17,11 +17,11 @@ from typing import Any
 
 from textsam.errors import TextSamError
 
-from .bootstrap import Interval
-from .charts import add_plot_option, write_bars
-from .click_options import add_click_options, click_config, shown_interval
-from .clicking import ClickConfig, measure_set
-from .sheet import Gallery, add_sheet_option, write_sheet
+from .clicks.click_options import add_click_options, click_config, shown_interval
+from .clicks.clicking import ClickConfig, measure_set
+from .figures.bootstrap import Interval
+from .figures.charts import add_plot_option, write_bars
+from .figures.sheet import Gallery, add_sheet_option, write_sheet
 from .table import (
     BadInputError,
     DataSet,

@@ -22,10 +22,16 @@ from textsam.rle import RLE
 from textsam.tasks.proposals import proposals, with_points
 
 from ..data import Sample
-from .average_recall import LIMITS, PhotoRecall, mean_recall, photo_recall, recall_difference
-from .bootstrap import Interval
-from .charts import add_plot_option, write_bars
-from .coco_eval import SIZES
+from .figures.average_recall import (
+    LIMITS,
+    PhotoRecall,
+    mean_recall,
+    photo_recall,
+    recall_difference,
+)
+from .figures.bootstrap import Interval
+from .figures.charts import add_plot_option, write_bars
+from .figures.coco_eval import SIZES
 from .superpixels import felzenszwalb_regions
 from .table import (
     BadInputError,

@@ -27,10 +27,10 @@ from textsam.rle import RLE, rle_area
 from textsam.search.embed import Embedder
 
 from ..data import Sample
-from .bootstrap import Score, mean_interval, paired_interval
-from .protocol import seeded_rng
-from .questions import NAMELESS
-from .retrieval import DEPTH, Embedded, chance_of, queries_of, ranked
+from .clicks.protocol import seeded_rng
+from .figures.bootstrap import Score, mean_interval, paired_interval
+from .figures.retrieval import DEPTH, Embedded, chance_of, queries_of, ranked
+from .phrases.questions import NAMELESS
 from .table import (
     BadInputError,
     DataSet,

@@ -14,7 +14,7 @@ from textsam.errors import ImageError, MissingExtraError
 
 from ..data import Sample, Source, StreamSource, is_spec, load_samples, open_source
 from ..data.sample import BROKEN, upright_size
-from .protocol import evenly_spaced
+from .clicks.protocol import evenly_spaced
 
 __all__ = ["BadInputError", "DataSet", "known_labels", "read_sets"]
 

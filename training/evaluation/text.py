@@ -24,14 +24,16 @@ from typing import Any
 from textsam.errors import TextSamError
 
 from ..data import Sample
-from .asking import STRATEGIES, Asked
-from .correction import ClickTally
-from .cost import measure_memory, measure_seconds
-from .exclusion import ExclusionTally
-from .questions import NAMELESS, Phrase, Questions, Siblings, questions_of
-from .semantic import MapTally
-from .sheet import Gallery, add_sheet_option, write_sheet
-from .strategies import StrategyTally
+from .figures.sheet import Gallery, add_sheet_option, write_sheet
+from .phrases.asking import STRATEGIES, Asked
+from .phrases.correction import ClickTally
+from .phrases.exclusion import ExclusionTally
+from .phrases.phrase_cost import measure_memory, measure_seconds
+from .phrases.questions import NAMELESS, Phrase, Questions, Siblings, questions_of
+from .phrases.semantic_maps import MapTally
+from .phrases.strategy_tally import StrategyTally
+from .phrases.text_tables import show_labels, show_parts, show_phrases, show_single, show_strategies
+from .phrases.unions import TextItem, UnionTally
 from .table import (
     BadInputError,
     DataSet,
@@ -41,8 +43,6 @@ from .table import (
     measure_files,
     progress,
 )
-from .text_tables import show_labels, show_parts, show_phrases, show_single, show_strategies
-from .unions import TextItem, UnionTally
 
 __all__ = ["NAMELESS", "PARTS", "Phrase", "TextConfig", "TextItem", "main", "measure_set"]
 

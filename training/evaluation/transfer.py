@@ -20,11 +20,11 @@ import numpy as np
 
 from textsam.errors import TextSamError, WeightsError
 
-from .asking import Asked
-from .examples import Examples, ExampleView
-from .protocol import masked_iou, mean
-from .questions import NAMELESS, Siblings, questions_of
-from .strategies import StrategyTally
+from .clicks.protocol import masked_iou, mean
+from .phrases.asking import Asked
+from .phrases.examples import Examples, ExampleView
+from .phrases.questions import NAMELESS, Siblings, questions_of
+from .phrases.strategy_tally import StrategyTally
 from .table import (
     BadInputError,
     DataSet,

@@ -14,7 +14,7 @@ from textsam.inference.view import ImageView
 from textsam.rle import decode_rle, merge_rles, rle_boxes
 
 from ..data import ObjectMask, Sample
-from ..evaluation.protocol import masked_iou, next_click
+from ..evaluation.clicks.protocol import masked_iou, next_click
 
 __all__ = ["measure_model", "show_change"]
 

@@ -1,8 +1,8 @@
 """Names for an ablation: 60 that a run never trains on, and 60 like them that it does.
 
 A run that leaves `HELD_OUT` out drops every mask of these names from every file, and never asks
-for them as absent phrases either; `python -m training.evaluation.names` then says what it makes of
-them. The text tower may know the words: what is new is how such a thing looks.
+for them as absent phrases either; `training.studies.unseen_names` then says what it makes of them.
+The text tower may know the words: what is new is how such a thing looks.
 
 How they were drawn (once, on 2026-11-25, `numpy.random.default_rng(3)`; literals, so that neither a
 new file nor a new numpy moves them): of `named_objects` 24 names with four photos or more and 24

@@ -58,7 +58,7 @@ class TinyRecipe:
         wide_steps: Of 32 photos each, on a GPU if there is one: 0.2 s on an H200, 20 s on a core.
         workers: Processes that draw batches for `wide`; none by default.
         hold_out_names: Leave the 60 names of `recipes/held_out.py` out of everything, for
-            `training.evaluation.names`.
+            `training.studies.unseen_names`.
         seconds: Stop each stage after so long, with a checkpoint.
         threads: Of torch.
     """

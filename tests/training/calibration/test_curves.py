@@ -8,7 +8,7 @@ import pytest
 from textsam.calibration import Curve
 from training.calibration import AskedPhrase, MaskEvidence, fit_curves, measure_curves
 from training.calibration.curves import judge
-from training.evaluation.reliability import Claim, calibration_error
+from training.evaluation.figures.reliability import Claim, calibration_error
 
 
 def _sigmoid(z):

@@ -1,1 +1,0 @@
-"""What a training costs: FLOPs, memory, GPU-hours and dollars; `python -m training.costs`."""

@@ -1,0 +1,1 @@
+"""Clicks and boxes: simulated annotators and the runs that they make."""

@@ -1,0 +1,1 @@
+"""Edges: sets with boundaries, baselines, matching and scores of the BSDS benchmark."""

@@ -1,0 +1,1 @@
+"""Means with intervals, AP and AR, presence, retrieval; charts and picture sheets."""

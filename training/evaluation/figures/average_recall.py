@@ -1,0 +1,119 @@
+"""Class-agnostic average recall of ranked masks, photo by photo, by `faster-coco-eval`.
+
+AR@n is the recall of the n first masks of a photo, averaged over IoU .50:.05:.95 (cocodataset.org,
+"Detection Evaluation"; arXiv 2304.02643, Section 7.3, uses n = 1000). Objects of all labels are
+one category; crowds (`ignore`) are none of them. Recall is a share of objects, so photos add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from textsam.rle import RLE, rle_areas
+
+from ...data import Sample
+from .bootstrap import Interval, ratio_interval
+from .coco_eval import SIZES, coco_row, evaluate_masks
+
+__all__ = ["LIMITS", "PhotoRecall", "mean_recall", "photo_recall", "recall_difference"]
+
+LIMITS = (10, 100, 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRecall:
+    """What masks recall of one photo.
+
+    Attributes:
+        image_id: The photo.
+        masks: How many there were.
+        objects: Objects of each size.
+        found: `"all@10"` -> objects found, averaged over the IoU levels, for each size and limit.
+    """
+
+    image_id: str
+    masks: int
+    objects: Mapping[str, int]
+    found: Mapping[str, float]
+
+
+def photo_recall(
+    sample: Sample, masks: Sequence[RLE], *, limits: Sequence[int] = LIMITS
+) -> PhotoRecall:
+    """Measure one photo.
+
+    Args:
+        sample: The photo with its objects.
+        masks: Masks of its size, the likeliest first.
+        limits: How many of them count, ascending.
+
+    Raises:
+        MissingExtraError: faster-coco-eval is not installed.
+    """
+    truths = [o.rle for o in sample.objects if not o.ignore and not o.rle.is_empty]
+    areas = rle_areas(truths) if truths else np.zeros(0, np.int64)
+    counts = {
+        name: int(((areas >= low) & (areas <= high)).sum()) for name, (low, high) in SIZES.items()
+    }
+    found = {f"{name}@{limit}": 0.0 for name in SIZES for limit in limits}
+    kept = [rle for rle in masks[: max(limits)] if not rle.is_empty]
+    if truths and kept:
+        where = {"image_id": 1, "category_id": 1}
+        recall = evaluate_masks(
+            [{"id": 1, "height": sample.size[0], "width": sample.size[1]}],
+            [{"id": 1, "name": "object"}],
+            objects=[
+                coco_row(rle) | where | {"id": index, "iscrowd": 0}
+                for index, rle in enumerate(truths, start=1)
+            ],
+            masks=[
+                coco_row(rle) | where | {"id": index, "score": float(len(kept) - index)}
+                for index, rle in enumerate(kept, start=1)
+            ],
+            limits=limits,
+        ).arrays()["recall"][:, 0]
+        for k, name in enumerate(SIZES):
+            for n, limit in enumerate(limits):
+                if counts[name]:
+                    found[f"{name}@{limit}"] = float(recall[:, k, n].mean()) * counts[name]
+    return PhotoRecall(image_id=sample.image_id, masks=len(masks), objects=counts, found=found)
+
+
+def mean_recall(photos: Sequence[PhotoRecall], key: str, *, seed: int = 0) -> Interval | None:
+    """AR over all objects of the photos, e.g. of `"small@100"`, with its 95% interval over photos.
+
+    Returns:
+        None where no photo has such an object.
+    """
+    size = key.partition("@")[0]
+    rows = [(p.image_id, p.found[key], float(p.objects[size])) for p in photos]
+    return _interval(rows, seed=seed)
+
+
+def recall_difference(
+    photos: Sequence[PhotoRecall], reference: Sequence[PhotoRecall], key: str, *, seed: int = 0
+) -> Interval | None:
+    """AR of one way minus that of another on the same photos, drawn together.
+
+    Raises:
+        ValueError: The photos are not the same.
+    """
+    if [p.image_id for p in photos] != [p.image_id for p in reference]:
+        raise ValueError("a difference needs the same photos in the same order; these are others")
+    size = key.partition("@")[0]
+    rows = [
+        (p.image_id, p.found[key] - q.found[key], float(p.objects[size]))
+        for p, q in zip(photos, reference, strict=True)
+    ]
+    return _interval(rows, seed=seed)
+
+
+def _interval(rows: Sequence[tuple[str, float, float]], *, seed: int) -> Interval | None:
+    objects = sum(row[2] for row in rows)
+    bounds = ratio_interval(rows, seed=seed)
+    if bounds is None:
+        return None
+    return Interval(sum(row[1] for row in rows) / objects, *bounds, int(objects))

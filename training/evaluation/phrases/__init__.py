@@ -1,0 +1,1 @@
+"""Phrases: what a photo is asked, and the tallies of the answers."""

@@ -1,0 +1,122 @@
+"""One object of another photo in place of a phrase: what `segment(like=...)` is measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import ImageError
+from textsam.rle import rle_area
+from textsam.segmentation import Segmentation
+
+from ...data.sample import ObjectMask, Sample
+from ..clicks.protocol import seeded_rng
+from .questions import NAMELESS, Questions
+
+__all__ = ["ExampleView", "Examples"]
+
+# An example is no speck: its side is at least this share of the root of the photo's area.
+_LEAST_SIDE = 0.1
+_TRIED = 8  # photos that are looked at for an example of a label
+
+
+class Examples:
+    """For each label one object that a model has seen in another photo; two at most are embedded.
+
+    Args:
+        model: A `TextSAM`.
+        samples: Where objects are taken from.
+        seed: Decides which, with the label.
+    """
+
+    def __init__(self, model: Any, samples: Sequence[Sample], *, seed: int) -> None:
+        self.model = model
+        self.samples = samples
+        self.seed = seed
+        self._rows: dict[str, list[int]] = {}
+        for row, sample in enumerate(samples):
+            for label in {o.label for o in sample.objects if _is_clear(o, sample)} - NAMELESS:
+                self._rows.setdefault(label, []).append(row)
+        self._concepts: dict[tuple[str, int], Any] = {}
+
+    def concept(self, label: str, *, besides: str) -> Any:
+        """What an object of the label shows; None if no photo but `besides` has a clear one."""
+        rows = self._rows.get(label, [])
+        for index in seeded_rng(self.seed, label).permutation(len(rows))[:_TRIED]:
+            sample = self.samples[rows[index]]
+            if sample.image_id != besides:
+                concept = self._made(label, rows[index])
+                if concept is not None:
+                    return concept
+        return None
+
+    def answerable(self, questions: Questions, *, besides: str) -> Questions:
+        """Those of a photo's questions that there is an example for."""
+
+        def known(labels: Iterable[str]) -> set[str]:
+            return {label for label in labels if self.concept(label, besides=besides) is not None}
+
+        phrases = known(phrase.label for phrase in questions.phrases)
+        absent = known(item.label for item in questions.absent)
+        return replace(
+            questions,
+            phrases=tuple(p for p in questions.phrases if p.label in phrases),
+            absent=tuple(a for a in questions.absent if a.label in absent),
+            rest=(),
+        )
+
+    def _made(self, label: str, row: int) -> Any:
+        if (label, row) not in self._concepts:
+            self._concepts[label, row] = self._make(label, self.samples[row])
+        return self._concepts[label, row]
+
+    def _make(self, label: str, sample: Sample) -> Any:
+        try:
+            image = sample.image()
+        except ImageError:
+            return None
+        clear = [o for o in sample.objects if o.label == label and _is_clear(o, sample)]
+        place = int(seeded_rng(self.seed, sample.image_id).integers(len(clear)))
+        shown = Segmentation(sample.size, [clear[place].rle], labels=[label], image=image)
+        return self.model.concept(shown)
+
+
+class ExampleView:
+    """An open photo whose phrases are looked for by an example each, see `asking.AskedView`."""
+
+    def __init__(self, view: Any, examples: Examples, *, image_id: str) -> None:
+        self.view = view
+        self.examples = examples
+        self.image_id = image_id
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo."""
+        height, width = self.view.size
+        return height, width
+
+    def segment(self, *, text: str, strategy: str = "auto", **options: float) -> Segmentation:
+        """Masks of what the label's example shows.
+
+        Raises:
+            ValueError: There is no example of the label.
+        """
+        concept = self.examples.concept(text, besides=self.image_id)
+        if concept is None:
+            raise ValueError(f"no photo but {self.image_id} has a clear {text!r}")
+        found: Segmentation = self.view.segment(like=concept, **options)
+        return found
+
+    def text_map(self, phrase: str) -> NDArray[np.float32]:
+        """Not by example: the phrase's own map."""
+        probability: NDArray[np.float32] = self.view.text_map(phrase)
+        return probability
+
+
+def _is_clear(item: ObjectMask, sample: Sample) -> bool:
+    height, width = sample.size
+    return not item.ignore and rle_area(item.rle) >= _LEAST_SIDE**2 * height * width

@@ -1,0 +1,108 @@
+"""What a phrase costs: seconds with the photo encoded or not, and memory of many phrases.
+
+Seconds are of strategy "auto", on this machine as it is. Memory is the highest resident size of a
+fresh process that loads the model, opens one photo and asks it: once for one phrase, once for
+twenty in one call, since a process's peak never goes down again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...memory import peak_bytes
+from ..table import DataSet
+
+__all__ = ["measure_memory", "measure_seconds"]
+
+_PHOTOS = 5
+_MANY = 20
+
+
+def measure_seconds(model: Any, data: DataSet) -> dict[str, Any]:
+    """Open a few photos and ask for what is there, and then for what is not, one after the other.
+
+    Returns:
+        Medians in seconds: `encode` (opening a photo), `first` (a phrase right after), `phrase` (a
+        further one), `absent` (one that is not there), `fresh` (opening and the first phrase);
+        `share`: `phrase` / `encode`; `photos` and `phrases` (that are there). None where nothing
+        could be asked.
+    """
+    encode, first, further, absent = [], [], [], []
+    useful = [sample for sample in data.samples if sample.objects]
+    step = max(1, len(useful) // (_PHOTOS + 1))
+    for number, sample in enumerate(useful[::step][: _PHOTOS + 1]):
+        labels = list(dict.fromkeys(o.label for o in sample.objects))
+        others = [label for label in data.labels if label not in labels][:_PHOTOS]
+        image = sample.image()
+        start = time.perf_counter()
+        with model.open(image) as view:
+            opened = time.perf_counter()
+            times = [_seconds(view, label) for label in labels]
+            vain = [_seconds(view, label) for label in others]
+        if number:  # the first photo warms up: threads, caches of kernels, text embeddings
+            encode.append(opened - start)
+            first.append(times[0])
+            further += times[1:]
+            absent += vain
+    return {
+        "photos": len(encode),
+        "phrases": len(first) + len(further),
+        "encode": _median(encode),
+        "first": _median(first),
+        "phrase": _median(further),
+        "absent": _median(absent),
+        "fresh": _median([a + b for a, b in zip(encode, first, strict=True)]),
+        "share": _median(further) / _median(encode) if encode and further else None,
+    }
+
+
+def _seconds(view: Any, phrase: str) -> float:
+    start = time.perf_counter()
+    view.segment(text=phrase, strategy="auto")
+    return time.perf_counter() - start
+
+
+def _median(values: Sequence[float]) -> Any:
+    return statistics.median(values) if values else None
+
+
+def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
+    """Peak memory of one phrase and of twenty, each in a process of its own.
+
+    Args:
+        name: What `TextSAM.from_pretrained` takes.
+        data: The first photo with a name is asked; labels of the file, and made-up ones if it has
+            fewer than twenty.
+
+    Returns:
+        `one` and `many` in MiB, `ratio`, `phrases` (twenty); None each if there is no such photo.
+    """
+    samples = [sample for sample in data.samples if sample.objects]
+    if not samples:
+        return {"one": None, "many": None, "ratio": None, "phrases": _MANY}
+    own = list(dict.fromkeys(o.label for o in samples[0].objects))
+    phrases = list(dict.fromkeys([*own, *data.labels]))
+    phrases += [f"thing number {index}" for index in range(_MANY)]
+    image = samples[0].image()
+    one, many = (_peak_elsewhere(name, image, phrases[:count]) for count in (1, _MANY))
+    return {"one": one, "many": many, "ratio": many / one, "phrases": _MANY}
+
+
+def _peak_elsewhere(name: str, image: NDArray[np.uint8], phrases: Sequence[str]) -> float:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (name, image, list(phrases)))
+
+
+def _peak(name: str, image: NDArray[np.uint8], phrases: list[str]) -> float:
+    from textsam import TextSAM
+
+    with TextSAM.from_pretrained(name).open(image) as view:
+        view.segment(text=phrases)
+    return peak_bytes() / 2**20

@@ -1,0 +1,256 @@
+"""What a photo is asked: the phrases that it has, a wrong one for each, and absent ones.
+
+A phrase is a label that the file's people gave. Absent phrases are drawn from all labels of the
+file, since only there "not labelled" means "not there"; half of them are SIBLINGS, the names that
+the model's own CLIP text tower puts nearest to a phrase of the photo: where it has a left wing
+mirror and no headlight, "headlight" is the hard question and "bird" is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.rle import RLE, decode_rle, merge_rles
+
+from ...data import Sample
+from ..clicks.protocol import draw_wrong, seeded_rng
+
+__all__ = [
+    "NAMELESS",
+    "AbsentPhrase",
+    "Phrase",
+    "Questions",
+    "Siblings",
+    "absent_labels",
+    "draw_absent",
+    "ignored_pixels",
+    "present_phrases",
+    "questions_of",
+]
+
+Mask = NDArray[np.bool_]
+
+# Labels that stand for "the thing that was annotated" and say nothing: GrabCut's only one, and none
+# at all, as SA-1B has it.
+NAMELESS = frozenset({"object", ""})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phrase:
+    """A label that a photo has.
+
+    Attributes:
+        label: The phrase.
+        rles: Its objects that are not `ignore`, one by one.
+        single: Whether there is exactly one, and no `ignore` object of this label beside it.
+        truth: (H, W) bool, union of its objects.
+        ignored: (H, W) bool, pixels without a truth for this label: the void, and its own `ignore`
+            objects.
+        wrong: A label that the photo does not have; None if the file has none.
+    """
+
+    label: str
+    rles: tuple[RLE, ...]
+    single: bool
+    truth: Mask
+    ignored: Mask
+    wrong: str | None
+
+    @property
+    def instances(self) -> int:
+        """Number of objects."""
+        return len(self.rles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbsentPhrase:
+    """A label that a photo does not have; `sibling` if it was drawn as a hard one."""
+
+    label: str
+    sibling: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What one photo is asked.
+
+    Attributes:
+        phrases: What it has.
+        absent: The drawn phrases that it does not have.
+        rest: Further absent labels, for AP and AUROC.
+    """
+
+    phrases: tuple[Phrase, ...]
+    absent: tuple[AbsentPhrase, ...] = ()
+    rest: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to ask."""
+        return bool(self.phrases or self.absent)
+
+
+class Siblings:
+    """Which labels of a file are nearest to each other in the model's CLIP text space."""
+
+    def __init__(self, labels: Iterable[str], similarity: NDArray[np.float32]) -> None:
+        """Take labels and their cosines (n, n)."""
+        self.labels = tuple(labels)
+        self.similarity = similarity
+        self._place = {label: index for index, label in enumerate(self.labels)}
+        if similarity.shape != (len(self.labels),) * 2:
+            raise ValueError(
+                f"got similarities {similarity.shape} of {len(self.labels)} labels; wanted one for "
+                "each pair"
+            )
+
+    @classmethod
+    def from_clip(cls, clip: Any, labels: Iterable[str]) -> Siblings:
+        """By the text embeddings of a `ClipEncoder`."""
+        names = [label for label in labels if label not in NAMELESS]
+        if not names:
+            return cls((), np.zeros((0, 0), np.float32))
+        embeddings = clip.encode_text(names).float().cpu().numpy()
+        return cls(names, embeddings @ embeddings.T)
+
+    def nearest(self, phrases: Iterable[str], among: Iterable[str]) -> list[str]:
+        """Labels by falling similarity to the nearest of some phrases; unknown ones last."""
+        rows = [self._place[phrase] for phrase in phrases if phrase in self._place]
+        known = [label for label in sorted(among) if label in self._place]
+        if not rows or not known:
+            return sorted(among)
+        columns = [self._place[label] for label in known]
+        closeness = self.similarity[np.ix_(rows, columns)].max(axis=0)
+        order = np.argsort(-closeness, kind="stable")
+        ranked = [known[index] for index in order]
+        return ranked + [label for label in sorted(among) if label not in self._place]
+
+
+def ignored_pixels(sample: Sample, label: str | None = None) -> Mask:
+    """Pixels without a truth, (H, W): the void, and `ignore` objects (crowds, say) of a label.
+
+    Args:
+        sample: The photo.
+        label: Whose `ignore` objects; None for those of every label.
+    """
+    own = [o.rle for o in sample.objects if o.ignore and label in (None, o.label)]
+    return sample.void_mask() | decode_rle(merge_rles(own, sample.size))
+
+
+def absent_labels(sample: Sample, vocabulary: Iterable[str]) -> list[str]:
+    """Labels that the photo does not have, not even as `ignore`."""
+    return sorted(set(vocabulary) - {o.label for o in sample.objects} - NAMELESS)
+
+
+def present_phrases(
+    sample: Sample, vocabulary: Iterable[str], skipped: dict[str, int], *, seed: int
+) -> list[Phrase]:
+    """What to ask of a photo, in the order of its objects.
+
+    A label with `ignore` objects only is neither present nor absent. In a photo that is not
+    exhaustive only single objects are asked for: the rest of the phrase may be unlabelled.
+
+    Args:
+        sample: The photo.
+        vocabulary: Labels of the file, for the wrong phrases.
+        skipped: Counts what is left out, by reason.
+        seed: Decides the wrong phrases, with the photo's id.
+    """
+    rles: dict[str, list[RLE]] = {}
+    for o in sample.objects:
+        if o.label in NAMELESS:
+            skipped["objects without a name"] += 1
+        elif not o.ignore:
+            rles.setdefault(o.label, []).append(o.rle)
+    crowded = {o.label for o in sample.objects if o.ignore}
+    anything_ignored = ignored_pixels(sample)
+    absent = absent_labels(sample, vocabulary)
+    wrong = draw_wrong(list(rles), absent, seeded_rng(seed, sample.image_id))
+    phrases = []
+    for label, own in rles.items():
+        truth = decode_rle(merge_rles(own, sample.size))
+        single = len(own) == 1 and label not in crowded
+        if not (truth & ~anything_ignored).any():
+            skipped["phrases wholly void"] += 1
+        elif not (single or sample.exhaustive):
+            skipped["phrases not single"] += 1
+        else:
+            phrases.append(
+                Phrase(
+                    label=label,
+                    rles=tuple(own),
+                    single=single,
+                    truth=truth,
+                    ignored=ignored_pixels(sample, label),
+                    wrong=wrong[label],
+                )
+            )
+    return phrases
+
+
+def draw_absent(
+    sample: Sample,
+    vocabulary: Iterable[str],
+    siblings: Siblings | None,
+    *,
+    count: int,
+    seed: int,
+) -> list[AbsentPhrase]:
+    """Absent phrases of a photo: half siblings of what it has, the others drawn.
+
+    Args:
+        sample: An exhaustive photo.
+        vocabulary: Labels of the file.
+        siblings: Who is near whom; without it all are drawn.
+        count: How many; all there are, if there are fewer.
+        seed: Decides the draw, with the photo's id.
+    """
+    pool = absent_labels(sample, vocabulary)
+    present = {o.label for o in sample.objects if not o.ignore}
+    hard: list[str] = []
+    if siblings is not None and present:
+        hard = siblings.nearest(present, pool)[: count // 2]
+    easy = [label for label in pool if label not in hard]
+    order = seeded_rng(seed, f"{sample.image_id}/absent").permutation(len(easy))
+    drawn = [easy[index] for index in order[: count - len(hard)]]
+    kinds: Mapping[bool, Sequence[str]] = {True: hard, False: drawn}
+    return [
+        AbsentPhrase(label=label, sibling=sibling)
+        for sibling, labels in kinds.items()
+        for label in labels
+    ]
+
+
+def questions_of(
+    sample: Sample,
+    vocabulary: Sequence[str],
+    siblings: Siblings | None,
+    skipped: dict[str, int],
+    *,
+    absent: int,
+    all_labels: bool,
+    seed: int,
+) -> Questions:
+    """Everything that a photo is asked; absent phrases only where it is exhaustive.
+
+    Args:
+        sample: The photo.
+        vocabulary: Labels of the file.
+        siblings: Who is near whom.
+        skipped: Counts what is left out, by reason.
+        absent: How many absent phrases are drawn.
+        all_labels: Whether the absent labels that are not drawn are asked, too.
+        seed: Decides the draws.
+    """
+    phrases = tuple(present_phrases(sample, vocabulary, skipped, seed=seed))
+    if not (absent and sample.exhaustive):
+        return Questions(phrases=phrases)
+    drawn = tuple(draw_absent(sample, vocabulary, siblings, count=absent, seed=seed))
+    known = {item.label for item in drawn}
+    rest = [label for label in absent_labels(sample, vocabulary) if label not in known]
+    return Questions(phrases=phrases, absent=drawn, rest=tuple(rest if all_labels else ()))

@@ -1,0 +1,164 @@
+"""The union of a phrase's masks, and single objects; each beside a wrong phrase.
+
+The union of all masks of the default strategy is compared with the union of all objects of that
+name. Where exactly one object bears the name, strategy "prompt" (the paper's way, arXiv 2304.02643,
+Section 7.5) is measured on it: its first mask, and the best of its three. Both are repeated with a
+WRONG phrase, a label of the same file that this photo does not have, against the RIGHT phrase's
+truth: a model that does not listen scores the same. The whole image as an answer is the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.rle import decode_rle
+
+from ...data import Sample
+from ..clicks.protocol import masked_iou, mean
+from .asking import Asked
+from .questions import Phrase, ignored_pixels
+
+__all__ = ["TextItem", "UnionTally", "label_means", "measure_union", "union_means"]
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextItem:
+    """The figures of one phrase in one photo; None where something was not asked.
+
+    `union`, `union_wrong`, `found` and `found_wrong` are of strategy "auto" (found: whether it
+    painted a pixel), `top`, `best` and `top_wrong` of strategy "prompt".
+    """
+
+    image_id: str
+    label: str
+    wrong: str | None
+    exhaustive: bool
+    instances: int
+    single: bool
+    whole: float
+    union: float
+    found: bool
+    union_wrong: float | None
+    found_wrong: bool | None
+    top: float | None
+    best: float | None
+    top_wrong: float | None
+
+
+class UnionTally:
+    """The phrases of a set so far; `prompt` says whether strategy "prompt" is measured, too."""
+
+    def __init__(self, *, prompt: bool) -> None:
+        self.prompt = prompt
+        self.items: list[TextItem] = []
+
+    def add_photo(self, asked: Asked, sample: Sample, phrases: Sequence[Phrase]) -> None:
+        """Measure the phrases of a photo."""
+        self.items += [measure_union(asked, p, sample, prompt=self.prompt) for p in phrases]
+
+    def figures(self) -> dict[str, Any]:
+        """Means of phrases (of exhaustive photos), of single objects, of labels; and `items`."""
+        return {
+            "means": union_means([item for item in self.items if item.exhaustive]),
+            "single": _single_by_origin(self.items),
+            "labels": label_means(self.items),
+            "items": [asdict(item) for item in self.items],
+        }
+
+
+def measure_union(asked: Asked, phrase: Phrase, sample: Sample, *, prompt: bool) -> TextItem:
+    """Measure one phrase.
+
+    Args:
+        asked: The open photo, by strategy "auto".
+        phrase: What to ask.
+        sample: The photo.
+        prompt: Whether strategy "prompt" is measured, too.
+    """
+    exclude = ignored_pixels(sample)
+
+    def iou(mask: Mask) -> float:
+        return masked_iou(mask, phrase.truth, exclude=exclude)
+
+    def read(text: str) -> list[float]:
+        answer = asked.view.segment(text=text, strategy="prompt")
+        return [iou(decode_rle(rle)) for rle in answer.rles] or [0.0]
+
+    right = asked.ask(phrase.label)
+    wrong = None if phrase.wrong is None else asked.ask(phrase.wrong)
+    readings = wrong_readings = None
+    if prompt and phrase.single:
+        readings = read(phrase.label)
+        wrong_readings = None if phrase.wrong is None else read(phrase.wrong)
+    return TextItem(
+        image_id=sample.image_id,
+        label=phrase.label,
+        wrong=phrase.wrong,
+        exhaustive=sample.exhaustive,
+        instances=phrase.instances,
+        single=phrase.single,
+        whole=iou(np.ones_like(phrase.truth)),
+        union=iou(right.union),
+        found=right.answered,
+        union_wrong=None if wrong is None else iou(wrong.union),
+        found_wrong=None if wrong is None else wrong.answered,
+        top=None if readings is None else readings[0],
+        best=None if readings is None else max(readings),
+        top_wrong=None if wrong_readings is None else wrong_readings[0],
+    )
+
+
+def union_means(items: Sequence[TextItem]) -> dict[str, Any]:
+    """Means over phrases of exhaustive photos, where a label that is not there is absent."""
+    return {
+        "phrases": len(items),
+        "union": mean(i.union for i in items),
+        "union_wrong": mean(i.union_wrong for i in items),
+        "whole": mean(i.whole for i in items),
+        "present_answered": mean(i.found for i in items),
+        "absent_empty": mean(None if i.found_wrong is None else not i.found_wrong for i in items),
+    }
+
+
+def _single_by_origin(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
+    """Single objects of photos that are not exhaustive, and of those that are."""
+    origins = {"not exhaustive": False, "exhaustive": True}
+    return {
+        origin: _single_means([i for i in items if i.single and i.exhaustive is exhaustive])
+        for origin, exhaustive in origins.items()
+    }
+
+
+def label_means(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
+    """Both kinds of means for each label."""
+    groups: dict[str, list[TextItem]] = {}
+    for item in items:
+        groups.setdefault(item.label, []).append(item)
+    return {
+        label: {
+            **union_means([i for i in group if i.exhaustive]),
+            "single": _single_means([i for i in group if i.single]),
+        }
+        for label, group in sorted(groups.items())
+    }
+
+
+def _single_means(items: Sequence[TextItem]) -> dict[str, Any]:
+    """Means over single objects."""
+    return {
+        "objects": len(items),
+        "top": mean(i.top for i in items),
+        "best": mean(i.best for i in items),
+        "top_wrong": mean(i.top_wrong for i in items),
+        "union": mean(i.union for i in items),
+        "union_wrong": mean(i.union_wrong for i in items),
+        "whole": mean(i.whole for i in items),
+        "present_answered": mean(i.found for i in items),
+    }

@@ -1,0 +1,1 @@
+"""Studies: experiments around training and search, each with its result beside it."""

@@ -1,0 +1,93 @@
+"""The photos of all variants, read into memory once: the same ones, a share of them, a few."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...data import Sample, StreamSource, open_source
+from ...data.sample import BROKEN
+from ...evaluation.clicks.protocol import evenly_spaced
+
+__all__ = ["PhotoPool"]
+
+logger = logging.getLogger(__name__)
+
+# Of the choice of photos; not a setting, so that shares are nested whatever the run's seed is.
+_SUBSET_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoPool:
+    """Photos by source, in memory.
+
+    Attributes:
+        samples: Source -> its sound photos.
+    """
+
+    samples: Mapping[str, Sequence[Sample]]
+
+    @classmethod
+    def read(cls, specs: Sequence[str], *, limit: int | None = None) -> PhotoPool:
+        """Read what specs (`data.specs`) name, encoded as the photos are.
+
+        Args:
+            specs: Files, folders or other sources, no streams.
+            limit: Most photos of a source, spread evenly over it; all when None.
+
+        Raises:
+            ValueError: A spec is none, names a stream, or has no sound photo; two have one name.
+            OSError: A file is not there.
+        """
+        samples: dict[str, Sequence[Sample]] = {}
+        for spec in specs:
+            source = open_source(spec)
+            if isinstance(source, StreamSource):
+                raise ValueError(f"{spec} is a stream; an ablation needs photos by number")
+            name = str(getattr(source, "name", spec))
+            if name in samples:
+                raise ValueError(f"two sources are called {name!r}. Type: {spec}?name=ANOTHER")
+            found = []
+            for row in evenly_spaced(len(source), limit):
+                try:
+                    found.append(source[row])
+                except BROKEN as error:
+                    logger.warning("%s, row %d is broken: %s", name, row, error)
+            if not found:
+                raise ValueError(f"{spec} has no sound photo")
+            samples[name] = found
+        return cls(samples=samples)
+
+    def share(self, share: float) -> dict[str, Sequence[Sample]]:
+        """A share of each source's photos; a smaller share is a part of every larger one.
+
+        Raises:
+            ValueError: For a share outside (0, 1].
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"data_share is {share}; wanted a share above 0, at most 1")
+        chosen: dict[str, Sequence[Sample]] = {}
+        for name, samples in self.samples.items():
+            order = np.random.default_rng(_SUBSET_SEED).permutation(len(samples))
+            rows = np.sort(order[: math.ceil(share * len(samples))])
+            chosen[name] = [samples[row] for row in rows]
+        return chosen
+
+    def some(self, count: int) -> dict[str, Sequence[Sample]]:
+        """About `count` photos, the same share of each source."""
+        total = sum(len(samples) for samples in self.samples.values())
+        return self.share(min(1.0, count / total))
+
+    def lengths(self) -> dict[str, float]:
+        """Number of photos by source: how often each is drawn, whatever the share."""
+        return {name: float(len(samples)) for name, samples in self.samples.items()}
+
+    def about(self) -> dict[str, Any]:
+        """JSON values that tell this pool from another one."""
+        objects = sum(len(s.objects) for samples in self.samples.values() for s in samples)
+        return {"photos": self.lengths(), "objects": objects}

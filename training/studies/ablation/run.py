@@ -1,0 +1,178 @@
+"""All variants, one after the other; what is done is kept, and what fails stops no other."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from textsam.errors import TextSamError
+from textsam.files import write_atomically
+from textsam.inference.model import TextSAM
+
+from ...engine import TrainResult
+from ...evaluation.figures.bootstrap import Score
+from .core import train_core
+from .measure import Benchmark
+from .pathway import towers_digest, train_pathway
+from .photos import PhotoPool
+from .variants import CoreSettings, PathwaySettings, Variant
+
+__all__ = ["Outcome", "StoppedError", "run_variants"]
+
+logger = logging.getLogger(__name__)
+
+
+class StoppedError(Exception):
+    """A signal ended the run; the variant goes on where it was when the command is typed again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a variant.
+
+    Attributes:
+        variant: Which one.
+        key: Names its run and its result, see `Variant.key`.
+        seconds: Of training in the process that ended it, and of measuring.
+        parameters: In the SAM's image encoder, and of all that was trained.
+        loss: Mean of the run's last record.
+        scores: Figure -> a score for each object; empty if it failed.
+        failure: Why it has no scores.
+    """
+
+    variant: Variant
+    key: str
+    seconds: float = 0.0
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    loss: float | None = None
+    scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
+    failure: str | None = None
+
+
+def run_variants(
+    variants: Sequence[Variant],
+    *,
+    pool: PhotoPool,
+    benchmark: Benchmark,
+    folder: Path,
+    report: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
+) -> list[Outcome]:
+    """Train and measure what has no result yet.
+
+    Args:
+        variants: In the order of the table; equal settings are trained once.
+        pool: The photos to train on.
+        benchmark: What is measured.
+        folder: Takes `results/KEY.json`, `runs/KEY/` and `embeddings/`.
+        report: Called with all outcomes so far after each variant.
+
+    Raises:
+        StoppedError: On SIGTERM or SIGINT, after a checkpoint.
+    """
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = []
+    for number, variant in enumerate(variants, start=1):
+        try:
+            key = _key(variant, pool, benchmark)
+        except TextSamError as error:
+            outcomes.append(Outcome(variant=variant, key="", failure=str(error)))
+            report(outcomes)
+            continue
+        title = f"{number}/{len(variants)} {variant.group}: {variant.name} ({key})"
+        failed = next((o for o in outcomes if o.key == key and o.failure), None)
+        if (path := folder / "results" / f"{key}.json").exists():
+            logger.info("%s: there is a result", title)
+            outcomes.append(_read(path, variant, key))
+        elif failed is not None:
+            outcomes.append(Outcome(variant=variant, key=key, failure=failed.failure))
+        else:
+            logger.info("%s: training", title)
+            outcomes.append(_attempt(variant, key, pool, benchmark, folder))
+        report(outcomes)
+    return outcomes
+
+
+def _key(variant: Variant, pool: PhotoPool, benchmark: Benchmark) -> str:
+    others: dict[str, Any] = {"data": pool.about(), "measured": benchmark.about(variant.kind)}
+    if isinstance(variant.settings, PathwaySettings):
+        others["towers"] = towers_digest(variant.settings.core)
+    return variant.key(others)
+
+
+def _attempt(
+    variant: Variant, key: str, pool: PhotoPool, benchmark: Benchmark, folder: Path
+) -> Outcome:
+    """Train and measure one variant; whatever goes wrong with it is its outcome."""
+    started = time.monotonic()
+    try:
+        model, result = _train(variant, key, pool, folder)
+        if result.reason != "done":
+            raise StoppedError(f"{variant.group}: {variant.name} stopped by {result.reason}")
+        logger.info("trained in %.0f s; measuring", time.monotonic() - started)
+        scores = benchmark.measure(model, variant.kind)
+    except StoppedError:
+        raise
+    except Exception as error:
+        logger.exception("%s: %s failed", variant.group, variant.name)
+        return Outcome(variant=variant, key=key, failure=f"{type(error).__name__}: {error}")
+    outcome = Outcome(
+        variant=variant,
+        key=key,
+        seconds=time.monotonic() - started,
+        parameters=_parameters(model, variant),
+        loss=result.figures.get("loss"),
+        scores=scores,
+    )
+    _write(folder / "results" / f"{key}.json", outcome)
+    return outcome
+
+
+def _train(
+    variant: Variant, key: str, pool: PhotoPool, folder: Path
+) -> tuple[TextSAM, TrainResult]:
+    run, settings = folder / "runs" / key, variant.settings
+    if isinstance(settings, CoreSettings):
+        return train_core(settings, pool, folder=run, identity=key)
+    return train_pathway(settings, pool, folder=run, cache=folder / "embeddings", identity=key)
+
+
+def _parameters(model: TextSAM, variant: Variant) -> dict[str, int]:
+    def count(module: torch.nn.Module | None, *, trained: bool = False) -> int:
+        parameters = [] if module is None else list(module.parameters())
+        return sum(p.numel() for p in parameters if p.requires_grad or not trained)
+
+    learned = model.sam if variant.kind == "core" else model.pathway
+    return {"encoder": count(model.sam.image_encoder), "trained": count(learned, trained=True)}
+
+
+def _write(path: Path, outcome: Outcome) -> None:
+    content = {
+        "group": outcome.variant.group,
+        "name": outcome.variant.name,
+        "settings": asdict(outcome.variant.settings),
+        "seconds": round(outcome.seconds, 1),
+        "parameters": dict(outcome.parameters),
+        "loss": outcome.loss,
+        "torch": torch.__version__,
+        "scores": {name: [asdict(s) for s in scores] for name, scores in outcome.scores.items()},
+    }
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _read(path: Path, variant: Variant, key: str) -> Outcome:
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return Outcome(
+        variant=variant,
+        key=key,
+        seconds=content["seconds"],
+        parameters=content["parameters"],
+        loss=content["loss"],
+        scores={name: [Score(**s) for s in scores] for name, scores in content["scores"].items()},
+    )

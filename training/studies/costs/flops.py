@@ -1,0 +1,206 @@
+"""FLOPs, parameters and kept activations of a network, counted on the network itself.
+
+Convention: one multiplication and one addition are TWO FLOPs, and matrix products, convolutions and
+attention count, nothing else (`torch.utils.flop_counter`). Papers that say "2973 G" for SAM's ViT-H
+mean multiply-adds: the released encoder has 5.96 TFLOPs here. Ours has 5.41 for the same result,
+because it does not project the padding of windows (`textsam.modeling.vit_attention`).
+
+Encoders are counted on the meta device, which holds no numbers. Activations are what autograd keeps
+for the backward pass, each storage once, weights left out. They are counted on the path that runs
+on a CPU: a window's attention matrix is among them, which a GPU's fused kernel never writes, and
+what checkpointed global attention keeps (queries and position terms) is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from textsam.modeling.config import SamConfig, ViTConfig
+from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
+from textsam.modeling.sam import Sam
+
+from ...losses import LossConfig, mask_losses
+
+__all__ = [
+    "CoreCost",
+    "clip_image_flops",
+    "core_cost",
+    "count_flops",
+    "kept_bytes",
+    "prompts_of",
+]
+
+# A box and the eight corrective points of Appendix A: the longest prompt of the recipe.
+_POINTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreCost:
+    """What one SAM core costs.
+
+    Attributes:
+        encoder_parameters: Of the image encoder.
+        decoder_parameters: Of prompt encoder and mask decoder.
+        encoder_flops: Forward pass of one image.
+        decoder_flops: Forward pass of one prompt of one round, prompt encoder included.
+        encoder_bytes: Kept for the backward pass of one image, bf16.
+        decoder_bytes: Kept for the backward pass of one prompt of one round, bf16, and its losses,
+            fp32.
+    """
+
+    encoder_parameters: int
+    decoder_parameters: int
+    encoder_flops: int
+    decoder_flops: int
+    encoder_bytes: int
+    decoder_bytes: int
+
+
+def count_flops(run: Callable[[], Any]) -> int:
+    """FLOPs of whatever `run` does, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def kept_bytes(run: Callable[[], Any], *, weights: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of `run`, each storage once.
+
+    Args:
+        run: A forward pass; its result is held while counting.
+        weights: Tensors that are there anyway and do not count.
+    """
+    known = {weight.untyped_storage()._cdata for weight in weights}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        # The tensor itself is held, or its storage's address could be used again.
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = run()
+    total = sum(t.untyped_storage().nbytes() for key, t in kept.items() if key not in known)
+    del result
+    return int(total)
+
+
+@cache
+def core_cost(config: SamConfig) -> CoreCost:
+    """Count one core. Takes seconds; a ViT-H needs no memory for its weights."""
+    with torch.device("meta"):
+        sam = Sam(config)
+        pixels = torch.empty(1, 3, config.image_size, config.image_size)
+    with torch.no_grad():
+        encoder_flops = count_flops(lambda: sam.encode_image(pixels))
+    half = sam.image_encoder.to(torch.bfloat16).train()
+    encoder_bytes = kept_bytes(
+        lambda: half(pixels.to(torch.bfloat16)), weights=[*half.parameters(), *half.buffers()]
+    )
+    decoder = (sam.prompt_encoder, sam.mask_decoder)
+    return CoreCost(
+        encoder_parameters=_size(sam.image_encoder),
+        decoder_parameters=sum(_size(part) for part in decoder),
+        encoder_flops=encoder_flops,
+        decoder_flops=_decoder_flops(config),
+        encoder_bytes=encoder_bytes,
+        decoder_bytes=_decoder_bytes(config, 2) - _decoder_bytes(config, 1),
+    )
+
+
+@cache
+def clip_image_flops(name: str) -> int:
+    """FLOPs of open_clip's image tower `name` for one crop, forward."""
+    import open_clip
+
+    settings = open_clip.get_model_config(name)
+    if settings is None:
+        known = ", ".join(open_clip.list_models()[:5])
+        raise ValueError(f"open_clip knows no model {name!r}; it knows {known}, ...")
+    with torch.device("meta"):
+        model = open_clip.CLIP(**settings)
+        side = settings["vision_cfg"]["image_size"]
+        crop = torch.empty(1, 3, side, side)
+    # In training mode, since the fused attention of evaluation is an operator nobody counts.
+    model.train()
+    with torch.no_grad():
+        return count_flops(lambda: model.encode_image(crop))
+
+
+def prompts_of(config: SamConfig, count: int, *, dtype: torch.dtype = torch.float32) -> PromptBatch:
+    """`count` prompts of one image: a box, eight points and a mask prompt each."""
+    labels = torch.tensor([BOX_START, BOX_END, *[FOREGROUND] * _POINTS])
+    side = config.mask_size
+    return PromptBatch(
+        points=torch.full((count, len(labels), 2), config.image_size / 2),
+        labels=labels.expand(count, -1),
+        image_index=torch.zeros(count, dtype=torch.int64),
+        masks=torch.zeros(count, 1, side, side, dtype=dtype),
+    )
+
+
+def _bare_core(config: SamConfig) -> Sam:
+    """The core with an encoder of next to nothing: prompts are never counted on the meta device.
+
+    Which prompts are padding is looked up in their numbers, and the meta device has none.
+    """
+    encoder = ViTConfig(width=16, depth=1, heads=1, global_attention_indexes=())
+    return Sam(replace(config, encoder=encoder))
+
+
+def _skips(config: SamConfig, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    if not getattr(config.encoder, "skips", False):
+        return ()
+    dim, side = config.embed_dim, config.embedding_size
+    shapes = ((1, dim // 4, 2 * side, 2 * side), (1, dim // 8, 4 * side, 4 * side))
+    return tuple(torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes)
+
+
+def _decode(sam: Sam, config: SamConfig, count: int, dtype: torch.dtype) -> Any:
+    prompts = prompts_of(config, count, dtype=dtype)
+    side = config.embedding_size
+    embedding = torch.zeros(1, config.embed_dim, side, side, dtype=dtype, requires_grad=True)
+    return sam.mask_decoder(
+        embedding[prompts.image_index],
+        sam.prompt_encoder(prompts),
+        sam.prompt_encoder.dense_positions(),
+        tuple(skip[prompts.image_index] for skip in _skips(config, dtype)),
+    )
+
+
+def _decoder_flops(config: SamConfig) -> int:
+    sam = _bare_core(config).eval()
+    with torch.no_grad():
+        return count_flops(lambda: _decode(sam, config, 1, torch.float32))
+
+
+def _decoder_bytes(config: SamConfig, count: int) -> int:
+    sam = _bare_core(config).to(torch.bfloat16).train()
+    side = config.mask_size
+    target = torch.zeros(count, 1, side, side)
+    everything = torch.ones(count, dtype=torch.bool)
+
+    def run() -> Any:
+        prediction = _decode(sam, config, count, torch.bfloat16)
+        return mask_losses(
+            prediction.logits.float(),
+            prediction.iou.float(),
+            target,
+            torch.ones_like(target),
+            config=LossConfig(),
+            single=everything,
+            multiple=everything,
+        )
+
+    return kept_bytes(run, weights=[*sam.parameters(), *sam.buffers(), target])
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

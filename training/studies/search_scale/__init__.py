@@ -1,0 +1,1 @@
+"""An index of a million masks; `python -m training.studies.search_scale`."""
