@@ -12,7 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from textsam.errors import TextSamError
 
-from .app import LAUNCH, build_app
+from .page.layout import LAUNCH, build_app
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

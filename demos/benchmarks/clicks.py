@@ -22,8 +22,8 @@ from typing import Any
 
 from textsam.inference.model import TextSAM
 
-from ..app import LAUNCH, build_app
-from ..photos import example_photos
+from ..explorer.photos import example_photos
+from ..page.layout import LAUNCH, build_app
 from .browser import ExplorerPage, open_chromium
 
 __all__ = ["main", "measure_clicks"]

@@ -20,7 +20,7 @@ from textsam import draw
 from textsam.inference.model import TextSAM
 from textsam.segmentation import Segmentation
 
-from ..photos import read_photo
+from ..explorer.photos import read_photo
 
 _SIZE = (400, 300)  # pixels of a picture
 

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 from textsam.inference.model import TextSAM
 from textsam.rle import RLE, decode_rle
 
-from ..app import LAUNCH, build_app
+from ..page.layout import LAUNCH, build_app
 from .page_client import PageClient
 
 __all__ = ["User", "main"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.explorer import Explorer
-from demos.photos import EncodedPhotos, Photo, read_photo
+from demos.explorer.explorer import Explorer
+from demos.explorer.photos import EncodedPhotos, Photo, read_photo
 from textsam.inference.model import TextSAM
 
 from ..inference.conftest import build_model
@@ -111,7 +111,7 @@ def server(
 
     # Uploads go where the test run's other files go, and not into the machine's /tmp/gradio.
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
-    from demos.app import LAUNCH, build_app
+    from demos.page.layout import LAUNCH, build_app
 
     app, photos = build_app("tiny", lambda: tiny, index=str(index_folder))
     _, url, _ = app.launch(

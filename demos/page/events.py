@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from .explorer import Explorer
-from .exports import ExportFormat, export
+from ..explorer.explorer import Explorer
+from ..explorer.exports import ExportFormat, export
+from ..explorer.photos import EncodedPhotos
 from .messages import told
-from .photos import EncodedPhotos
 from .sessions import Session, no_session
 
 __all__ = [

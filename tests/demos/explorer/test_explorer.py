@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demos.explorer import Explorer
-from demos.photos import EncodedPhotos, Photo
+from demos.explorer.explorer import Explorer
+from demos.explorer.photos import EncodedPhotos, Photo
 from textsam.errors import PromptError
 
 

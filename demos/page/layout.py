@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from ..explorer.exports import FORMATS
+from ..explorer.loading import ModelInBackground
+from ..explorer.photos import EncodedPhotos, example_photos
+from ..explorer.searching import Indexes
 from . import events, reasons
-from .api import add_endpoints
 from .components import canvas as make_canvas
 from .components import thing_list
-from .exports import FORMATS
-from .loading import ModelInBackground
+from .endpoints import add_endpoints
 from .model_tab import add_model_tab
-from .photos import EncodedPhotos, example_photos
 from .search_tab import add_search_tab
-from .searching import Indexes
 from .sessions import Session, close_session
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demos.drawing_board import Board, Thing, to_segmentation
+from demos.explorer.board import Board, Thing, to_segmentation
 from textsam.columns import MaskResult
 from textsam.rle import encode_mask
 

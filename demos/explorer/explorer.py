@@ -23,7 +23,7 @@ from textsam.inference.overlap import Overlap
 from textsam.inference.text import Strategy
 from textsam.rle import rle_iou
 
-from .drawing_board import Board, Origin, Question, Thing, inside, to_segmentation
+from .board import Board, Origin, Question, Thing, inside, to_segmentation
 from .photos import EncodedPhotos, Photo
 from .phrases import read_phrases
 from .steps import Steps

@@ -9,10 +9,10 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 pytest.importorskip("pyarrow", reason="rows need pyarrow")
 
-from demos.photos import LONG_SIDE, EncodedPhotos
-from demos.search_tab import _open_index, _open_result
-from demos.searching import Indexes, photo_of, result_picture
-from demos.sessions import Session
+from demos.explorer.photos import LONG_SIDE, EncodedPhotos
+from demos.explorer.searching import Indexes, photo_of, result_picture
+from demos.page.search_tab import _open_index, _open_result
+from demos.page.sessions import Session
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
 from textsam.rle import encode_mask
@@ -95,7 +95,7 @@ def test_a_result_of_a_large_photo_lies_where_it_lies_in_the_file(
 
 
 def test_masks_of_no_photo_are_refused(photos: EncodedPhotos) -> None:
-    from demos.explorer import Explorer
+    from demos.explorer.explorer import Explorer
 
     with pytest.raises(PromptError, match="Open a photo first"):
         Explorer(photos).put(row_of("x", half(5, 5)), "x")  # type: ignore[arg-type]

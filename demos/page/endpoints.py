@@ -15,9 +15,9 @@ import gradio as gr
 
 from textsam.errors import PromptError
 
+from ..explorer.photos import EncodedPhotos, read_photo
+from ..explorer.phrases import read_phrases
 from .messages import told
-from .photos import EncodedPhotos, read_photo
-from .phrases import read_phrases
 
 __all__ = ["add_endpoints"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from textsam.rle import rle_area, rle_box
 from textsam.rle_canvas import crop_rle
 
-from .drawing_board import Thing
+from .board import Thing
 from .explorer import Explorer
 
 __all__ = ["empty_scene", "scene_of"]

@@ -14,8 +14,8 @@ from textsam.errors import TextSamError
 from textsam.images import load_image
 from textsam.model_info import KNOWN_MODELS, read_model_info
 
-from .loading import ModelInBackground
-from .photos import example_photos
+from ..explorer.loading import ModelInBackground
+from ..explorer.photos import example_photos
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.explorer import Explorer
-from demos.exports import FORMATS, export
-from demos.photos import EncodedPhotos, Photo, read_photo
+from demos.explorer.explorer import Explorer
+from demos.explorer.exports import FORMATS, export
+from demos.explorer.photos import EncodedPhotos, Photo, read_photo
 from textsam.errors import PromptError
 from textsam.interop import from_coco
 from textsam.segmentation import Segmentation

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from demos.phrases import MOST_PHRASES, read_phrases
+from demos.explorer.phrases import MOST_PHRASES, read_phrases
 from textsam.errors import PromptError
 
 

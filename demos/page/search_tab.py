@@ -11,9 +11,9 @@ from textsam.columns import MaskResult
 from textsam.errors import PromptError
 from textsam.images import load_image
 
+from ..explorer.searching import Indexes, Query, caption, photo_of, result_picture
 from .events import scenes
 from .messages import told
-from .searching import Indexes, Query, caption, photo_of, result_picture
 from .sessions import Session, no_session
 
 __all__ = ["add_search_tab"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.photos import LONG_SIDE, EncodedPhotos, Photo, example_photos, read_photo
+from demos.explorer.photos import LONG_SIDE, EncodedPhotos, Photo, example_photos, read_photo
 from textsam.errors import ImageError
 from textsam.inference.model import TextSAM
 

@@ -145,7 +145,7 @@ def _check_header(path: Path, shown: str) -> None:
 
 def example_photos() -> list[Path]:
     """The photos that come along: beside this file in the wheel, in a checkout one folder up."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     for folder in (here / "examples", here.parent / "examples"):
         if folder.is_dir():
             return sorted(folder.glob("*.jpg"))

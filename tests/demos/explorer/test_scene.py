@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from demos.explorer import Explorer
-from demos.photos import EncodedPhotos
-from demos.scene import empty_scene, scene_of
+from demos.explorer.explorer import Explorer
+from demos.explorer.photos import EncodedPhotos
+from demos.explorer.scene import empty_scene, scene_of
 from textsam.rle import RLE, decode_rle
 
 

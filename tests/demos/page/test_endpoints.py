@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demos.photos import EncodedPhotos
+from demos.explorer.photos import EncodedPhotos
 from textsam.rle import rle_area, rle_from_json
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 
-from demos.components import canvas, thing_list
-from demos.photos import example_photos
+from demos.explorer.photos import example_photos
+from demos.page.components import canvas, thing_list
 
 
 def test_templates_hold_nothing_that_gradio_would_evaluate() -> None:

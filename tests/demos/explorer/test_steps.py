@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from demos.drawing_board import Board
-from demos.steps import Steps
+from demos.explorer.board import Board
+from demos.explorer.steps import Steps
 from textsam.errors import PromptError
 
 

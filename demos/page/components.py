@@ -17,7 +17,7 @@ from pathlib import Path
 import gradio as gr
 from PIL import Image
 
-from .scene import empty_scene
+from ..explorer.scene import empty_scene
 
 __all__ = ["canvas", "thing_list"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textsam.errors import PromptError
 
-from .drawing_board import Board
+from .board import Board
 
 __all__ = ["Steps"]
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from textsam.errors import ImageError
 
-from .explorer import Explorer
-from .photos import EncodedPhotos, example_photos, read_photo
-from .scene import empty_scene, scene_of
+from ..explorer.explorer import Explorer
+from ..explorer.photos import EncodedPhotos, example_photos, read_photo
+from ..explorer.scene import empty_scene, scene_of
 
 __all__ = ["Session", "close_session"]
 
