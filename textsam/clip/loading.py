@@ -18,6 +18,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from textsam.clip.allowed_config import (
+    check_model_config,
+    check_text_tower_config,
+    check_tokenizer_folder,
+)
 from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
 from textsam.modeling.empty import no_random_fill
@@ -112,6 +117,9 @@ def _read_config(path: Path, *, weights: Path, name: str, folder: Path | None = 
         config, own = content["model_cfg"], content.get("textsam", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no open_clip config: {error!r}") from error
+    check_model_config(config, path=path)
+    if folder is not None:
+        check_tokenizer_folder(folder)
     templates = own.get("templates")
     return ClipSource(
         name=own.get("name", name),
@@ -176,7 +184,9 @@ def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
         config["text_cfg"]["hf_model_pretrained"] = False
         if backbone := config["text_cfg"].get("hf_model_name"):
             # transformers would ask the network for its config, whatever local_files_only says.
-            config["text_cfg"]["hf_model_name"] = str(hub.file(backbone, ("config.json",)).parent)
+            tower = hub.file(backbone, ("config.json",))
+            check_text_tower_config(tower)
+            config["text_cfg"]["hf_model_name"] = str(tower.parent)
         custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
         kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         if custom and "multimodal_cfg" in config:
@@ -215,6 +225,8 @@ def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
             tokenizer_mode=text.get("tokenizer_mode"),
             cache_dir=hub.cache_dir,
             local_files_only=offline,
+            # Said outright: by default transformers asks at the terminal whether to run the code.
+            trust_remote_code=False,
             **options,
         )
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ the table `SAM_CONFIGS` holds the published sizes (arXiv 2304.02643, Section 3 a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -14,12 +15,17 @@ from textsam.errors import WeightsError
 
 __all__ = [
     "SAM_CONFIGS",
+    "TIMM_NAME",
     "EncoderConfig",
     "SamConfig",
     "TimmConfig",
     "TinyViTConfig",
     "ViTConfig",
 ]
+
+# timm also takes "hf-hub:..." and "local-dir:...", which read settings from the network or from any
+# folder; a plain name can only mean a network that timm itself defines.
+TIMM_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,13 @@ class TimmConfig:
     name: str
     skips: bool = True
     skip_gain: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not TIMM_NAME.fullmatch(str(self.name)):
+            raise WeightsError(
+                f"encoder name {self.name!r} is not the plain name of a timm model; wanted one of "
+                "timm.list_models(), e.g. 'tf_efficientnet_lite0'"
+            )
 
 
 EncoderConfig = ViTConfig | TinyViTConfig | TimmConfig

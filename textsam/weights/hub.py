@@ -76,7 +76,7 @@ def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelPart
     if path.is_dir():
         config = _read_config(path)
         if config.get("format") == FORMAT:
-            return _read_own(path, config, name=str(name))
+            return _read_own(path, config, name=str(name), local_files_only=local_files_only)
     sam_config, state = read_checkpoint(path)
     sam = Sam(sam_config)
     sam.load_state_dict(state)
@@ -161,7 +161,9 @@ def read_pathway(path: str | Path, *, sam: str, clip: str) -> TextPathway:
     return pathway
 
 
-def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelParts:
+def _read_own(
+    folder: Path, config: Mapping[str, Any], *, name: str, local_files_only: bool
+) -> ModelParts:
     if config.get("version") != VERSION:
         raise WeightsError(
             f"{folder} has format version {config.get('version')}, this textsam reads {VERSION}: "
@@ -180,8 +182,14 @@ def _read_own(folder: Path, config: Mapping[str, Any], *, name: str) -> ModelPar
         raise WeightsError(f"{folder / _WEIGHTS} has unknown keys {describe_keys(extra)}")
     clip: ClipEncoder | None = None
     if (folder / _CLIP).is_dir():
-        clip = ClipEncoder.from_pretrained(folder / _CLIP)
+        clip = ClipEncoder.from_pretrained(folder / _CLIP, local_files_only=local_files_only)
         clip.name = str(config.get("clip") or clip.name)
+    elif config.get("clip") is not None:
+        raise WeightsError(
+            f"{folder / _CONFIG} names the CLIP {config['clip']!r}, but there is no folder "
+            f"{folder / _CLIP}: copy the model again, or set 'clip' and 'pathway' to null to use it "
+            "without text"
+        )
     calibrated = (folder / CALIBRATION_FILE).is_file()
     return ModelParts(
         sam=sam,
