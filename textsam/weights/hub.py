@@ -187,8 +187,8 @@ def _read_own(
     elif config.get("clip") is not None:
         raise WeightsError(
             f"{folder / _CONFIG} names the CLIP {config['clip']!r}, but there is no folder "
-            f"{folder / _CLIP}: copy the model again, or set 'clip' and 'pathway' to null to use it "
-            "without text"
+            f"{folder / _CLIP}: copy the model again, or set 'clip' and 'pathway' to null to use "
+            "it without text"
         )
     calibrated = (folder / CALIBRATION_FILE).is_file()
     return ModelParts(
