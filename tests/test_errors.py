@@ -65,7 +65,7 @@ def test_errors_cross_process_borders(kind: type[Exception]) -> None:
 
 def test_the_values_do_not_import_torch() -> None:
     code = (
-        "import sys; import textsam.errors, textsam.geometry, textsam.rle, textsam.images, "
-        "textsam.prompts; sys.exit('torch' in sys.modules)"
+        "import sys; import textsam.errors, textsam.values.geometry, textsam.values.rle, "
+        "textsam.values.images, textsam.values.prompts; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

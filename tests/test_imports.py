@@ -22,36 +22,26 @@ ROOT = Path(__file__).resolve().parents[1]
 # importing the module that it lives in.
 BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
-    "values": [
-        *("errors", "geometry", "rle", "images", "resizing", "prompts", "files", "presets"),
-        *("answers", "calibration", "rle_canvas"),
-    ],
+    "values": ["errors", "values/"],
     "modeling": ["modeling/"],
     "clip": ["clip/"],
     "weights": ["weights/"],
-    "results": [
-        *("segmentation", "mask_sequence", "columns", "polygons", "storage"),
-        *("draw", "chips", "contact_sheet", "interop", "label_map"),
-        *("gates", "explanation", "explanation_picture", "sweep_chart"),
-    ],
+    "pictures": ["pictures/"],
+    "results": ["results/"],
     "inference": ["inference/"],
     "tasks": ["tasks/"],
     "search": ["search/"],
-    "batch": ["batch", "batch_run", "journal", "photos"],
-    "command line": [
-        *("cli", "cli_segment", "cli_calibrate", "cli_demo", "cli_everything", "cli_refine"),
-        *("cli_embed", "cli_search", "cli_query", "cli_sources", "cli_output"),
-        *("tables", "doctor", "model_info", "__main__"),
-    ],
+    "batch": ["batch/"],
+    "command line": ["cli/", "__main__"],
 }
 ORDER = list(BLOCKS)
 
 # Blocks that see less than everything before them.
-SEES_ONLY = {"results": {"front", "values"}}
+SEES_ONLY = {"pictures": {"front", "values"}, "results": {"front", "values", "pictures"}}
 
 # The command line opens what rides inside the wheel, from within the function that needs it.
 GUESTS = ("training", "demos")
-MAY_OPEN_GUESTS = {"textsam.cli_calibrate", "textsam.cli_demo", "textsam.cli_sources"}
+MAY_OPEN_GUESTS = {"textsam.cli.calibrate", "textsam.cli.demo", "textsam.cli.sources"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),
@@ -204,7 +194,7 @@ def test_gradio_is_imported_by_demos_only() -> None:
         for found in imports_of(module, path)
         if found.target.split(".")[0] == "gradio"
     }
-    assert asking == {"textsam.cli_demo"}
+    assert asking == {"textsam.cli.demo"}
 
 
 @pytest.mark.parametrize("guest", GUESTS)
@@ -225,12 +215,15 @@ def test_guests_find_themselves_by_relative_imports(guest: str) -> None:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("import textsam.rle", ["textsam.rle"]),
-        ("from textsam import draw, __version__", ["textsam.draw", "textsam.__version__"]),
-        ("def f():\n    from textsam.rle import RLE", ["textsam.rle.RLE"]),
+        ("import textsam.values.rle", ["textsam.values.rle"]),
+        ("from textsam import errors, __version__", ["textsam.errors", "textsam.__version__"]),
+        ("def f():\n    from textsam.values.rle import RLE", ["textsam.values.rle.RLE"]),
         ("if TYPE_CHECKING:\n    import torch\nelse:\n    import numpy", ["numpy"]),
-        ("from ..rle import RLE\nfrom . import b", ["textsam.rle.RLE", "textsam.clip.b"]),
-        ("importlib.import_module('textsam.cli')", ["textsam.cli"]),
+        (
+            "from ..errors import A\nfrom . import b",
+            ["textsam.errors.A", "textsam.clip.b"],
+        ),
+        ("importlib.import_module('textsam.cli.app')", ["textsam.cli.app"]),
     ],
 )
 def test_the_walk_sees(source: str, expected: list[str], tmp_path: Path) -> None:
@@ -242,7 +235,7 @@ def test_the_walk_sees(source: str, expected: list[str], tmp_path: Path) -> None
 def test_the_walk_tells_wrong_from_right() -> None:
     assert module_of("textsam.segment", FILES) == "textsam.inference.model"
     assert module_of("textsam.__version__", FILES) == "textsam"
-    assert module_of("textsam.rle.RLE", FILES) == "textsam.rle"
+    assert module_of("textsam.values.rle.RLE", FILES) == "textsam.values.rle"
     assert "inference" not in allowed("weights")
     assert "weights" not in allowed("results")
     assert allowed("command line") == set(ORDER)

@@ -92,7 +92,7 @@ def test_metadata(metadata: Message, wheel: zipfile.ZipFile) -> None:
     assert set(metadata.get_all("Provides-Extra", [])) >= {"train", "eval", "demo", "test", "all"}
     assert "textsam" in metadata.get_payload()
     entry_points = wheel.read(f"{info_folder()}/entry_points.txt").decode()
-    assert "textsam = textsam.cli:main" in entry_points
+    assert "textsam = textsam.cli.app:main" in entry_points
 
 
 def test_bounds_are_lower_ones(metadata: Message) -> None:

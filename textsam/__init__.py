@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textsam import errors
-    from textsam.images import load_image
     from textsam.inference.model import TextSAM, segment
     from textsam.inference.view import ImageView
+    from textsam.results.segmentation import Segmentation
     from textsam.search.index import MaskIndex
-    from textsam.segmentation import Segmentation
+    from textsam.values.images import load_image
 
 __all__ = [
     "ImageView",
@@ -39,10 +39,10 @@ __version__ = "0.1.0"
 _HOME = {
     "ImageView": "textsam.inference.view",
     "MaskIndex": "textsam.search.index",
-    "Segmentation": "textsam.segmentation",
+    "Segmentation": "textsam.results.segmentation",
     "TextSAM": "textsam.inference.model",
     "errors": "textsam.errors",
-    "load_image": "textsam.images",
+    "load_image": "textsam.values.images",
     "segment": "textsam.inference.model",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textsam.cli import main
+from textsam.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from textsam import draw
 from textsam.inference.model import TextSAM
-from textsam.segmentation import Segmentation
+from textsam.pictures import draw
+from textsam.results.segmentation import Segmentation
 
 from ..explorer.photos import read_photo
 

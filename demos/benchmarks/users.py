@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from textsam.inference.model import TextSAM
-from textsam.rle import RLE, decode_rle
+from textsam.values.rle import RLE, decode_rle
 
 from ..page.layout import LAUNCH, build_app
 from .page_client import PageClient

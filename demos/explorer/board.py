@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.columns import MaskResult
-from textsam.draw import Color, palette_color
 from textsam.errors import PromptError
-from textsam.rle import rle_area, rle_box, rle_runs
-from textsam.segmentation import Segmentation
+from textsam.pictures.draw import Color, palette_color
+from textsam.results.columns import MaskResult
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import rle_area, rle_box, rle_runs
 
 __all__ = ["Board", "Origin", "Question", "Thing", "inside", "to_segmentation"]
 

@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from textsam.errors import PromptError
-from textsam.inference.overlap import Overlap
-from textsam.inference.text import Strategy
-from textsam.rle import rle_iou
+from textsam.inference.strategies.overlap import Overlap
+from textsam.inference.strategies.query import Strategy
+from textsam.values.rle import rle_iou
 
 from .board import Board, Origin, Question, Thing, inside, to_segmentation
 from .photos import EncodedPhotos, Photo
@@ -29,10 +29,10 @@ from .phrases import read_phrases
 from .steps import Steps
 
 if TYPE_CHECKING:
-    from textsam.columns import MaskResult
-    from textsam.explanation import Explanation
     from textsam.inference.view import ImageView
-    from textsam.segmentation import Segmentation
+    from textsam.results.columns import MaskResult
+    from textsam.results.explanation import Explanation
+    from textsam.results.segmentation import Segmentation
 
 __all__ = ["Explorer"]
 

@@ -11,12 +11,12 @@ import zipfile
 from pathlib import Path
 from typing import Literal, get_args
 
-from textsam import draw
 from textsam.errors import PromptError
-from textsam.images import load_image
-from textsam.interop import to_coco
-from textsam.rle_canvas import enlarge_rle
-from textsam.segmentation import Segmentation
+from textsam.pictures import draw
+from textsam.results.interop import to_coco
+from textsam.results.segmentation import Segmentation
+from textsam.values.images import load_image
+from textsam.values.rle_ops import enlarge_rle
 
 from .photos import Photo
 

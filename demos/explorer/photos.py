@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError, PromptError
-from textsam.images import load_image
-from textsam.resizing import resize_image
-from textsam.rle import RLE, decode_rle, encode_mask
+from textsam.values.images import load_image
+from textsam.values.resizing import resize_image
+from textsam.values.rle import RLE, decode_rle, encode_mask
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -10,8 +10,8 @@ import itertools
 import math
 from typing import Any
 
-from textsam.rle import rle_area, rle_box
-from textsam.rle_canvas import crop_rle
+from textsam.values.rle import rle_area, rle_box
+from textsam.values.rle_ops import crop_rle
 
 from .board import Thing
 from .explorer import Explorer

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from textsam import draw
-from textsam.columns import MaskResult
 from textsam.errors import ImageError, PromptError, TextSamError
-from textsam.images import load_image
-from textsam.rle import rle_box
-from textsam.rle_canvas import crop_rle
+from textsam.pictures import draw
+from textsam.results.columns import MaskResult
+from textsam.values.images import load_image
+from textsam.values.rle import rle_box
+from textsam.values.rle_ops import crop_rle
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

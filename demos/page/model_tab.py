@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from textsam.errors import TextSamError
-from textsam.images import load_image
-from textsam.model_info import KNOWN_MODELS, read_model_info
+from textsam.values.images import load_image
+from textsam.weights.info import KNOWN_MODELS, read_model_info
 
 from ..explorer.loading import ModelInBackground
 from ..explorer.photos import example_photos

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from textsam.columns import MaskResult
 from textsam.errors import PromptError
-from textsam.images import load_image
+from textsam.results.columns import MaskResult
+from textsam.values.images import load_image
 
 from ..explorer.searching import Indexes, Query, caption, photo_of, result_picture
 from .events import scenes

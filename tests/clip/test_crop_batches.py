@@ -9,7 +9,7 @@ import torch
 from textsam.clip.crop_batches import crop_batches
 from textsam.clip.masked import square_crops
 from textsam.errors import PromptError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from textsam.clip import masked
 from textsam.clip.masked import masked_image_embedding, sample_crop_options, square_crops
 from textsam.errors import ImageError, PromptError, WeightsError
-from textsam.rle import encode_mask, encode_masks
+from textsam.values.rle import encode_mask, encode_masks
 
 SIDE = 32
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}

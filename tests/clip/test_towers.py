@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
-from textsam.inference.automatic import AutomaticSettings
+from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam

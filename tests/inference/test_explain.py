@@ -7,13 +7,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from textsam import gates
-from textsam.explanation import LOW_THRESHOLD, Explanation, blind_phrases
-from textsam.gates import closed_gate, sweep
-from textsam.inference import auto
 from textsam.inference.model import TextSAM
-from textsam.inference.settings import TextSettings
+from textsam.inference.strategies import map_points as auto
 from textsam.inference.view import ImageView
+from textsam.results import gates
+from textsam.results.explanation import LOW_THRESHOLD, Explanation, blind_phrases
+from textsam.results.gates import closed_gate, sweep
+from textsam.values.settings import TextSettings
 
 PHRASES = ["wheel", "cat", "a red door"]
 # Log odds of the places of each phrase's map: sure, likely, doubtful; of the second phrase only a

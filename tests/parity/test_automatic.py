@@ -14,10 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.inference.automatic import AutomaticReport, AutomaticSettings, automatic_masks
+from textsam.inference.automatic.generator import (
+    AutomaticReport,
+    AutomaticSettings,
+    automatic_masks,
+)
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
-from textsam.rle import encode_masks, rle_iou
+from textsam.values.rle import encode_masks, rle_iou
 from textsam.weights.convert import from_official, infer_config
 
 from .test_segment_anything import build_official

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from textsam.rle import encode_mask
 from textsam.search.records import MaskRow
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.values.rle import encode_mask
 
 CLIP = VectorSpace(name="clip", width=32, model="tests/clip", preprocessing="a1")
 SAM = VectorSpace(name="sam", width=16, model="tests/sam", preprocessing="b2")
@@ -78,7 +78,7 @@ class KnownEmbedder:
 
     def masks(self, image: np.ndarray, masks: list) -> MaskVectors:
         """The vector of "<first pixel>#<area>"."""
-        from textsam.rle import rle_area
+        from textsam.values.rle import rle_area
 
         keys = [f"{image[0, 0, 0]}#{rle_area(mask)}" for mask in masks]
         made = {n: np.stack([vector(key, s) for key in keys]) for n, s in SPACES.items()}

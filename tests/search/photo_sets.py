@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from textsam.rle import encode_mask
 from textsam.search.data_photos import DataPhoto, GivenMask, ListedPhotos
+from textsam.values.rle import encode_mask
 
 SIZE = (40, 60)
 

@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from textsam import cli, cli_sources
-from textsam.images import load_image
+from textsam.cli import app as cli
+from textsam.cli import sources as cli_sources
 from textsam.inference.model import TextSAM
-from textsam.rle import decode_rle, rle_to_json
 from textsam.search.index import MaskIndex
 from textsam.search.records import read_rows
+from textsam.values.images import load_image
+from textsam.values.rle import decode_rle, rle_to_json
 
 pytest.importorskip("lancedb")
 pytest.importorskip("datasets")

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from textsam.clip.masked import square_crops
 from textsam.errors import PromptError, WeightsError
-from textsam.inference.latent import latents_of_crops
 from textsam.inference.model import TextSAM
-from textsam.rle import encode_mask, encode_masks
+from textsam.inference.photo.sam_embedding import latents_of_crops
+from textsam.results.segmentation import Segmentation
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow
-from textsam.segmentation import Segmentation
+from textsam.values.rle import encode_mask, encode_masks
 
 Photo = NDArray[np.uint8]
 BOXES = [(5, 5, 30, 40), (40, 10, 85, 30), (60, 35, 64, 39)]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textsam.columns import MaskResult
 from textsam.errors import PromptError
-from textsam.rle import encode_mask
+from textsam.results.columns import MaskResult
 from textsam.search.index import MaskIndex
 from textsam.search.queries import Embedder
 from textsam.search.records import MaskRow, read_rows, read_vectors
 from textsam.search.spaces import MaskVectors, VectorSpace
 from textsam.search.where import Where
+from textsam.values.rle import encode_mask
 
 
 @pytest.fixture

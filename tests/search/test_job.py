@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from textsam.inference.automatic import AutomaticSettings
+from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.search.commits import add_tables
 from textsam.search.data_photos import DataPhoto, ListedPhotos
@@ -128,8 +128,8 @@ def test_broken_photos_are_told_and_stop_nothing(
 
 
 def masks_of_other_size():
-    from textsam.rle import encode_mask
     from textsam.search.data_photos import GivenMask
+    from textsam.values.rle import encode_mask
 
     return GivenMask(rle=encode_mask(np.ones((8, 9), np.bool_)))
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from textsam.contact_sheet import Cell
 from textsam.errors import PromptError
+from textsam.pictures.contact_sheet import Cell
 from textsam.search.uses import blocks
 from textsam.search.uses.blocks import nearest_rows
 from textsam.search.uses.clusters import cluster_masks

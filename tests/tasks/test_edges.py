@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import PromptError
-from textsam.geometry import Frame
 from textsam.inference.model import TextSAM
 from textsam.tasks import edges as tasks
 from textsam.tasks import outlines
@@ -23,6 +22,7 @@ from textsam.tasks.outlines import (
     sobel,
 )
 from textsam.tasks.thinning import ridges, thin_edges
+from textsam.values.geometry import Frame
 
 SMALL = EdgeSettings(points_per_side=4)
 

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError, PromptError
-from textsam.geometry import boxes_to_xywh
-from textsam.inference import closer
-from textsam.inference.encoded import EncodedPhoto
-from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
+from textsam.inference.photo import zoom as closer
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.view import ImageView
-from textsam.prompts import make_prompt
-from textsam.rle import decode_rle, encode_masks, rle_from_json
 from textsam.tasks import instances as module
 from textsam.tasks.detections import read_boxes
 from textsam.tasks.instances import instances, refine_results
+from textsam.values.geometry import boxes_to_xywh
+from textsam.values.prompts import make_prompt
+from textsam.values.rle import decode_rle, encode_masks, rle_from_json
 
 Photo = NDArray[np.uint8]
 # More than a group, so that the last one is a short one; the last box is the whole photo.

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference import automatic
-from textsam.inference.automatic import automatic_masks
+from textsam.inference.automatic import generator as automatic
+from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.model import TextSAM
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
 from textsam.tasks import proposals as module
 from textsam.tasks.proposals import PAPER, proposal_ranks, proposals, with_points
+from textsam.values.rle import encode_mask
 
 Photo = NDArray[np.uint8]
 # Without NMS, and with a small offset: a random model gives much the same box everywhere, and small

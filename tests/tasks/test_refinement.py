@@ -14,11 +14,11 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.prediction import Prediction
-from textsam.interop import to_coco
-from textsam.rle import rle_from_json
-from textsam.segmentation import Segmentation
+from textsam.inference.photo.prediction import Prediction
+from textsam.results.interop import to_coco
+from textsam.results.segmentation import Segmentation
 from textsam.tasks.refinement import refine, refine_coco
+from textsam.values.rle import rle_from_json
 
 SIZE = (50, 90)
 

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from textsam.errors import MissingExtraError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.engine import build_optimizer
 from training.evaluation.figures.bootstrap import Score, mean_interval, paired_interval
 from training.pretrained import efficientnet_lite0_state

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textsam.rle import decode_rle, encode_mask
+from textsam.values.rle import decode_rle, encode_mask
 from training.data import ObjectMask, Sample
 from training.evaluation import big_photos, table
 from training.evaluation.table import BadInputError, DataSet

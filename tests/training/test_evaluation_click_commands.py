@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.evaluation import checkpoints as ablation
 from training.evaluation import fairness, interactive, points, table
 from training.evaluation.clicks.protocol import random_click

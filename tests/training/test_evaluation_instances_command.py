@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.evaluation import instances, table
 from training.evaluation.clicks.box_sources import DetectorFile, true_boxes
 from training.evaluation.figures.coco_eval import coco_row, evaluate_masks

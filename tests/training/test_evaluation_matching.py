@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from textsam.rle import decode_rle, encode_mask
+from textsam.values.rle import decode_rle, encode_mask
 from training.evaluation.figures.average_precision import Detections
 from training.evaluation.figures.matching import instance_item, instance_means, match_masks
 from training.evaluation.phrases.asking import Found

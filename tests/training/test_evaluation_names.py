@@ -21,8 +21,8 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.evaluation import table
 from training.recipes.held_out import HELD_OUT, KEPT, is_held_out
 from training.studies.unseen_names import __main__ as names

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 from training.evaluation.phrases import phrase_cost as cost
 from training.evaluation.phrases.asking import Asked

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from textsam.errors import WeightsError
-from textsam.geometry import mask_to_box
-from textsam.rle import encode_mask
+from textsam.values.geometry import mask_to_box
+from textsam.values.rle import encode_mask
 from training.evaluation import points, table
 from training.evaluation.clicks.clicking import ClickConfig, click_object, measure_set
 

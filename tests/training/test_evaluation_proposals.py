@@ -19,7 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from textsam.rle import RLE, decode_rles, encode_mask, encode_masks
+from textsam.values.rle import RLE, decode_rles, encode_mask, encode_masks
 from training.evaluation import proposals, table
 from training.evaluation.figures.average_recall import (
     LIMITS,

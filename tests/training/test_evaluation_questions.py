@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 from training.evaluation.phrases.asking import Asked, dense_components
 from training.evaluation.phrases.questions import (

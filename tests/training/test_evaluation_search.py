@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.evaluation import search, table
 from training.evaluation.figures.retrieval import Embedded, chance_of, precision, queries_of, ranked
 from training.evaluation.search import SearchConfig, embed_sets, measure_task

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from textsam.rle import decode_rle, encode_mask
+from textsam.values.rle import decode_rle, encode_mask
 from training.data import CocoSource, ParquetSource, load_samples
 from training.data.public.listed import ListedSource
 from training.data.public.voc import VOC_NAMES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from textsam.draw import PALETTE
+from textsam.pictures.draw import PALETTE
 from training.data import Sample
 from training.evaluation.figures import sheet
 from training.evaluation.figures.sheet import (

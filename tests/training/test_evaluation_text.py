@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from textsam.errors import PromptError, WeightsError
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.evaluation import table, text
 from training.evaluation.text import TextConfig, measure_set
 

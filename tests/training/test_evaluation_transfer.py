@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from textsam.rle import encode_mask
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 from training.evaluation import table, transfer
 from training.evaluation.phrases.examples import Examples, ExampleView

@@ -12,7 +12,7 @@ import torch
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.modeling.sam import Sam
-from textsam.rle import RLE, encode_mask
+from textsam.values.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
 from training.engine import optimizer_groups
 from training.pretrained import efficientnet_lite0_state

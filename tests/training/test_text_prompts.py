@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT
-from textsam.rle import RLE, encode_mask
+from textsam.values.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample, View
 from training.prompting import PromptConfig, first_prompts
 from training.recipes import text_prompts

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.studies.throughput import __main__ as throughput
 from training.studies.throughput.__main__ import EncoderClock, measure_throughput
 

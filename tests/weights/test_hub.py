@@ -14,9 +14,9 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
-from textsam.inference.settings import TextSettings
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
+from textsam.values.settings import TextSettings
 from textsam.weights.hub import read_pathway, write_pathway
 from textsam.weights.huggingface import write_huggingface
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.clip.masked import square_crops
-from textsam.rle import RLE
+from textsam.values.rle import RLE
 
 __all__ = ["crop_batches"]
 

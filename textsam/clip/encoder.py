@@ -30,7 +30,7 @@ from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
 from textsam.clip.saving import write_clip
 from textsam.clip.templates import fill_templates, resolve_templates
 from textsam.errors import ImageError, PromptError, WeightsError
-from textsam.prompts import normalize_phrases
+from textsam.values.prompts import normalize_phrases
 
 __all__ = ["ClipEncoder"]
 

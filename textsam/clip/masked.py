@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from textsam.errors import ImageError, PromptError, WeightsError
-from textsam.geometry import mask_to_box
-from textsam.rle import RLE, decode_rle
+from textsam.values.geometry import mask_to_box
+from textsam.values.rle import RLE, decode_rle
 
 __all__ = ["MaskSource", "masked_image_embedding", "sample_crop_options", "square_crops"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from textsam.answers import Candidate
-from textsam.inference.postprocess import mask_to_low_res, nearest_mask, to_original_frame
-from textsam.inference.prediction import Prediction
-from textsam.prompts import Prompt
-from textsam.segmentation import Segmentation
+from textsam.inference.photo.postprocess import mask_to_low_res, nearest_mask, to_original_frame
+from textsam.inference.photo.prediction import Prediction
+from textsam.results.segmentation import Segmentation
+from textsam.values.candidates import Candidate
+from textsam.values.prompts import Prompt
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView

@@ -9,21 +9,21 @@ from typing import Any, overload
 
 import torch
 
-from textsam.calibration import Calibration
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
-from textsam.images import ImageSource, load_image
-from textsam.inference.automatic import AutomaticSettings, Preset
-from textsam.inference.focus import FocusSettings
-from textsam.inference.settings import TextSettings
-from textsam.inference.tile_grid import TileSettings
-from textsam.inference.tiles import TiledView, open_tiled
-from textsam.inference.transfer import Concept, Example, make_concept
+from textsam.inference.automatic.generator import AutomaticSettings, Preset
+from textsam.inference.photo.windows import FocusSettings
+from textsam.inference.strategies.like import Concept, Example, make_concept
+from textsam.inference.tiled.grid import TileSettings
+from textsam.inference.tiled.view import TiledView, open_tiled
 from textsam.inference.view import ImageView
-from textsam.label_map import LabelMap
 from textsam.modeling.sam import Sam
-from textsam.segmentation import Segmentation
+from textsam.results.label_map import LabelMap
+from textsam.results.segmentation import Segmentation
+from textsam.values.calibration import Calibration
+from textsam.values.images import ImageSource, load_image
+from textsam.values.settings import TextSettings
 from textsam.weights.hub import read_model, read_pathway, write_model
 
 __all__ = ["TextSAM", "segment"]

@@ -18,33 +18,33 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.explanation import Explanation, explain_fully
-from textsam.inference import text as text_inference
-from textsam.inference.automatic import (
+from textsam.inference.automatic.generator import (
     AutomaticSettings,
     Preset,
     automatic_masks,
     resolve_settings,
 )
 from textsam.inference.dialogue import Step, chosen_instance
-from textsam.inference.encoded import EncodedPhoto
-from textsam.inference.focus import FocusSettings
-from textsam.inference.latent import Latents
-from textsam.inference.overlap import Overlap
-from textsam.inference.postprocess import stability_score
-from textsam.inference.prediction import Prediction
-from textsam.inference.semantic import label_pixels
-from textsam.inference.similar import LEVEL, MaskLike, similar_masks
-from textsam.inference.text import Strategy
-from textsam.inference.transfer import Concept, Example, find_alike
-from textsam.label_map import LabelMap
-from textsam.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
-from textsam.rle import encode_masks
-from textsam.segmentation import Segmentation
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.postprocess import stability_score
+from textsam.inference.photo.prediction import Prediction
+from textsam.inference.photo.sam_embedding import Latents
+from textsam.inference.photo.windows import FocusSettings
+from textsam.inference.strategies import query as text_inference
+from textsam.inference.strategies.like import Concept, Example, find_alike
+from textsam.inference.strategies.overlap import Overlap
+from textsam.inference.strategies.query import Strategy
+from textsam.inference.strategies.semantic import label_pixels
+from textsam.inference.strategies.similar import LEVEL, MaskLike, similar_masks
+from textsam.results.explanation import Explanation, explain_fully
+from textsam.results.label_map import LabelMap
+from textsam.results.segmentation import Segmentation
+from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
+from textsam.values.rle import encode_masks
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
-    from textsam.inference.rank import RankedMasks
+    from textsam.inference.strategies.rank import RankedMasks
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
 

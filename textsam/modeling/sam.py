@@ -56,7 +56,7 @@ class Sam(nn.Module):
             if max(height, width) > side:
                 raise ValueError(
                     f"image is {height} x {width} pixels, the model frame is {side}: resize the "
-                    "long side first (textsam.geometry.Frame)"
+                    "long side first (textsam.values.geometry.Frame)"
                 )
             row[:, :height, :width] = (image.to(batch) - self.pixel_mean) / self.pixel_std
         return batch

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from textsam.rle import RLE
+from textsam.values.rle import RLE
 
 __all__ = ["DataPhoto", "GivenMask", "ListedPhotos", "PhotoSource", "batches"]
 

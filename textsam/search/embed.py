@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.clip.crop_batches import crop_batches
-from textsam.columns import MaskResult
 from textsam.errors import PromptError
-from textsam.images import ImageSource, load_image
-from textsam.inference.encoded import EncodedPhoto
-from textsam.inference.language import require_clip
-from textsam.inference.latent import Latents, crop_latents, photo_latents
-from textsam.mask_sequence import MaskSequence
-from textsam.rle import RLE, encode_mask
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.phrase_map import require_clip
+from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
+from textsam.results.columns import MaskResult
+from textsam.results.mask_sequence import MaskSequence
 from textsam.search.fingerprint import fingerprint
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.values.images import ImageSource, load_image
+from textsam.values.rle import RLE, encode_mask
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from textsam.columns import MaskResult
 from textsam.errors import PromptError, require
-from textsam.images import load_image
+from textsam.results.columns import MaskResult
 from textsam.search import queries
 from textsam.search.engines.opening import EngineName, open_engine
 from textsam.search.engines.protocol import Engine
@@ -36,6 +35,7 @@ from textsam.search.results import SearchResult, SearchResults
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
 from textsam.search.stats import IndexStats, measure_recall
 from textsam.search.where import Where
+from textsam.values.images import load_image
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

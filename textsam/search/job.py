@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from textsam.inference.automatic import AutomaticSettings, Preset
+from textsam.inference.automatic.generator import AutomaticSettings, Preset
 from textsam.search.commits import PhotoRows, add_tables
 from textsam.search.data_photos import PhotoSource, batches
 from textsam.search.embed import Embedder

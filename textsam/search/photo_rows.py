@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError, one_line
-from textsam.images import load_image
-from textsam.inference.automatic import AutomaticSettings, Preset
-from textsam.inference.encoded import EncodedPhoto
-from textsam.rle import RLE
+from textsam.inference.automatic.generator import AutomaticSettings, Preset
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.search.commits import PhotoRows
 from textsam.search.data_photos import DataPhoto, PhotoSource
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow, make_table
 from textsam.search.where import Where
+from textsam.values.images import load_image
+from textsam.values.rle import RLE
 
 __all__ = ["MaskChoice", "RowMaker", "choose_masks"]
 

@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from textsam.columns import MaskResult
 from textsam.errors import PromptError
-from textsam.rle import RLE, encode_mask
+from textsam.results.columns import MaskResult
 from textsam.search.results import SearchResult
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.values.rle import RLE, encode_mask
 
 __all__ = [
     "Embedder",

@@ -30,8 +30,16 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import require
-from textsam.rle import RLE, rle_area, rle_areas, rle_box, rle_boxes, rle_from_json, rle_to_json
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.values.rle import (
+    RLE,
+    rle_area,
+    rle_areas,
+    rle_box,
+    rle_boxes,
+    rle_from_json,
+    rle_to_json,
+)
 
 __all__ = [
     "ROW_COLUMNS",

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.columns import as_array
 from textsam.errors import PromptError
-from textsam.geometry import boxes_from_xywh
-from textsam.prompts import ArrayLike, make_prompt
+from textsam.results.columns import as_array
+from textsam.values.geometry import boxes_from_xywh
+from textsam.values.prompts import ArrayLike, make_prompt
 
 __all__ = ["DetectedBoxes", "check_rows", "group_by_photo", "read_boxes", "read_results"]
 

@@ -31,12 +31,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
-from textsam.images import ImageSource
-from textsam.inference.automatic import AutomaticSettings, crop_windows, open_crop
+from textsam.inference.automatic.generator import AutomaticSettings, crop_windows, open_crop
+from textsam.inference.automatic.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.model import TextSAM
-from textsam.inference.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.view import ImageView
-from textsam.presets import resolve_preset
 from textsam.tasks.opening import opened
 from textsam.tasks.outlines import (
     Agreement,
@@ -47,6 +45,8 @@ from textsam.tasks.outlines import (
     smooth_logits,
 )
 from textsam.tasks.thinning import ridges, thin_edges
+from textsam.values.images import ImageSource
+from textsam.values.presets import resolve_preset
 
 __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
 

@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import ImageError, PromptError
-from textsam.files import open_atomically
-from textsam.images import ImageSource
-from textsam.inference.closer import predict_closer
-from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
-from textsam.inference.postprocess import stability_score, to_original_frame
-from textsam.inference.prompt_batch import box_prompts
+from textsam.inference.photo.postprocess import stability_score, to_original_frame
+from textsam.inference.photo.prompt_batch import box_prompts
+from textsam.inference.photo.windows import FocusSettings
+from textsam.inference.photo.zoom import predict_closer
 from textsam.inference.view import ImageView
-from textsam.prompts import ArrayLike, Prompt
-from textsam.rle import RLE, encode_masks, rle_to_json
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import check_rows, group_by_photo, read_boxes, read_results
 from textsam.tasks.opening import opened
+from textsam.values.files import open_atomically
+from textsam.values.images import ImageSource
+from textsam.values.prompts import ArrayLike, Prompt
+from textsam.values.rle import RLE, encode_masks, rle_to_json
 
 __all__ = ["instances", "refine_results", "refined_rows"]
 

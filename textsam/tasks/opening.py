@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from textsam.errors import PromptError
-from textsam.images import ImageSource
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
+from textsam.values.images import ImageSource
 
 __all__ = ["opened"]
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.geometry import Frame
-from textsam.inference.postprocess import to_original_frame
+from textsam.inference.photo.postprocess import to_original_frame
+from textsam.values.geometry import Frame
 
 __all__ = [
     "Agreement",

@@ -12,7 +12,7 @@ the mean of predicted IoU and stability; the first 1000 are kept. Left open ther
 mask without a pixel is no proposal, and of equal ranks the higher predicted IoU goes first.
 
 Memory: three masks a point are asked, 12,288 for the paper's grid. Logits are held for one batch of
-points, and each mask is run-length coded at once (`textsam.inference.automatic`), so that memory
+points, and each mask is run-length coded at once (`automatic.generator`), so that memory
 grows with the grid by the codes alone: with `tiny`, on a photo of 266 x 400 pixels, the peak was
 the same for 64 x 64 points as for 32 x 32, and the 4532 masks that NMS left had 1.4 MB of codes.
 """
@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.images import ImageSource
-from textsam.inference.automatic import AutomaticSettings, automatic_masks
+from textsam.inference.automatic.generator import AutomaticSettings, automatic_masks
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
 from textsam.tasks.opening import opened
+from textsam.values.images import ImageSource
 
 __all__ = ["PAPER", "proposal_ranks", "proposals", "with_points"]
 

@@ -25,19 +25,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textsam.columns import as_array
 from textsam.errors import PromptError
-from textsam.files import write_atomically
-from textsam.geometry import boxes_to_xywh, mask_to_box
-from textsam.images import ImageSource
 from textsam.inference.model import TextSAM
-from textsam.inference.postprocess import depth_inside, stability_score
+from textsam.inference.photo.postprocess import depth_inside, stability_score
 from textsam.inference.view import ImageView
-from textsam.interop import from_coco
-from textsam.prompts import ArrayLike
-from textsam.rle import RLE, decode_rle, encode_masks, rle_area, rle_box, rle_iou, rle_to_json
-from textsam.segmentation import Segmentation
+from textsam.results.columns import as_array
+from textsam.results.interop import from_coco
+from textsam.results.segmentation import Segmentation
 from textsam.tasks.opening import opened
+from textsam.values.files import write_atomically
+from textsam.values.geometry import boxes_to_xywh, mask_to_box
+from textsam.values.images import ImageSource
+from textsam.values.prompts import ArrayLike
+from textsam.values.rle import (
+    RLE,
+    decode_rle,
+    encode_masks,
+    rle_area,
+    rle_box,
+    rle_iou,
+    rle_to_json,
+)
 
 __all__ = ["refine", "refine_coco"]
 

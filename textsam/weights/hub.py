@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from textsam.calibration import CALIBRATION_FILE, Calibration
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
-from textsam.files import write_atomically
 from textsam.modeling.config import SamConfig
 from textsam.modeling.empty import no_random_fill
 from textsam.modeling.sam import Sam
+from textsam.values.calibration import CALIBRATION_FILE, Calibration
+from textsam.values.files import write_atomically
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.key_map import describe_keys
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textsam.calibration import Curve, StrategyCurves
+from textsam.values.calibration import Curve, StrategyCurves
 
 from ..evaluation.clicks.protocol import mean
 from ..evaluation.figures.presence import auroc

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.answers import PhraseAnswer
-from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import ImageError
-from textsam.inference.auto import DEFAULT_CURVES
-from textsam.inference.rank import RANK_CURVES
-from textsam.inference.transfer import LIKE_CURVES
-from textsam.rle import RLE, rle_areas, rle_iou
+from textsam.inference.strategies.like import LIKE_CURVES
+from textsam.inference.strategies.map_points import DEFAULT_CURVES
+from textsam.inference.strategies.rank import RANK_CURVES
+from textsam.values.calibration import Calibration, Curve, StrategyCurves
+from textsam.values.candidates import PhraseAnswer
+from textsam.values.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample
 from ..evaluation.figures.matching import match_masks

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from textsam import __version__
-from textsam.calibration import Calibration
-from textsam.inference.language import require_clip
+from textsam.inference.photo.phrase_map import require_clip
+from textsam.values.calibration import Calibration
 
 from .choice import CalibrationSet
 from .curves import fit_curves, measure_curves

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError, require
-from textsam.images import load_image
-from textsam.rle import decode_rle
+from textsam.values.images import load_image
+from textsam.values.rle import decode_rle
 
 from .label_pngs import read_label_map
 from .parquet import ParquetSource

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from textsam.geometry import Frame
-from textsam.resizing import resize_image
-from textsam.rle import RLE, decode_rle, encode_mask, rle_from_json, rle_to_json
+from textsam.values.geometry import Frame
+from textsam.values.resizing import resize_image
+from textsam.values.rle import RLE, decode_rle, encode_mask, rle_from_json, rle_to_json
 
 from .sample import ObjectMask, Sample
 from .source import Source

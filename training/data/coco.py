@@ -15,7 +15,7 @@ from typing import Any
 from pycocotools import mask as coco
 
 from textsam.errors import ImageError
-from textsam.rle import RLE, merge_rles, rle_from_json
+from textsam.values.rle import RLE, merge_rles, rle_from_json
 
 from .sample import ObjectMask, Sample
 from .source import PackedRecords

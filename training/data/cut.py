@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.rle import RLE, rle_runs
+from textsam.values.rle import RLE, rle_runs
 
 __all__ = ["Cut", "draw_cut"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from textsam.errors import ImageError, require
-from textsam.rle import RLE, encode_mask, rle_from_json
+from textsam.values.rle import RLE, encode_mask, rle_from_json
 
 from .label_pngs import LabelMapConfig, objects_of_map, read_label_map
 from .sample import ObjectMask, Sample, upright_size

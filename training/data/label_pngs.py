@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError, require
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 from .sample import ObjectMask, Sample
 from .source import PackedRecords

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textsam.rle import RLE
+from textsam.values.rle import RLE
 
 from .sample import ObjectMask, Sample
 

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from textsam.rle import rle_from_json
+from textsam.values.rle import rle_from_json
 
 from .sample import ObjectMask, Sample
 from .source import PackedRecords

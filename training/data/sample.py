@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.images import load_image
-from textsam.rle import RLE, decode_rle
+from textsam.values.images import load_image
+from textsam.values.rle import RLE, decode_rle
 
 __all__ = ["BROKEN", "ObjectMask", "Sample", "upright_size"]
 

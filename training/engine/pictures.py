@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from textsam.draw import PALETTE, encode_picture, overlay
-from textsam.files import write_atomically
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
-from textsam.rle import encode_mask, rle_boxes
+from textsam.pictures.draw import PALETTE, encode_picture, overlay
+from textsam.values.files import write_atomically
+from textsam.values.rle import encode_mask, rle_boxes
 
 if TYPE_CHECKING:
     from ..data import View

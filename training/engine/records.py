@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from textsam.draw import PICTURE_SUFFIXES
 from textsam.errors import require
-from textsam.files import write_atomically
+from textsam.pictures.draw import PICTURE_SUFFIXES
+from textsam.values.files import write_atomically
 
 __all__ = ["RunRecords", "Window"]
 

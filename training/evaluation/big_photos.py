@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import TextSamError
-from textsam.rle import RLE, rle_iou
-from textsam.rle_canvas import paste_rle
+from textsam.values.rle import RLE, rle_iou
+from textsam.values.rle_ops import paste_rle
 
 from ..data import Sample
 from ..memory import peak_bytes

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from textsam.errors import PromptError, TextSamError
-from textsam.rle import decode_rle, rle_iou
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
 from textsam.tasks.instances import instances
+from textsam.values.rle import decode_rle, rle_iou
 
 from ..data import Sample
 from .clicks.box_sources import Boxes, DetectorFile, true_boxes

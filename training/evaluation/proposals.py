@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from textsam.errors import TextSamError, require
-from textsam.rle import RLE
 from textsam.tasks.proposals import proposals, with_points
+from textsam.values.rle import RLE
 
 from ..data import Sample
 from .figures.average_recall import (

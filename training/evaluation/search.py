@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from textsam.clip.crop_batches import crop_batches
 from textsam.errors import TextSamError
-from textsam.inference.language import require_clip
-from textsam.rle import RLE, rle_area
+from textsam.inference.photo.phrase_map import require_clip
 from textsam.search.embed import Embedder
+from textsam.values.rle import RLE, rle_area
 
 from ..data import Sample
 from .clicks.protocol import seeded_rng

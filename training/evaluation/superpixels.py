@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.rle import RLE, encode_masks
+from textsam.values.rle import RLE, encode_masks
 
 __all__ = ["SCALES", "felzenszwalb_regions"]
 

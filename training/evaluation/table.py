@@ -18,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from textsam.errors import TextSamError
-from textsam.files import write_atomically
+from textsam.values.files import write_atomically
 
 from .sets import BadInputError, DataSet, read_sets
 

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.errors import WeightsError
-from textsam.files import remove_parts, write_atomically
 from textsam.modeling.features import ImageFeatures
 from textsam.modeling.sam import Sam
+from textsam.values.files import remove_parts, write_atomically
 
 from ..data import Sample, View, ViewConfig, make_view
 from .crops import CropConfig, CropOptions, cut_crops, least_area, variant_options

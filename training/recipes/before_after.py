@@ -11,7 +11,7 @@ from rich.table import Table
 from textsam.errors import ImageError
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
-from textsam.rle import decode_rle, merge_rles, rle_boxes
+from textsam.values.rle import decode_rle, merge_rles, rle_boxes
 
 from ..data import ObjectMask, Sample
 from ..evaluation.clicks.protocol import masked_iou, next_click

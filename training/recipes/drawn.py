@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 from ..data import ObjectMask, Sample
 

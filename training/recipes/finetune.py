@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from textsam.files import write_atomically
 from textsam.inference.model import TextSAM
+from textsam.values.files import write_atomically
 
 from ..data import LoaderConfig, ViewConfig
 from ..engine import EngineConfig, TrainResult

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.calibration import Calibration
 from textsam.inference.model import TextSAM
-from textsam.inference.settings import TextSettings
-from textsam.rle import decode_rle, merge_rles
+from textsam.values.calibration import Calibration
+from textsam.values.rle import decode_rle, merge_rles
+from textsam.values.settings import TextSettings
 
 from ..calibration import CalibrationConfig, calibrate, choose_photos
 from ..data import Sample

@@ -304,7 +304,7 @@ def crop_features(
 
 
 def _area(rle: Any) -> int:
-    from textsam.rle import rle_area
+    from textsam.values.rle import rle_area
 
     return rle_area(rle)
 

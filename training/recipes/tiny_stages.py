@@ -15,8 +15,8 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.clip.prior import attach_prior
 from textsam.errors import TextSamError
-from textsam.inference.focus import FocusSettings
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.windows import FocusSettings
 from textsam.modeling.sam import Sam
 
 from ..data import Sample, ViewConfig

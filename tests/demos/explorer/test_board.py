@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demos.explorer.board import Board, Thing, to_segmentation
-from textsam.columns import MaskResult
-from textsam.rle import encode_mask
+from textsam.results.columns import MaskResult
+from textsam.values.rle import encode_mask
 
 
 def thing(number: int, mask: np.ndarray, **known: object) -> Thing:

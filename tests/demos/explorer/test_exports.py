@@ -13,8 +13,8 @@ from demos.explorer.explorer import Explorer
 from demos.explorer.exports import FORMATS, export
 from demos.explorer.photos import EncodedPhotos, Photo, read_photo
 from textsam.errors import PromptError
-from textsam.interop import from_coco
-from textsam.segmentation import Segmentation
+from textsam.results.interop import from_coco
+from textsam.results.segmentation import Segmentation
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 from demos.explorer.explorer import Explorer
 from demos.explorer.photos import EncodedPhotos
 from demos.explorer.scene import empty_scene, scene_of
-from textsam.rle import RLE, decode_rle
+from textsam.values.rle import RLE, decode_rle
 
 
 def test_masks_come_back_from_the_code_in_their_box(explorer: Explorer) -> None:

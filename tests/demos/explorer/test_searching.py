@@ -15,8 +15,8 @@ from demos.page.search_tab import _open_index, _open_result
 from demos.page.sessions import Session
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
-from textsam.rle import encode_mask
 from textsam.search.records import MaskRow
+from textsam.values.rle import encode_mask
 
 
 def row_of(image: str, mask: np.ndarray) -> MaskRow:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from demos.benchmarks.browser import ExplorerPage, find_chromium, open_chromium
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
 
 pytest.importorskip("playwright", reason="the browser's tests need playwright")
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")

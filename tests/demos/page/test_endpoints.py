@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from demos.explorer.photos import EncodedPhotos
-from textsam.rle import rle_area, rle_from_json
+from textsam.values.rle import rle_area, rle_from_json
 
 gradio_client = pytest.importorskip("gradio_client")
 

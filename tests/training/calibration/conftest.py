@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from textsam.answers import Candidate, PhraseAnswer
-from textsam.calibration import Calibration
-from textsam.rle import encode_mask
+from textsam.values.calibration import Calibration
+from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 
 SIZE = (40, 60)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.calibration import choose_photos, open_sets
 
 

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from textsam.calibration import Curve
+from textsam.values.calibration import Curve
 from training.calibration import AskedPhrase, MaskEvidence, fit_curves, measure_curves
 from training.calibration.curves import judge
 from training.evaluation.figures.reliability import Claim, calibration_error

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from textsam.answers import GATES
-from textsam.calibration import Calibration
 from textsam.errors import WeightsError
+from textsam.values.calibration import Calibration
+from textsam.values.candidates import GATES
 from training.calibration import CalibrationSet, gather
 from training.calibration.evidence import open_gates
 

@@ -5,8 +5,8 @@ import zlib
 import numpy as np
 import pytest
 
-from textsam.calibration import Calibration, Curve, StrategyCurves
 from textsam.errors import WeightsError
+from textsam.values.calibration import Calibration, Curve, StrategyCurves
 from training.calibration import (
     CalibrationConfig,
     calibrate,

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 
 

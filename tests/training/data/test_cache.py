@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.rle import rle_area
+from textsam.values.rle import rle_area
 from training.data import CachedSource, Sample, ViewConfig, make_view
 
 

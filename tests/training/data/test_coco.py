@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.rle import decode_rle, encode_mask, rle_area, rle_to_json
+from textsam.values.rle import decode_rle, encode_mask, rle_area, rle_to_json
 from training.data import CocoSource
 
 SQUARE = [10.0, 5.0, 30.0, 5.0, 30.0, 15.0, 10.0, 15.0]

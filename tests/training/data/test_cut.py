@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from textsam.rle import RLE, encode_mask
+from textsam.values.rle import RLE, encode_mask
 from training.data import cut as module
 from training.data.cut import Cut, draw_cut
 

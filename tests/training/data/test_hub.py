@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from textsam.errors import ImageError, MissingExtraError
-from textsam.rle import decode_rle, encode_mask, rle_to_json
+from textsam.values.rle import decode_rle, encode_mask, rle_to_json
 from training.data import (
     HubColumns,
     HubSource,

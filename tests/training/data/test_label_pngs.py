@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.rle import decode_rle
+from textsam.values.rle import decode_rle
 from training.data import LabelMapConfig, LabelPngSource
 from training.data.label_pngs import read_label_map, read_names
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from textsam.rle import RLE
+from textsam.values.rle import RLE
 from training.data import (
     LoaderConfig,
     ParquetSource,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from textsam.rle import decode_rle
+from textsam.values.rle import decode_rle
 from training.data import ParquetSource, load_samples
 
 

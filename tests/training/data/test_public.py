@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from textsam.errors import ImageError
-from textsam.rle import decode_rle
+from textsam.values.rle import decode_rle
 from training.data import Sample, Source, open_source
 from training.data.public.ade20k import read_object_info
 from training.data.public.voc import VOC_NAMES

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textsam.rle import decode_rle, encode_mask, rle_to_json
+from textsam.values.rle import decode_rle, encode_mask, rle_to_json
 from training.data import Sa1bSource
 
 

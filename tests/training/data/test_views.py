@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from textsam.errors import ImageError
-from textsam.rle import RLE
+from textsam.values.rle import RLE
 from training.data import Sample, ViewConfig, load_samples, make_view
 
 WHOLE = ViewConfig(image_size=64, jitter=0.0, flip=0.0, min_area=1)

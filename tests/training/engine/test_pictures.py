@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from textsam.draw import PALETTE
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
+from textsam.pictures.draw import PALETTE
 from training.data import View
 from training.engine import PictureSheet, in_turn, masks_from_boxes
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from textsam.errors import WeightsError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample, ViewConfig, make_view
 from training.objectives import embeddings
 from training.objectives.crops import CropConfig, least_area

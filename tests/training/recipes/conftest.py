@@ -16,7 +16,7 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig, ViTConfig
 from textsam.modeling.sam import Sam
-from textsam.rle import rle_to_json
+from textsam.values.rle import rle_to_json
 from training.recipes.drawn import draw_samples
 
 SIDE = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from textsam.rle import decode_rle
+from textsam.values.rle import decode_rle
 from training.recipes.drawn import draw_samples
 
 

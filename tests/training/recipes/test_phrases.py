@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from textsam.inference import language
 from textsam.inference.model import TextSAM
+from textsam.inference.photo import phrase_map as language
 from training.data import LoaderConfig, ViewBatch, ViewConfig, ViewLoader
 from training.objectives.pathway import PathwayObjectiveConfig
 from training.objectives.sam import photo_random

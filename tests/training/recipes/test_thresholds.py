@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from textsam.inference.settings import TextSettings
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
+from textsam.values.settings import TextSettings
 from training.data import ObjectMask, Sample
 from training.recipes import thresholds
 from training.recipes.thresholds import choose_calibration, choose_settings

@@ -15,7 +15,7 @@ from PIL import Image
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
 from training.recipes.labelled_views import LabelledView, LabelledViews, paste_object
 from training.recipes.steps import draw_ahead

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.inference.postprocess import joined
+from textsam.inference.photo.postprocess import joined
 from textsam.search.uses.blocks import checked_vectors, group_numbers, row_blocks
 
 __all__ = ["DUPLICATE", "Duplicates", "find_duplicates"]

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from textsam.contact_sheet import CELL, Cell, contact_sheet
+from textsam.pictures.contact_sheet import CELL, Cell, contact_sheet
 from textsam.search.uses.clusters import Cluster
 from textsam.search.uses.duplicates import Duplicates
 from textsam.search.uses.label_errors import Suspect

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from textsam.errors import ImageError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
 from .interactive import MaskFolderSource, read_binary

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
 from .layout import find_root

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError
-from textsam.rle import encode_mask
+from textsam.values.rle import encode_mask
 
 from ..label_pngs import read_label_map
 from ..sample import ObjectMask, Sample

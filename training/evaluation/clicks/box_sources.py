@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.geometry import boxes_from_xywh
-from textsam.rle import rle_box
 from textsam.tasks.detections import group_by_photo, read_results
+from textsam.values.geometry import boxes_from_xywh
+from textsam.values.rle import rle_box
 
 from ...data import Sample
 from ..table import BadInputError

@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.geometry import mask_to_box
-from textsam.rle import decode_rle
+from textsam.values.geometry import mask_to_box
+from textsam.values.rle import decode_rle
 
 from ...data import ObjectMask, Sample
 from ..figures.bootstrap import Interval, Score, mean_interval

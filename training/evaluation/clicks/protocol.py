@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.geometry import mask_to_box
+from textsam.values.geometry import mask_to_box
 
 __all__ = [
     "Click",

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from textsam.draw import encode_picture
-from textsam.files import write_atomically
+from textsam.pictures.draw import encode_picture
+from textsam.values.files import write_atomically
 
 __all__ = ["EdgeGallery", "EdgePicture"]
 

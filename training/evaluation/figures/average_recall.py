@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from textsam.rle import RLE, rle_areas
+from textsam.values.rle import RLE, rle_areas
 
 from ...data import Sample
 from .bootstrap import Interval, ratio_interval

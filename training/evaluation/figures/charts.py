@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from textsam.errors import require
-from textsam.files import write_atomically
+from textsam.values.files import write_atomically
 
 from .bootstrap import Interval
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.rle import RLE, rle_area, rle_box, rle_to_json
+from textsam.values.rle import RLE, rle_area, rle_box, rle_to_json
 
 __all__ = ["SIZES", "Evaluation", "coco_row", "evaluate_masks"]
 

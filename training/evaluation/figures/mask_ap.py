@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.rle import RLE, decode_rle, decode_rles, encode_masks, merge_rles
+from textsam.values.rle import RLE, decode_rle, decode_rles, encode_masks, merge_rles
 
 from ...data import Sample
 from .coco_eval import SIZES, coco_row, evaluate_masks

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.rle import RLE, decode_rles, encode_masks, rle_areas, rle_iou
+from textsam.values.rle import RLE, decode_rles, encode_masks, rle_areas, rle_iou
 
 from ..phrases.asking import Found
 from .bootstrap import ratio_interval

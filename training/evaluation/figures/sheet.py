@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from textsam.contact_sheet import CELL, Cell, contact_sheet, fitted_size
-from textsam.draw import PALETTE, encode_picture, overlay
-from textsam.files import write_atomically
-from textsam.rle import RLE, encode_mask
+from textsam.pictures.contact_sheet import CELL, Cell, contact_sheet, fitted_size
+from textsam.pictures.draw import PALETTE, encode_picture, overlay
+from textsam.values.files import write_atomically
+from textsam.values.rle import RLE, encode_mask
 
 from ...data import Sample
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.rle import RLE, decode_rle, encode_masks, merge_rles
+from textsam.values.rle import RLE, decode_rle, encode_masks, merge_rles
 
 __all__ = ["STRATEGIES", "Answer", "Asked", "AskedView", "Found", "dense_components"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError
-from textsam.rle import rle_area
-from textsam.segmentation import Segmentation
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import rle_area
 
 from ...data.sample import ObjectMask, Sample
 from ..clicks.protocol import seeded_rng

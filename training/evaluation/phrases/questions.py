@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.rle import RLE, decode_rle, merge_rles
+from textsam.values.rle import RLE, decode_rle, merge_rles
 
 from ...data import Sample
 from ..clicks.protocol import draw_wrong, seeded_rng

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.rle import decode_rle
+from textsam.values.rle import decode_rle
 
 from ...data import Sample
 from ..clicks.protocol import masked_iou, mean

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textsam.errors import require
-from textsam.files import write_atomically
+from textsam.values.files import write_atomically
 
 from .report import MARGIN, SHOWN, Figure, figures_of
 from .run import Outcome

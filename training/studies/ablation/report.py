@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from textsam.files import write_atomically
+from textsam.values.files import write_atomically
 
 from ...evaluation.figures.bootstrap import Interval, Score, mean_interval, paired_interval
 from ...evaluation.table import show_table

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from textsam.errors import TextSamError
-from textsam.files import write_atomically
 from textsam.inference.model import TextSAM
+from textsam.values.files import write_atomically
 
 from ...engine import TrainResult
 from ...evaluation.figures.bootstrap import Score

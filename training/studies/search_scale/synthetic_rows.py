@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from textsam.rle import RLE, encode_mask
 from textsam.search.exact import nearest
 from textsam.search.records import MaskRow
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.values.rle import RLE, encode_mask
 
 __all__ = ["Clusters", "Likeness", "find_clusters", "likeness", "synthetic_rows"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import WeightsError
-from textsam.rle import RLE, decode_rle, merge_rles, rle_area
+from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area
 
 from ...data import Sample
 from ...evaluation.clicks.protocol import masked_iou, mean

@@ -1,0 +1,456 @@
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import textsam
+from textsam.cli import app as cli
+from textsam.cli import doctor
+from textsam.errors import PromptError, WeightsError
+from textsam.results.segmentation import Segmentation
+from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.rle import encode_mask
+from textsam.weights import info as model_info
+
+ROOT = Path(__file__).parents[2]
+
+
+class StandIn:
+    """Half of every photo is a wheel; there never is a cat."""
+
+    name = "stand-in"
+
+    def __init__(self):
+        self.prompts = []
+
+    def segment(self, image, *, text=None, points=None, **prompt):
+        self.prompts.append({"text": text, "points": points, **prompt})
+        if points and points[0][0] > image.shape[1]:
+            raise PromptError(f"point {points[0]} lies outside the image")
+        found = [phrase for phrase in text or [None] if phrase != "cat"]
+        masks = np.zeros((len(found), *image.shape[:2]), bool)
+        masks[:, :, : image.shape[1] // 2] = True
+        return Segmentation.from_masks(
+            masks,
+            scores=[0.9375] * len(found),
+            labels=found,
+            presence={phrase: 0.03 if phrase == "cat" else 0.9 for phrase in text or []},
+        )
+
+
+@pytest.fixture
+def model(monkeypatch):
+    model = StandIn()
+    model.loaded = []
+
+    def load_model(name, **options):
+        model.loaded.append({"name": name, **options})
+        if name == "broken":
+            raise WeightsError("no weights called 'broken'\n  try tiny")
+        return model
+
+    monkeypatch.setattr(cli, "load_model", load_model)
+    return model
+
+
+@pytest.fixture
+def textsam_command(tmp_path, monkeypatch, model):
+    """Runs a command line in an empty folder that holds one photo, `street.jpg`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    Image.new("RGB", (40, 30), "grey").save("street.jpg")
+    runner = CliRunner()
+
+    def run(*arguments):
+        return runner.invoke(cli.app, [str(argument) for argument in arguments])
+
+    return run
+
+
+def test_one_photo(textsam_command, model):
+    result = textsam_command(
+        "segment", "street.jpg", "-t", "wheel", "-t", "cat", "-o", "out/wheels.png"
+    )
+    assert result.exit_code == 0, result.output
+    for word in ("wheel", "0.94", "0 0 20 30", "600 px (50.0%)", "no 'cat' here (presence 0.03)"):
+        assert word in result.stdout
+    assert "wrote out/wheels.png" in result.stdout
+    assert Image.open("out/wheels.png").size == (40, 30)
+    assert model.loaded == [{"name": "tiny", "clip": None, "device": None, "calibration": None}]
+
+
+def test_all_prompts_reach_the_model(textsam_command, model):
+    result = textsam_command(
+        *("segment", "street.jpg", "-t", "wheel", "-p", "4,2.5", "-p", "7,8,0", "-b", "0,0,9,9"),
+        *(
+            "--strategy",
+            "prompt",
+            "--threshold",
+            "0.3",
+            "--model",
+            "m",
+            "--clip",
+            "c",
+            "--device",
+            "cpu",
+            "--calibration",
+            "k.json",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    assert model.prompts == [
+        {"text": ["wheel"], "points": [[4, 2.5], [7, 8]], "labels": [1, 0], "box": [0, 0, 9, 9]}
+        | {"strategy": "prompt", "threshold": 0.3, "overlap": "allow"}
+        | {"exclude": None, "background": None}
+    ]
+    assert model.loaded == [
+        {"name": "m", "clip": "c", "device": "cpu", "calibration": Path("k.json")}
+    ]
+
+
+def test_names_of_files(textsam_command):
+    textsam_command("segment", "street.jpg", "-t", "garage door/left")
+    assert Path("street_garage-door-left.png").is_file()
+    textsam_command("segment", "street.jpg", "-t", "wheel", "-o", "folder", "--format", "json")
+    assert Segmentation.load("folder/street.json").labels == ["wheel"]
+    textsam_command("segment", "street.jpg", "-p", "1,1", "-o", "cut.webp", "--kind", "cutout")
+    assert Image.open("cut.webp").mode == "RGBA"
+
+
+def test_json_of_one_photo(textsam_command):
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "--json")
+    told = json.loads(result.stdout)
+    assert told["source"] == "street.jpg"
+    assert told["output"] is None
+    assert told["masks"][0]["box"] == [0, 0, 20, 30]
+    assert os.listdir() == ["street.jpg"]
+    told = json.loads(
+        textsam_command("segment", "street.jpg", "-t", "x", "--json", "-o", "a.npz").stdout
+    )
+    assert told["output"] == "a.npz"
+    assert len(Segmentation.load("a.npz")) == 1
+
+
+class Explains(StandIn):
+    """As `StandIn`, and gives its reasons; a cat is seen only with a low threshold."""
+
+    def segment(self, image, *, text=None, threshold=None, **prompt):
+        plain = super().segment(image, text=text, threshold=threshold, **prompt)
+        level = 0.5 if threshold is None else threshold
+        everything = encode_mask(np.ones(plain.size, bool))
+        answers = []
+        for phrase in text:
+            chance = plain.presence[phrase]
+            closed = {}
+            if chance < level:
+                closed = {"gate": "presence", "reason": f"presence {chance:.2f} < {level:.2f}"}
+            answers.append(
+                PhraseAnswer(
+                    phrase=phrase,
+                    strategy="auto",
+                    presence=chance,
+                    least_presence=level,
+                    least_score=level,
+                    candidates=() if closed else (Candidate(rle=everything, score=0.9375),),
+                    **closed,
+                )
+            )
+        return Segmentation(
+            plain.size,
+            plain.rles,
+            scores=plain.scores,
+            labels=plain.labels,
+            presence=plain.presence,
+            answers=answers,
+        )
+
+
+@pytest.fixture
+def explains(model, monkeypatch):
+    explains = Explains()
+    monkeypatch.setattr(cli, "load_model", lambda *_, **__: explains)
+    return explains
+
+
+def test_what_phrases_compete_with_reaches_the_model(textsam_command, model):
+    options = (
+        *("--exclude", "steering wheel", "--exclude", "clock"),
+        *("--background", "street", "--strategy", "rank", "--overlap", "exclusive"),
+    )
+    expected = {
+        "exclude": ["steering wheel", "clock"],
+        "background": ["street"],
+        "strategy": "rank",
+        "overlap": "exclusive",
+    }
+    make_folder()
+    for arguments in (("street.jpg",), ("photos", "-o", "out")):
+        result = textsam_command("segment", *arguments, "-t", "wheel", *options)
+        assert result.exit_code == 0, result.output
+        assert expected.items() <= model.prompts[-1].items()
+    assert len(model.prompts) == 4
+
+
+def test_an_empty_answer_names_its_gate(textsam_command, explains):
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "-t", "cat")
+    assert "'cat': nothing, the presence gate closed" in result.stdout
+    assert "presence 0.03 < 0.50, 0.47 too low" in result.stdout
+    assert "type --threshold 0.03" in result.stdout
+    assert len(explains.prompts) == 1
+
+
+def test_explain(textsam_command, explains):
+    arguments = ("segment", "street.jpg", "-t", "wheel", "-t", "cat", "-o", "a.png")
+    result = textsam_command(*arguments, "--explain", "why/not.png")
+    assert result.exit_code == 0, result.output
+    for word in ("passed", "mask 1", "presence", "wrote a.png", "wrote why/not.png"):
+        assert word in result.stdout
+    assert Image.open("why/not.png").width > 1000
+    # What was refused at the door is asked again with the door open, the rest is not.
+    assert [prompt["text"] for prompt in explains.prompts] == [["wheel", "cat"], ["cat"]]
+    result = textsam_command(*arguments, "--explain", "why.json", "--json")
+    assert json.loads(result.stdout)["explanation"] == "why.json"
+    why = json.loads(Path("why.json").read_text())
+    assert [phrase["gate"] for phrase in why["phrases"]] == [None, "presence"]
+
+
+def test_explain_asks_no_more_than_it_must(textsam_command, explains):
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "--explain", "a.json")
+    assert result.exit_code == 0, result.output
+    assert len(explains.prompts) == 1
+
+
+def make_folder():
+    Path("photos/sub").mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "sub/c.png"):
+        Image.new("RGB", (20, 20)).save(f"photos/{name}")
+
+
+def test_a_folder(textsam_command):
+    make_folder()
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert "3 photos: 3 done; in out" in result.stdout
+    assert Path("out/sub/c.png").is_file()
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out")
+    assert "0 done, 3 kept from an earlier run" in result.stdout
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out", "--overwrite")
+    assert "3 done" in result.stdout
+
+
+def test_a_folder_with_a_bad_photo(textsam_command):
+    make_folder()
+    Path("photos/bad[1].jpg").write_text("no photo")
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out")
+    assert result.exit_code == 1
+    assert "failed photos/bad[1].jpg" in result.stderr
+    assert "4 photos: 3 done, 1 failed; in out" in result.stdout
+    assert "out/errors.jsonl" in result.stdout
+
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out", "--json")
+    assert result.exit_code == 1
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["status"] for line in told] == ["kept", "kept", "failed", "kept"]
+    assert told[0]["masks"] == {"wheel": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["street.jpg"], "nothing asked for"),
+        (["no.jpg", "-t", "x"], "no.jpg"),
+        (["street.jpg", "-t", "x", "-o", "a.bmp"], "-o a.bmp: wanted"),
+        (["street.jpg", "-t", "x", "-o", "a.png", "--format", "json"], "disagree"),
+        (["street.jpg", "-t", "x", "-o", "street.jpg"], "would be overwritten"),
+        (["street.jpg", "-t", "x", "--kind", "cutout", "-o", "a.jpg"], "no transparency"),
+        (["street.jpg", "-p", "3"], "--point 3: wanted X,Y"),
+        (["street.jpg", "-p", "3,a"], "--point 3,a: wanted"),
+        (["street.jpg", "-p", "3,3,2"], "wanted 1 .* or 0"),
+        (["street.jpg", "-p", "99,3"], "outside the image"),
+        (["street.jpg", "-b", "1,2,3"], "--box 1,2,3: wanted X0,Y0,X1,Y1"),
+        (["street.jpg", "-t", "x", "--model", "broken"], "no weights called 'broken' try tiny"),
+        (["street.jpg", "street.jpg", "-t", "x"], "add -o FOLDER"),
+        ([".", "-t", "x", "-o", "."], "is the folder of the photos"),
+        ([".", "-t", " ", "-o", "out"], "empty"),
+        ([".", "-t", "x", "--exclude", "x", "-o", "out"], "'x' is in text and in exclude"),
+        ([".", "-p", "1,1", "--exclude", "x", "-o", "out"], "go with phrases alone"),
+        ([".", "-t", "x", "--threshold", "7", "-o", "out"], "threshold is 7.0"),
+        ([".", "-t", "x", "--explain", "a.png", "-o", "out"], "--explain is about one photo"),
+        (["street.jpg", "-t", "x", "--explain", "a.txt"], "--explain a.txt: wanted a file"),
+        (["street.jpg", "-t", "x", "--explain", "street.jpg"], "is the photo or the result"),
+        (["street.jpg", "-t", "x", "-o", "a.png", "--explain", "a.png"], "is the photo or the"),
+        (["street.jpg", "-p", "1,1", "--explain", "a.png"], "--explain tells of phrases"),
+        (["street.jpg", "-t", "x", "--explain", "a.png"], "nothing to explain"),
+    ],
+)
+def test_errors_are_one_line(textsam_command, arguments, message):
+    before = Path("street.jpg").read_bytes()
+    result = textsam_command("segment", *arguments)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
+    assert line.startswith("error: ")
+    assert re.search(message, line), line
+    assert result.stdout == ""
+    assert Path("street.jpg").read_bytes() == before
+
+
+def test_unexpected_errors_tell_how_to_see_more(textsam_command, model, monkeypatch):
+    monkeypatch.setattr(model, "segment", lambda *_, **__: {}["key"])
+    result = textsam_command("segment", "street.jpg", "-t", "x")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "error: KeyError: 'key' (set TEXTSAM_TRACEBACK=1 to see where)"
+    monkeypatch.setenv("TEXTSAM_TRACEBACK", "1")
+    assert isinstance(textsam_command("segment", "street.jpg", "-t", "x").exception, KeyError)
+
+
+def test_ctrl_c(textsam_command, model, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "segment", interrupted)
+    result = textsam_command("segment", "street.jpg", "-t", "x")
+    assert result.exit_code == 130
+    assert result.stderr.strip() == "stopped; what is finished is kept"
+
+
+def test_wrong_usage(textsam_command):
+    assert textsam_command("segment").exit_code == 2
+    assert textsam_command("segment", "street.jpg", "-t", "x", "--format", "bmp").exit_code == 2
+
+
+def test_the_model_is_not_loaded_for_a_photo_that_is_missing(textsam_command, model):
+    textsam_command("segment", "no.jpg", "-t", "x")
+    assert model.loaded == []
+
+
+def test_load_model_passes_everything_on(monkeypatch):
+    class TextSAM:
+        @staticmethod
+        def from_pretrained(name, **options):
+            return name, options
+
+    # Not setattr: it would look for the real one, and so import torch and all the networks.
+    monkeypatch.setitem(vars(textsam), "TextSAM", TextSAM)
+    loaded = cli.load_model("a", clip="b", device="cpu", calibration=Path("c.json"))
+    options = {"clip": "b", "device": "cpu", "calibration": Path("c.json")}
+    assert loaded == ("a", options)
+
+
+# info --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A folder with a small model, its card and its config."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    header = {
+        "encoder.w": {"dtype": "F16", "shape": [10, 20], "data_offsets": [0, 400]},
+        "encoder.b": {"dtype": "F16", "shape": [20], "data_offsets": [400, 440]},
+        "decoder.s": {"dtype": "F32", "shape": [], "data_offsets": [440, 444]},
+        "__metadata__": {"clip": "ViT-L-14-336/openai"},
+    }
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(444))
+    (folder / "config.json").write_text('{"image_size": 1024}')
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    return folder
+
+
+def test_info_reads_files(textsam_command, weights):
+    info = model_info.read_model_info(str(weights))
+    assert info.parameters == 221
+    assert info.files[0].parameters == {"encoder": 220, "decoder": 1}
+    assert info.files[0].dtypes == ["F16", "F32"]
+    assert info.license == "apache-2.0"
+    assert model_info.read_model_info(str(weights / "model.safetensors")).parameters == 221
+    result = textsam_command("info", weights)
+    assert result.exit_code == 0, result.output
+    for word in ("221", "encoder", "apache-2.0", "image_size", "1024", "ViT-L-14-336/openai"):
+        assert word in result.stdout
+
+
+def test_info_lists_models(textsam_command):
+    result = textsam_command("info")
+    for word in ("tiny", "facebook/sam-vit-huge", "641.1 M", "Apache-2.0"):
+        assert word in result.stdout
+
+
+def test_info_errors_are_one_line(textsam_command, weights, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (weights / "cut.safetensors").write_bytes(b"\x10\x00")
+    (weights.parent / "empty").mkdir()
+    for name, message in (
+        (weights, "no complete safetensors file"),
+        (weights.parent / "empty", "holds no weights"),
+        ("nobody/nothing", "is not on this machine"),
+        ("not a name!", "is not on this machine"),
+    ):
+        result = textsam_command("info", name)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+# doctor and the rest -----------------------------------------------------------------------------
+
+
+def test_doctor(textsam_command, monkeypatch):
+    lines = [
+        "numpy>=1",
+        "nowhere-to-be-found>2",
+        'never-published>=6; extra == "demo"',
+        'numpy; extra == "x"',
+    ]
+    lines.append('textsam[demo]; extra == "all"')
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: lines)
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert findings["numpy"].value == np.__version__
+    assert findings["nowhere-to-be-found"].is_problem
+    assert findings["nowhere-to-be-found"].advice == "pip install nowhere-to-be-found"
+    assert not findings["demo"].is_problem
+    assert findings["demo"].advice == 'pip install "textsam[demo]"'
+    assert findings["x"].value == f"numpy {np.__version__}"
+    assert "all" not in findings
+    assert {"textsam", "python", "device", "threads", "tiny"} <= findings.keys()
+
+    result = textsam_command("doctor")
+    assert result.exit_code == 1
+    assert "nowhere-to-be-found: missing. Type: pip install nowhere-to-be-found" in result.stdout
+    told = json.loads(textsam_command("doctor", "--json").stdout)
+    assert {"part", "name", "value", "advice", "needed"} == told[0].keys()
+
+
+def test_doctor_is_content_when_nothing_is_missing(textsam_command, monkeypatch):
+    fine = [doctor.Finding("packages", "numpy", "2.0")]
+    monkeypatch.setattr(doctor, "examine", lambda: fine)
+    result = textsam_command("doctor")
+    assert result.exit_code == 0
+    assert "Everything that segmenting needs is here" in result.stdout
+
+
+def test_version(textsam_command):
+    result = textsam_command("--version")
+    assert result.stdout == f"textsam {textsam.__version__}\n"
+    assert result.exit_code == 0
+
+
+def test_python_dash_m_is_the_command_and_starts_light():
+    heavy = "{'torch', 'numpy', 'PIL', 'rich.table'}"
+    code = f"import sys, textsam.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    light = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert light.stdout == "[]\n", light.stderr
+    told = subprocess.run(
+        [sys.executable, "-m", "textsam", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    for command in ("segment", "info", "doctor"):
+        assert command in told.stdout

@@ -1,0 +1,193 @@
+import json
+import math
+import sys
+import types
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+
+from textsam.errors import MissingExtraError
+from textsam.results import interop
+from textsam.results.segmentation import Segmentation
+
+CATEGORIES = {"wheel": 7, "door": 3}
+
+
+def some(count=3, *, seed=0, labels=("wheel", "door", "wheel"), **columns):
+    rng = np.random.default_rng(seed)
+    masks = rng.random((count, 12, 17)) < 0.4
+    columns.setdefault("scores", [0.5, 0.25, math.nan][:count])
+    return Segmentation.from_masks(masks, labels=labels and list(labels)[:count], **columns)
+
+
+def test_coco_round_trip():
+    seg = some()
+    annotations = interop.to_coco(seg, image_id=5, categories=CATEGORIES, first_id=10)
+    assert [a["id"] for a in annotations] == [10, 11, 12]
+    assert [a["category_id"] for a in annotations] == [7, 3, 7]
+    assert [a.get("score") for a in annotations] == [0.5, 0.25, None]
+    annotations = json.loads(json.dumps(annotations))
+    names = {number: name for name, number in CATEGORIES.items()}
+    assert interop.from_coco(annotations, (12, 17), categories=names) == seg
+    assert interop.from_coco(annotations, (12, 17)).labels == [None] * 3
+    assert len(interop.from_coco([], (12, 17))) == 0
+
+
+def test_coco_is_read_by_pycocotools(tmp_path):
+    seg = some()
+    data = {
+        "images": [{"id": 5, "height": 12, "width": 17}],
+        "categories": [{"id": number, "name": name} for name, number in CATEGORIES.items()],
+        "annotations": interop.to_coco(seg, image_id=5, categories=CATEGORIES),
+    }
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    read = COCO(tmp_path / "a.json")
+    for annotation, item in zip(read.loadAnns(read.getAnnIds(imgIds=[5])), seg, strict=True):
+        np.testing.assert_array_equal(read.annToMask(annotation), item.mask)
+        assert annotation["bbox"] == coco.toBbox(annotation["segmentation"]).tolist()
+        assert annotation["area"] == coco.area(annotation["segmentation"])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_coco_polygons_are_exact_without_holes(seed, parts):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((30, 40), bool)
+    for _ in range(parts):
+        y, x = rng.integers(0, 25), rng.integers(0, 35)
+        mask[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = True
+    seg = Segmentation.from_masks(mask[None], labels=["wheel"])
+    (annotation,) = interop.to_coco(seg, image_id=1, categories=CATEGORIES, segmentation="polygon")
+    again = interop.from_coco([annotation], (30, 40))
+    assert again.masks[0][mask].all()
+    if all(_is_outer(ring) for ring in annotation["segmentation"]) and _no_holes(mask):
+        np.testing.assert_array_equal(again.masks[0], mask)
+
+
+def _is_outer(ring):
+    x, y = np.array(ring).reshape(-1, 2).T
+    return (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() > 0
+
+
+def _no_holes(mask):
+    from textsam.results.polygons import mask_to_rings, ring_area
+
+    return all(ring_area(ring) > 0 for ring in mask_to_rings(mask))
+
+
+def test_coco_crowds_and_uncompressed_codes():
+    crowd = {"segmentation": {"size": [2, 3], "counts": [1, 2, 3]}, "iscrowd": 1, "category_id": 3}
+    seg = interop.from_coco([crowd], (2, 3), categories={3: "door"})
+    assert seg.areas.tolist() == [2]
+    assert seg.labels == ["door"]
+
+
+@pytest.mark.parametrize("segmentation", [None, 3, "abc", [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]]])
+def test_coco_without_a_mask_raises(segmentation):
+    with pytest.raises(ValueError, match="wanted a run-length code or polygons"):
+        interop.from_coco([{"segmentation": segmentation}], (4, 4))
+
+
+def test_coco_names_must_fit():
+    with pytest.raises(ValueError, match=r"label 'wheel'; wanted one of the categories \['door'\]"):
+        interop.to_coco(some(), image_id=1, categories={"door": 1})
+    with pytest.raises(ValueError, match="label None"):
+        interop.to_coco(some(labels=None), image_id=1, categories=CATEGORIES)
+    annotations = interop.to_coco(some(), image_id=1, categories=CATEGORIES)
+    with pytest.raises(ValueError, match="category_id 7"):
+        interop.from_coco(annotations, (12, 17), categories={3: "door"})
+    with pytest.raises(ValueError, match="size"):
+        interop.from_coco(annotations, (17, 12))
+
+
+def test_sa1b_round_trip():
+    seg = some(labels=None, scores=None, iou=[0.5, 0.75, math.nan], stability=[0.5, math.nan, 1])
+    payload = json.loads(json.dumps(interop.to_sa1b(seg, image_id=1, file_name="sa_1.jpg")))
+    assert interop.from_sa1b(payload) == seg
+    assert payload["image"] == {"image_id": 1, "width": 17, "height": 12, "file_name": "sa_1.jpg"}
+    first = payload["annotations"][0]
+    x0, y0, x1, y1 = seg.boxes[0]
+    assert first["bbox"] == [x0, y0, x1 - x0 - 1, y1 - y0 - 1]  # as `batched_mask_to_box`
+    assert first["predicted_iou"] == 0.5
+    assert "predicted_iou" not in payload["annotations"][2]
+    for bad in ({}, {"image": {}, "annotations": []}, {"image": 3}, {"annotations": []}):
+        with pytest.raises(ValueError, match="from_sa1b"):
+            interop.from_sa1b(bad)
+
+
+@dataclass
+class Detections:
+    """What `supervision.Detections` 0.31 has of what is used here."""
+
+    xyxy: np.ndarray
+    mask: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    class_id: np.ndarray | None = None
+    data: dict = field(default_factory=dict)
+
+
+@pytest.fixture
+def supervision(monkeypatch):
+    module = types.ModuleType("supervision")
+    module.Detections = Detections
+    monkeypatch.setitem(sys.modules, "supervision", module)
+
+
+@pytest.mark.usefixtures("supervision")
+def test_supervision_round_trip():
+    seg = some(scores=[0.5, 0.25, 0.75])
+    detections = interop.to_supervision(seg)
+    np.testing.assert_array_equal(detections.xyxy[:, 2:], seg.boxes[:, 2:] - 1)  # inclusive ends
+    np.testing.assert_array_equal(detections.class_id, [0, 1, 0])
+    np.testing.assert_array_equal(detections.data["class_name"], seg.labels)
+    detections.mask[:] = detections.mask  # writable, as its users expect
+    assert interop.from_supervision(detections) == seg
+
+    plain = interop.to_supervision(some(labels=None))
+    assert plain.class_id is None
+    assert plain.confidence is None  # one score is unknown
+    nothing = interop.to_supervision(seg[:0])
+    assert nothing.xyxy.shape == (0, 4)
+    assert nothing.mask.shape == (0, 12, 17)
+    assert interop.from_supervision(nothing, (12, 17)) == Segmentation((12, 17), [])
+
+
+@pytest.mark.usefixtures("supervision")
+def test_supervision_refuses():
+    with pytest.raises(ValueError, match="some masks have a label"):
+        interop.to_supervision(some(labels=["a", None, "b"]))
+    with pytest.raises(ValueError, match="no masks"):
+        interop.from_supervision(Detections(xyxy=np.zeros((1, 4))))
+    with pytest.raises(ValueError, match="size="):
+        interop.from_supervision(Detections(xyxy=np.zeros((0, 4))))
+
+
+def test_supervision_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingExtraError, match="pip install supervision"):
+        interop.to_supervision(some())
+
+
+def test_label_map_round_trip():
+    numbers = np.zeros((6, 8), np.uint8)
+    numbers[1:3, 1:5] = 2
+    numbers[4:, 6:] = 9
+    numbers[0, 0] = 255
+    seg = interop.from_label_map(numbers, labels={2: "cat", 9: "dog"}, ignore=[255])
+    assert seg.labels == ["cat", "dog"]
+    assert seg.areas.tolist() == [8, 4]
+    np.testing.assert_array_equal(seg.label_map() > 0, (numbers > 0) & (numbers < 255))
+    again = interop.from_label_map(seg.label_map(), labels={1: "cat", 2: "dog"})
+    assert again == seg
+    assert len(interop.from_label_map(np.zeros((2, 2), int))) == 0
+    assert interop.from_label_map(numbers > 0).areas.tolist() == [13]
+    with pytest.raises(ValueError, match=r"\[255\] have no label"):
+        interop.from_label_map(numbers, labels={2: "cat", 9: "dog"})
+    for bad in (np.zeros((2, 2)), np.zeros((2, 2, 3), int)):
+        with pytest.raises(ValueError, match="wanted integers"):
+            interop.from_label_map(bad)

@@ -1,0 +1,1 @@
+"""Masks of everything in a photo, without a prompt."""

@@ -1,0 +1,89 @@
+"""A second look at automatic masks: each is asked again with its logits, its box and its point.
+
+Boxes get a second pass with their own mask in the paper (arXiv 2304.02643, Appendix D.4), automatic
+masks do not. Small models gain by it: one point means little to them, a mask and its box more.
+Measured with `tiny` (training/RUNS.md, "Everything").
+
+Only masks that differ are asked again: of those whose boxes overlap a lot the best, so that of the
+hundreds that a grid gives some tens are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from textsam.inference.automatic.point_grid import Answers, box_nms, cell_boxes
+from textsam.inference.photo.postprocess import stability_score
+from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
+
+if TYPE_CHECKING:
+    from textsam.inference.automatic.generator import AutomaticReport, AutomaticSettings
+    from textsam.inference.view import ImageView
+
+__all__ = ["second_look"]
+
+# Looser than the filter that follows (.7): masks may come together, or apart.
+_ALIKE = 0.85
+
+
+def second_look(
+    view: ImageView,
+    answers: Iterable[Answers],
+    *,
+    settings: AutomaticSettings,
+    report: AutomaticReport,
+) -> Iterator[Answers]:
+    """Answers of a grid, asked again.
+
+    All first answers that are stable enough are kept until the last has come: m^2 x 2 bytes each.
+
+    Args:
+        view: What they were asked of.
+        answers: Batch by batch, at least one.
+        settings: `least_stability`, here measured on the decoder's grid, `points_per_batch` and,
+            for what comes out, `least_iou`.
+        report: Counts "alike", what is asked again, and "iou again", what passes afterwards.
+
+    Yields:
+        One mask for each that is asked, by falling predicted IoU of the first look.
+    """
+    kept: list[Answers] = []
+    kept_boxes: list[Tensor] = []
+    for answer in answers:
+        filled, boxes = cell_boxes(answer.logits, view.frame)
+        stable = stability_score(answer.logits, offset=settings.stability_offset)
+        good = filled & (stable >= settings.least_stability)
+        stays = answer[good]
+        kept.append(replace(stays, logits=stays.logits.half()))
+        kept_boxes.append(boxes[good])
+    boxes = torch.cat(kept_boxes)
+    chosen = box_nms(boxes, torch.cat([answer.iou for answer in kept]), _ALIKE)
+    report.count("alike", len(chosen))
+    every = [(answer, k) for answer in kept for k in range(len(answer))]
+    for start in range(0, len(chosen), settings.points_per_batch):
+        part = chosen[start : start + settings.points_per_batch]
+        found = _again(view, [every[k] for k in part.tolist()], boxes[part])
+        passing = found[found.iou > settings.least_iou]
+        report.count("iou again", len(passing))
+        yield passing
+
+
+def _again(view: ImageView, asked: list[tuple[Answers, int]], boxes: Tensor) -> Answers:
+    """The single mask of each of N first answers; boxes (N, 4) in cells."""
+    count, device = len(asked), view.model.device
+    points = torch.stack([answer.points[k] for answer, k in asked])
+    first = torch.stack([answer.logits[k] for answer, k in asked]).float()
+    corners = (boxes * (view.frame.image_size / first.shape[-1])).reshape(count, 2, 2)
+    prompts = PromptBatch(
+        points=torch.cat([points[:, None], corners], dim=1).to(device),
+        labels=torch.tensor([FOREGROUND, BOX_START, BOX_END]).expand(count, 3).to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        masks=first[:, None].to(device),
+    )
+    logits, iou = view.decode(prompts)
+    return Answers(logits=logits[:, 0], iou=iou[:, 0], points=points)

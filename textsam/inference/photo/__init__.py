@@ -1,0 +1,1 @@
+"""One encoded photo and what a model says about it."""

@@ -1,0 +1,167 @@
+"""From the decoder's low-resolution logits to masks of the original photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.values.geometry import Frame
+
+__all__ = [
+    "connected_components",
+    "depth_inside",
+    "joined",
+    "mask_to_low_res",
+    "nearest_mask",
+    "stability_score",
+    "to_original_frame",
+    "without_small_regions",
+]
+
+# Logits that a given mask turns into: about what the decoder itself is sure with.
+_GIVEN_MASK_LOGIT = 8.0
+
+
+def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
+    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding.
+
+    (code) Two steps, first to the model frame, then to the photo, as the released code does.
+    """
+    side = frame.image_size
+    height, width = frame.resized
+    full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    cut = full[..., :height, :width]
+    return F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
+
+
+def mask_to_low_res(
+    mask: NDArray[np.bool_] | NDArray[np.float32], frame: Frame, size: int
+) -> Tensor:
+    """A mask of the photo, (H, W) bool or logits, as a mask prompt (1, 1, m, m) of logits."""
+    values = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None]
+    if mask.dtype == np.bool_:
+        values = (2 * values - 1) * _GIVEN_MASK_LOGIT
+    share = size / frame.image_size
+    inner = tuple(max(1, round(side * share)) for side in frame.resized)
+    small = F.interpolate(values, inner, mode="area")
+    pad = (0, size - inner[1], 0, size - inner[0])
+    return F.pad(small, pad, value=-_GIVEN_MASK_LOGIT)
+
+
+def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
+    """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,)."""
+    inner = (logits > offset).sum((-2, -1))
+    outer = (logits > -offset).sum((-2, -1))
+    return inner / outer.clamp(min=1)
+
+
+def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
+    """Index of the smallest of K > 0 masks (K, H, W) on which a point lies, or of the nearest."""
+    inside = np.flatnonzero(masks[:, int(y), int(x)])
+    if len(inside):
+        return int(inside[masks[inside].sum((1, 2)).argmin()])
+    distances = []
+    for mask in masks:
+        rows, columns = np.nonzero(mask)
+        square = (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2
+        distances.append(square.min() if len(square) else np.inf)
+    return int(np.argmin(distances))
+
+
+def connected_components(mask: Tensor) -> Tensor:
+    """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order.
+
+    The mask is cut into runs along its rows; runs that touch one of the next row are joined, so
+    that the work goes with the number of runs and not of pixels.
+    """
+    height, width = mask.shape
+    stride = width + 1  # one column of outside between the rows, so that no run goes over an end
+    inside = np.zeros((height, stride), np.int8)
+    inside[:, :width] = mask.cpu().numpy()
+    steps = np.diff(inside.ravel(), prepend=np.int8(0))
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    first = np.searchsorted(ends, starts + stride)
+    touching = np.searchsorted(starts, ends + stride, side="right") - first
+    upper = np.repeat(np.arange(len(starts)), touching)
+    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
+    _, number = np.unique(joined(len(starts), upper, lower), return_inverse=True)
+    labels = np.zeros((height, width), np.int64)
+    labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
+    return torch.from_numpy(labels)
+
+
+def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest of `count` nodes that each is connected with, by edges a[i] - b[i]."""
+    lowest = np.arange(count)
+    while True:
+        one, other = lowest[a], lowest[b]
+        if (one == other).all():
+            return lowest
+        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
+        while (lowest != lowest[lowest]).any():
+            lowest = lowest[lowest]
+
+
+def depth_inside(cells: Tensor) -> Tensor:
+    """Steps from each cell of (h, w) bool, not empty, to the nearest one outside, (h, w) float32.
+
+    0 outside; beyond the frame is outside.
+    """
+    columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
+    y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    inside = F.pad(cells[y, x].float(), (1, 1, 1, 1))[None, None]
+    depth = torch.zeros_like(inside)
+    while bool(inside.any()):
+        depth += inside
+        inside = -F.max_pool2d(-inside, 3, stride=1, padding=1)
+    whole = torch.zeros(cells.shape)
+    whole[y, x] = depth[0, 0, 1:-1, 1:-1]
+    return whole
+
+
+def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """Fill gaps, then remove pieces, of fewer than `least` pixels; the largest piece stays.
+
+    A gap is what is not in the mask and hangs together (8 neighbours), at the photo's border, too,
+    as in the released code. Only the mask's box is looked at; around it is nothing but gap.
+    """
+    if not mask.any():
+        return mask
+    height, width = mask.shape
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    # A line of what is around, on the sides where the photo has any.
+    top, left = int(y0 > 0), int(x0 > 0)
+    part = np.pad(mask[y0:y1, x0:x1], ((top, int(y1 < height)), (left, int(x1 < width))))
+    gaps = connected_components(torch.from_numpy(~part)).numpy()
+    inner = np.s_[top : top + y1 - y0, left : left + x1 - x0]
+    sizes = np.bincount(gaps[inner].ravel(), minlength=int(gaps.max()) + 1)
+    around = [
+        ((0, 0), np.s_[:y0, :]),
+        ((-1, -1), np.s_[y1:, :]),
+        ((top, 0), np.s_[y0:y1, :x0]),
+        ((top, -1), np.s_[y0:y1, x1:]),
+    ]
+    result = mask.copy()
+    bands = [(int(gaps[place]), result[band]) for place, band in around if result[band].size]
+    for gap, band in bands:
+        sizes[gap] += band.size
+    small = np.flatnonzero(sizes < least)
+    result[y0:y1, x0:x1] |= np.isin(gaps[inner], small[small > 0])
+    for gap, band in bands:  # views of the result
+        band |= gap in small
+    return _without_small_pieces(result, least)
+
+
+def _without_small_pieces(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pieces = connected_components(torch.from_numpy(np.ascontiguousarray(mask[box]))).numpy()
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= least)
+    mask[box] &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
+    return mask

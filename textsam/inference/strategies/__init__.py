@@ -1,0 +1,1 @@
+"""From a phrase, or an example, to masks."""

@@ -1,0 +1,294 @@
+"""`segment(like=...)`: masks of other photos instead of a phrase.
+
+What the examples have in common is a concept: the mean of their masked-CLIP embeddings (arXiv
+2304.02643, Appendix D.5) and of their SAM latents (Appendix D.6). The masked-CLIP embedding is what
+the text pathway was trained on, so it finds as a phrase does (`map_points`); a model
+without such a pathway proposes automatic masks. Either way a mask is judged by its own likeness to
+the concept in both spaces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textsam.errors import PromptError
+from textsam.inference.photo.phrase_map import require_text
+from textsam.inference.photo.sam_embedding import in_frame, photo_latents, pooled_latents
+from textsam.inference.strategies import map_points as auto
+from textsam.inference.strategies import rank
+from textsam.inference.strategies.overlap import Overlap, check_overlap
+from textsam.inference.strategies.query import check_threshold, to_segmentation
+from textsam.results.columns import MaskResult
+from textsam.results.segmentation import Segmentation
+from textsam.values.calibration import Curve, StrategyCurves
+from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.rle import RLE, decode_rles
+
+if TYPE_CHECKING:
+    from textsam.inference.model import TextSAM
+    from textsam.inference.view import ImageView
+
+__all__ = [
+    "LIKE_CURVES",
+    "Concept",
+    "Example",
+    "find_alike",
+    "like_answer",
+    "make_concept",
+]
+
+Example: TypeAlias = MaskResult | Segmentation | Sequence[MaskResult]
+
+UNNAMED = "like this"  # label of what was found by examples without one
+
+# Without a calibration and a map a score is the cosine itself, in masked CLIP if the model has one,
+# and only its order means something.
+LIKE_CURVES = StrategyCurves(
+    presence=Curve(weights={"clip": 1.0}, bias=0.0),
+    score=Curve(weights={"clip": 1.0}, bias=0.0),
+    least_presence=0.7,
+    least_score=0.7,
+)
+_BARE_CURVES = StrategyCurves(
+    presence=Curve(weights={"latent": 1.0}, bias=0.0),
+    score=Curve(weights={"latent": 1.0}, bias=0.0),
+    least_presence=0.9,
+    least_score=0.9,
+)
+_EXPANDS = (1.0, 1.5)  # crops of an example, of the paper's 1x to 2x (Appendix D.5)
+_EXPAND = 1.5  # of a mask that is judged
+_SURE = Curve(weights={}, bias=60.0)  # a probability of 1: judged later
+_LEAST_COSINE = 0.01  # and the most is 0.99: log odds have no end
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concept:
+    """What some masks have in common; made by `TextSAM.concept`, good for any photo.
+
+    Attributes:
+        name: The examples' label, or "like this".
+        model: Name of the model that made it.
+        clip: (D,) unit masked-CLIP embedding; None for a model without CLIP.
+        latent: (C,) unit SAM latent.
+    """
+
+    name: str
+    model: str
+    clip: Tensor | None
+    latent: Tensor
+
+
+def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None) -> Concept:
+    """Embed examples.
+
+    Args:
+        model: The model that will be asked.
+        like: Masks that know their photo, all of one kind.
+        view: An open photo, so that examples from it need no further encoding.
+
+    Raises:
+        PromptError: No mask, an empty one, one without its photo, masks with several labels, or
+            something else than masks.
+    """
+    examples = _checked(like)
+    labels = {item.label for item in examples if item.label is not None}
+    clips: list[Tensor] = []
+    latents: list[Tensor] = []
+    by_photo: dict[int, list[MaskResult]] = {}
+    for item in examples:
+        by_photo.setdefault(id(item.image), []).append(item)
+    for items in by_photo.values():
+        image = items[0].image
+        assert image is not None
+        masks = np.stack([item.mask for item in items])
+        seen = view if view is not None and _is_same(image, view.image) else model.open(image)
+        latents.append(pooled_latents(seen, in_frame(seen, masks)))
+        if model.clip is not None:
+            for expand in _EXPANDS:
+                clips.append(model.clip.encode_masks(image, masks, expand=expand).cpu())
+    return Concept(
+        name=next(iter(labels), UNNAMED),
+        model=model.name,
+        clip=F.normalize(torch.cat(clips).mean(0), dim=0) if clips else None,
+        latent=F.normalize(torch.cat(latents).mean(0), dim=0),
+    )
+
+
+def find_alike(
+    view: ImageView, like: Example | Concept, *, threshold: float | None, overlap: Overlap
+) -> Segmentation:
+    """What `ImageView.segment(like=...)` gives.
+
+    Raises:
+        PromptError: As `make_concept` and `like_answer`; or threshold or overlap cannot be meant.
+    """
+    check_threshold(threshold)
+    check_overlap(overlap)
+    concept = like if isinstance(like, Concept) else make_concept(view.model, like, view=view)
+    answer = like_answer(view, concept, threshold=threshold)
+    return to_segmentation(view.image, [answer], overlap=overlap)
+
+
+def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -> PhraseAnswer:
+    """Every instance of a concept.
+
+    Evidence of a mask: "clip" and "latent", the log odds of its cosine with the concept taken as a
+    probability, and where there is a map "map" and "peak" of `map_points`. Evidence of
+    presence: "clip" and "latent" of the mask that is most like it, and the map's "peak".
+
+    Args:
+        view: The photo.
+        concept: Of the view's own model.
+        threshold: Least presence and least score; the calibration's by default.
+
+    Raises:
+        PromptError: The concept belongs to another model.
+    """
+    _check_fits(view.model, concept)
+    given = view.model.calibration.strategies.get("like")
+    if view.model.has_dense_text and concept.clip is not None:
+        curves = (given or auto.DEFAULT_CURVES).at(threshold)
+        _, pathway = require_text(view.model)
+        embedding = pathway.centre(concept.clip[None].to(view.model.device), "image")[0]
+        answer = auto.instances_of(
+            view,
+            embedding,
+            concept.name,
+            strategy="like",
+            curves=replace(curves, presence=_SURE, score=_SURE),
+            threshold=threshold,
+        )
+        return _judged(view, answer, concept, curves=curves)
+    usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
+    return _of_everything(view, concept, curves=(given or usual).at(threshold))
+
+
+def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves) -> PhraseAnswer:
+    """Automatic masks, by falling likeness, as `rank` has them by a phrase."""
+    if concept.clip is not None:
+        ranked = rank.ranked_masks(view)
+        masks = ranked.masks
+        cosines = (ranked.embeddings @ concept.clip).tolist()
+        evidence = [{"clip": _log_odds(value)} for value in cosines]
+    else:
+        masks = view.everything()
+        masks = masks[masks.areas > 0]
+        evidence = [{} for _ in range(len(masks))]
+    for item, latent in zip(
+        evidence, photo_latents(view, masks.rles) @ concept.latent, strict=True
+    ):
+        item["latent"] = _log_odds(float(latent))
+    nearest = "clip" if concept.clip is not None else "latent"
+    best = max(evidence, key=lambda item: item[nearest], default={})
+    return rank.judge_masks(concept.name, "like", masks, evidence, best, curves=curves)
+
+
+def _judged(
+    view: ImageView, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
+) -> PhraseAnswer:
+    """Presence, and scores of the masks that the map proposed and geometry kept; best first."""
+    masks = answer.kept
+    # What geometry dropped was never compared with the concept.
+    dropped = [replace(c, score=math.nan) for c in answer.candidates if c.gate is not None]
+    likeness = _likeness(view, [c.rle for c in masks], concept)
+    best = max(likeness, key=lambda item: item["clip"], default=_nothing_like())
+    seen = {**answer.evidence, **best}
+    presence = curves.presence.probability(seen)
+    answer = replace(answer, presence=presence, evidence=seen, candidates=tuple(dropped))
+    if presence < curves.least_presence:
+        reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
+        return replace(answer, candidates=(), gate="presence", reason=reason)
+    if not masks:
+        return answer
+    judged: list[Candidate] = []
+    for item, own in zip(masks, likeness, strict=True):
+        evidence = {**item.evidence, **own}
+        item = replace(item, evidence=evidence, score=curves.score.probability(evidence))
+        if item.score < curves.least_score:
+            reason = f"score {item.score:.2f} < {curves.least_score:.2f}"
+            item = replace(item, gate="score", reason=reason)
+        judged.append(item)
+    judged.sort(key=lambda item: (item.gate is not None, -item.score))
+    answer = replace(answer, candidates=(*judged, *dropped))
+    if judged[0].gate is not None:
+        return replace(answer, gate=judged[0].gate, reason=judged[0].reason)
+    return answer
+
+
+def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:
+    """Evidence "clip" and "latent" of masks."""
+    if not rles:
+        return []
+    assert view.model.clip is not None
+    assert concept.clip is not None
+    masks = decode_rles(rles, view.size)
+    clips = view.model.clip.encode_masks(view.image, masks, expand=_EXPAND).cpu() @ concept.clip
+    latents = photo_latents(view, rles) @ concept.latent
+    return [
+        {"clip": _log_odds(float(clip)), "latent": _log_odds(float(latent))}
+        for clip, latent in zip(clips, latents, strict=True)
+    ]
+
+
+def _nothing_like() -> dict[str, float]:
+    return {"clip": _log_odds(0.0), "latent": _log_odds(0.0)}
+
+
+def _checked(like: Example) -> list[MaskResult]:
+    wanted = "segmentation[0] of another photo, a Segmentation, or a list of such masks"
+    if isinstance(like, MaskResult):
+        examples = [like]
+    elif isinstance(like, Segmentation) or (
+        isinstance(like, Sequence) and all(isinstance(item, MaskResult) for item in like)
+    ):
+        examples = list(like)
+    else:
+        raise PromptError(f"like is a {type(like).__name__}; wanted {wanted}")
+    if not examples:
+        raise PromptError(f"like holds no mask, so there is nothing to look for; wanted {wanted}")
+    for item in examples:
+        if item.image is None:
+            raise PromptError(
+                "a mask in like does not know its photo (files of results do not hold it). Type: "
+                'Segmentation.load("result.json", image="photo.jpg")'
+            )
+        if not item.area:
+            raise PromptError("a mask in like is empty, so it shows nothing to look for")
+    labels = list(dict.fromkeys(item.label for item in examples if item.label is not None))
+    if len(labels) > 1:
+        raise PromptError(
+            f"the masks in like have {len(labels)} labels ({', '.join(labels[:4])}) and mean one "
+            f"thing. Choose: like=result[{labels[0]!r}]"
+        )
+    return examples
+
+
+def _check_fits(model: TextSAM, concept: Concept) -> None:
+    width = None if model.clip is None else model.clip.width
+    own = None if concept.clip is None else len(concept.clip)
+    if (concept.model, own, len(concept.latent)) != (model.name, width, model.sam.config.embed_dim):
+        raise PromptError(
+            f"the concept {concept.name!r} was made by model {concept.model!r}, and this is "
+            f"{model.name!r}: embeddings of different models do not compare. Type: "
+            "model.concept(masks)"
+        )
+
+
+def _is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two arrays are the same memory, read alike; content is not compared."""
+    place = (one.ctypes.data, one.shape, one.strides)
+    return place == (other.ctypes.data, other.shape, other.strides)
+
+
+def _log_odds(cosine: float) -> float:
+    chance = min(max(cosine, _LEAST_COSINE), 1 - _LEAST_COSINE)
+    return math.log(chance / (1 - chance))

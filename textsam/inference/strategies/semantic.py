@@ -1,0 +1,89 @@
+"""A semantic map: each pixel to the phrase whose map is highest there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from textsam.inference.photo.phrase_map import dense_frame, embed_phrases, map_logits
+from textsam.inference.photo.postprocess import to_original_frame
+from textsam.inference.strategies import map_points as auto
+from textsam.inference.strategies.query import (
+    answer,
+    check_threshold,
+    curves_of,
+    make_question,
+    to_segmentation,
+)
+from textsam.results.label_map import LabelMap
+from textsam.values.prompts import normalize_phrases
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
+
+__all__ = ["label_pixels"]
+
+
+def label_pixels(
+    view: ImageView,
+    phrases: str | Sequence[str],
+    *,
+    background: str | Sequence[str] | None,
+    threshold: float | None,
+) -> LabelMap:
+    """Label every pixel.
+
+    A model with a dense head compares maps, one phrase at a time, so that memory holds two of the
+    photo's size whatever the number of phrases. Another one paints the masks of `strategy="rank"`.
+
+    Args:
+        view: The photo.
+        phrases: What to look for.
+        background: Phrases that win pixels without being painted.
+        threshold: Least presence of a phrase; the calibration's level by default. A pixel is
+            painted from the probability on that `auto` takes as a region.
+
+    Raises:
+        PromptError: As `segment`.
+        WeightsError: If the model cannot be asked by text.
+    """
+    check_threshold(threshold)
+    names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
+    if not view.model.has_dense_text:
+        question = make_question(
+            names,
+            exclude=None,
+            background=background,
+            strategy="rank",
+            threshold=threshold,
+            overlap="exclusive",
+        )
+        result = to_segmentation(view.image, answer(view, question), overlap="exclusive")
+        return _painted(result.label_map(by="label"), result.class_names(), names, view)
+    others = [] if background is None else normalize_phrases(background, "background")
+    curves = curves_of(view, "auto").at(threshold)
+    level = view.model.text_settings.threshold
+    best = torch.full(view.size, float(np.log(level / (1 - level))))
+    labels = torch.zeros(view.size, dtype=torch.int32)
+    asked = [*names, *(name for name in others if name not in names)]
+    for number, embedding in enumerate(embed_phrases(view.model, asked), start=1):
+        maps = map_logits(view, embedding[None])
+        presence = curves.presence.probability({"peak": auto.peak_of(view, maps[0])})
+        if presence < curves.least_presence:
+            continue
+        logits = to_original_frame(maps, dense_frame(view))[0]
+        wins = logits > best
+        best[wins] = logits[wins]
+        labels[wins] = number if number <= len(names) else 0
+    return LabelMap(labels.numpy(), names, image=view.image)
+
+
+def _painted(
+    labels: np.ndarray, found: Sequence[str], names: Sequence[str], view: ImageView
+) -> LabelMap:
+    """A map numbered by `found`, renumbered by `names`."""
+    number = np.array([0, *(1 + list(names).index(name) for name in found)], np.int32)
+    return LabelMap(number[labels], names, image=view.image)

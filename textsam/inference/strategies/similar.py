@@ -1,0 +1,85 @@
+"""What in a photo looks like a given mask: `ImageView.similar`.
+
+Figure 17 of arXiv 2304.02643: masks of everything, compared with one of them by their latents
+(`textsam.inference.photo.sam_embedding`), at a low and at a high threshold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from textsam.errors import PromptError
+from textsam.inference.automatic.generator import AutomaticSettings, Preset
+from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
+from textsam.results.columns import MaskResult
+from textsam.results.segmentation import Segmentation
+from textsam.values.rle import RLE, encode_mask
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
+
+__all__ = ["LEVEL", "MaskLike", "similar_masks"]
+
+MaskLike: TypeAlias = MaskResult | RLE | NDArray[np.bool_]
+
+LEVEL = 0.9
+
+
+def similar_masks(
+    view: ImageView,
+    mask: MaskLike,
+    *,
+    threshold: float,
+    latents: Latents,
+    settings: AutomaticSettings | Preset | None,
+) -> Segmentation:
+    """What `ImageView.similar` gives.
+
+    Raises:
+        PromptError: A mask, threshold, latents or settings that cannot be meant.
+    """
+    asked = _code(mask, view.size)
+    if not -1 <= threshold <= 1:
+        raise PromptError(f"threshold={threshold}; wanted a cosine, -1 to 1, e.g. {LEVEL}")
+    if latents not in get_args(Latents):
+        raise PromptError(f"latents={latents!r}; wanted one of {list(get_args(Latents))}")
+    found = view.everything(settings)
+    found = found[found.areas > 0]
+    rles = [asked, *found.rles]
+    if latents == "photo":
+        rows = photo_latents(view, rles)
+    else:
+        rows = torch.cat(list(crop_latents(view.model.sam, [(view.image, rles)])))
+    cosines = (rows[1:] @ rows[0]).clamp(-1, 1).numpy()
+    order = [int(i) for i in np.argsort(-cosines, kind="stable") if cosines[i] >= threshold]
+    return Segmentation(
+        view.size,
+        [found.rles[i] for i in order],
+        scores=cosines[order],
+        iou=found.iou[order],
+        stability=found.stability[order],
+        image=view.image,
+    )
+
+
+def _code(mask: MaskLike, size: tuple[int, int]) -> RLE:
+    """The given mask as a code of the photo's size, not empty."""
+    if isinstance(mask, MaskResult | RLE):
+        rle = mask.rle if isinstance(mask, MaskResult) else mask
+    elif isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
+        rle = encode_mask(mask)
+    else:
+        got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise PromptError(f"mask is {got}; wanted segmentation[0], an RLE or (H, W) bool: mask > 0")
+    if rle.size != size:
+        raise PromptError(
+            f"the mask has size {rle.size}, the photo {size} (height, width); for a mask of "
+            "another photo type: view.segment(like=mask)"
+        )
+    if rle.is_empty:
+        raise PromptError("the mask is empty, so nothing looks like it")
+    return rle

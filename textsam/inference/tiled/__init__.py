@@ -1,0 +1,1 @@
+"""Big photos, one tile at a time."""

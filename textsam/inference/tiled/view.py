@@ -1,0 +1,323 @@
+"""Big photos: asked a tile at a time, answered as one.
+
+A model sees a few hundred pixels to a side; of a photo with ten thousand, it would see no car. A
+`TiledView` cuts the photo into overlapping tiles, each a view of its own, and asks all phrases of
+one tile before it encodes the next; the whole photo, shrunk, is asked too, for what is larger than
+a tile. `textsam.inference.tiled.merge` makes one mask of what several tiles saw of one thing.
+
+Memory: the photo (3 bytes a pixel), one view of one tile, and run-length codes. No mask is ever a
+dense array of the photo's size.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import PromptError
+from textsam.inference.automatic.generator import AutomaticSettings, Preset
+from textsam.inference.photo.windows import Window
+from textsam.inference.strategies import query as text_inference
+from textsam.inference.strategies.overlap import Overlap
+from textsam.inference.strategies.query import Question, Strategy
+from textsam.inference.tiled.grid import TileSettings, tile_windows
+from textsam.inference.tiled.maps import TileMaps
+from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
+from textsam.inference.view import ImageView
+from textsam.results.explanation import Explanation, explain_fully
+from textsam.results.gates import closed_gate
+from textsam.results.segmentation import Segmentation
+from textsam.values.candidates import GATES, Candidate, PhraseAnswer
+from textsam.values.images import ImageSource, load_image
+from textsam.values.resizing import resize_image
+
+if TYPE_CHECKING:
+    from textsam.inference.model import TextSAM
+
+__all__ = ["Progress", "TiledView", "lowered", "open_tiled"]
+
+logger = logging.getLogger(__name__)
+
+# Called with (pictures done, pictures in all).
+Progress = Callable[[int, int], None]
+
+# Exponent of the number of tiles in `lowered`.
+_CHANCES = 0.5
+_RUNNERS_UP = 3  # dropped masks of a phrase that are remembered of each tile
+_MOST_DROPPED = 50  # and of the photo
+
+
+def open_tiled(
+    model: TextSAM, image: ImageSource, *, settings: TileSettings | None = None
+) -> TiledView:
+    """Open a big photo; nothing is encoded yet.
+
+    Args:
+        model: Any model.
+        image: Whatever `load_image` takes. An RGB uint8 array (H, W, 3) is not copied, so a memory
+            map of a file serves as well; don't change it while the view is used.
+        settings: Size and overlap of the tiles.
+
+    Raises:
+        ImageError: If it is no image.
+    """
+    ready = (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.shape[0] > 4  # else it might be channels first, which load_image asks about
+    )
+    photo: NDArray[np.uint8] = image if ready else load_image(image)  # type: ignore[assignment]
+    return TiledView(model, photo, settings=settings or TileSettings())
+
+
+class TiledView:
+    """A photo that is asked a tile at a time; made by `open_tiled`.
+
+    Unlike an `ImageView` it keeps nothing encoded: ask all phrases in one call. A photo that fits
+    into one tile is answered just as by `TextSAM.open`.
+
+    Attributes:
+        model: The model that is asked.
+        image: (H, W, 3) uint8 RGB.
+        settings: Size and overlap of the tiles.
+        windows: The tiles, half-open x0, y0, x1, y1.
+    """
+
+    def __init__(self, model: TextSAM, image: NDArray[np.uint8], *, settings: TileSettings) -> None:
+        self.model = model
+        self.image = image
+        self.settings = settings
+        self.windows: tuple[Window, ...] = tuple(tile_windows(self.size, settings))
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"TiledView({height} x {width} pixels, {len(self.windows)} tiles, {self.model!r})"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo."""
+        return self.image.shape[0], self.image.shape[1]
+
+    @property
+    def fits(self) -> bool:
+        """Whether one tile shows the whole photo."""
+        return len(self.windows) == 1
+
+    def segment(
+        self,
+        *,
+        text: str | list[str],
+        exclude: str | list[str] | None = None,
+        background: str | list[str] | None = None,
+        strategy: Strategy = "auto",
+        threshold: float | None = None,
+        overlap: Overlap = "allow",
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Every instance of phrases, in tiles and in the whole; see `ImageView.segment`.
+
+        Args:
+            text: A phrase, or several; several cost little more than one.
+            exclude: Phrases that are not wanted.
+            background: Phrases that compete and are not painted.
+            strategy: "auto" or "rank". ("prompt" means one object, which has no tiles.)
+            threshold: Least presence and score, in (0, 1); the calibration's levels by default.
+            overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
+            progress: Called after each picture with (done, all).
+
+        Returns:
+            Masks of the photo. The presence of a phrase is the highest of all pictures', that of
+            tiles lowered for their number: see `lowered`. `explain()` knows, of the masks that were
+            dropped, the best of each tile.
+
+        Raises:
+            PromptError: As `ImageView.segment`; or "prompt" with several tiles.
+            WeightsError: If the model cannot be asked that way.
+        """
+        question = text_inference.make_question(
+            text,
+            exclude=exclude,
+            background=background,
+            strategy=strategy,
+            threshold=threshold,
+            overlap=overlap,
+        )
+        if self.fits:
+            return self._only_view().segment(
+                text=text,
+                exclude=exclude,
+                background=background,
+                strategy=strategy,
+                threshold=threshold,
+                overlap=overlap,
+            )
+        if question.strategy == "prompt":
+            raise PromptError(
+                f'strategy is "prompt", which means one object, and there are {len(self.windows)} '
+                'tiles. Type strategy="auto", or ask the photo in one view: model.open(photo)'
+            )
+        answers = self._answers(question, progress)
+        return text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
+
+    def explain(self, text: str | list[str], **options: Any) -> Explanation:
+        """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`.
+
+        Args:
+            text: Phrases.
+            **options: Of `segment`.
+        """
+        result = self.segment(text=text, **options)
+        return explain_fully(
+            result, lambda again: self.segment(**{**options, **again}), image=self.image
+        )
+
+    def everything(
+        self,
+        settings: AutomaticSettings | Preset | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Masks of everything in tiles and in the whole; see `ImageView.everything`.
+
+        Args:
+            settings: `AutomaticSettings` or a preset's name, for each tile.
+            progress: Called after each picture with (done, all).
+
+        Returns:
+            Masks with predicted IoU and stability, best IoU first, without labels.
+        """
+        if self.fits:
+            return self._only_view().everything(settings)
+        pieces: list[Piece] = []
+        for window, view in self._views(progress):
+            pieces += [
+                Piece(
+                    candidate=Candidate(rle=item.rle, iou=item.iou, stability=item.stability),
+                    window=window,
+                    size=self.size,
+                )
+                for item in view.everything(settings)
+            ]
+        joined = join_pieces(pieces, self.windows, reach=self.settings.overlap, nested=True)
+        kept = [item for item in joined if item.gate is None]
+        return Segmentation(
+            self.size,
+            [item.rle for item in kept],
+            iou=[item.iou for item in kept],
+            stability=[item.stability for item in kept],
+            image=self.image,
+        )
+
+    def _only_view(self) -> ImageView:
+        return ImageView(self.model, self.image, focus=self.model.focus)
+
+    def _views(self, progress: Progress | None) -> Iterator[tuple[Window, ImageView]]:
+        """A view of the whole photo, then one of each tile; one is alive at a time."""
+        height, width = self.size
+        windows = list(self.windows)
+        if self.settings.whole:
+            windows.insert(0, Window(0, 0, width, height))
+        for number, window in enumerate(windows):
+            part = self.image[window.y0 : window.y1, window.x0 : window.x1]
+            if window.length > self.settings.tile:
+                share = self.settings.tile / window.length
+                part = resize_image(
+                    part, (max(1, round(height * share)), round(width * share) or 1)
+                )
+            yield window, ImageView(self.model, np.ascontiguousarray(part), focus=self.model.focus)
+            logger.debug("tile %d of %d: %s", number + 1, len(windows), window)
+            if progress is not None:
+                progress(number + 1, len(windows))
+
+    def _answers(self, question: Question, progress: Progress | None) -> list[PhraseAnswer]:
+        gathered = [_Gathered(view=self) for _ in question.phrases]
+        for window, view in self._views(progress):
+            answers = text_inference.answer(view, question)
+            for own, answer in zip(gathered, answers, strict=True):
+                own.add(answer, window)
+        return [own.joined() for own in gathered]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Gathered:
+    """What all tiles say about one phrase, so far."""
+
+    view: TiledView
+    pieces: list[Piece] = field(default_factory=list)
+    dropped: list[Candidate] = field(default_factory=list)
+    best: PhraseAnswer | None = None
+    maps: TileMaps | None = None
+
+    def add(self, answer: PhraseAnswer, window: Window) -> None:
+        """Take a tile's answer, without what is in the frame of its view."""
+        size = self.view.size
+        if answer.similarity is not None:
+            self.maps = self.maps or TileMaps(size)
+            self.maps.add(answer.similarity, window)
+        pieces = [Piece(candidate=item, window=window, size=size) for item in answer.candidates]
+        kept = [piece for piece in pieces if piece.candidate.gate is None]
+        self.pieces += kept
+        lost = [piece for piece in pieces if piece.candidate.gate is not None]
+        self.dropped += [on_canvas(piece) for piece in lost[:_RUNNERS_UP]]
+        if window in self.view.windows:
+            answer = lowered(answer, tiles=len(self.view.windows))
+        answer = replace(answer, candidates=(), similarity=None)
+        if self.best is None or _progress_of(answer) > _progress_of(self.best):
+            self.best = answer
+
+    def joined(self) -> PhraseAnswer:
+        """The photo's answer."""
+        best = self.best
+        assert best is not None  # there is always a picture
+        reach = self.view.settings.overlap
+        candidates = list(join_pieces(self.pieces, self.view.windows, reach=reach))
+        if best.presence < best.least_presence:  # False for NaN
+            reason = f"presence {best.presence:.2f} < {best.least_presence:.2f}"
+            candidates = [
+                item if item.gate else replace(item, gate="presence", reason=reason)
+                for item in candidates
+            ]
+            best = replace(best, gate="presence", reason=reason)
+        kept = [item for item in candidates if item.gate is None]
+        lost = [item for item in candidates if item.gate is not None] + self.dropped
+        lost.sort(key=lambda item: -_known(item.score))
+        best = replace(
+            best,
+            candidates=(*kept, *lost[:_MOST_DROPPED]),
+            similarity=None if self.maps is None else self.maps.values,
+        )
+        gate, reason = closed_gate(best)
+        return replace(best, gate=gate, reason=reason)
+
+
+def lowered(answer: PhraseAnswer, *, tiles: int) -> PhraseAnswer:
+    """A tile's answer with its presence as evidence about a photo of so many tiles.
+
+    The highest of many probabilities is too high: of a hundred tiles without a cat, one looks most
+    like a cat. If the odds of a tile are those of a photo, and a thing is as likely in one tile as
+    in another, the odds of the photo have to be divided by the number of tiles; tiles of one photo
+    are alike, so that the square root of their number is nearer the truth.
+    """
+    if math.isnan(answer.presence):
+        return answer
+    p = min(max(answer.presence, 1e-9), 1 - 1e-9)
+    odds = p / (1 - p) / tiles**_CHANCES
+    return replace(answer, presence=odds / (1 + odds))
+
+
+def _progress_of(answer: PhraseAnswer) -> tuple[float, int]:
+    """How far an answer came: presence first, then the gate that closed last."""
+    place = len(GATES) if answer.gate is None else list(GATES).index(answer.gate)
+    return _known(answer.presence), place
+
+
+def _known(value: float) -> float:
+    return -1.0 if math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""Pictures of masks: overlays, label tags, contact sheets."""

@@ -1,0 +1,1 @@
+"""`Segmentation` and what it is saved as, converted to and explained by."""

@@ -1,0 +1,309 @@
+"""The picture of an explanation: a band of panels for each phrase. numpy and Pillow only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from textsam.pictures.draw import Color, overlay, palette_color
+from textsam.pictures.label_tags import load_font
+from textsam.results.gates import SweepStep
+from textsam.results.sweep_chart import sweep_chart
+from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
+from textsam.values.rle import RLE, decode_rle, encode_mask, rle_box
+
+__all__ = ["explanation_picture", "heat_picture"]
+
+_PANEL = 420  # pixels, the longer side of a photo in a band
+_COLUMNS = 4
+_GAP = 12
+_MARGIN = 18
+_WIDTH = _COLUMNS * _PANEL + (_COLUMNS - 1) * _GAP + 2 * _MARGIN
+_SHORTEST = 240  # of a row of panels, so that the chart can be read beside a panorama
+_THUMBS = 8
+_THUMB = (_WIDTH - 2 * _MARGIN - (_THUMBS - 1) * _GAP) // _THUMBS
+_MOST_DROPPED = 6  # drawn over each other in one panel
+_FINE = 3  # dots are drawn this much larger and scaled down, because Pillow's are jagged
+
+_TITLE, _TEXT, _SMALL = 20, 15, 13  # heights of letters, pixels
+_INK: Color = (32, 32, 32)
+_FAINT: Color = (110, 110, 110)
+_PAPER: Color = (255, 255, 255)
+
+# The colour map "inferno" of matplotlib (CC0) at quarters of its range: brightness rises evenly.
+_INFERNO = np.array(
+    [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
+)
+
+
+def explanation_picture(
+    photo: NDArray[np.uint8],
+    answers: Sequence[PhraseAnswer],
+    *,
+    sentences: Sequence[str],
+    sweeps: Sequence[Sequence[SweepStep]],
+    left_out: Sequence[str] = (),
+) -> Image.Image:
+    """Draw a band for each answer, below one another.
+
+    Masks are decoded one at a time and drawn at the size of a panel, so that a large photo costs
+    the memory of one mask.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        answers: N of them.
+        sentences: N headings.
+        sweeps: N sweeps of the threshold.
+        left_out: Phrases that are named at the end in place of a band.
+
+    Returns:
+        RGB picture, `_WIDTH` wide.
+    """
+    bands = [
+        _band(photo, answer, heading=heading, steps=steps)
+        for answer, heading, steps in zip(answers, sentences, sweeps, strict=True)
+    ]
+    if left_out:
+        names = ", ".join(repr(phrase) for phrase in left_out)
+        bands.append(_paragraph(f"Not drawn: {names}. Name them: picture(phrases=[...])", _TEXT))
+    height = sum(band.height + _MARGIN for band in bands) + _MARGIN
+    page = Image.new("RGB", (_WIDTH, height), _PAPER)
+    top = _MARGIN
+    for band in bands:
+        page.paste(band, (_MARGIN, top))
+        top += band.height + _MARGIN
+    return page
+
+
+def heat_picture(
+    photo: NDArray[np.uint8], similarity: NDArray[np.float32], size: tuple[int, int]
+) -> Image.Image:
+    """A map of probabilities as heat over the photo in grey.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        similarity: (h, w) float32, 0 to 1, on a grid that covers the photo.
+        size: (width, height) of the picture.
+    """
+    grey = Image.fromarray(photo).resize(size, Image.Resampling.BOX).convert("L")
+    spread = Image.fromarray(np.clip(similarity, 0, 1).astype(np.float32))
+    chance = np.asarray(spread.resize(size, Image.Resampling.BILINEAR))[..., None]
+    opacity = 0.25 + 0.6 * chance
+    blended = (
+        np.asarray(grey, dtype=np.float32)[..., None] * (1 - opacity) + _heat(chance) * opacity
+    )
+    return Image.fromarray((blended + 0.5).clip(0, 255).astype(np.uint8))
+
+
+def _heat(chance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours (h, w, 3) float32 of probabilities (h, w, 1)."""
+    stops = np.linspace(0, 1, len(_INFERNO))
+    channels = [np.interp(chance, stops, channel) for channel in _INFERNO.T]
+    return np.concatenate(channels, axis=-1).astype(np.float32)
+
+
+def _band(
+    photo: NDArray[np.uint8], answer: PhraseAnswer, *, heading: str, steps: Sequence[SweepStep]
+) -> Image.Image:
+    """Heading, four panels, runner-ups."""
+    numbered = list(enumerate(answer.candidates, start=1))
+    kept = [(n, item) for n, item in numbered if item.gate is None]
+    dropped = [(n, item) for n, item in numbered if item.gate is not None]
+    size = _fitting(photo)
+    small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+    height = max(size[1], _SHORTEST)
+    panels = [
+        (_map_title(answer), _map_panel(photo, small, answer, size)),
+        (f"in the result: {len(kept)}", _masks_panel(small, kept)),
+        (_dropped_title(dropped), _masks_panel(small, dropped[:_MOST_DROPPED])),
+        ("masks left at each threshold", sweep_chart(steps, answer, size=(_PANEL, height))),
+    ]
+    head = _paragraph(heading, _TITLE)
+    row = Image.new("RGB", (_WIDTH - 2 * _MARGIN, height + _TEXT + _GAP), _PAPER)
+    pen = ImageDraw.Draw(row)
+    for column, (title, panel) in enumerate(panels):
+        left = column * (_PANEL + _GAP)
+        pen.text((left, 0), title, font=load_font(_TEXT), fill=_INK)
+        row.paste(panel, (left, _TEXT + _GAP // 2))
+    parts = [head, row]
+    if dropped:
+        parts.append(_runners_up(photo, dropped[:_THUMBS]))
+    return _stacked(parts)
+
+
+def _map_title(answer: PhraseAnswer) -> str:
+    if answer.similarity is None:
+        return f"no map: strategy {answer.strategy!r} makes none"
+    highest = float(answer.similarity.max(initial=0.0))
+    return f"where it is alike (best {highest:.2f}), and the points asked"
+
+
+def _dropped_title(dropped: Sequence[tuple[int, Candidate]]) -> str:
+    more = f", the best {_MOST_DROPPED} drawn" if len(dropped) > _MOST_DROPPED else ""
+    return f"dropped: {len(dropped)}{more}"
+
+
+def _map_panel(
+    photo: NDArray[np.uint8],
+    small: NDArray[np.uint8],
+    answer: PhraseAnswer,
+    size: tuple[int, int],
+) -> Image.Image:
+    """Heat and the points that masks were asked with: full dots led to a mask of the result."""
+    if answer.similarity is None:
+        picture = Image.fromarray(small)
+    else:
+        picture = heat_picture(photo, answer.similarity, size)
+    scale = size[0] / photo.shape[1]
+    fine = Image.new("RGBA", (size[0] * _FINE, size[1] * _FINE), (0, 0, 0, 0))
+    pen = ImageDraw.Draw(fine)
+    radius = 4 * _FINE
+    for item in sorted(answer.candidates, key=lambda item: item.gate is None):
+        if item.point is None:
+            continue
+        x, y = (side * scale * _FINE for side in item.point)
+        fill = (*_PAPER, 255) if item.gate is None else None
+        pen.ellipse((x - radius - 3, y - radius - 3, x + radius + 3, y + radius + 3), fill=_INK)
+        pen.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), fill=fill, outline=_PAPER, width=4
+        )
+    dots = fine.resize(size, Image.Resampling.BOX)
+    picture.paste(dots, (0, 0), dots)
+    if answer.similarity is not None:
+        _draw_scale(picture)
+    return picture
+
+
+def _draw_scale(picture: Image.Image) -> None:
+    """The colours from 0 to 1, in the lower left corner; not on a picture that it would hide."""
+    width, height = 96, _SMALL + 6
+    if picture.width < 2 * width or picture.height < 4 * height:
+        return
+    colors = _heat(np.linspace(0, 1, width, dtype=np.float32)[None, :, None])
+    bar = Image.fromarray(np.repeat(colors, height, axis=0).astype(np.uint8))
+    pen = ImageDraw.Draw(bar)
+    font = load_font(_SMALL)
+    pen.text((5, height / 2), "0", font=font, fill=_PAPER, anchor="lm")
+    pen.text((width - 5, height / 2), "1", font=font, fill=_INK, anchor="rm")
+    picture.paste(bar, (6, picture.height - height - 6))
+
+
+def _masks_panel(
+    small: NDArray[np.uint8], numbered: Sequence[tuple[int, Candidate]]
+) -> Image.Image:
+    """Masks over the small photo, with their numbers; dropped ones in the colour of their gate."""
+    size = (small.shape[1], small.shape[0])
+    return overlay(
+        small,
+        [_shrunk(item.rle, size) for _, item in numbered],
+        texts=[_chip(number, item) for number, item in numbered],
+        colors=[_color(number, item.gate) for number, item in numbered],
+    )
+
+
+def _runners_up(photo: NDArray[np.uint8], numbered: Sequence[tuple[int, Candidate]]) -> Image.Image:
+    """Dropped masks one by one, each with its surroundings and what dropped it."""
+    lines = 4
+    strip = Image.new(
+        "RGB", (_WIDTH - 2 * _MARGIN, _THUMB + lines * (_SMALL + 4) + _GAP // 2), _PAPER
+    )
+    pen = ImageDraw.Draw(strip)
+    font = load_font(_SMALL)
+    for place, (number, item) in enumerate(numbered):
+        left = place * (_THUMB + _GAP)
+        thumb = _thumb(photo, item.rle, _color(number, item.gate))
+        strip.paste(thumb, (left, _THUMB - thumb.height))
+        score = "" if math.isnan(item.score) else f" {item.score:.2f}"
+        told = [f"mask {number}{score}: {item.gate}", *_wrapped(item.reason, _SMALL, _THUMB)]
+        for line, text in enumerate(told[:lines]):
+            top = _THUMB + _GAP // 2 + line * (_SMALL + 4)
+            pen.text((left, top), text, font=font, fill=_FAINT if line else _INK)
+    return strip
+
+
+def _thumb(photo: NDArray[np.uint8], rle: RLE, color: Color) -> Image.Image:
+    """A mask with its surroundings, square; the whole photo for an empty one."""
+    height, width = photo.shape[:2]
+    x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
+    if x1 <= x0:
+        x0, y0, x1, y1 = 0, 0, width, height
+    side = max(16, round(max(x1 - x0, y1 - y0) * 1.6))
+    left = min(max((x0 + x1 - side) // 2, 0), max(width - side, 0))
+    top = min(max((y0 + y1 - side) // 2, 0), max(height - side, 0))
+    cut = photo[top : top + side, left : left + side]
+    inside = decode_rle(rle)[top : top + side, left : left + side]
+    scale = _THUMB / max(cut.shape[:2])
+    size = max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))
+    small = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS))
+    return overlay(small, [encode_mask(_resized(inside, size))], colors=[color], alpha=0.35)
+
+
+def _shrunk(rle: RLE, size: tuple[int, int]) -> RLE:
+    return encode_mask(_resized(decode_rle(rle), size))
+
+
+def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at (width, height); one that would vanish keeps the pixels it touches."""
+    resized = Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BOX)
+    share = np.asarray(resized)
+    found: NDArray[np.bool_] = share >= 128
+    return found if found.any() else share > 0
+
+
+def _fitting(photo: NDArray[np.uint8]) -> tuple[int, int]:
+    """(width, height) of the photo in a panel."""
+    height, width = photo.shape[:2]
+    scale = _PANEL / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _color(number: int, gate: Gate | None) -> Color:
+    return palette_color(number - 1 if gate is None else list(GATES).index(gate))
+
+
+def _chip(number: int, item: Candidate) -> str:
+    parts = [str(number)]
+    parts += [] if item.gate is None else [item.gate]
+    parts += [] if math.isnan(item.score) else [f"{item.score:.2f}"]
+    return " ".join(parts)
+
+
+def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    height = sum(part.height for part in parts) + _GAP * (len(parts) - 1)
+    out = Image.new("RGB", (_WIDTH - 2 * _MARGIN, height), _PAPER)
+    top = 0
+    for part in parts:
+        out.paste(part, (0, top))
+        top += part.height + _GAP
+    return out
+
+
+def _paragraph(text: str, letter: int) -> Image.Image:
+    """Text over the whole width, on as many lines as it needs."""
+    width = _WIDTH - 2 * _MARGIN
+    lines = _wrapped(text, letter, width)
+    step = round(letter * 1.35)
+    out = Image.new("RGB", (width, max(1, step * len(lines))), _PAPER)
+    pen = ImageDraw.Draw(out)
+    for row, line in enumerate(lines):
+        pen.text((0, row * step), line, font=load_font(letter), fill=_INK)
+    return out
+
+
+def _wrapped(text: str, letter: int, width: int) -> list[str]:
+    """Lines of at most `width` pixels; a word that is longer is cut."""
+    font = load_font(letter)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        while font.getlength(word) > width and len(word) > 1:
+            word = word[:-2] + "…"
+        lines.append(word)
+    return lines

@@ -1,0 +1,294 @@
+"""Other people's formats for masks: COCO, SA-1B, supervision, label maps.
+
+Their names and conventions live here and nowhere else. Boxes are half-open inside textsam: COCO
+wants (x, y, width, height); the inclusive ends of supervision and SA-1B are converted at this
+border. YOLO's `.txt` is written by `Segmentation.save` (`polygons`), and label maps by
+`Segmentation.label_map` and `save(..., kind="instances")`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pycocotools import mask as coco_mask
+
+from textsam.errors import MissingExtraError
+from textsam.results.columns import as_array
+from textsam.results.polygons import mask_to_rings, ring_area
+from textsam.results.segmentation import Segmentation
+from textsam.values.geometry import boxes_to_xywh
+from textsam.values.rle import RLE, encode_masks, merge_rles, rle_from_json, rle_to_json
+
+__all__ = [
+    "from_coco",
+    "from_label_map",
+    "from_sa1b",
+    "from_supervision",
+    "to_coco",
+    "to_sa1b",
+    "to_supervision",
+]
+
+
+def to_coco(
+    result: Segmentation,
+    *,
+    image_id: int,
+    categories: Mapping[str, int],
+    first_id: int = 1,
+    segmentation: Literal["rle", "polygon"] = "rle",
+) -> list[dict[str, Any]]:
+    """Make COCO annotations, one per mask; with a `score` where it is known, so also COCO results.
+
+    Args:
+        result: Masks, each with a label.
+        image_id: COCO's id of the image.
+        categories: COCO's category id of each label.
+        first_id: Id of the first annotation; the others count on.
+        segmentation: `"rle"` is exact. `"polygon"` is what older tools read: the outer rings,
+            exact but for holes, which COCO polygons cannot hold.
+
+    Returns:
+        K annotations.
+
+    Raises:
+        ValueError: A mask without a label, or a label without a category.
+    """
+    annotations = []
+    for index, item in enumerate(result):
+        if item.label is None or item.label not in categories:
+            raise ValueError(
+                f"to_coco: mask {index} has label {item.label!r}; wanted one of the categories "
+                f"{sorted(categories)}"
+            )
+        annotation: dict[str, Any] = {
+            "id": first_id + index,
+            "image_id": image_id,
+            "category_id": categories[item.label],
+            "segmentation": _polygons(item.mask)
+            if segmentation == "polygon"
+            else rle_to_json(item.rle),
+            "area": item.area,
+            "bbox": [float(side) for side in boxes_to_xywh(item.box)],
+            "iscrowd": 0,
+        }
+        if not math.isnan(item.score):
+            annotation["score"] = float(item.score)
+        annotations.append(annotation)
+    return annotations
+
+
+def from_coco(
+    annotations: Iterable[Mapping[str, Any]],
+    size: tuple[int, int],
+    *,
+    categories: Mapping[int, str] | None = None,
+) -> Segmentation:
+    """Read the COCO annotations, or results, of one image.
+
+    Args:
+        annotations: With `segmentation` as polygons or as run-length code of either kind; crowds
+            included.
+        size: (H, W) of the image, which COCO keeps in its list of images.
+        categories: Name of each category id; without it, masks have no label.
+
+    Raises:
+        ValueError: A segmentation that cannot be read, of another size, or a category without a
+            name.
+    """
+    rles: list[RLE] = []
+    labels: list[str | None] = []
+    scores: list[float] = []
+    for annotation in annotations:
+        rles.append(_coco_rle(annotation.get("segmentation"), size))
+        number = annotation.get("category_id")
+        if categories is not None and number not in categories:
+            raise ValueError(
+                f"from_coco: got category_id {number!r}; wanted one of {sorted(categories)}"
+            )
+        labels.append(None if categories is None or number is None else categories[number])
+        scores.append(float(annotation.get("score", math.nan)))
+    return Segmentation(size, rles, scores=scores, labels=labels)
+
+
+def to_sa1b(result: Segmentation, *, image_id: int, file_name: str) -> dict[str, Any]:
+    """Make the JSON object of one SA-1B image (format of the data set's `README`).
+
+    SA-1B knows no labels, and neither clicks nor crops of textsam are kept, so `point_coords` is
+    empty and `crop_box` is the whole image. Unknown numbers are left out. Boxes are the released
+    code's: (x, y, w, h) of the last pixel inside, so w and h are one less than in COCO.
+    """
+    height, width = result.size
+    annotations = []
+    for index, item in enumerate(result):
+        annotation: dict[str, Any] = {
+            "id": index + 1,
+            "segmentation": rle_to_json(item.rle),
+            "area": item.area,
+            "bbox": [float(side) for side in boxes_to_xywh(_inclusive(item.box[None])[0])],
+            "point_coords": [],
+            "crop_box": [0.0, 0.0, float(width), float(height)],
+        }
+        for name, value in (("predicted_iou", item.iou), ("stability_score", item.stability)):
+            if not math.isnan(value):
+                annotation[name] = value
+        annotations.append(annotation)
+    image = {"image_id": image_id, "width": width, "height": height, "file_name": file_name}
+    return {"image": image, "annotations": annotations}
+
+
+def from_sa1b(payload: Mapping[str, Any]) -> Segmentation:
+    """Read the JSON object of one SA-1B image; boxes are measured anew from the masks.
+
+    Raises:
+        ValueError: Not such an object, or damaged masks.
+    """
+    try:
+        size = (int(payload["image"]["height"]), int(payload["image"]["width"]))
+        annotations = list(payload["annotations"])
+        rles = [rle_from_json(annotation["segmentation"]) for annotation in annotations]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"from_sa1b: got no SA-1B object ({type(error).__name__}: {error}); wanted "
+            '{"image": {"height", "width", ...}, "annotations": [{"segmentation", ...}]}'
+        ) from error
+    return Segmentation(
+        size,
+        rles,
+        iou=[annotation.get("predicted_iou", math.nan) for annotation in annotations],
+        stability=[annotation.get("stability_score", math.nan) for annotation in annotations],
+    )
+
+
+def to_supervision(result: Segmentation) -> Any:
+    """Make `supervision.Detections` of masks that all have a label, or all have none.
+
+    Class ids count the labels from 0 in order of `class_names`; names are in
+    `data["class_name"]`, scores in `confidence` if all are known. supervision's boxes end at the
+    last pixel inside.
+
+    Raises:
+        MissingExtraError: supervision is not installed.
+        ValueError: Some masks have a label and some have none.
+    """
+    supervision = _import_supervision()
+    labels, names = result.labels, result.class_names()
+    named = [label for label in labels if label is not None]
+    if named and len(named) < len(labels):
+        raise ValueError("to_supervision: some masks have a label and some have none; choose first")
+    has_labels, has_scores = bool(named), not np.isnan(result.scores).any()
+    return supervision.Detections(
+        xyxy=_inclusive(result.boxes),
+        mask=result.masks.copy(),
+        confidence=result.scores.copy() if has_scores else None,
+        class_id=np.asarray([names.index(label) for label in named]) if has_labels else None,
+        data={"class_name": np.asarray(named)} if has_labels else {},
+    )
+
+
+def from_supervision(detections: Any, size: tuple[int, int] | None = None) -> Segmentation:
+    """Read `supervision.Detections` that have masks; names come from `data["class_name"]`.
+
+    Args:
+        detections: K `supervision.Detections`.
+        size: (H, W), needed only when there are none and so no mask tells it.
+
+    Raises:
+        ValueError: No masks, or none and no size.
+    """
+    if detections.mask is None or not len(detections.mask):
+        if len(detections.xyxy):
+            raise ValueError("from_supervision: these detections have boxes but no masks")
+        if size is None:
+            raise ValueError("from_supervision: no detections, so give size=(height, width)")
+        return Segmentation(size, [])
+    names = detections.data.get("class_name")
+    return Segmentation.from_masks(
+        np.asarray(detections.mask, dtype=np.bool_),
+        scores=detections.confidence,
+        labels=None if names is None else [str(name) for name in names],
+    )
+
+
+def from_label_map(
+    numbers: ArrayLike,
+    *,
+    labels: Mapping[int, str] | None = None,
+    background: int = 0,
+    ignore: Sequence[int] = (),
+) -> Segmentation:
+    """Make one mask of each number in a label map, in ascending order.
+
+    Args:
+        numbers: (H, W) integers, e.g. a palette PNG of PASCAL VOC read with
+            `np.asarray(PIL.Image.open(...))` (not `load_image`, which turns it into colours).
+        labels: Label of each number; without it, masks have no label.
+        background: The number that is no mask.
+        ignore: Further numbers that are no mask, e.g. PASCAL VOC's 255 for "void".
+
+    Raises:
+        ValueError: Another shape or dtype, or a number without a label.
+    """
+    array = as_array(numbers)
+    if array.ndim != 2 or array.dtype.kind not in "bui":
+        raise ValueError(
+            f"from_label_map: got {array.dtype} of shape {array.shape}; wanted integers (H, W)"
+        )
+    # bool counts as integers here: False is the background, True the only mask.
+    array = array.astype(np.int64)
+    there = [int(n) for n in np.unique(array) if n != background and n not in ignore]
+    nameless = [] if labels is None else [n for n in there if n not in labels]
+    if nameless:
+        raise ValueError(
+            f"from_label_map: numbers {nameless[:5]} have no label; name them, or ignore= them"
+        )
+    return Segmentation(
+        (array.shape[0], array.shape[1]),
+        [encode_masks((array == number)[None])[0] for number in there],
+        labels=None if labels is None else [labels[number] for number in there],
+    )
+
+
+def _polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """Outer rings as COCO's flat lists x0, y0, x1, y1, ..."""
+    rings = [ring for ring in mask_to_rings(mask) if ring_area(ring) > 0]
+    return [[float(place) for place in ring.ravel()] for ring in rings]
+
+
+def _coco_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
+    if isinstance(segmentation, Mapping):
+        return rle_from_json(segmentation)
+    flat = isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes)
+    if not flat or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
+        raise ValueError(
+            f"from_coco: got segmentation {str(segmentation)[:80]}; wanted a run-length code or "
+            "polygons [[x0, y0, x1, y1, x2, y2, ...], ...]"
+        )
+    rings = [[float(place) for place in ring] for ring in segmentation]
+    codes = coco_mask.frPyObjects(rings, *size) if rings else []
+    return merge_rles([RLE(size, code["counts"]) for code in codes], size)
+
+
+def _inclusive(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Half-open boxes (K, 4) to boxes that end at the last pixel inside; empty ones stay zeros."""
+    ends = boxes.copy()
+    ends[:, 2:] = np.maximum(boxes[:, 2:] - 1, boxes[:, :2])
+    return ends
+
+
+def _import_supervision() -> ModuleType:
+    try:
+        return importlib.import_module("supervision")
+    except ImportError as error:
+        # No extra of textsam brings it: whoever wants its Detections has it.
+        raise MissingExtraError(
+            "to_supervision needs supervision, which is not installed. "
+            "Type: pip install supervision",
+            name="supervision",
+        ) from error

@@ -1,0 +1,250 @@
+"""Files of results: what each suffix holds, and textsam's own formats, `.json` and `.npz`.
+
+Those two hold everything but the photo, and reading gives back exactly what was written. Masks are
+COCO run-length codes in `.json`, which anything can read, and packed bits in `.npz`, which numpy
+reads without textsam:
+
+    masks = np.unpackbits(file["masks"], axis=1, count=h * w).reshape(-1, h, w).astype(bool)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from textsam.pictures.draw import PICTURE_SUFFIXES, encode_picture
+from textsam.results.columns import Columns, make_columns
+from textsam.results.polygons import yolo_text
+from textsam.values.rle import (
+    RLE,
+    decode_rle,
+    encode_masks,
+    rle_areas,
+    rle_boxes,
+    rle_from_json,
+    rle_to_json,
+)
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "columns_from_json",
+    "columns_from_npz",
+    "columns_to_json",
+    "columns_to_npz",
+    "dump_json",
+    "encode_result",
+    "read_columns",
+]
+
+FORMAT = "textsam.segmentation"
+# Raised when a reader of the last version would misread the file; readers refuse what is newer.
+VERSION = 1
+
+
+def encode_result(
+    columns: Columns,
+    path: Path,
+    *,
+    picture: Callable[[], Image.Image],
+    kind: str | None,
+    names: Sequence[str] | None,
+) -> bytes:
+    """Make the content of a file; its suffix says what.
+
+    Args:
+        columns: What to write.
+        path: Where it will lie; nothing is written here.
+        picture: Draws the picture, called for pictures only.
+        kind: Kind of picture that was asked for, or None; refused for anything else.
+        names: Class names that were given, or None; refused for anything but `.txt`.
+
+    Raises:
+        ValueError: An unknown suffix, or an option that does not fit it.
+    """
+    suffix = path.suffix.lower()
+    if kind is not None and suffix not in PICTURE_SUFFIXES:
+        raise ValueError(
+            f"cannot save {str(path)!r} with kind={kind!r}: kinds are for pictures "
+            f"({', '.join(PICTURE_SUFFIXES)})"
+        )
+    if names is not None and suffix != ".txt":
+        raise ValueError(f"cannot save {str(path)!r} with names=: class names are for .txt (YOLO)")
+    if suffix in PICTURE_SUFFIXES:
+        exact = kind in ("mask", "instances", "classes")
+        return encode_picture(picture(), suffix, exact=exact)
+    if suffix == ".json":
+        return dump_json(columns_to_json(columns))
+    if suffix == ".npz":
+        return columns_to_npz(columns)
+    if suffix == ".txt":
+        return yolo_text(columns, names=names).encode("ascii")
+    raise ValueError(
+        f"cannot save {str(path)!r}: the suffix says what to write; wanted one of "
+        f"{', '.join(PICTURE_SUFFIXES)} (picture), .json, .npz, .txt (YOLO polygons)"
+    )
+
+
+def read_columns(path: Path) -> Columns:
+    """Read a `.json` or `.npz` file of a result.
+
+    Raises:
+        ValueError: Another suffix, another format, a newer version, or a damaged file.
+        OSError: The file cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".npz"):
+        raise ValueError(
+            f"cannot load {str(path)!r}: results are read from .json and .npz; pictures and .txt "
+            "do not hold everything"
+        )
+    data = path.read_bytes()
+    try:
+        if suffix == ".json":
+            return columns_from_json(json.loads(data))
+        return columns_from_npz(data)
+    except ValueError as error:
+        raise ValueError(f"cannot load {str(path)!r}: {error}") from error
+
+
+def columns_to_json(columns: Columns) -> dict[str, Any]:
+    """Make a JSON object of columns; unknown numbers become null, boxes are half-open."""
+    boxes, areas = rle_boxes(columns.rles), rle_areas(columns.rles)
+    masks = [
+        {
+            "label": columns.labels[index],
+            "score": _json_number(columns.scores[index]),
+            "iou": _json_number(columns.iou[index]),
+            "stability": _json_number(columns.stability[index]),
+            "area": int(areas[index]),
+            "box": boxes[index].tolist(),
+            "rle": rle_to_json(rle),
+        }
+        for index, rle in enumerate(columns.rles)
+    ]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "size": list(columns.size),
+        "presence": dict(columns.presence),
+        "masks": masks,
+    }
+
+
+def columns_from_json(payload: Any) -> Columns:
+    """Read what `columns_to_json` made; boxes and areas are measured anew from the masks.
+
+    Raises:
+        ValueError: Not such an object, made by a newer textsam, or damaged.
+    """
+    if not isinstance(payload, Mapping) or payload.get("format") != FORMAT:
+        raise ValueError(
+            f'got JSON without "format": "{FORMAT}"; for COCO and SA-1B see textsam.results.interop'
+        )
+    _check_version(payload.get("version"))
+    try:
+        size = (int(payload["size"][0]), int(payload["size"][1]))
+        masks = payload["masks"]
+        return make_columns(
+            size,
+            [rle_from_json(mask["rle"]) for mask in masks],
+            scores=[_number(mask["score"]) for mask in masks],
+            iou=[_number(mask["iou"]) for mask in masks],
+            stability=[_number(mask["stability"]) for mask in masks],
+            labels=[mask["label"] for mask in masks],
+            presence=payload["presence"],
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"damaged {FORMAT} JSON ({type(error).__name__}: {error}); write it again with save()"
+        ) from error
+
+
+def columns_to_npz(columns: Columns) -> bytes:
+    """Pack columns into the bytes of an `.npz` file; no pickles, the same bytes each time."""
+    pixels = columns.size[0] * columns.size[1]
+    bits = np.zeros((len(columns.rles), (pixels + 7) // 8), dtype=np.uint8)
+    for index, rle in enumerate(columns.rles):
+        bits[index] = np.packbits(decode_rle(rle))
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        format=np.asarray(FORMAT),
+        version=np.asarray(VERSION),
+        size=np.asarray(columns.size, dtype=np.int64),
+        masks=bits,
+        boxes=rle_boxes(columns.rles).astype(np.float32),
+        areas=rle_areas(columns.rles),
+        scores=columns.scores,
+        iou=columns.iou,
+        stability=columns.stability,
+        # Lists of text as JSON: numpy would need pickles for None, and cuts trailing zeros.
+        labels=np.asarray(json.dumps(list(columns.labels))),
+        presence=np.asarray(json.dumps(dict(columns.presence))),
+    )
+    return buffer.getvalue()
+
+
+def columns_from_npz(data: bytes) -> Columns:
+    """Read what `columns_to_npz` made.
+
+    Raises:
+        ValueError: Not such a file, made by a newer textsam, or damaged.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            if "format" not in file or str(file["format"]) != FORMAT:
+                raise ValueError(f"got an .npz file without format {FORMAT!r}")
+            _check_version(int(file["version"]))
+            size = (int(file["size"][0]), int(file["size"][1]))
+            return make_columns(
+                size,
+                [_unpack(row, size) for row in file["masks"]],
+                scores=file["scores"],
+                iou=file["iou"],
+                stability=file["stability"],
+                labels=json.loads(str(file["labels"])),
+                presence=json.loads(str(file["presence"])),
+            )
+    except (KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"damaged {FORMAT} .npz ({type(error).__name__}: {error}); write it again with save()"
+        ) from error
+
+
+def dump_json(payload: Any) -> bytes:
+    """Strict JSON (no NaN) in UTF-8, on one line."""
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    return (text + "\n").encode("utf-8")
+
+
+def _unpack(row: NDArray[np.uint8], size: tuple[int, int]) -> RLE:
+    height, width = size
+    mask = np.unpackbits(row, count=height * width).astype(np.bool_)
+    return encode_masks(mask.reshape(1, height, width))[0]
+
+
+def _check_version(version: Any) -> None:
+    if version != VERSION:
+        raise ValueError(
+            f"got {FORMAT} version {version!r}; this textsam reads version {VERSION}. "
+            "Type: pip install --upgrade textsam"
+        )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _json_number(value: np.float32) -> float | None:
+    """Shortest decimal that float32 reads back exactly; None for NaN, which JSON has not."""
+    return None if np.isnan(value) else float(str(value))

@@ -1,0 +1,1 @@
+"""Values: pixels, frames, masks as RLE, prompts, settings. No network."""

@@ -1,0 +1,149 @@
+"""Probabilities from raw evidence: a logistic curve for each strategy, in a file of the model.
+
+Platt's method (Platt 1999, "Probabilistic outputs for support vector machines"): the evidence that
+a strategy gathers about a phrase or a mask goes through a logistic regression that was fitted on
+labelled photos. `textsam calibrate` fits one on a user's own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from textsam.errors import WeightsError
+from textsam.values.files import write_atomically
+
+__all__ = ["CALIBRATION_FILE", "Calibration", "Curve", "StrategyCurves"]
+
+CALIBRATION_FILE = "calibration.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """sigmoid(bias + sum of weight x evidence).
+
+    Attributes:
+        weights: By the evidence's name; evidence without a weight is not looked at.
+        bias: The log odds with all evidence at zero.
+    """
+
+    weights: Mapping[str, float]
+    bias: float
+
+    def probability(self, evidence: Mapping[str, float]) -> float:
+        """Probability, 0 to 1.
+
+        Raises:
+            ValueError: A number that the curve needs is missing or NaN.
+        """
+        total = self.bias
+        for name, weight in self.weights.items():
+            value = evidence.get(name, math.nan)
+            if math.isnan(value):
+                raise ValueError(
+                    f"the calibration needs evidence {name!r}; there is {sorted(evidence)}"
+                )
+            total += weight * value
+        return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyCurves:
+    """What a strategy's evidence means.
+
+    Attributes:
+        presence: That a phrase is in the picture at all.
+        score: That a phrase describes a mask.
+        least_presence: Default level below which a phrase is answered with nothing.
+        least_score: Default level below which a mask is dropped.
+    """
+
+    presence: Curve
+    score: Curve
+    least_presence: float = 0.5
+    least_score: float = 0.5
+
+    def at(self, threshold: float | None) -> StrategyCurves:
+        """With a threshold as both levels; as they are for None."""
+        if threshold is None:
+            return self
+        return replace(self, least_presence=threshold, least_score=threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A model's curves.
+
+    Attributes:
+        strategies: By the strategy's name.
+        fitted_on: What they were fitted on, in words, with figures; for people.
+    """
+
+    strategies: Mapping[str, StrategyCurves] = field(default_factory=dict)
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file; it is complete or not there at all."""
+        content = {"format": _FORMAT, **asdict(self)}
+        data = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        return write_atomically(Path(path), data.encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            WeightsError: Not such a file, or a newer format.
+            OSError: It cannot be read.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            if content["format"] != _FORMAT:
+                raise WeightsError(
+                    f"{path} has calibration format {content['format']}; this textsam reads "
+                    f"{_FORMAT}. Type: pip install -U textsam, or fit it again: textsam calibrate"
+                )
+            strategies = {name: _curves(raw) for name, raw in content["strategies"].items()}
+            return cls(strategies=strategies, fitted_on=dict(content["fitted_on"]))
+        except WeightsError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsError(
+                f"{path} is no calibration file ({type(error).__name__}: {error}). "
+                "Type: textsam calibrate DATA --model ..."
+            ) from error
+
+
+def _curves(raw: Mapping[str, Any]) -> StrategyCurves:
+    return StrategyCurves(
+        presence=_curve(raw["presence"]),
+        score=_curve(raw["score"]),
+        least_presence=_level(raw["least_presence"]),
+        least_score=_level(raw["least_score"]),
+    )
+
+
+def _curve(raw: Mapping[str, Any]) -> Curve:
+    return Curve(
+        weights={name: _finite(weight) for name, weight in raw["weights"].items()},
+        bias=_finite(raw["bias"]),
+    )
+
+
+def _level(raw: Any) -> float:
+    level = _finite(raw)
+    if not 0 <= level <= 1:
+        raise ValueError(f"level {level} is no probability")
+    return level
+
+
+def _finite(raw: Any) -> float:
+    value = float(raw)
+    if not math.isfinite(value):
+        raise ValueError(f"got {value}; wanted a finite number")
+    return value

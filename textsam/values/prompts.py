@@ -1,0 +1,265 @@
+"""Prompts as typed values: what a person points at, checked once, at the border.
+
+All coordinates are continuous (x, y) pixels of the ORIGINAL image, where pixel (0, 0) covers
+[0, 1) x [0, 1); boxes are half-open (x0, y0, x1, y1); sizes are (H, W). Moving them to the model's
+frame is the business of `textsam.values.geometry.Frame`.
+"""
+
+from __future__ import annotations
+
+import operator
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import PromptError
+from textsam.values.geometry import clip_boxes, is_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["ArrayLike", "Prompt", "make_prompt", "normalize_phrases"]
+
+ArrayLike: TypeAlias = "Sequence[Any] | NDArray[Any] | torch.Tensor"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """One object asked for, by any mix of a phrase, points, a box and a mask.
+
+    Made by `make_prompt`, which checks; the fields here are trusted.
+
+    Attributes:
+        text: A phrase such as "wheel".
+        points: (N, 2) float32 (x, y), original pixels.
+        labels: (N,) int64; 1 on the object, 0 on what is not the object.
+        box: (4,) float32 half-open (x0, y0, x1, y1), original pixels, inside the image.
+        mask: (H, W) bool, or (H, W) float32 logits (positive inside).
+    """
+
+    text: str | None = None
+    points: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    box: NDArray[np.float32] | None = None
+    mask: NDArray[np.bool_] | NDArray[np.float32] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is asked for."""
+        return (
+            self.text is None and len(self.points) == 0 and self.box is None and self.mask is None
+        )
+
+
+def make_prompt(
+    size: tuple[int, int],
+    *,
+    text: str | None = None,
+    points: ArrayLike | None = None,
+    labels: ArrayLike | int | None = None,
+    box: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> Prompt:
+    """Check what was asked for and give it one form.
+
+    Args:
+        size: (H, W) of the original image.
+        text: One phrase.
+        points: (N, 2) of (x, y), or one (x, y); 0 <= x <= W, 0 <= y <= H. An empty list is none.
+        labels: N of 1 (on the object) or 0 (not the object); all 1 if not given.
+        box: x0, y0, x1, y1, half-open; what hangs over the image's edge is cut off.
+        mask: (H, W) bool, or 0/1 or 0/255 integers, or float logits with positive inside.
+
+    Returns:
+        A `Prompt` with arrays of its own.
+
+    Raises:
+        PromptError: Any of them has a wrong type, shape or value, or nothing is given.
+    """
+    size = _checked_size(size)
+    prompt_points, prompt_labels = _make_points(points, labels, size)
+    prompt = Prompt(
+        text=None if text is None else _make_phrase(text),
+        points=prompt_points,
+        labels=prompt_labels,
+        box=None if box is None else _make_box(box, size),
+        mask=None if mask is None else _make_mask(mask, size),
+    )
+    if prompt.is_empty:
+        raise PromptError(
+            "nothing was asked for; give text, points, a box or a mask. "
+            'Type: text="wheel", points=[(x, y)] or box=(x0, y0, x1, y1)'
+        )
+    return prompt
+
+
+def normalize_phrases(text: str | Sequence[str], name: str = "text") -> list[str]:
+    """One phrase or several to a list of clean phrases, in the order given, repeats kept.
+
+    Runs of white space become one space, and accents their composed form (NFC), so that phrases
+    that look the same are the same.
+
+    Args:
+        text: What a person typed.
+        name: What errors call it.
+
+    Raises:
+        PromptError: Neither a string nor a list of strings, or one of them is empty.
+    """
+    if isinstance(text, str):
+        return [_make_phrase(text, where=name)]
+    if not isinstance(text, list | tuple | np.ndarray) or len(text) == 0:
+        what = "an empty list" if isinstance(text, list | tuple) else type(text).__name__
+        raise PromptError(
+            f'{name} is {what}; wanted a phrase such as "wheel", or a list: ["wheel", "door"]'
+        )
+    return [_make_phrase(phrase, where=f"{name}[{index}]") for index, phrase in enumerate(text)]
+
+
+def _make_phrase(text: object, *, where: str = "text") -> str:
+    if not isinstance(text, str):
+        hint = ""
+        if isinstance(text, list | tuple):
+            hint = ". A prompt asks for one phrase: ask once for each"
+        elif isinstance(text, bytes):
+            hint = '. Type: text.decode("utf-8")'
+        raise PromptError(
+            f'{where} is {type(text).__name__}; wanted a phrase such as "wheel"{hint}'
+        )
+    phrase = " ".join(unicodedata.normalize("NFC", text).split())
+    if not any(letter.isprintable() and letter != " " for letter in phrase):
+        raise PromptError(f'{where} is {text[:40]!r}, which is empty; wanted a phrase: "wheel"')
+    return phrase
+
+
+def _make_points(
+    points: Any, labels: Any, size: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    height, width = size
+    wanted = "wanted (x, y) pairs, e.g. points=[(410, 220)]"
+    array = _to_floats([] if points is None else points, "points", wanted)
+    if array.size == 0:
+        array = array.reshape(0, 2)
+    elif array.shape == (2,):
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise PromptError(f"points have shape {array.shape}; {wanted}")
+    for index, (x, y) in enumerate(array):
+        if not (0 <= x <= width and 0 <= y <= height):
+            hint = ""
+            if 0 <= y <= width and 0 <= x <= height:
+                hint = ". Are x and y swapped? Points are (x, y), not (row, column)"
+            raise PromptError(
+                f"point {index} = ({x:g}, {y:g}) lies outside the image; wanted 0 <= x <= {width} "
+                f"(width) and 0 <= y <= {height} (height), in pixels{hint}"
+            )
+    return array.astype(np.float32), _make_labels(labels, len(array), given=points is not None)
+
+
+def _make_labels(labels: Any, count: int, *, given: bool) -> NDArray[np.int64]:
+    if labels is None:
+        return np.ones(count, dtype=np.int64)
+    wanted = "wanted one label a point, 1 (on the object) or 0 (not), e.g. labels=[1, 0]"
+    array = np.atleast_1d(_to_floats(labels, "labels", wanted))
+    if not given and array.size:
+        raise PromptError(f"labels were given without points; {wanted}")
+    if array.size == 0:
+        array = array.reshape(0)
+    if array.shape != (count,):
+        raise PromptError(f"labels have shape {array.shape} for {count} points; {wanted}")
+    wrong = array[(array != 0) & (array != 1)]
+    if wrong.size:
+        raise PromptError(f"labels hold {wrong[0]:g}; {wanted}")
+    return array.astype(np.int64)
+
+
+def _make_box(box: Any, size: tuple[int, int]) -> NDArray[np.float32]:
+    height, width = size
+    wanted = "wanted x0, y0, x1, y1 in pixels, e.g. box=(30, 40, 200, 180)"
+    array = _to_floats(box, "box", wanted)
+    if array.shape != (4,):
+        hint = ". A prompt takes one box: ask once for each" if array.ndim == 2 else ""
+        raise PromptError(f"box has shape {array.shape}; {wanted}{hint}")
+    shown = "(" + ", ".join(f"{side:g}" for side in array) + ")"
+    if array[2] <= array[0] or array[3] <= array[1]:
+        raise PromptError(
+            f"box = {shown} is empty: x1 <= x0 or y1 <= y0; {wanted}. If it is x, y, width, "
+            "height, type: textsam.values.geometry.boxes_from_xywh(np.array(box))"
+        )
+    # Rounded to float32 before it is judged: a sliver at the edge may round to nothing.
+    clipped = clip_boxes(array, size).astype(np.float32)
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        raise PromptError(
+            f"box = {shown} lies outside the image of width {width} and height {height}; {wanted}"
+        )
+    return clipped
+
+
+def _make_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_] | NDArray[np.float32]:
+    try:
+        array = _to_array(mask)
+    except (ValueError, TypeError) as error:  # lists of unequal length
+        raise PromptError(f"mask is no array ({error}); wanted bool of shape {size}") from error
+    if array.shape != size:
+        raise PromptError(
+            f"mask has shape {array.shape}; wanted {size}, the (height, width) of the image"
+        )
+    if array.dtype.kind in "iu":
+        values = np.unique(array)
+        if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
+            raise PromptError(
+                f"mask is {array.dtype} with {len(values)} values up to {values[-1]}; wanted bool, "
+                "0/1 or 0/255. For one object of a label map type: mask=label_map == number"
+            )
+        array = array != 0
+    if array.dtype == np.bool_:
+        if not array.any():
+            raise PromptError("mask has no pixel set; wanted at least one. Leave it out instead")
+        return np.array(array, dtype=np.bool_, order="C")
+    if array.dtype.kind != "f":
+        raise PromptError(f"mask is {array.dtype}; wanted bool, or float logits (positive inside)")
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        raise PromptError("mask holds NaN or infinity; wanted bool, or finite float logits")
+    if low >= 0 and high <= 1:
+        raise PromptError(
+            f"mask is {array.dtype} in {low:g}..{high:g}: probabilities, not logits. "
+            "Type: mask=mask > 0.5"
+        )
+    return np.array(array, dtype=np.float32, order="C")
+
+
+def _to_array(values: Any) -> NDArray[Any]:
+    if is_tensor(values):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+        return np.asarray(values.numpy())
+    return np.asarray(values)
+
+
+def _to_floats(values: Any, name: str, wanted: str) -> NDArray[np.float64]:
+    """Numbers to float64; text, ragged lists and NaN are refused."""
+    try:
+        array = _to_array(values)
+    except (ValueError, TypeError) as error:  # lists of unequal length
+        raise PromptError(f"{name} = {values!r:.80} is not a table of numbers; {wanted}") from error
+    if array.dtype.kind not in "biuf":
+        raise PromptError(f"{name} = {values!r:.80} are not numbers; {wanted}")
+    floats = array.astype(np.float64)
+    if not np.isfinite(floats).all():
+        raise PromptError(f"{name} = {values!r:.80} hold NaN or infinity; {wanted}")
+    return floats
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError) as error:
+        raise PromptError(f"size is {size!r}; wanted (height, width) of the image") from error
+    if height < 1 or width < 1:
+        raise PromptError(f"size is {size!r}; wanted (height, width) of the image, both positive")
+    return height, width

@@ -1,0 +1,194 @@
+"""What `textsam info` tells of a model, read from its files without loading it.
+
+A `safetensors` file says in its first bytes which tensors it holds, so counting the parameters of
+a 2.5 GB model takes milliseconds and no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textsam.errors import WeightsError
+
+__all__ = ["KNOWN_MODELS", "KnownModel", "ModelInfo", "WeightFile", "find_model", "read_model_info"]
+
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+
+# A header names each tensor in some 100 bytes; more than this is no header.
+_MOST_HEADER_BYTES = 100 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that can be named; figures are those of the files on the hub, rounded.
+
+    Attributes:
+        name: What to give to `--model`.
+        architecture: In words.
+        parameters: In millions.
+        megabytes: Of its weights, 10^6 bytes.
+        license: Of its weights.
+        shipped: Whether it lies inside the package.
+    """
+
+    name: str
+    architecture: str
+    parameters: float
+    megabytes: int
+    license: str
+    shipped: bool = False
+
+
+KNOWN_MODELS = (
+    KnownModel("tiny", "own SAM and CLIP", math.nan, 48, "Apache-2.0", True),
+    KnownModel("facebook/sam-vit-base", "SAM, ViT-B", 93.7, 375, "Apache-2.0"),
+    KnownModel("facebook/sam-vit-large", "SAM, ViT-L", 312.3, 1250, "Apache-2.0"),
+    KnownModel("facebook/sam-vit-huge", "SAM, ViT-H", 641.1, 2564, "Apache-2.0"),
+)
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights.
+
+    Attributes:
+        path: Where it is.
+        size: Bytes.
+        parameters: Number of values by the first part of the tensors' names; empty if the file is
+            not safetensors and so was not opened.
+        dtypes: Names of the tensors' types.
+        metadata: What the file says about itself.
+    """
+
+    path: Path
+    size: int
+    parameters: dict[str, int]
+    dtypes: list[str]
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as its files tell it.
+
+    Attributes:
+        name: What was asked for.
+        folder: Where it is.
+        config: Content of `config.json`; empty if there is none.
+        license: From the model card or the licence file; None if neither says.
+        files: Files of weights.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    license: str | None
+    files: list[WeightFile]
+
+    @property
+    def parameters(self) -> int:
+        """Number of values in all files that could be read."""
+        return sum(sum(file.parameters.values()) for file in self.files)
+
+
+def find_model(name: str) -> Path | None:
+    """Folder of a model that is on this machine: shipped, a path, or in the hub's cache.
+
+    Args:
+        name: `"tiny"`, a folder or file, or a hub id such as `"facebook/sam-vit-base"`.
+
+    Returns:
+        The folder (or the file, if a file was named); None if it is not here.
+    """
+    path = Path(name)
+    shipped = any(model.name == name and model.shipped for model in KNOWN_MODELS)
+    if shipped:
+        path = Path(__file__).parent / name
+        return path if any(path.glob("**/*.safetensors")) else None
+    if path.exists():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def read_model_info(name: str) -> ModelInfo:
+    """Read what the files of a model tell; nothing is downloaded.
+
+    Raises:
+        WeightsError: The model is not on this machine, or a file of it is damaged.
+    """
+    path = find_model(name)
+    if path is None:
+        known = ", ".join(model.name for model in KNOWN_MODELS)
+        raise WeightsError(
+            f"model {name!r} is not on this machine; wanted a folder, a file, or one of {known}. "
+            f"To download a hub model, use it: textsam segment PHOTO -t THING --model {name}"
+        )
+    folder = path if path.is_dir() else path.parent
+    found = sorted(folder.rglob("*")) if path.is_dir() else [path]
+    files = [_weight_file(file) for file in found if file.suffix in _WEIGHT_SUFFIXES]
+    if not files:
+        raise WeightsError(
+            f"{str(path)!r} holds no weights; wanted {', '.join(_WEIGHT_SUFFIXES)} files"
+        )
+    config = folder / "config.json"
+    try:
+        settings = json.loads(config.read_bytes()) if config.is_file() and path.is_dir() else {}
+    except ValueError as error:
+        raise WeightsError(f"damaged {str(config)!r}: {error}") from error
+    return ModelInfo(name, path, settings, _license(folder), files)
+
+
+def _weight_file(path: Path) -> WeightFile:
+    size = path.stat().st_size
+    if path.suffix != ".safetensors":
+        return WeightFile(path, size, {}, [], {})
+    header = _safetensors_header(path)
+    metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
+    parameters: Counter[str] = Counter()
+    for key, tensor in header.items():
+        parameters[key.partition(".")[0]] += math.prod(tensor["shape"])
+    dtypes = sorted({tensor["dtype"] for tensor in header.values()})
+    return WeightFile(path, size, dict(parameters), dtypes, metadata)
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """The header: 8 bytes of length, little-endian, then JSON (format of safetensors)."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MOST_HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("a header that is no object")
+    except (ValueError, struct.error) as error:
+        raise WeightsError(
+            f"{str(path)!r} is no complete safetensors file ({error}); download or copy it again"
+        ) from error
+    return header
+
+
+def _license(folder: Path) -> str | None:
+    """The licence that the model card's first lines, or else the licence file's, name."""
+    card = folder / "README.md"
+    if card.is_file():
+        for line in card.read_text("utf-8", errors="replace").splitlines()[:50]:
+            if line.lower().startswith("license:"):
+                return line.partition(":")[2].strip()
+    for file in sorted(folder.glob("LICENSE*")):
+        lines = [line.strip() for line in file.read_text("utf-8", errors="replace").splitlines()]
+        return next((line for line in lines if line), None)
+    return None
