@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from textsam.modeling.config import SamConfig, TinyViTConfig, ViTConfig
-from textsam.modeling.drop_path import DropPath, drop_path_rates
 from textsam.modeling.image_encoder import ImageEncoderViT
-from textsam.modeling.vit_attention import RelativeAttention, attend_fused, attend_in_chunks
-from textsam.modeling.windows import map_windows, pad_keys
+from textsam.modeling.layers import DropPath, drop_path_rates
+from textsam.modeling.vit_attention import (
+    RelativeAttention,
+    attend_fused,
+    attend_in_chunks,
+    map_windows,
+    pad_keys,
+)
 
 
 def tiny_config(*, side: int = 96, window: int = 4, **sizes) -> SamConfig:

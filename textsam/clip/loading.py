@@ -25,7 +25,7 @@ from textsam.clip.allowed_config import (
 )
 from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
-from textsam.modeling.empty import no_random_fill
+from textsam.modeling.layers import no_random_fill
 
 __all__ = ["ClipSource", "Hub", "Tokenizer", "build_clip", "find_clip", "load_tokenizer"]
 

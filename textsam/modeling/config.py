@@ -1,7 +1,6 @@
-"""Sizes of every network, as typed values.
+"""Sizes of every network, as typed values that can be written to JSON and read back.
 
-Nothing here computes: a configuration is plain data that can be written to JSON and read back, and
-the table `SAM_CONFIGS` holds the published sizes (arXiv 2304.02643, Section 3 and Appendix A).
+`SAM_CONFIGS` holds the published sizes (arXiv 2304.02643, Section 3 and Appendix A).
 """
 
 from __future__ import annotations
@@ -57,11 +56,13 @@ class TinyViTConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig:
-    """Any `timm` backbone that offers `features_only`, with a neck to one stride-16 embedding.
+    """Any `timm` backbone that supports `features_only`, with a neck to one stride-16 embedding.
 
-    `skips` adds the stride-8 and stride-4 features to the decoder's upscaling, which a backbone
-    with few channels needs for crisp borders. `skip_gain` is their scale at initialisation: at 1
-    they drown the prompt.
+    Attributes:
+        name: A plain name of `timm.list_models()`.
+        skips: Whether the decoder adds the stride-8 and stride-4 maps while it upscales, which a
+            backbone with few channels needs for crisp borders.
+        skip_gain: Scale of these maps at initialisation; at 1 they outweigh the prompt.
     """
 
     name: str
@@ -89,9 +90,9 @@ _ENCODER_KINDS: dict[str, type[ViTConfig] | type[TinyViTConfig] | type[TimmConfi
 class SamConfig:
     """A whole Segment Anything model.
 
-    The defaults are the paper's decoder (Section 3, Appendix A). `first_layer_residual` is ours: it
-    keeps the output tokens in the residual stream of the first self-attention, which the released
-    networks lack and a decoder trained from scratch on little data needs.
+    The defaults are the paper's decoder (Section 3, Appendix A). `first_layer_residual` is our
+    addition: a residual connection around the decoder's first self-attention. The released networks
+    lack it, and a decoder that is trained from scratch on little data needs it.
     """
 
     encoder: EncoderConfig
@@ -108,13 +109,13 @@ class SamConfig:
     multimasks: int = 3
     iou_depth: int = 3
     iou_hidden: int = 256
-    # (code) RGB statistics on the 0..255 scale.
+    # RGB statistics of ImageNet on the 0..255 scale, as in the released code.
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     @property
     def embedding_size(self) -> int:
-        """Side of the square image embedding; its stride is 16 in every encoder."""
+        """Side of the square image embedding, whose stride is 16 in every encoder."""
         return self.image_size // 16
 
     @property
@@ -134,7 +135,7 @@ class SamConfig:
         """Read what `to_dict` wrote.
 
         Raises:
-            WeightsError: For an unknown field or kind of encoder, which is never dropped silently.
+            WeightsError: A field or the kind of the encoder is unknown.
         """
         rest = dict(values)
         encoder_values = dict(rest.pop("encoder", {}))
@@ -147,7 +148,7 @@ class SamConfig:
 
 
 def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Instantiate a config dataclass from JSON values, lists back to tuples, strict on names."""
+    """Instantiate a config dataclass from JSON values; lists become tuples."""
     known = {field.name for field in fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:

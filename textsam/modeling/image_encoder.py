@@ -1,35 +1,79 @@
 """Segment Anything's image encoder: a plain ViT with windows and four global blocks.
 
-arXiv 2304.02643, Section 3 and Appendix A, after ViTDet (arXiv 2203.16527). Same results as the
-released code, on which `vit_attention` says what is computed differently.
+arXiv 2304.02643, Section 3 and Appendix A, after ViTDet (arXiv 2203.16527). The results equal those
+of the released code; `vit_attention` lists what is computed differently.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, ViTConfig
-from textsam.modeling.drop_path import DropPath, drop_path_rates
-from textsam.modeling.features import ImageFeatures
-from textsam.modeling.layers import LayerNorm2d
+from textsam.modeling.layers import DropPath, LayerNorm2d, drop_path_rates
 from textsam.modeling.vit_attention import RelativeAttention
 
-__all__ = ["ImageEncoderViT", "ViTBlock", "build_neck"]
+__all__ = ["ImageEncoderViT", "ImageFeatures", "ViTBlock", "build_neck", "check_pixels"]
 
-_NORM_EPS = 1e-6  # (code) PyTorch's default is 1e-5
+_NORM_EPS = 1e-6  # as in the released code; PyTorch's default is 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFeatures:
+    """What an image encoder returns: features of B images in the padded square model frame.
+
+    Attributes:
+        embedding: (B, C, s, s) at stride 16; every encoder has it.
+        skips: Maps to add while the decoder upscales: (B, C/4, 2s, 2s) and (B, C/8, 4s, 4s); empty
+            for encoders without them.
+        pyramid: The backbone's own maps (B, C_i, S / stride, S / stride), finest first, for a dense
+            text head that reads them (`textsam.clip.pathway`); empty for plain ViTs.
+    """
+
+    embedding: Tensor
+    skips: tuple[Tensor, ...] = ()
+    pyramid: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of images B."""
+        return len(self.embedding)
+
+    def __getitem__(self, index: int | slice | Tensor) -> ImageFeatures:
+        """Select images; an int keeps the batch axis, so the result is always batched."""
+        if isinstance(index, int):
+            index = slice(index, index + 1)
+        return ImageFeatures(
+            embedding=self.embedding[index],
+            skips=tuple(x[index] for x in self.skips),
+            pyramid=tuple(x[index] for x in self.pyramid),
+        )
+
+    def of_prompts(self, image_index: Tensor) -> ImageFeatures:
+        """Repeat the features for each prompt, given the index of its image, (P,) int64.
+
+        The pyramid is left out, since the decoder does not read it.
+        """
+        maps = (self.embedding, *self.skips)
+        if len(self) == 1:
+            # A view, not a copy: 100 prompts on one image need no more memory than one.
+            maps = tuple(x.expand(len(image_index), -1, -1, -1) for x in maps)
+        else:
+            maps = tuple(x[image_index] for x in maps)
+        return ImageFeatures(embedding=maps[0], skips=maps[1:])
 
 
 class ViTBlock(nn.Module):
-    """Attention and MLP, each normalised first and added to what came in."""
+    """Pre-norm attention and MLP, each with a residual connection."""
 
     def __init__(self, config: ViTConfig, *, size: int, drop_path: float = 0.0) -> None:
         """Build one block.
 
         Args:
             config: Sizes of the encoder.
-            size: Side of the squares that attend to themselves, in tokens: a window or the grid.
-            drop_path: Probability of skipping a branch while training.
+            size: Side of the squares inside which tokens attend: a window, or the whole grid.
+            drop_path: Probability of dropping a branch while training.
         """
         super().__init__()
         width, hidden = config.width, int(config.width * config.mlp_ratio)
@@ -76,27 +120,25 @@ class ImageEncoderViT(nn.Module):
         self.neck = build_neck(vit.width, config.embed_dim)
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
-        """Encode normalised, padded images.
-
-        Args:
-            pixels: (B, 3, S, S) float in the model frame, S = `image_size`.
-
-        Returns:
-            The embedding (B, C, S / 16, S / 16); a plain ViT has no skips.
+        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`.
 
         Raises:
-            ValueError: The images have another size, for which there are no positions.
+            ValueError: The images have another size, for which there are no position embeddings.
         """
-        side = self.image_size
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
-            raise ValueError(
-                f"pixels have shape {tuple(pixels.shape)}, this encoder takes (B, 3, {side}, "
-                f"{side}): call Sam.preprocess, which pads to the square"
-            )
+        check_pixels(pixels, self.image_size)
         x = self.patch_embed(pixels).permute(0, 2, 3, 1) + self.position_embedding
         for block in self.blocks:
             x = block(x)
         return ImageFeatures(embedding=self.neck(x.permute(0, 3, 1, 2)))
+
+
+def check_pixels(pixels: Tensor, side: int) -> None:
+    """Raise a ValueError unless pixels are (B, 3, side, side)."""
+    if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
+        raise ValueError(
+            f"pixels have shape {tuple(pixels.shape)}, this encoder takes (B, 3, {side}, {side}): "
+            "call Sam.preprocess, which pads to the square"
+        )
 
 
 def build_neck(width: int, channels: int) -> nn.Sequential:

@@ -1,14 +1,17 @@
-"""Layers that several networks share."""
+"""Layers that several networks share, and a way to build networks without random weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["MLP", "LayerNorm2d"]
+__all__ = ["MLP", "DropPath", "LayerNorm2d", "drop_path_rates", "no_random_fill"]
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -19,7 +22,7 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every position over its channels; (B, C, h, w) in and out."""
-        # Written out rather than permuted: on a CPU this keeps the channels-last layout.
+        # Written out instead of permuted: on a CPU this keeps the channels-last memory layout.
         mean = x.mean(1, keepdim=True)
         centred = x - mean
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
@@ -27,7 +30,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them, as in the mask and IoU heads (Section 3)."""
+    """Linear layers with ReLU between them, as in the mask and IoU heads (Appendix A)."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, depth: int) -> None:
         super().__init__()
@@ -39,3 +42,60 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return torch.as_tensor(self.layers[-1](x))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drop a residual branch for a random part of the batch (arXiv 1603.09382).
+
+    The branches that are kept are scaled up, so that the expected value is the branch itself and
+    evaluation needs no correction.
+    """
+
+    def __init__(self, rate: float = 0.0) -> None:
+        """Drop with probability `rate`; 0 for never."""
+        super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"drop path rate is {rate}; it must lie in [0, 1)")
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Map (B, ...) to (B, ...): whole rows are zero with probability `rate`."""
+        if self.rate == 0.0 or not self.training:
+            return branch
+        kept = torch.rand(len(branch), device=branch.device) >= self.rate
+        scale = kept.to(branch.dtype) / (1.0 - self.rate)
+        return branch * scale.view(-1, *[1] * (branch.ndim - 1))
+
+    def extra_repr(self) -> str:
+        """Show the rate when the module is printed."""
+        return f"rate={self.rate:g}"
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Rates that rise linearly from 0 at the first of `depth` blocks to `last` at the last one."""
+    return [last * index / max(depth - 1, 1) for index in range(depth)]
+
+
+_RANDOM_FILLS = {
+    torch.ops.aten.normal_.default,
+    torch.ops.aten.uniform_.default,
+    torch.ops.aten.bernoulli_.float,
+}
+
+
+class no_random_fill(TorchDispatchMode):  # noqa: N801
+    """Context in which random in-place initialisation of tensors does nothing.
+
+    Initialising a small model at random takes longer than loading its checkpoint.
+    """
+
+    # The meta device would not do: buffers that are computed, not drawn, must have their values.
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Return the tensor unchanged for random fills, run everything else."""
+        return args[0] if func in _RANDOM_FILLS else func(*args, **(kwargs or {}))

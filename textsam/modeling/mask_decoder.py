@@ -22,31 +22,32 @@ class MaskPrediction:
 
     Attributes:
         logits: (P, K, 4s, 4s) at a quarter of the model frame, padding included.
-        iou: (P, K) predicted IoU of each mask with the object meant.
+        iou: (P, K) predicted IoU of each mask with the object that the prompt means.
 
-    Mask 0 is for unambiguous prompts; the others are the three readings of an ambiguous one.
+    Mask 0 is for unambiguous prompts; the other three are for ambiguous ones, such as a single
+    click: whole, part and subpart (Section 3, "Resolving ambiguity").
     """
 
     logits: Tensor
     iou: Tensor
 
     def single(self) -> MaskPrediction:
-        """The mask of an unambiguous prompt: K = 1."""
+        """The mask for an unambiguous prompt: K = 1."""
         return MaskPrediction(logits=self.logits[:, :1], iou=self.iou[:, :1])
 
     def multiple(self) -> MaskPrediction:
-        """The readings of an ambiguous prompt: K = 3."""
+        """The three masks for an ambiguous prompt: K = 3."""
         return MaskPrediction(logits=self.logits[:, 1:], iou=self.iou[:, 1:])
 
     def best(self) -> MaskPrediction:
-        """Of the K masks here, the one with the highest predicted IoU: K = 1."""
+        """The mask with the highest predicted IoU for each prompt: K = 1."""
         rows = torch.arange(len(self.iou), device=self.iou.device)
         top = self.iou.argmax(dim=1)
         return MaskPrediction(logits=self.logits[rows, top, None], iou=self.iou[rows, top, None])
 
 
 class MaskDecoder(nn.Module):
-    """Decode prompts on an image embedding to four masks each."""
+    """Decode each prompt on its image embedding to four masks."""
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
@@ -68,11 +69,11 @@ class MaskDecoder(nn.Module):
         positions: Tensor,
         skips: tuple[Tensor, ...] = (),
     ) -> MaskPrediction:
-        """Decode.
+        """Decode P prompts.
 
         Args:
-            embedding: (P, C, s, s), each prompt's image.
-            prompts: Encoded prompts of the same P.
+            embedding: (P, C, s, s), the embedding of each prompt's image.
+            prompts: P encoded prompts.
             positions: (1, C, s, s) positional encoding of the grid.
             skips: (P, C/4, 2s, 2s) and (P, C/8, 4s, 4s) to add while upscaling, or ().
 
@@ -84,7 +85,7 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([outputs.expand(count, -1, -1), prompts.sparse], dim=1)
         present = prompts.present
         if present is not None:
-            present = F.pad(present, (len(outputs), 0), value=True)
+            present = F.pad(present, (len(outputs), 0), value=True)  # output tokens come first
 
         image = (embedding + prompts.dense).flatten(2).transpose(1, 2)
         image_positions = positions.flatten(2).transpose(1, 2)
@@ -94,6 +95,7 @@ class MaskDecoder(nn.Module):
         weights = torch.stack(
             [head(tokens[:, 1 + i]) for i, head in enumerate(self.mask_heads)], dim=1
         )
+        # Each mask token becomes the weights of a 1x1 convolution over the upscaled image.
         logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
         return MaskPrediction(logits=logits, iou=self.iou_head(tokens[:, 0]))
 

@@ -1,8 +1,9 @@
 """Points, boxes, masks and free tokens -> the decoder's sparse and dense prompt embeddings.
 
-Section 3 and Appendix A of arXiv 2304.02643. Two labels are beyond the paper: `-1`, the released
+Section 3 and Appendix A of arXiv 2304.02643. Two labels are not in the paper: `-1`, the released
 code's `not_a_point`, is a real token that the published weights expect when a prompt has no box;
-`-2` marks padding of a ragged batch, which no attention may see, so that a batch equals the loop.
+`-2` marks the padding of prompts with fewer points, which is hidden from all attention, so that a
+batch gives the same results as one prompt at a time.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ NOT_A_POINT, ABSENT = -1, -2
 
 @dataclass(frozen=True, kw_only=True)
 class PromptBatch:
-    """P prompts for a batch of images, in the model frame.
+    """P prompts for a batch of images, in the model frame; different counts are padded.
 
     Attributes:
         points: (P, N, 2) float x, y in model pixels; box corners are points, too.
         labels: (P, N) int64: 1 foreground, 0 background, 2 / 3 first / last corner of a box,
-            -1 `not_a_point`, -2 absent.
+            -1 `not_a_point`, -2 padding.
         image_index: (P,) int64, the image of each prompt.
         masks: (P, 1, 4s, 4s) float logits, or None.
         has_mask: (P,) bool, which prompts have one; None means all when `masks` is given.
@@ -79,7 +80,7 @@ class PromptEncoder(nn.Module):
         self.image_size = config.image_size
         self.embedding_size = config.embedding_size
         dim = config.embed_dim
-        # Random Fourier features (Tancik et al., cited in Section 3); fixed, so a buffer.
+        # Random Fourier features (arXiv 2006.10739); never trained, so a buffer, not a parameter.
         self.register_buffer("position_matrix", torch.randn(2, dim // 2))
         self.point_embeddings = nn.Embedding(4, dim)
         self.not_a_point = nn.Embedding(1, dim)
@@ -112,10 +113,10 @@ class PromptEncoder(nn.Module):
             if has is None:
                 has = torch.ones(len(prompts), dtype=torch.bool, device=present.device)
             present = torch.cat([present, has[:, None].expand(-1, prompts.tokens.shape[1])], dim=1)
-        everything = bool(present.all())
         return EncodedPrompts(
             sparse=sparse,
-            present=None if everything else present,
+            # Without a mask, attention can use its fastest kernel.
+            present=None if bool(present.all()) else present,
             dense=self._embed_masks(prompts),
         )
 
@@ -134,7 +135,7 @@ class PromptEncoder(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def _embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
-        # (code) +0.5 moves a pixel index to the pixel's centre.
+        # As in the released code, +0.5 moves a pixel index to the centre of the pixel.
         position = self._encode_positions((points + 0.5) / self.image_size)
         kind = self.point_embeddings(labels.clamp(min=0))
         padding = self.not_a_point.weight[0].expand_as(kind)

@@ -1,7 +1,7 @@
 """The pipeline on one page: image -> encoder -> prompts -> decoder -> masks.
 
-Segment Anything (arXiv 2304.02643, Section 3), trainable and batched: B images carry P prompts in
-all, each with the index of its image, so images may have different sizes and prompt counts.
+Segment Anything (arXiv 2304.02643, Section 3), trainable and batched: P prompts refer to B images
+by index, so images of one batch may have different sizes and different numbers of prompts.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageEncoderViT, ImageFeatures
 from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction
 from textsam.modeling.prompt_encoder import PromptBatch, PromptEncoder
+from textsam.modeling.timm_encoder import TimmEncoder
+from textsam.modeling.tiny_vit import TinyViT
 
 __all__ = ["Sam"]
 
@@ -37,7 +39,7 @@ class Sam(nn.Module):
         self.register_buffer("pixel_std", std[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor, prompts: PromptBatch) -> MaskPrediction:
-        """Segment: pixels (B, 3, S, S) from `preprocess`, P prompts -> P x 4 masks."""
+        """Segment: pixels (B, 3, S, S) from `preprocess` and P prompts -> P x 4 masks."""
         return self.decode(self.encode_image(pixels), prompts)
 
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
@@ -47,7 +49,7 @@ class Sam(nn.Module):
             images: B tensors (3, h, w), RGB on the 0..255 scale, long side = `image_size`.
 
         Returns:
-            (B, 3, S, S) float; the padding at right and bottom is zero AFTER normalisation.
+            (B, 3, S, S) float; the padding at the right and bottom is zero.
         """
         side = self.config.image_size
         batch = torch.zeros(len(images), 3, side, side, device=self.pixel_mean.device)
@@ -58,6 +60,7 @@ class Sam(nn.Module):
                     f"image is {height} x {width} pixels, the model frame is {side}: resize the "
                     "long side first (textsam.values.geometry.Frame)"
                 )
+            # Padding stays 0 after normalisation, as the released models were trained.
             row[:, :height, :width] = (image.to(batch) - self.pixel_mean) / self.pixel_std
         return batch
 
@@ -68,11 +71,11 @@ class Sam(nn.Module):
         return features
 
     def decode(self, features: ImageFeatures, prompts: PromptBatch) -> MaskPrediction:
-        """Decode P prompts on the encoded images they point at."""
+        """Decode P prompts, each on the image that its index names."""
         encoded = self.prompt_encoder(prompts)
-        asked = features.of_prompts(prompts.image_index)
+        per_prompt = features.of_prompts(prompts.image_index)
         prediction = self.mask_decoder(
-            asked.embedding, encoded, self.prompt_encoder.dense_positions(), asked.skips
+            per_prompt.embedding, encoded, self.prompt_encoder.dense_positions(), per_prompt.skips
         )
         assert isinstance(prediction, MaskPrediction)
         return prediction
@@ -85,13 +88,7 @@ class Sam(nn.Module):
 
 def _build_encoder(config: SamConfig) -> nn.Module:
     if isinstance(config.encoder, TimmConfig):
-        from textsam.modeling.timm_encoder import TimmEncoder
-
         return TimmEncoder(config)
     if isinstance(config.encoder, TinyViTConfig):
-        from textsam.modeling.tiny_vit import TinyViT
-
         return TinyViT(config)
-    from textsam.modeling.image_encoder import ImageEncoderViT
-
     return ImageEncoderViT(config)

@@ -1,7 +1,7 @@
 """Any `timm` backbone as a SAM image encoder: a pyramid neck to one stride-16 embedding.
 
-Ours, not the paper's, which knows plain ViTs only. The decoder's upscaling may add the stride-8 and
-stride-4 maps, as SAM 2 does (arXiv 2408.00714, Section 4).
+An addition of textsam: the paper uses plain ViTs only. The decoder may add the maps at strides 8
+and 4 while it upscales, as SAM 2 does (arXiv 2408.00714, Section 4).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.layers import LayerNorm2d
 
 __all__ = ["TimmEncoder"]
@@ -29,7 +29,7 @@ class TimmEncoder(nn.Module):
         super().__init__()
         if not isinstance(config.encoder, TimmConfig):
             raise ValueError(f"TimmEncoder needs a TimmConfig, got {type(config.encoder).__name__}")
-        import timm  # a base dependency, but slow to import: only when a timm model is built
+        import timm  # slow to import, so only when a timm model is built
 
         dim, name = config.embed_dim, config.encoder.name
         self.backbone = timm.create_model(name, pretrained=False, features_only=True)
@@ -70,7 +70,7 @@ class TimmEncoder(nn.Module):
         )
 
     def pyramid(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The backbone's maps alone, as in `ImageFeatures`; images (B, 3, h, w) of any size."""
+        """Maps of `ImageFeatures.pyramid` alone, for images (B, 3, h, w) of any size."""
         maps = self._maps(pixels)
         return tuple(maps[s] for s in sorted(self.fused))
 
@@ -85,13 +85,13 @@ class TimmEncoder(nn.Module):
 
 
 def _lateral(channels: int, dim: int, *, stride: int) -> nn.Module:
-    """Normalise one map and bring it to the neck's width; stride 8 is halved on the way."""
+    """Normalise one map and project it to the neck's width; stride 8 is halved."""
     kernel = 2 if stride == 8 else 1
     return nn.Sequential(LayerNorm2d(channels), nn.Conv2d(channels, dim, kernel, stride=kernel))
 
 
 def _skip(channels: int, width: int, *, gain: float) -> nn.Module:
-    # Backbone maps have a standard deviation of 7 to 8: unnormalised they drown the prompt.
+    # Backbone maps have a standard deviation of 7 to 8: unnormalised they outweigh the prompt.
     norm = LayerNorm2d(channels)
     nn.init.constant_(norm.weight, gain)
     return nn.Sequential(norm, nn.Conv2d(channels, width, 1))

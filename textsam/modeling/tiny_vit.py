@@ -1,12 +1,12 @@
 """TinyViT as MobileSAM's image encoder, `vit_t`.
 
 TinyViT (arXiv 2207.10666): a stem and a first stage of convolutions, then three stages of window
-attention. MobileSAM (arXiv 2306.14289) distilled Segment Anything's ViT-H into TinyViT-5M; (code)
-its last stage keeps stride 16 instead of halving, and the ViT's neck replaces the classifier.
+attention. MobileSAM (arXiv 2306.14289) distilled Segment Anything's ViT-H into TinyViT-5M. As in
+the released code, its last stage keeps stride 16, and the ViT's neck replaces the classifier.
 
-Deviations from the released code, none of which changes the result: any image size that is a
+Three things differ from the released code without changing the result: any image size that is a
 multiple of 16 works (theirs is fixed to a 64 x 64 embedding), the unused ImageNet classifier is
-left out, and windows at the border are not padded where nobody looks.
+left out, and windows at the border are not padded where their output is unused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn, unflatten
 
 from textsam.modeling.config import SamConfig, TinyViTConfig
-from textsam.modeling.drop_path import DropPath, drop_path_rates
-from textsam.modeling.features import ImageFeatures
-from textsam.modeling.image_encoder import build_neck
-from textsam.modeling.windows import map_windows, pad_keys
+from textsam.modeling.image_encoder import ImageFeatures, build_neck, check_pixels
+from textsam.modeling.layers import DropPath, drop_path_rates
+from textsam.modeling.vit_attention import map_windows, pad_keys
 
 __all__ = ["TinyViT"]
 
-# Strides of the steps between the four stages; the stem's is 4, so the last two stages are at 16.
+# Strides between the four stages. The stem has stride 4, so the last two stages are at stride 16.
 _MERGE_STRIDES = (2, 2, 1)
 
 
@@ -47,7 +46,7 @@ class ConvNorm(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel by 3x3, narrow, add (MobileNetV2's block)."""
+    """MobileNetV2's block: widen, filter each channel by 3x3, narrow, add."""
 
     def __init__(self, width: int, *, expansion: float, drop_path: float) -> None:
         super().__init__()
@@ -55,7 +54,7 @@ class InvertedResidual(nn.Module):
         self.expand = ConvNorm(width, hidden)
         self.depthwise = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
         self.project = ConvNorm(hidden, width)
-        nn.init.zeros_(self.project.norm.weight)  # (code) starts as the identity
+        nn.init.zeros_(self.project.norm.weight)  # as released: the block starts as the identity
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +64,7 @@ class InvertedResidual(nn.Module):
 
 
 class Merge(nn.Module):
-    """Step to the next stage: another width, and half the resolution at stride 2."""
+    """Transition to the next stage: another width, and half the resolution at stride 2."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
         super().__init__()
@@ -98,7 +97,7 @@ class BiasedAttention(nn.Module):
         self.biases = nn.Parameter(torch.zeros(heads, window * window))
         index = torch.arange(window)
         apart = (index[:, None] - index[None, :]).abs()
-        # (window, window, window, window): query row, query column, key row, key column.
+        # Axes: query row, query column, key row, key column.
         distances = apart[:, None, :, None] * window + apart[None, :, None, :]
         self.register_buffer("distances", distances, persistent=False)
 
@@ -112,7 +111,7 @@ class BiasedAttention(nn.Module):
         high, wide = qkv.shape[1:3]
         q, k, v = qkv.permute(4, 0, 3, 1, 2, 5).unbind()
         if (high, wide) != (self.window, self.window):
-            # (code) zero tokens are padded BEFORE the norm, which turns them into its bias.
+            # The released code pads zero tokens before the norm, which turns them into its bias.
             padding = unflatten(self.qkv(self.norm.bias), 0, (self.heads, 3, -1))
             k = pad_keys(k, padding[:, 1], self.window)
             v = pad_keys(v, padding[:, 2], self.window)
@@ -123,7 +122,7 @@ class BiasedAttention(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Window attention, a depthwise 3x3 convolution that joins the windows, and an MLP."""
+    """Window attention, a depthwise 3x3 convolution across windows, and an MLP."""
 
     def __init__(
         self, width: int, heads: int, *, window: int, mlp_ratio: float, drop_path: float
@@ -147,7 +146,7 @@ class TinyViTBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution, then the step to the next stage if there is one."""
+    """Blocks of one resolution, then the transition to the next stage if there is one."""
 
     def __init__(self, blocks: list[nn.Module], merge: Merge | None) -> None:
         super().__init__()
@@ -186,23 +185,13 @@ class TinyViT(nn.Module):
         self.neck = build_neck(tiny.widths[-1], config.embed_dim)
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
-        """Encode normalised, padded images.
-
-        Args:
-            pixels: (B, 3, S, S) float in the model frame, S = `image_size`.
-
-        Returns:
-            The embedding (B, C, S / 16, S / 16), without skips.
+        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`.
 
         Raises:
-            ValueError: The images have another size than the decoder will expect.
+            ValueError: The images have another size than the decoder expects.
         """
-        side = self.image_size
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
-            raise ValueError(
-                f"pixels have shape {tuple(pixels.shape)}, this encoder takes (B, 3, {side}, "
-                f"{side}): call Sam.preprocess, which pads to the square"
-            )
+        check_pixels(pixels, self.image_size)
+        # Channels last is the faster layout for these convolutions on a CPU.
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
         for stage in self.stages:
             x = stage(x)

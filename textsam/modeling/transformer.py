@@ -39,7 +39,7 @@ class Attention(nn.Module):
 
 
 class TwoWayBlock(nn.Module):
-    """Self-attention of tokens, tokens -> image, MLP on tokens, image -> tokens."""
+    """Self-attention of tokens, tokens attend to image, MLP on tokens, image attends to tokens."""
 
     def __init__(self, config: SamConfig, *, first: bool) -> None:
         super().__init__()
@@ -66,7 +66,8 @@ class TwoWayBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Update tokens (P, T, C) and image (P, s*s, C)."""
         if self.first:
-            # (code) the first layer adds no positions: the tokens are their own positions.
+            # As in the released code, the first layer adds no positions: tokens and positions are
+            # the same tensor there. It also has no residual connection, unless the config adds it.
             update = self.self_attention(tokens, tokens, tokens, present)
             tokens = tokens + self.dropout(update) if self.first_residual else update
         else:
@@ -85,7 +86,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """Two blocks and a last attention from the tokens to the image."""
+    """Two-way blocks and a final attention from the tokens to the image."""
 
     def __init__(self, config: SamConfig) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class TwoWayTransformer(nn.Module):
         Returns:
             Tokens (P, T, C) and image (P, s*s, C).
         """
-        positions = tokens
+        positions = tokens  # added again in every layer, so that each knows the prompts
         for block in self.blocks:
             tokens, image = block(
                 tokens,

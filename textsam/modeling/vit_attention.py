@@ -1,27 +1,29 @@
-"""Self-attention on a grid of tokens with decomposed relative positions, in windows or global.
+"""Self-attention on a grid of tokens with decomposed relative positions, windowed or global.
 
 Segment Anything's ViT (arXiv 2304.02643, Appendix A) adds two terms to the logit of the query at
 (y, x) and the key at (k, l): q . R_rows[y - k] + q . R_columns[x - l] (MViTv2, arXiv 2112.01526,
-Section 4.1). The results equal the released code's; what deviates is the work:
+Section 4.1). The results equal those of the released code, with less work:
 
-- Padding is neither projected nor asked: the key and value of a zero token are the bias of `qkv`.
-- Global attention is never held in whole (805 MB a tensor for ViT-B at 1024 pixels): on a CPU it
-  runs in chunks of logits that stay in the cache, on CUDA in a fused kernel.
+- The released encoders (Segment Anything, TinyViT) pad the grid with zero tokens to whole windows.
+  Here windows at the right and bottom border keep their real size; only their keys and values are
+  padded, and since a zero token is projected to the bias of `qkv`, the padding is not projected.
+- The logits of global attention are never in memory as a whole (805 MB per tensor for ViT-B at 1024
+  pixels): on a CPU they are computed in chunks that fit the cache, on CUDA in a fused kernel.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, unflatten
 from torch.utils.checkpoint import checkpoint
 
-from textsam.modeling.windows import map_windows, pad_keys
+__all__ = ["RelativeAttention", "attend_fused", "attend_in_chunks", "map_windows", "pad_keys"]
 
-__all__ = ["RelativeAttention", "attend_fused", "attend_in_chunks"]
-
-# Logits computed at once: 2 MiB in fp32. On AVX2 cores 1 to 4 MiB are within 5% of each other; from
-# 8 MiB on every chunk is a fresh mapping of memory, and the same work takes twice as long.
+# Logits computed at once: 2 MiB in float32, small enough to stay in the cache. From 8 MiB on, each
+# chunk is freshly mapped memory, and the same work takes twice as long.
 _CHUNK_LOGITS = 2**19
 
 
@@ -31,7 +33,7 @@ class RelativeAttention(nn.Module):
     offsets: Tensor
 
     def __init__(self, width: int, heads: int, *, size: int) -> None:
-        """Attend inside squares of `size` x `size` tokens; the grid's own size means globally."""
+        """Attend inside squares of `size` x `size` tokens; the size of the grid means globally."""
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} is not a multiple of {heads} heads")
@@ -42,6 +44,7 @@ class RelativeAttention(nn.Module):
         self.relative_rows = nn.Parameter(torch.zeros(2 * size - 1, width // heads))
         self.relative_columns = nn.Parameter(torch.zeros(2 * size - 1, width // heads))
         index = torch.arange(size)
+        # Offsets run from -(size - 1) to size - 1; they are shifted to index the tables from 0.
         offsets = index[:, None] - index[None, :] + size - 1
         self.register_buffer("offsets", offsets, persistent=False)
 
@@ -57,6 +60,7 @@ class RelativeAttention(nn.Module):
         _, key_bias, value_bias = unflatten(self.qkv.bias, 0, (3, self.heads, -1)).unbind()
         k = pad_keys(k, key_bias, self.size)
         v = pad_keys(v, value_bias, self.size)
+        # The released code computes these terms with the unscaled query, so scaling comes after.
         rows = torch.einsum("nhyxd,ykd->nhyxk", q, self.relative_rows[self.offsets[:high]])
         columns = torch.einsum("nhyxd,xkd->nhyxk", q, self.relative_columns[self.offsets[:wide]])
         q = q * q.shape[-1] ** -0.5
@@ -77,28 +81,28 @@ def attend_in_chunks(
 ) -> Tensor:
     """Attend with additive row and column terms, a bounded number of logits at a time.
 
-    Where a single sequence exceeds the bound, its chunks are computed again in the backward pass
-    rather than kept, so training needs no more memory for them than inference.
+    Where a single sequence exceeds the bound, its chunks are recomputed in the backward pass, so
+    that training needs no more memory for them than inference.
 
     Args:
         q: (G, N, d) queries, already scaled.
         k: (G, M, d) keys on a grid, M = rows x columns.
         v: (G, M, d) values.
-        rows: (G, N, grid rows) term of each query for every row of keys.
-        columns: (G, N, grid columns) the same for the columns.
-        chunk_logits: Bound on the logits held at once; at least one query is asked.
+        rows: (G, N, grid rows) additive term of each query for every row of keys.
+        columns: (G, N, grid columns) likewise for every column.
+        chunk_logits: Bound on the logits in memory at once; a chunk has at least one query.
 
     Returns:
         (G, N, d).
     """
     groups, queries, keys = len(q), q.shape[1], k.shape[1]
-    asked = min(queries, max(1, chunk_logits // keys))
-    together = max(1, chunk_logits // (asked * keys))
-    recompute = asked < queries and torch.is_grad_enabled()
+    query_step = min(queries, max(1, chunk_logits // keys))
+    group_step = max(1, chunk_logits // (query_step * keys))
+    recompute = query_step < queries and torch.is_grad_enabled()
     results = []
-    for g in (slice(i, i + together) for i in range(0, groups, together)):
+    for g in (slice(i, i + group_step) for i in range(0, groups, group_step)):
         parts = []
-        for n in (slice(i, i + asked) for i in range(0, queries, asked)):
+        for n in (slice(i, i + query_step) for i in range(0, queries, query_step)):
             chunk = (q[g, n], k[g], v[g], rows[g, n], columns[g, n])
             if recompute:
                 parts.append(
@@ -112,17 +116,16 @@ def attend_in_chunks(
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     logits = (rows[..., :, None] + columns[..., None, :]).flatten(-2)
-    # The product lands on the terms in place: one pass over memory less.
+    # The product is added to the terms in place, which saves one pass over memory.
     return logits.baddbmm_(q, k.transpose(1, 2)).softmax(dim=-1) @ v
 
 
 def attend_fused(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The same as `attend_in_chunks`, in one fused kernel that never holds the logits.
+    """The same as `attend_in_chunks`, in one fused kernel that never stores the logits.
 
-    Fused kernels take no factored bias, and a full one is as large as the logits. But the terms are
-    a scalar product themselves: of (rows, columns) with the one-hot row and column of the key. They
-    are appended to queries and keys, and zeros to the values because flash attention wants
-    one width for all three.
+    Fused kernels take no factored bias, and a full one is as large as the logits. But the two terms
+    are themselves a dot product: of (rows, columns) with the one-hot row and column of the key. So
+    they are appended to queries and keys, and become part of the kernel's own dot product.
     """
     high, wide = rows.shape[-1], columns.shape[-1]
     index = torch.arange(high * wide, device=k.device)
@@ -132,6 +135,57 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor)
     q = torch.cat([q, rows, columns], dim=-1)
     k = torch.cat([k, place.to(k.dtype).expand(len(k), -1, -1)], dim=-1)
     width = v.shape[-1]
-    full = -(-q.shape[-1] // 8) * 8  # the kernels want a multiple of 8
+    # Flash attention needs one width for all three, a multiple of 8; zeros change no product.
+    full = -(-q.shape[-1] // 8) * 8
     q, k, v = (F.pad(t, (0, full - t.shape[-1])).unsqueeze(1) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, scale=1.0)[:, 0, :, :width]
+
+
+def map_windows(grid: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply `attend` to every window of a grid.
+
+    Args:
+        grid: (B, h, w, ...) one value per token; h and w need not be multiples of `window`.
+        window: Side of a window in tokens.
+        attend: Maps windows (n, wy, wx, ...) to (n, wy, wx, C). It is called once for each shape
+            (wy, wx) that occurs: whole windows, and those cut off at the right, bottom or both.
+
+    Returns:
+        (B, h, w, C).
+    """
+    bands = []
+    for y, wy in _spans(grid.shape[1], window):
+        band = []
+        for x, wx in _spans(grid.shape[2], window):
+            part = unflatten(unflatten(grid[:, y, x], 2, (-1, wx)), 1, (-1, wy)).transpose(2, 3)
+            result = unflatten(attend(part.flatten(0, 2)), 0, part.shape[:3])
+            band.append(result.transpose(2, 3).flatten(3, 4).flatten(1, 2))
+        bands.append(band[0] if len(band) == 1 else torch.cat(band, dim=2))
+    return bands[0] if len(bands) == 1 else torch.cat(bands, dim=1)
+
+
+def pad_keys(keys: Tensor, padding: Tensor, window: int) -> Tensor:
+    """Fill up the keys (or values) of a border window with those of zero tokens.
+
+    Args:
+        keys: (n, heads, wy, wx, d).
+        padding: (heads, d), the projection of a zero token.
+        window: Side of a whole window.
+
+    Returns:
+        (n, heads, window, window, d), the real keys at the top left.
+    """
+    wy, wx = keys.shape[2:4]
+    if wy == window and wx == window:
+        return keys
+    inside = torch.zeros(window, window, 1, dtype=torch.bool, device=keys.device)
+    inside[:wy, :wx] = True
+    padded = F.pad(keys, (0, 0, 0, window - wx, 0, window - wy))
+    return torch.where(inside, padded, padding[:, None, None, :].to(keys.dtype))
+
+
+def _spans(length: int, window: int) -> list[tuple[slice, int]]:
+    """The part of an axis that whole windows cover, then the rest, each with its window side."""
+    whole = length - length % window
+    spans = [(slice(0, whole), window), (slice(whole, length), length - whole)]
+    return [(span, side) for span, side in spans if span.start < span.stop]

@@ -23,7 +23,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig
-from textsam.modeling.empty import no_random_fill
+from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
 from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import write_atomically

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.errors import WeightsError
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.sam import Sam
 from textsam.values.files import remove_parts, write_atomically
 

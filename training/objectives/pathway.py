@@ -21,7 +21,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.masked import masked_image_embedding
 from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 from textsam.weights.hub import write_pathway

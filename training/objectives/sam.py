@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 

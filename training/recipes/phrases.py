@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textsam.clip.dense import tower_maps
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 
 from ..objectives.base import LossOutput, touch

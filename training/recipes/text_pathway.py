@@ -13,7 +13,7 @@ import torch
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.inference.model import TextSAM
-from textsam.modeling.drop_path import DropPath, drop_path_rates
+from textsam.modeling.layers import DropPath, drop_path_rates
 from textsam.modeling.sam import Sam
 
 from ..data import LoaderConfig, StreamSource, ViewConfig

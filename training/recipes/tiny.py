@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.mask_decoder import MaskPrediction
 from textsam.modeling.prompt_encoder import BOX_START, FOREGROUND, PromptBatch
 from textsam.modeling.sam import Sam

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.clip.pathway import TextPathway
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BACKGROUND, BOX_START, FOREGROUND, PromptBatch
 from textsam.modeling.sam import Sam
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig, ViTConfig
-from textsam.modeling.drop_path import DropPath
 from textsam.modeling.image_encoder import ImageEncoderViT
+from textsam.modeling.layers import DropPath
 from textsam.modeling.sam import Sam
 from training.engine import (
     EngineConfig,

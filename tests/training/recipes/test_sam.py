@@ -12,7 +12,7 @@ import torch
 
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, ViTConfig
-from textsam.modeling.drop_path import DropPath
+from textsam.modeling.layers import DropPath
 from textsam.modeling.sam import Sam
 from training.data import ViewConfig
 from training.engine import EngineConfig, build_optimizer, rate_factor

@@ -20,7 +20,7 @@ from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.prompt_batch import prompt_batch
 from textsam.inference.photo.windows import FocusSettings, Window
 from textsam.inference.photo.zoom import predict_closer
-from textsam.modeling.features import ImageFeatures
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.values.geometry import Frame
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt
