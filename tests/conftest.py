@@ -74,7 +74,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     A model that a test's server was still loading in a thread makes libraries abort while Python
     takes itself down ("terminate called without an active exception"), after all tests have passed.
     """
-    if _STATUS in config.stash:
+    # A worker of pytest-xdist still has to tell its controller that it is done.
+    if _STATUS in config.stash and not hasattr(config, "workerinput"):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(config.stash[_STATUS])
