@@ -96,8 +96,8 @@ def random_sam() -> TextSAM:
             values = 0.1 * values
         elif "embed" not in name:
             values /= np.sqrt(values[0].size)
-        # Masks with sharp borders in some places only, and a high predicted IoU: then the filters of
-        # automatic masks keep some and drop others.
+        # Masks with sharp borders in some places only, and a high predicted IoU: then the filters
+        # of automatic masks keep some and drop others.
         if re.search(r"upscale_conv\d\.weight", name):
             values *= 5
         if re.search(r"output_hypernetworks_mlps\.\d\.proj_out", name):

@@ -1,8 +1,9 @@
 """Answers stay what they were: masks to the pixel, scores to 1e-6.
 
 `golden.json` holds the answers to the questions in `answers.py`. On another CPU, or with other
-versions of torch, numpy and pillow, the last digits of floats differ and with them a few pixels and
-masks at a threshold; there the comparison is rough, and the skipped `test_exact_comparison` says so.
+versions of torch, numpy and pillow, the last digits of floats differ, and with them a few pixels
+and the masks at a threshold. There the comparison is rough, and `test_exact_comparison` is skipped
+with a message that says so.
 """
 
 from __future__ import annotations
