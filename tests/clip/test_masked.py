@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from open_clip.timm_model import TimmModel
 from torch import Tensor, nn
 
-from textsam.clip import masked
-from textsam.clip.masked import masked_image_embedding, sample_crop_options, square_crops
+from textsam.clip import mask_crops, masked
+from textsam.clip.mask_crops import sample_crop_options, square_crops
+from textsam.clip.masked import masked_image_embedding
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.values.rle import encode_mask, encode_masks
 
@@ -151,7 +152,7 @@ def test_the_window_holds_the_whole_mask(height: int, width: int, seed: int, exp
     ys, xs = sorted(rng.integers(0, height, 2)), sorted(rng.integers(0, width, 2))
     mask[ys[0] : ys[1] + 1, xs[0] : xs[1] + 1] = True
     box = np.array([xs[0], ys[0], xs[1] + 1, ys[1] + 1])
-    left, top, side = masked._square_window(box, expand=expand)
+    left, top, side = mask_crops._square_window(box, expand=expand)
     assert left <= box[0]
     assert top <= box[1]
     assert left + side >= box[2]

@@ -8,8 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from textsam.clip.dense import DenseTextHead, tower_maps
-from textsam.clip.pathway import PathwayConfig, TextPathway
+from textsam.clip.pathway import DenseTextHead, PathwayConfig, TextPathway, tower_maps
 from textsam.errors import WeightsError
 
 

@@ -45,7 +45,7 @@ def _prior(features: int, *, share: float = 0.5) -> ClassPrior:
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(5, features, generator=generator)
     names = F.normalize(torch.randn(5, 16, generator=generator), dim=-1)
-    return ClassPrior(weight, torch.zeros(5), names, share=share, most=3)
+    return ClassPrior(weight, torch.zeros(5), names, share=share, max_classes=3)
 
 
 def test_a_certain_classifier_gives_its_class_name() -> None:
@@ -57,7 +57,7 @@ def test_a_certain_classifier_gives_its_class_name() -> None:
 
 def test_an_unsure_classifier_counts_for_little() -> None:
     names = F.normalize(torch.randn(4, 6), dim=-1)
-    prior = ClassPrior(torch.zeros(4, 3), torch.zeros(4), names, share=0.5, most=4)
+    prior = ClassPrior(torch.zeros(4, 3), torch.zeros(4), names, share=0.5, max_classes=4)
     opinion = prior(torch.randn(2, 3))
     torch.testing.assert_close(opinion.norm(dim=1), torch.full((2,), 0.5 / 4))
 
@@ -65,7 +65,7 @@ def test_an_unsure_classifier_counts_for_little() -> None:
 def test_mixture_by_hand() -> None:
     names = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     logits = torch.tensor([2.0, 1.0, -3.0])
-    prior = ClassPrior(logits[:, None], torch.zeros(3), names, share=1.0, most=2)
+    prior = ClassPrior(logits[:, None], torch.zeros(3), names, share=1.0, max_classes=2)
     p = logits.softmax(-1)
     mixed = torch.stack([p[0], p[1]])
     torch.testing.assert_close(prior(torch.ones(1, 1))[0], p[0] * mixed / mixed.norm())
@@ -114,5 +114,5 @@ def test_a_prior_of_another_tower_and_a_damaged_file_are_refused(tmp_path: Path)
         ClassPrior(torch.zeros(3, 2), torch.zeros(4), torch.zeros(3, 5))
     path = tmp_path / PRIOR_FILE
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(WeightsError, match="no class prior"):
+    with pytest.raises(WeightsError, match="is damaged"):
         read_prior(path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from textsam.clip.masked import square_crops
+from textsam.clip.mask_crops import square_crops
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.sam_embedding import latents_of_crops

@@ -7,7 +7,6 @@ setting reaches those libraries only if this module lists it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import TIMM_NAME
+from textsam.modeling.model_files import read_settings
 
 __all__ = ["check_model_config", "check_text_tower_config", "check_tokenizer_folder"]
 
@@ -80,7 +80,7 @@ def check_text_tower_config(path: Path) -> None:
     """
     from open_clip.hf_configs import arch_dict
 
-    config = _read_object(path)
+    config = read_settings(path)
     if config.get("model_type") not in arch_dict:
         _refuse(path, "model_type", config.get("model_type"))
     for key, value in config.items():
@@ -97,7 +97,7 @@ def check_tokenizer_folder(folder: Path) -> None:
     """
     for name in ("tokenizer_config.json", "config.json"):
         path = folder / name
-        if path.is_file() and (planted := _read_object(path).get("auto_map")):
+        if path.is_file() and (planted := read_settings(path).get("auto_map")):
             _refuse(path, "auto_map", planted)
 
 
@@ -114,16 +114,6 @@ def _check_section(name: str, values: Any, *, place: str, path: Path) -> None:
                 _refuse(path, place + key, value)
         elif value is not None:
             _check_section(key, value, place=f"{place}{key}.", path=path)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds {type(content).__name__}; wanted a JSON object")
-    return content
 
 
 def _refuse(path: Path, setting: str, value: object) -> NoReturn:

@@ -1,7 +1,4 @@
-"""One CLIP model behind two questions: the embedding of a phrase, and that of a masked crop.
-
-Any open_clip model serves: a name with a tag, a Hugging Face id, a folder, or a model in memory.
-"""
+"""One CLIP model: embeddings of phrases, and of crops around masks."""
 
 from __future__ import annotations
 
@@ -24,10 +21,11 @@ from textsam.clip.loading import (
     build_clip,
     find_clip,
     load_tokenizer,
+    write_clip,
 )
-from textsam.clip.masked import MaskSource, masked_image_embedding, square_crops
+from textsam.clip.mask_crops import MaskSource, square_crops
+from textsam.clip.masked import masked_image_embedding
 from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
-from textsam.clip.saving import write_clip
 from textsam.clip.templates import fill_templates, resolve_templates
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.values.prompts import normalize_phrases
@@ -36,20 +34,21 @@ __all__ = ["ClipEncoder"]
 
 
 class ClipEncoder:
-    """Text and image embeddings of one open_clip model, all of length one.
+    """Text and image embeddings of one open_clip model, normalised to length one.
 
-    The model is put into evaluation mode. Embedding happens without gradients; train the towers
-    through `model` and `masked_image_embedding`, and call `clear_cache` after a text tower changed.
+    The model is put into evaluation mode, and embeddings are computed without gradients. To train
+    the towers use `model` and `masked_image_embedding`, and call `clear_cache` whenever the text
+    tower has changed.
 
     Attributes:
         model: The open_clip model.
         tokenizer: Strings -> (n, context) int64.
-        name: What it was loaded as.
+        name: The name it was loaded by.
         width: Length D of an embedding.
         image_size: Side S of the image input, pixels.
-        mean: RGB, of pixels in 0..1.
-        std: RGB, of pixels in 0..1.
-        templates: The sentences that a phrase is put into unless a call names others.
+        mean: RGB mean of pixels in 0..1, which is subtracted from crops.
+        std: RGB standard deviation of pixels in 0..1.
+        templates: Sentences that a phrase is put into, unless a call gives others.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class ClipEncoder:
         templates: str | Sequence[str] | None = None,
         cache_size: int = 4096,
     ) -> None:
-        """Wrap a built model; `from_pretrained` and `from_model` are the ways in."""
+        """Wrap a model; use `from_pretrained` or `from_model` instead."""
         self.model: Any = model.eval()
         self.tokenizer = tokenizer
         self.name = name
@@ -71,8 +70,8 @@ class ClipEncoder:
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[tuple[str, ...], str], Tensor] = OrderedDict()
         self.image_size = _square_side(self.model.visual)
-        self.mean = _three(self._preprocess().get("mean"), "mean")
-        self.std = _three(self._preprocess().get("std"), "std")
+        self.mean = _rgb(self._preprocess().get("mean"), "mean")
+        self.std = _rgb(self._preprocess().get("std"), "std")
         self.width = int(self.config["embed_dim"]) if self.config else self._probe_width()
 
     @classmethod
@@ -89,17 +88,18 @@ class ClipEncoder:
         """Load a CLIP model.
 
         Args:
-            name: `"ViT-L-14-336/openai"` or `"ViT-L-14-336::openai"` (open_clip's name and tag, or
-                a checkpoint file after `::`); `"hf-hub:org/repo"`; `"local-dir:folder"` or a
-                folder; `"tiny"` for the model that ships with textsam.
+            name: `"ViT-L-14-336/openai"` or `"ViT-L-14-336::openai"` (open_clip's name and tag; a
+                checkpoint file may follow `::`); `"hf-hub:org/repo"`; a folder or
+                `"local-dir:folder"`; `"tiny"` for the model that ships with textsam.
             device: Where to put it; the CPU by default.
-            dtype: Of the weights in memory, whatever the file holds.
-            templates: See `resolve_templates`; by default those the folder names, else `"{}"`.
-            local_files_only: Never reach for the network.
+            dtype: Type of the weights in memory, whatever their type in the file.
+            templates: See `resolve_templates`; by default those that the folder names, else `"{}"`.
+            local_files_only: Do not use the network.
             cache_dir: Hugging Face cache to use instead of the default one.
 
         Raises:
-            WeightsError: There is no such model, its files are not there, or they do not fit.
+            WeightsError: There is no such model, a file is missing or does not fit, or a config
+                has a setting that could run code (see `textsam.clip.allowed_config`).
         """
         hub = Hub(local_files_only=local_files_only, cache_dir=cache_dir)
         source = find_clip(str(name), hub)
@@ -126,24 +126,24 @@ class ClipEncoder:
         std: Sequence[float] | None = None,
         templates: str | Sequence[str] | None = None,
     ) -> ClipEncoder:
-        """Wrap an open_clip model that is in memory.
+        """Wrap an open_clip model that is already in memory.
 
         Args:
             model: `open_clip.CLIP`, `CustomTextCLIP` or `CoCa`.
             tokenizer: Strings -> (n, context) int64, e.g. `open_clip.SimpleTokenizer(...)`.
-            name: Stored with whatever is trained on its embeddings.
+            name: Saved with everything that is trained on its embeddings.
             config: open_clip's `model_cfg` of the model; `save` needs it.
-            mean: RGB of pixels in 0..1; by default what the model carries.
-            std: Likewise.
+            mean: RGB mean of pixels in 0..1; by default the model's own.
+            std: RGB standard deviation of pixels in 0..1; by default the model's own.
             templates: See `resolve_templates`.
 
         Raises:
-            WeightsError: Neither the model nor the arguments say mean and std.
+            WeightsError: Neither the model nor the arguments give mean and std.
         """
         visual: Any = model.visual
-        given = {"mean": mean, "std": std}
+        statistics = {"mean": mean, "std": std}
         visual.preprocess_cfg = getattr(visual, "preprocess_cfg", {}) | {
-            key: tuple(value) for key, value in given.items() if value is not None
+            key: tuple(value) for key, value in statistics.items() if value is not None
         }
         return cls(model, tokenizer=tokenizer, name=name, config=config, templates=templates)
 
@@ -151,21 +151,22 @@ class ClipEncoder:
         """Write a folder that `from_pretrained` and open_clip's `local-dir:` read.
 
         Args:
-            folder: Created if it is not there.
-            dtype: Of floating weights in the file, e.g. `torch.float16`; as in memory by default.
+            folder: Created if it does not exist.
+            dtype: Type of floating weights in the file, e.g. `torch.float16`; by default as they
+                are in memory.
 
         Raises:
-            WeightsError: The encoder was made without open_clip's config.
+            WeightsError: The encoder was created without open_clip's config.
         """
         if self.config is None:
             raise WeightsError(
-                f"{self.name!r} has no open_clip config, so it cannot be built again; type "
+                f"{self.name!r} has no open_clip config, which is needed to load it again; type "
                 "ClipEncoder.from_model(model, ..., config=model_cfg)"
             )
-        kept = self._preprocess()
+        preprocess = self._preprocess()
         config = {
             "model_cfg": self.config,
-            "preprocess_cfg": {key: kept[key] for key in PREPROCESS_KEYS if key in kept},
+            "preprocess_cfg": {k: preprocess[k] for k in PREPROCESS_KEYS if k in preprocess},
             "textsam": {"name": self.name, "templates": list(self.templates)},
         }
         write_clip(Path(folder), self.model, self.tokenizer, config=config, dtype=dtype)
@@ -178,20 +179,20 @@ class ClipEncoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type that the image tower takes."""
+        """Floating type of the image tower."""
         return self._weight.dtype
 
     def to(self, device: str | torch.device) -> ClipEncoder:
-        """Move the model and forget cached phrases; returns itself."""
+        """Move the model and clear the cache of phrases; returns itself."""
         self.model.to(device)
         self.clear_cache()
         return self
 
     def clear_cache(self) -> None:
-        """Forget the embeddings of phrases, as is needed after the text tower was trained."""
+        """Clear the cached embeddings of phrases; needed after the text tower was trained."""
         self._cache.clear()
 
-    @torch.no_grad()  # not inference_mode: pathways are trained on these embeddings
+    @torch.no_grad()  # not inference_mode, since pathways are trained on these embeddings
     def encode_text(
         self,
         phrases: str | Sequence[str],
@@ -199,7 +200,7 @@ class ClipEncoder:
         templates: str | Sequence[str] | None = None,
         batch_size: int = 256,
     ) -> Tensor:
-        """Embed phrases: the mean over templates, each of length one, scaled back to length one.
+        """Embed phrases: the normalised mean over the normalised embeddings of all templates.
 
         Args:
             phrases: One phrase or several.
@@ -207,28 +208,29 @@ class ClipEncoder:
             batch_size: Sentences per pass of the text tower.
 
         Returns:
-            (n, D) float32 on the model's device, one row per phrase in the order given.
+            (n, D) float32 on the model's device, one row per phrase in their order.
 
         Raises:
-            PromptError: There is no phrase, or one is empty or no string.
+            PromptError: There is no phrase, or one is empty or not a string.
         """
-        wanted = normalize_phrases(phrases)
+        phrases = normalize_phrases(phrases)
         sentences = self.templates if templates is None else resolve_templates(templates)
-        found: dict[str, Tensor] = {}
-        for phrase in dict.fromkeys(wanted):
+        rows: dict[str, Tensor] = {}
+        for phrase in dict.fromkeys(phrases):
+            # Removed here and put back below, which makes it the most recently used.
             row = self._cache.pop((sentences, phrase), None)
             if row is not None:
-                found[phrase] = row
-        missing = [phrase for phrase in dict.fromkeys(wanted) if phrase not in found]
+                rows[phrase] = row
+        missing = [phrase for phrase in dict.fromkeys(phrases) if phrase not in rows]
         if missing:
-            rows = self._embed_phrases(missing, sentences, batch_size)
-            # Clones, or one cached row would keep the whole batch alive.
-            found.update({phrase: row.clone() for phrase, row in zip(missing, rows, strict=True)})
-        for phrase, row in found.items():
+            embeddings = self._embed_phrases(missing, sentences, batch_size)
+            # Clones, since a cached view of one row would keep the whole batch in memory.
+            rows |= {p: row.clone() for p, row in zip(missing, embeddings, strict=True)}
+        for phrase, row in rows.items():
             self._cache[sentences, phrase] = row
         while len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)
-        return torch.stack([found[phrase] for phrase in wanted])
+        return torch.stack([rows[phrase] for phrase in phrases])
 
     @torch.no_grad()
     def encode_crops(
@@ -239,11 +241,11 @@ class ClipEncoder:
         min_coverage: float = 0.0,
         batch_size: int = 64,
     ) -> Tensor:
-        """Embed crops, looking inside the masks only when masks are given.
+        """Embed crops; with masks, only what is inside them.
 
         Args:
-            crops: (n, 3, S, S) float, normalised by `mean` and `std`; or uint8 as `square_crops`
-                returns them, which are normalised here.
+            crops: (n, 3, S, S) float, normalised by `mean` and `std`; or uint8 as from
+                `square_crops`, which are normalised here.
             masks: (n, S, S) float, 0..1, or None for CLIP's ordinary embedding.
             min_coverage: See `masked_image_embedding`.
             batch_size: Crops per pass of the image tower.
@@ -252,7 +254,7 @@ class ClipEncoder:
             (n, D) float32 on the model's device; (0, D) for no crops.
 
         Raises:
-            ImageError: The crops have another size than the model's input.
+            ImageError: The crops do not have the size of the model's input.
             PromptError: The masks do not fit the crops, or one is empty.
         """
         side = self.image_size
@@ -285,14 +287,14 @@ class ClipEncoder:
         zero_outside: bool | Sequence[bool] | NDArray[np.bool_] = False,
         batch_size: int = 64,
     ) -> Tensor:
-        """Crop around each mask (`square_crops`) and embed: (H, W, 3) uint8, n masks -> (n, D)."""
+        """Embed crops around n masks of an image (H, W, 3) uint8: see `square_crops`. -> (n, D)."""
         crops, shares = square_crops(
             image, masks, size=self.image_size, expand=expand, zero_outside=zero_outside
         )
         return self.encode_crops(crops, shares, batch_size=batch_size)
 
     def normalize(self, crops: Tensor) -> Tensor:
-        """Crops (n, 3, S, S) uint8 -> floats as the image tower takes them; floats stay."""
+        """Normalise crops (n, 3, S, S) uint8 for the image tower; floats are taken as they are."""
         if crops.is_floating_point():
             return crops.to(self.device, self.dtype)
         if crops.dtype != torch.uint8:
@@ -305,10 +307,10 @@ class ClipEncoder:
 
     @torch.no_grad()
     def logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The model's own logits (n, m) of embeddings (n, D) and (m, D).
+        """The model's own logits (n, m) of image and text embeddings (n, D) and (m, D).
 
-        Scale times cosine, plus the bias of models trained with a sigmoid (SigLIP), whose logits
-        are pairwise; for others only a softmax over texts means anything.
+        For a model trained with a sigmoid (SigLIP), the sigmoid of a logit is the probability of
+        that pair; for others only the softmax over texts is a probability.
         """
         scores = self.model.logit_scale.exp() * (images @ texts.T).to(self.device)
         bias = getattr(self.model, "logit_bias", None)
@@ -317,29 +319,29 @@ class ClipEncoder:
 
     @property
     def is_pairwise(self) -> bool:
-        """Whether the model was trained with a sigmoid (SigLIP): an image-text pair has a logit."""
+        """Whether the model was trained with a sigmoid per image-text pair (SigLIP)."""
         return getattr(self.model, "logit_bias", None) is not None
 
     @torch.no_grad()
     def contrast(self, images: Tensor, texts: Tensor, background: Tensor | None = None) -> Tensor:
-        """Log odds that an image shows what a text says, whichever way the model was trained.
+        """Log odds that an image shows what a text says, for any kind of model.
 
-        Their sigmoid is a probability: of the pair itself for models trained with a sigmoid
-        (SigLIP, arXiv 2303.15343, Section 3.2); for the others that of the text in a softmax over
-        itself and the background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with
-        each other, so a further one changes nothing for the rest.
+        Their sigmoid is a probability: for models trained with a sigmoid that of the pair (SigLIP,
+        arXiv 2303.15343, Section 3.2), for others that of the text in a softmax over itself and the
+        background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with each other, so
+        adding one does not change the rest.
 
         Args:
             images: (n, D) unit embeddings of crops or masks.
             texts: (m, D) unit embeddings of phrases.
-            background: (b, D) unit embeddings of what else an image may show; b > 0 unless the
-                model `is_pairwise`, which looks at no background.
+            background: (b, D) unit embeddings of what else an image may show; b > 0, unless the
+                model `is_pairwise` and ignores it.
 
         Returns:
             (n, m) float32 on the model's device.
 
         Raises:
-            PromptError: There is no background, and the model needs one.
+            PromptError: The model needs a background, and there is none.
         """
         logits = self.logits(images.to(self.device), texts.to(self.device)).float()
         if self.is_pairwise:
@@ -356,7 +358,7 @@ class ClipEncoder:
     def _embed_phrases(
         self, phrases: list[str], templates: tuple[str, ...], batch_size: int
     ) -> Tensor:
-        """(n, D) of length one; the cache is not asked."""
+        """(n, D) of length one, without the cache."""
         sentences = [text for phrase in phrases for text in fill_templates(phrase, templates)]
         rows = []
         for start in range(0, len(sentences), batch_size):
@@ -388,10 +390,10 @@ def _square_side(visual: Any) -> int:
     return int(height)
 
 
-def _three(values: Any, what: str) -> tuple[float, float, float]:
+def _rgb(values: Any, name: str) -> tuple[float, float, float]:
     if values is None or len(values) != 3:
         raise WeightsError(
-            f"{what}={values!r}; wanted three numbers for pixels in 0..1. Type: "
+            f"{name}={values!r}; wanted three numbers for pixels in 0..1. Type: "
             "ClipEncoder.from_model(model, ..., mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))"
         )
     red, green, blue = (float(value) for value in values)

@@ -1,21 +1,22 @@
-"""Finding and building open_clip models.
+"""Finding, building and saving open_clip models.
 
-A model is a name with a tag, a Hugging Face id, or a folder that holds
-`open_clip_config.json` (open_clip's format: `model_cfg`, `preprocess_cfg`; ours adds
-`textsam`, which open_clip ignores) and `open_clip_model.safetensors`. Nothing is fetched for a
-folder, weights are never drawn at random, and checkpoints are loaded strictly.
+A model is given by a name and a tag, by a Hugging Face id, or by a folder that contains
+`open_clip_config.json` (open_clip's format with `model_cfg` and `preprocess_cfg`; textsam adds a
+section `textsam`, which open_clip ignores) and `open_clip_model.safetensors`. Checkpoints are
+loaded strictly.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from textsam.clip.allowed_config import (
@@ -23,15 +24,24 @@ from textsam.clip.allowed_config import (
     check_text_tower_config,
     check_tokenizer_folder,
 )
+from textsam.clip.prior import PRIOR_FILE, HeadWithPrior, write_prior
 from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
 from textsam.modeling.layers import no_random_fill
+from textsam.modeling.model_files import read_settings, write_tensors
+from textsam.values.files import TINY_FOLDER, write_atomically
 
-__all__ = ["ClipSource", "Hub", "Tokenizer", "build_clip", "find_clip", "load_tokenizer"]
+__all__ = [
+    "ClipSource",
+    "Hub",
+    "Tokenizer",
+    "build_clip",
+    "find_clip",
+    "load_tokenizer",
+    "write_clip",
+]
 
 Tokenizer = Callable[[list[str]], Tensor]
-
-TINY_FOLDER = Path(__file__).parent.parent / "weights" / "tiny" / "clip"
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -41,15 +51,15 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spi
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """Everything that builds one model.
+    """Everything that is needed to build one model.
 
     Attributes:
-        name: What a person typed, made canonical.
+        name: Canonical form of the name that the user typed.
         config: open_clip's `model_cfg`.
-        preprocess: open_clip's `preprocess_cfg`, as far as it is known.
+        preprocess: Known entries of open_clip's `preprocess_cfg`.
         weights: A checkpoint file.
-        templates: What the folder says, if anything.
-        folder: Where tokenizer files may lie, for a local folder.
+        templates: Text templates that the folder names, or None.
+        folder: A local folder, which may contain tokenizer files, or None.
     """
 
     name: str
@@ -62,13 +72,13 @@ class ClipSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """How files are asked of the Hugging Face hub."""
+    """How files are fetched from the Hugging Face hub."""
 
     local_files_only: bool
     cache_dir: str | Path | None
 
     def file(self, repo: str, names: Sequence[str]) -> Path:
-        """Path of the first of some files that the repository has."""
+        """Path of the first of these files that the repository has."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -86,9 +96,9 @@ class Hub:
 
 
 def find_clip(name: str, hub: Hub) -> ClipSource:
-    """Find config and weights of what a person typed."""
+    """Find the config and the weights of a name, hub id or folder."""
     if name == "tiny":
-        return _folder_source(TINY_FOLDER, name=name)
+        return _folder_source(TINY_FOLDER / "clip", name=name)
     if name.startswith("local-dir:"):
         return _folder_source(Path(name.removeprefix("local-dir:")), name=name)
     if name.startswith("hf-hub:"):
@@ -102,21 +112,20 @@ def find_clip(name: str, hub: Hub) -> ClipSource:
 
 def _folder_source(folder: Path, *, name: str) -> ClipSource:
     if not (folder / CONFIG_FILE).is_file():
-        raise WeightsError(f"{str(folder)!r} is no CLIP folder: it holds no {CONFIG_FILE}")
+        raise WeightsError(f"{str(folder)!r} is not a CLIP folder: it has no {CONFIG_FILE}")
     for file in WEIGHT_FILES:
         if (folder / file).is_file():
             return _read_config(
                 folder / CONFIG_FILE, weights=folder / file, name=name, folder=folder
             )
-    raise WeightsError(f"{str(folder)!r} holds no weights; wanted {' or '.join(WEIGHT_FILES)}")
+    raise WeightsError(f"{str(folder)!r} has no weights; wanted {' or '.join(WEIGHT_FILES)}")
 
 
 def _read_config(path: Path, *, weights: Path, name: str, folder: Path | None = None) -> ClipSource:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        config, own = content["model_cfg"], content.get("textsam", {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is no open_clip config: {error!r}") from error
+    content = read_settings(path)
+    config, own = content.get("model_cfg"), content.get("textsam") or {}
+    if config is None or not isinstance(own, dict):
+        raise WeightsError(f"{path} is not an open_clip config with a 'model_cfg'")
     check_model_config(config, path=path)
     if folder is not None:
         check_tokenizer_folder(folder)
@@ -132,7 +141,7 @@ def _read_config(path: Path, *, weights: Path, name: str, folder: Path | None = 
 
 
 def _registered_source(typed: str, hub: Hub) -> ClipSource:
-    """open_clip's own names: `name/tag`, `name::tag` or `name::checkpoint file`."""
+    """Find one of open_clip's own names: `name/tag`, `name::tag` or `name::checkpoint file`."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -149,7 +158,7 @@ def _registered_source(typed: str, hub: Hub) -> ClipSource:
             tags = open_clip.list_pretrained_tags_by_model(typed.replace("/", "-"))
             near = [f"{typed}::{tag}" for tag in tags]
         raise WeightsError(
-            f"no CLIP model {typed!r}: neither a folder nor an open_clip name with a tag. Type "
+            f"no CLIP model {typed!r}: it is neither a folder nor an open_clip name with a tag. Type "
             f"{' or '.join(map(repr, near or ['ViT-L-14-336/openai', 'hf-hub:org/repo']))}"
         )
     if separator == "::" and Path(tag).is_file():
@@ -158,8 +167,8 @@ def _registered_source(typed: str, hub: Hub) -> ClipSource:
     if not entry:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise WeightsError(f"open_clip has no weights {tag!r} for {name}; it has {', '.join(tags)}")
-    # A tag's weights may want QuickGELU where the name's config does not (ViT-L-14-336/openai);
-    # open_clip itself only warns, and computes something else.
+    # The weights of a tag may need QuickGELU although the config of the name does not say so
+    # (ViT-L-14-336/openai). open_clip only warns, and computes something else.
     config["quick_gelu"] = bool(config.get("quick_gelu") or entry.get("quick_gelu"))
     owner, repo, *file = str(entry["hf_hub"]).strip("/").split("/")
     names = (*(str(Path(f).with_suffix(".safetensors")) for f in file), *file) or WEIGHT_FILES
@@ -169,11 +178,9 @@ def _registered_source(typed: str, hub: Hub) -> ClipSource:
 
 
 def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
-    """Build the network without random weights and load the checkpoint strictly.
-
-    As `open_clip.create_model`, which cannot be told to stay offline, nor to skip the random
-    weights (5 s for ViT-L/14).
-    """
+    """Build the network and load its checkpoint strictly."""
+    # Not open_clip.create_model, which cannot be told to stay offline, nor to skip the random
+    # initialisation (5 s for ViT-L/14).
     import open_clip
     from open_clip.model import set_model_preprocess_cfg
     from open_clip.transform import PreprocessCfg
@@ -183,7 +190,7 @@ def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
         config["vision_cfg"]["timm_model_pretrained"] = False
         config["text_cfg"]["hf_model_pretrained"] = False
         if backbone := config["text_cfg"].get("hf_model_name"):
-            # transformers would ask the network for its config, whatever local_files_only says.
+            # By name, transformers would fetch the config whatever local_files_only says.
             tower = hub.file(backbone, ("config.json",))
             check_text_tower_config(tower)
             config["text_cfg"]["hf_model_name"] = str(tower.parent)
@@ -196,7 +203,7 @@ def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
         open_clip.load_checkpoint(model, str(source.weights), strict=True, weights_only=True)
     except WeightsError:
         raise
-    except Exception as error:  # open_clip, timm and safetensors each raise their own
+    except Exception as error:  # open_clip, timm and safetensors raise errors of many types
         raise WeightsError(
             f"cannot load {source.name!r} from {source.weights}: {type(error).__name__}: {error}"
         ) from error
@@ -205,7 +212,7 @@ def build_clip(source: ClipSource, hub: Hub) -> nn.Module:
 
 
 def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
-    """The tokenizer that the config names; open_clip's own byte pairs when it names none."""
+    """Load the tokenizer that the config names; open_clip's own if it names none."""
     import open_clip
     from open_clip.tokenizer import HFTokenizer
 
@@ -225,7 +232,7 @@ def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
             tokenizer_mode=text.get("tokenizer_mode"),
             cache_dir=hub.cache_dir,
             local_files_only=offline,
-            # Said outright: by default transformers asks at the terminal whether to run the code.
+            # Explicit, since by default transformers asks at the terminal whether to run the code.
             trust_remote_code=False,
             **options,
         )
@@ -234,3 +241,44 @@ def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
             f"cannot load the tokenizer {named!r} of {source.name!r}: {error}"
         ) from error
     return tokenizer
+
+
+def write_clip(
+    folder: Path,
+    model: Any,
+    tokenizer: Tokenizer,
+    *,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+) -> None:
+    """Write config, weights, tokenizer files and class prior, where the model has them.
+
+    Args:
+        folder: Created if it does not exist.
+        model: An open_clip model.
+        tokenizer: Written if it has `save_pretrained`.
+        config: `model_cfg`, `preprocess_cfg` and `textsam`.
+        dtype: Type of floating weights in the files; by default as they are in memory.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    write_atomically(folder / CONFIG_FILE, (text + "\n").encode())
+    head = getattr(model.visual, "head", None)
+    if isinstance(head, HeadWithPrior):
+        write_prior(folder / PRIOR_FILE, head.prior, dtype=dtype)
+    name = {"name": config["textsam"]["name"]}
+    write_tensors(folder / WEIGHT_FILES[0], _without_prior(model), dtype=dtype, metadata=name)
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(folder)
+
+
+def _without_prior(model: Any) -> dict[str, Tensor]:
+    """The weights under the keys that open_clip expects, without those of the class prior."""
+    state: dict[str, Tensor] = model.state_dict()
+    if not isinstance(getattr(model.visual, "head", None), HeadWithPrior):
+        return state
+    return {
+        key.replace("visual.head.head.", "visual.head."): value
+        for key, value in state.items()
+        if not key.startswith("visual.head.prior.")
+    }

@@ -1,8 +1,8 @@
-"""Masked CLIP: square crops around masks, and image towers whose output looks inside the mask only.
+"""Masked CLIP: image towers whose output looks inside a mask only.
 
-Paper: Segment Anything (arXiv 2304.02643), Appendix D.5. In the LAST layer of CLIP the output token
-attends only to image positions inside the mask. Which layer that is, by image tower (the paper has
-the first row; the others are ours):
+Segment Anything (arXiv 2304.02643), Appendix D.5: in the last layer of CLIP, the output token
+attends only to image positions inside the mask. The paper has the first row of this table; the
+other rows are our counterpart for other image towers:
 
 | tower | what is masked |
 |---|---|
@@ -11,147 +11,23 @@ the first row; the others are ours):
 | ViT with average pooling, timm CNN | the average, weighted by each position's share of the mask |
 | OpenAI's ModifiedResNet | the pool's keys, and the mean that is its query and its first key |
 
-Earlier layers still see the whole crop: what lies outside the mask has no influence at all only
-when it is zeroed. The towers are differentiable and do not normalise to length one.
+Earlier layers still see the whole crop, so pixels outside the mask have no influence at all only if
+they are zeroed. The towers are differentiable; their outputs are not normalised to length one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from textsam.errors import ImageError, PromptError, WeightsError
-from textsam.values.geometry import mask_to_box
-from textsam.values.rle import RLE, decode_rle
 
-__all__ = ["MaskSource", "masked_image_embedding", "sample_crop_options", "square_crops"]
-
-MaskSource = RLE | NDArray[np.bool_] | Tensor | Sequence[RLE | NDArray[np.bool_] | Tensor]
-
-
-def sample_crop_options(
-    count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Draw the paper's random `expand` and `zero_outside` for training (Appendix D.5).
-
-    Returns:
-        (count,) factors, uniform in [1, 2), and (count,) bool, each true with probability 0.5.
-    """
-    return rng.uniform(1.0, 2.0, count), rng.random(count) < 0.5
-
-
-def square_crops(
-    image: NDArray[np.uint8],
-    masks: MaskSource,
-    *,
-    size: int,
-    expand: float | Sequence[float] | NDArray[np.float64] = 1.0,
-    zero_outside: bool | Sequence[bool] | NDArray[np.bool_] = False,
-    fill: tuple[int, int, int] = (0, 0, 0),
-) -> tuple[Tensor, Tensor]:
-    """Cut one square around each mask and resize it to CLIP's input.
-
-    The window is square in original pixels, centred on the mask's box; its side is the box's longer
-    side times `expand`. What lies outside the image becomes `fill`. Pixels outside the mask are
-    replaced BEFORE resizing, so that none of them bleeds into the crop.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        masks: (H, W) bool masks or RLEs: one, a sequence of n, or an array or tensor (n, H, W).
-        size: Side S of the crops, CLIP pixels.
-        expand: Factor of at least 1, one for all or one per mask; the paper trains with 1 to 2.
-        zero_outside: Replace the pixels outside the mask by `fill`; one for all or one per mask.
-        fill: RGB, 0..255; the paper's zeros by default.
-
-    Returns:
-        crops: (n, 3, S, S) uint8 RGB, bicubic with antialias, as CLIP's own preprocessing.
-        masks: (n, S, S) float32, the share of each crop pixel that the mask covers, 0..1.
-
-    Raises:
-        ImageError: The image is not (H, W, 3) uint8.
-        PromptError: A mask has another size, is not boolean or is empty; a factor is below 1; the
-            number of factors is not the number of masks.
-    """
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(
-            f"square_crops: image is {image.dtype} {image.shape}; wanted uint8 (H, W, 3) RGB. "
-            "Type: textsam.load_image(source)"
-        )
-    single = isinstance(masks, RLE) or (isinstance(masks, np.ndarray | Tensor) and masks.ndim == 2)
-    sources: list[Any] = [masks] if single else list(masks)  # type: ignore[arg-type]
-    factors = _per_mask(expand, len(sources), name="expand")
-    zeroed = _per_mask(zero_outside, len(sources), name="zero_outside")
-    if not all(math.isfinite(factor) and factor >= 1 for factor in factors):
-        raise PromptError(f"expand={expand!r}; wanted factors of at least 1, e.g. 1.5")
-    crops = np.empty((len(sources), 3, size, size), dtype=np.uint8)
-    shares = np.empty((len(sources), size, size), dtype=np.float32)
-    for index, source in enumerate(sources):
-        mask = _bool_mask(source, image.shape[:2], index=index)
-        window = _square_window(mask_to_box(mask), expand=float(factors[index]))
-        inside, pixels = _cut(mask, window, fill=False), _cut(image, window, fill=fill)
-        if zeroed[index]:
-            pixels[~inside] = fill
-        resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
-        crops[index] = np.asarray(resized).transpose(2, 0, 1)
-        # BOX is the exact covered area when shrinking and the nearest pixel when enlarging, so the
-        # share is above zero only where the mask itself is.
-        share = Image.fromarray(inside.astype(np.float32))
-        shares[index] = np.asarray(share.resize((size, size), Image.Resampling.BOX))
-    return torch.from_numpy(crops), torch.from_numpy(shares)
-
-
-def _per_mask(value: Any, count: int, *, name: str) -> NDArray[Any]:
-    """A scalar or one value per mask -> (count,)."""
-    values = np.asarray(value)
-    if values.shape not in ((), (count,)):
-        raise PromptError(
-            f"{name} has shape {values.shape} for {count} masks; wanted one value or {count}"
-        )
-    return np.broadcast_to(values, (count,))
-
-
-def _bool_mask(source: Any, size: tuple[int, ...], *, index: int) -> NDArray[np.bool_]:
-    """A mask in any accepted form -> (H, W) bool with at least one true pixel."""
-    if isinstance(source, RLE):
-        source = decode_rle(source)
-    mask = np.asarray(source.detach().cpu() if isinstance(source, Tensor) else source)
-    if mask.dtype != np.bool_:
-        raise PromptError(f"mask {index} is {mask.dtype}; wanted bool. Type: mask > 0")
-    if mask.shape != size:
-        raise PromptError(
-            f"mask {index} has shape {mask.shape}, the image {size}; wanted the image's own size"
-        )
-    if not mask.any():
-        raise PromptError(f"mask {index} is empty: there is nothing to crop; drop empty masks")
-    return mask
-
-
-def _square_window(box: NDArray[np.int64], *, expand: float) -> tuple[int, int, int]:
-    """Half-open box (4,) -> left, top and side of the square window, original pixels."""
-    x0, y0, x1, y1 = (int(value) for value in box)
-    side = math.floor(max(x1 - x0, y1 - y0) * expand + 0.5)
-    left, top = (math.floor((a + b - side) / 2 + 0.5) for a, b in ((x0, x1), (y0, y1)))
-    return left, top, side
-
-
-def _cut(array: NDArray[Any], window: tuple[int, int, int], *, fill: Any) -> NDArray[Any]:
-    """Copy a window (side, side, ...) out of (H, W, ...); `fill` where it leaves the array."""
-    left, top, side = window
-    x0, y0 = max(left, 0), max(top, 0)
-    x1, y1 = min(left + side, array.shape[1]), min(top + side, array.shape[0])
-    canvas = np.full((side, side, *array.shape[2:]), fill, dtype=array.dtype)
-    canvas[y0 - top : y1 - top, x0 - left : x1 - left] = array[y0:y1, x0:x1]
-    return canvas
+__all__ = ["grid_coverage", "masked_image_embedding", "mean_weights"]
 
 
 def masked_image_embedding(
@@ -163,13 +39,13 @@ def masked_image_embedding(
         model: An open_clip model (`CLIP`, `CustomTextCLIP` or `CoCa`).
         crops: (n, 3, S, S) float, normalised by the model's mean and std.
         masks: (n, S, S) float, 0..1: the share of each pixel that is inside.
-        min_coverage: A key counts as inside when more than this share of its pixels is; by default
-            when any is. Where none counts, the key with the largest share does. Averages are
-            weighted by the share instead and do not use this.
+        min_coverage: A key is attended to if more than this share of its pixels is inside; by
+            default if any is. If there is no such key, the one with the largest share is taken.
+            Averages are weighted by the share and ignore this.
 
     Returns:
-        (n, D), as `model.encode_image(crops, normalize=False)`, which it equals for full masks
-        wherever the tower has no class token among its keys.
+        (n, D), not normalised. For full masks this equals `model.encode_image(crops)` wherever the
+        tower has no class token among its keys.
 
     Raises:
         ImageError: The crops are not square images of floats.
@@ -187,7 +63,9 @@ def masked_image_embedding(
         raise PromptError(f"masks are {masks.dtype} {tuple(masks.shape)}; wanted float {wanted}")
     empty = (~(masks > 0).flatten(1).any(1)).nonzero().flatten().tolist()
     if empty:
-        raise PromptError(f"masks {empty} are empty: there is nothing to look at; drop them")
+        raise PromptError(
+            f"masks {empty} are empty: there is nothing to embed. Leave out empty masks"
+        )
     visual: Any = model.visual
     towers = ((VisionTransformer, _vit_embedding), (ModifiedResNet, _resnet_embedding))
     for kind, embed in (*towers, (TimmModel, _timm_embedding)):
@@ -204,29 +82,31 @@ def _unsupported(what: str) -> WeightsError:
     )
 
 
-def _grid_coverage(masks: Tensor, grid: tuple[int, int], *, patch: int | None = None) -> Tensor:
+def grid_coverage(masks: Tensor, grid: tuple[int, int], *, patch: int | None = None) -> Tensor:
     """Share of each grid position inside the mask: (n, S, S) -> (n, gh * gw).
 
-    A ViT does not see what lies beyond gh * patch (384 pixels in patches of 14 lose 6); a mask that
-    lies wholly there is given to the nearest patches. A CNN's positions tile the whole crop.
+    `patch` is a ViT's patch size in pixels; the positions of a CNN cover the whole crop.
     """
     coverage = F.adaptive_avg_pool2d(masks[:, None], grid).flatten(1)
     if patch is None or (grid[0] * patch, grid[1] * patch) == tuple(masks.shape[1:]):
         return coverage
-    seen = masks[:, None, : grid[0] * patch, : grid[1] * patch]
-    exact = F.adaptive_avg_pool2d(seen, grid).flatten(1)
+    # A ViT ignores the pixels beyond its last whole patch: of 384 pixels, patches of 14 leave 6.
+    exact = F.adaptive_avg_pool2d(
+        masks[:, None, : grid[0] * patch, : grid[1] * patch], grid
+    ).flatten(1)
+    # A mask that lies wholly in that margin is given to the nearest patches.
     return torch.where((exact > 0).any(1, keepdim=True), exact, coverage)
 
 
 def _inside(coverage: Tensor, min_coverage: float) -> Tensor:
-    """Bool positions (n, L) that count as inside; at least one in every row."""
+    """Positions (n, L) bool that are attended to; at least one in every row."""
     inside = coverage > min_coverage
     largest = F.one_hot(coverage.argmax(1), coverage.shape[1]).bool()
     return inside | (largest & ~inside.any(1, keepdim=True))
 
 
-def _mean_weights(coverage: Tensor, like: Tensor) -> Tensor:
-    """Weights (n, L) that turn a mean into the mean over the mask; all 1 when the mask is full."""
+def mean_weights(coverage: Tensor, like: Tensor) -> Tensor:
+    """Weights (n, L) that turn a mean into the mean over the mask; all 1 if the mask is full."""
     weights = coverage * (coverage.shape[1] / coverage.sum(1, keepdim=True))
     return weights.to(like.dtype)
 
@@ -238,14 +118,14 @@ def _key_bias(inside: Tensor, prefix: int, like: Tensor) -> Tensor:
 
 
 def _first_query_bias(inside: Tensor, prefix: int, like: Tensor) -> Tensor:
-    """Self-attention bias (n, 1, T, T) for token 0; the other tokens' outputs are unused."""
+    """Self-attention bias (n, 1, T, T) that masks token 0 only; the other outputs are unused."""
     keys = _key_bias(inside, prefix, like)
     return F.pad(keys, (0, 0, 0, keys.shape[-1] - 1), value=0.0)
 
 
 def _vit_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: float) -> Tensor:
     """open_clip's VisionTransformer: one class token, then the patches row by row."""
-    coverage = _grid_coverage(masks, visual.grid_size, patch=visual.patch_size[0])
+    coverage = grid_coverage(masks, visual.grid_size, patch=visual.patch_size[0])
     inside = _inside(coverage, min_coverage)
     x = visual._embeds(crops)
     if x.shape[1] != 1 + inside.shape[1]:
@@ -268,8 +148,8 @@ def _vit_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: floa
         x = pool.attn(queries, keys, keys, key_padding_mask=~inside, need_weights=False)[0]
         pooled = visual._global_pool(visual.ln_post(x))[0]
     elif visual.attn_pool is None and visual.pool_type == "avg":
-        weights = _mean_weights(coverage, x)[..., None]
-        early = not visual.final_ln_after_pool
+        weights = mean_weights(coverage, x)[..., None]
+        early = not visual.final_ln_after_pool  # some towers normalise before they average
         pooled = ((visual.ln_post(x) if early else x)[:, 1:] * weights).mean(1)
         pooled = pooled if early else visual.ln_post(pooled)
     else:
@@ -281,12 +161,13 @@ def _vit_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: floa
 def _last_block_token(block: Any, x: Tensor, inside: Tensor) -> Tensor:
     """Class token after the last block, in which it attends to the patches inside only.
 
-    Not to itself either (Appendix D.5: "to image positions inside the mask"); its own value still
-    arrives through the residual. x (n, 1 + L, C), inside (n, L) -> (n, C).
+    It does not attend to itself either (Appendix D.5: "to image positions inside the mask"); its
+    own value arrives through the residual connection. x (n, 1 + L, C), inside (n, L) -> (n, C).
     """
     if not isinstance(block.attn, nn.MultiheadAttention):
         tokens: Tensor = block(x, attn_mask=_first_query_bias(inside, 1, x))
         return tokens[:, 0]
+    # Written out: the block's own forward would compute the attention of all L + 1 queries.
     y = block.ln_1(x)
     query, keys = y[:, :1], y[:, 1:]
     attended = block.attn(query, keys, keys, key_padding_mask=~inside, need_weights=False)[0]
@@ -300,13 +181,13 @@ def _resnet_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: f
     x = visual.stem(crops)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)
-    coverage = _grid_coverage(masks, (x.shape[2], x.shape[3]))
+    coverage = grid_coverage(masks, (x.shape[2], x.shape[3]))
     x = x.flatten(2).transpose(1, 2)
-    mean = (x * _mean_weights(coverage, x)[..., None]).mean(1, keepdim=True)
+    mean = (x * mean_weights(coverage, x)[..., None]).mean(1, keepdim=True)
     pool = visual.attnpool
     x = torch.cat([mean, x], dim=1) + pool.positional_embedding.to(x.dtype)
     bias = _key_bias(_inside(coverage, min_coverage), 1, x)
-    bias[..., 0] = 0  # the mean may see itself: it holds nothing from outside
+    bias[..., 0] = 0  # the mean is one of the keys, and holds nothing from outside the mask
     query, key, value = (
         projected.reshape(*projected.shape[:2], pool.num_heads, -1).transpose(1, 2)
         for projected in (pool.q_proj(x[:, :1]), pool.k_proj(x), pool.v_proj(x))
@@ -327,14 +208,14 @@ def _timm_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: flo
     elif (x := trunk.forward_features(crops)).ndim == 4:
         last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
         grid = (x.shape[1], x.shape[2]) if last else (x.shape[2], x.shape[3])
-        weights = _mean_weights(_grid_coverage(masks, grid), x).reshape(-1, *grid)
-        # The trunk's own mean of weighted positions: with a full mask, the very same bits.
+        weights = mean_weights(grid_coverage(masks, grid), x).reshape(-1, *grid)
+        # The trunk computes the mean itself, so a full mask gives exactly its own embedding.
         pooled = trunk.forward_head(x * weights.unsqueeze(-1 if last else 1))
     else:
         prefix = getattr(trunk, "num_prefix_tokens", 0)
         coverage = _token_coverage(masks, x.shape[1] - prefix)
         if attention_pool is None:
-            weights = F.pad(_mean_weights(coverage, x), (prefix, 0), value=1.0)
+            weights = F.pad(mean_weights(coverage, x), (prefix, 0), value=1.0)
             pooled = trunk.forward_head(x * weights[..., None])
         else:
             skip = 0 if getattr(trunk, "pool_include_prefix", True) else prefix
@@ -346,7 +227,7 @@ def _timm_embedding(visual: Any, crops: Tensor, masks: Tensor, min_coverage: flo
 
 
 def _check_timm_pool(visual: Any) -> None:
-    """Refuse what pools by maxima, by open_clip's own attention pools, or not at all."""
+    """Refuse towers that pool by maxima, by open_clip's own attention pools, or not at all."""
     from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
     from timm.layers.attention_pool import AttentionPoolLatent
 
@@ -369,7 +250,7 @@ def _token_coverage(masks: Tensor, count: int) -> Tensor:
     side = math.isqrt(count)
     if side * side != count:
         raise _unsupported(f"{count} tokens, which form no square grid")
-    return _grid_coverage(masks, (side, side), patch=masks.shape[1] // side)
+    return grid_coverage(masks, (side, side), patch=masks.shape[1] // side)
 
 
 def _timm_last_block(trunk: Any, crops: Tensor, masks: Tensor, min_coverage: float) -> Tensor:

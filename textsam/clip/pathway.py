@@ -1,18 +1,20 @@
 """The pathway from a CLIP embedding to prompts of the mask decoder.
 
-The paper (Section 7.5, Appendix D.5) feeds one CLIP embedding to SAM as a prompt token and leaves
-the projection open. Ours is a small MLP to a few tokens. Two things are additions of textsam:
+The paper (Section 7.5, Appendix D.5) gives the decoder one CLIP embedding as a prompt token and
+leaves the projection open. Here it is a small MLP to a few tokens. Two things are our additions:
 
-- `centre`: the mean image embedding and the mean text embedding of the training data are
-  subtracted before anything else, each from its own modality, to narrow CLIP's modality gap.
-- `dense`: a map of logits for the phrase (`textsam.clip.dense`) that goes in where a mask prompt
-  goes. A small model learns to listen to it within minutes, where a lone token needs days.
+- `centre` subtracts the mean image or text embedding of the training data from embeddings of that
+  kind, which narrows the gap between CLIP's image and text embeddings.
+- `dense` makes a map of logits for a phrase, which the decoder takes as it takes a mask prompt. A
+  small model learns to use it within minutes of training, where a lone token needs days. The map is
+  the cosine of the phrase with text-aligned features for each place of the image, which a small
+  head makes from the maps of a CNN: CLIP's image tower, or the backbone of the SAM itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -20,10 +22,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from textsam.clip.dense import DenseTextHead
 from textsam.errors import WeightsError
+from textsam.modeling.layers import LayerNorm2d
 
-__all__ = ["DenseSource", "Modality", "PathwayConfig", "TextPathway"]
+__all__ = [
+    "DenseSource",
+    "DenseTextHead",
+    "Modality",
+    "PathwayConfig",
+    "TextPathway",
+    "tower_maps",
+]
 
 Modality = Literal["image", "text"]
 DenseSource = Literal["clip", "sam"]
@@ -33,11 +42,19 @@ DenseSource = Literal["clip", "sam"]
 class PathwayConfig:
     """Sizes of the pathway.
 
-    `dense_channels` are the channels of the maps, finest first, that the dense head reads; empty
-    means no dense head. `dense_source` says whose maps they are: the CLIP tower's ("clip"), which
-    serves any SAM, or the SAM's own backbone's ("sam"), trained with the head. They are computed in
-    a square frame of side `dense_image_size`; where that is the SAM's own and so are the maps, a
-    phrase costs no second pass over the photo.
+    Attributes:
+        clip_width: Length D of CLIP's embeddings.
+        prompt_width: Channels C of the decoder's prompt tokens.
+        tokens: Prompt tokens per phrase.
+        hidden: Width of the MLP's hidden layer.
+        dense_channels: Channels of the maps that the dense head reads, finest first; empty for no
+            dense head.
+        dense_strides: Strides of these maps.
+        dense_width: Channels of the dense head.
+        dense_image_size: Side of the square frame in which the maps are computed, pixels. If it is
+            the SAM's own and `dense_source` is "sam", a phrase needs no second pass over the photo.
+        dense_source: "clip" for maps of CLIP's image tower, which work with any SAM; "sam" for maps
+            of the SAM's backbone, which the head was trained with.
     """
 
     clip_width: int
@@ -59,7 +76,7 @@ class PathwayConfig:
         """Read what `to_dict` wrote.
 
         Raises:
-            WeightsError: For an unknown field.
+            WeightsError: A field is unknown.
         """
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
@@ -70,8 +87,44 @@ class PathwayConfig:
         return cls(**tuples)
 
 
+class DenseTextHead(nn.Module):
+    """Maps of a CNN -> unit features of CLIP width at the stride of the finest map."""
+
+    def __init__(self, channels: Sequence[int], width: int, clip_width: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(
+            nn.Sequential(LayerNorm2d(c), nn.Conv2d(c, width, 1)) for c in channels
+        )
+        self.context = nn.Sequential(
+            nn.GELU(),
+            nn.Conv2d(width, width, 5, padding=2, groups=width),
+            nn.GELU(),
+            nn.Conv2d(width, clip_width, 1),
+        )
+        # Cosines are small, so logit = scale * cosine + bias. The bias makes an untrained map say
+        # "absent" everywhere, which is right for most pixels.
+        self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
+        self.bias = nn.Parameter(torch.tensor(-4.0))
+
+    def features(self, maps: Sequence[Tensor]) -> Tensor:
+        """Text-aligned unit features (B, D, h8, w8) from the maps of B images, finest first."""
+        size = maps[0].shape[-2:]
+        total = torch.zeros((), device=maps[0].device, dtype=maps[0].dtype)
+        for lateral, x in zip(self.laterals, maps, strict=True):
+            y = lateral(x)
+            if y.shape[-2:] != size:
+                y = F.interpolate(y, size, mode="bilinear", align_corners=False)
+            total = total + y
+        return F.normalize(self.context(total), dim=1)
+
+    def logits(self, features: Tensor, phrases: Tensor) -> Tensor:
+        """Maps (P, h8, w8) of P unit phrase embeddings (P, D) on features (P, D, h8, w8)."""
+        cosine = torch.einsum("pdhw,pd->phw", features, phrases)
+        return cosine * self.log_scale.exp() + self.bias
+
+
 class TextPathway(nn.Module):
-    """CLIP embeddings -> prompt tokens and, for CNN towers, a dense map (`dense`, else None)."""
+    """CLIP embeddings -> prompt tokens and, if `dense` is not None, a map of logits."""
 
     image_mean: Tensor
     text_mean: Tensor
@@ -93,12 +146,38 @@ class TextPathway(nn.Module):
             self.dense = DenseTextHead(config.dense_channels, config.dense_width, width)
 
     def centre(self, embeddings: Tensor, modality: Modality) -> Tensor:
-        """Subtract the modality's mean and normalise again: (P, D) -> unit (P, D)."""
+        """Subtract the mean of the modality and normalise again: (P, D) -> unit (P, D)."""
         mean = self.image_mean if modality == "image" else self.text_mean
         return F.normalize(embeddings - mean, dim=-1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Prompt tokens (P, T, C) of centred unit embeddings (P, D)."""
-        # Unit vectors have entries of 1/sqrt(D); the MLP wants entries of about one.
+        # Entries of unit vectors are about 1/sqrt(D); the MLP is initialised for entries near 1.
         x = self.projection(embeddings * math.sqrt(self.config.clip_width))
         return self.token_type + torch.unflatten(x, -1, self.token_type.shape)
+
+
+def tower_maps(visual: nn.Module, pixels: Tensor, *, strides: Sequence[int]) -> list[Tensor]:
+    """Intermediate maps of an open_clip tower that wraps a timm CNN.
+
+    Args:
+        visual: The image tower, open_clip's `TimmModel`.
+        pixels: (B, 3, S, S) normalised for the tower; S may differ from its crop size.
+        strides: Which maps, finest first.
+
+    Returns:
+        One (B, C, S / stride, S / stride) for each stride.
+
+    Raises:
+        WeightsError: The tower is not a timm CNN with these strides.
+    """
+    trunk: Any = getattr(visual, "trunk", None)
+    known = [] if trunk is None else [info["reduction"] for info in trunk.feature_info]
+    if not set(strides) <= set(known):
+        raise WeightsError(
+            f"a dense text head needs a timm CNN tower with maps at strides {tuple(strides)}; "
+            f"this one is {type(visual).__name__} with {known or 'none'}"
+        )
+    indices = [known.index(stride) for stride in strides]
+    maps = trunk.forward_intermediates(pixels, indices=indices, intermediates_only=True)
+    return list(maps)

@@ -1,10 +1,11 @@
-"""What a classifier knows about names that nobody trained the image head on.
+"""A class prior: an ImageNet classifier adds what it knows to CLIP's image embeddings.
 
-A CNN tower that starts from an ImageNet classifier keeps a use for the classifier's last layer: the
-embeddings of its class names, mixed by its probabilities (ConSE, arXiv 1312.5650), place a crop
-near a name that no training mask ever bore. The mixture is added to the head's own embedding, by
-how sure the classifier is. It lies beside the weights in a file of its own, so that open_clip still
-loads the rest.
+A CNN tower that started from an ImageNet classifier can still use the classifier's last layer. The
+text embeddings of the class names, averaged with its probabilities (ConSE, arXiv 1312.5650), place
+a crop near names that no training mask had. This average, weighted by how certain the classifier
+is, is added to the embedding of CLIP's own head.
+
+The prior is saved in a file of its own, so that open_clip can still load the other weights.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from textsam.errors import WeightsError
+from textsam.modeling.model_files import read_metadata, read_tensors, write_tensors
 
 __all__ = ["PRIOR_FILE", "ClassPrior", "HeadWithPrior", "attach_prior", "read_prior", "write_prior"]
 
@@ -26,14 +26,14 @@ PRIOR_FILE = "class_prior.safetensors"
 
 
 class ClassPrior(nn.Module):
-    """A classifier's opinion in the space of text embeddings.
+    """A linear classifier whose prediction is a mixture of text embeddings.
 
     Attributes:
-        weight: (K, C) of the linear classifier over the tower's pooled features.
-        bias: (K,).
-        names: (K, D) unit text embeddings of its class names.
-        share: How much a certain opinion counts beside the head's unit embedding.
-        most: Classes that are mixed (ConSE's T).
+        weight: (K, C) of the classifier over the tower's pooled features.
+        bias: (K,) of the classifier.
+        names: (K, D) unit text embeddings of the class names.
+        share: Length of a fully certain prediction, beside the head's embedding of length one.
+        max_classes: Number of likeliest classes in the mixture (T of ConSE).
     """
 
     weight: Tensor
@@ -41,7 +41,13 @@ class ClassPrior(nn.Module):
     names: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, names: Tensor, *, share: float = 0.5, most: int = 10
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        names: Tensor,
+        *,
+        share: float = 0.5,
+        max_classes: int = 10,
     ) -> None:
         super().__init__()
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(names) != len(weight):
@@ -53,19 +59,19 @@ class ClassPrior(nn.Module):
         self.register_buffer("bias", bias)
         self.register_buffer("names", names)
         self.share = share
-        self.most = min(most, len(weight))
+        self.max_classes = min(max_classes, len(weight))
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled features (n, C) -> (n, D): the opinion, as long as `share` times its certainty."""
+        """Pooled features (n, C) -> (n, D) of length `share` times the highest probability."""
         logits = pooled @ self.weight.T + self.bias
-        probability, classes = logits.softmax(-1).topk(self.most)
-        mixed = (probability[..., None] * self.names[classes]).sum(1)
-        opinion = self.share * probability[:, :1] * F.normalize(mixed, dim=-1)
-        return torch.as_tensor(opinion)
+        probabilities, classes = logits.softmax(-1).topk(self.max_classes)
+        mixture = (probabilities[..., None] * self.names[classes]).sum(1)
+        # The highest probability comes first: topk sorts.
+        return self.share * probabilities[:, :1] * F.normalize(mixture, dim=-1)
 
 
 class HeadWithPrior(nn.Module):
-    """An image head whose embedding a `ClassPrior` is added to."""
+    """An image head whose embedding is added to the mixture of a `ClassPrior`."""
 
     def __init__(self, head: nn.Module, prior: ClassPrior) -> None:
         super().__init__()
@@ -78,7 +84,7 @@ class HeadWithPrior(nn.Module):
 
 
 def attach_prior(model: Any, prior: ClassPrior) -> None:
-    """Let an open_clip model with a timm CNN tower use a prior, in place of one that it has.
+    """Add a prior to an open_clip model with a timm CNN tower, replacing an earlier one.
 
     Raises:
         WeightsError: The prior was made for another tower.
@@ -95,16 +101,9 @@ def attach_prior(model: Any, prior: ClassPrior) -> None:
 
 
 def write_prior(path: Path, prior: ClassPrior, *, dtype: torch.dtype | None = None) -> None:
-    """Write a prior; `dtype` is that of the file, as in memory when None."""
-    tensors = {
-        key: value.detach().to(dtype).cpu().contiguous()
-        for key, value in prior.state_dict().items()
-    }
-    save_file(
-        tensors,
-        path,
-        metadata={"format": "pt", "share": f"{prior.share:g}", "most": f"{prior.most}"},
-    )
+    """Write a prior; its tensors are stored as `dtype`, by default as they are in memory."""
+    metadata = {"share": f"{prior.share:g}", "most": f"{prior.max_classes}"}
+    write_tensors(path, prior.state_dict(), dtype=dtype, metadata=metadata)
 
 
 def read_prior(path: Path) -> ClassPrior:
@@ -113,18 +112,12 @@ def read_prior(path: Path) -> ClassPrior:
     Raises:
         WeightsError: The file is damaged or something else.
     """
-    from safetensors import safe_open
-
+    tensors, metadata = read_tensors(path), read_metadata(path)
     try:
-        tensors = {key: value.float() for key, value in load_file(path).items()}
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
         return ClassPrior(
-            tensors["weight"],
-            tensors["bias"],
-            tensors["names"],
+            *(tensors[key].float() for key in ("weight", "bias", "names")),
             share=float(metadata["share"]),
-            most=int(metadata["most"]),
+            max_classes=int(metadata["most"]),
         )
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path} is damaged or no class prior: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is not a class prior: {error!r}") from error

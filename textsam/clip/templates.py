@@ -1,8 +1,8 @@
-"""Text templates: the sentences that a phrase is put into before CLIP reads it.
+"""Text templates: the sentences that a phrase is put into before CLIP embeds it.
 
-CLIP was trained on captions, so "a photo of a wheel" lies nearer to its training data than "wheel"
-does (Radford et al., arXiv 2103.00020, Section 3.1.4). The embeddings of several templates are
-averaged. The paper of Segment Anything leaves open which it used.
+CLIP was trained on captions, so "a photo of a wheel" is closer to its training data than "wheel" is
+(arXiv 2103.00020, Section 3.1.4). The embeddings of several templates are averaged. The paper of
+Segment Anything does not say which templates it used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["TEMPLATES", "fill_templates", "resolve_templates"]
 _SLOT = "{}"
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    # The phrase as it is typed: the default of a model that names no templates.
+    # The phrase as it is typed: the default for models that name no templates.
     "plain": ("{}",),
     "photo": ("a photo of a {}.",),
     # The seven templates that OpenAI's notebook "Prompt Engineering for ImageNet" found to suffice.
@@ -29,7 +29,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "art of the {}.",
         "a photo of the small {}.",
     ),
-    # Ours, for crops around masks, which show parts and cut-out things more often than scenes.
+    # For crops around masks, which show parts and cut-out things more often than scenes.
     "crop": (
         "{}",
         "a photo of a {}.",
@@ -41,14 +41,14 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def resolve_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Turn what a person passes as templates into a tuple of templates.
+    """Look up or check templates.
 
     Args:
         templates: A name in `TEMPLATES`, one template, several templates, or None for `"plain"`.
 
     Raises:
-        PromptError: There is no template, a name is unknown, or a template does not hold exactly
-            one `{}`.
+        PromptError: There is no template, a name is unknown, or a template does not contain `{}`
+            exactly once.
     """
     if templates is None:
         return TEMPLATES["plain"]
@@ -67,15 +67,13 @@ def resolve_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
     for template in resolved:
         if not isinstance(template, str) or template.count(_SLOT) != 1:
             raise PromptError(
-                f"template {template!r} must be a string that holds {{}} exactly once, "
+                f"template {template!r} must be a string that contains {{}} exactly once, "
                 'e.g. "a photo of a {}."'
             )
     return resolved
 
 
 def fill_templates(phrase: str, templates: Sequence[str]) -> list[str]:
-    """Put a phrase into each template.
-
-    Braces in the phrase stay what they are: this is no format string.
-    """
+    """Put a phrase into each template."""
+    # Not str.format: braces in the phrase are ordinary characters.
     return [template.replace(_SLOT, phrase) for template in templates]

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.clip.crop_batches import crop_batches
+from textsam.clip.mask_crops import crop_batches
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.phrase_map import require_clip

@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["PART_SUFFIX", "open_atomically", "remove_parts", "write_atomically"]
+__all__ = ["PART_SUFFIX", "TINY_FOLDER", "open_atomically", "remove_parts", "write_atomically"]
+
+# The model that ships inside the package.
+TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
 
 # Ends the name of every unfinished file, so that what a killed run left can be recognised.
 PART_SUFFIX = ".textsam-part"

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from textsam.clip.crop_batches import crop_batches
+from textsam.clip.mask_crops import crop_batches
 from textsam.errors import TextSamError
 from textsam.inference.photo.phrase_map import require_clip
 from textsam.search.embed import Embedder

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.clip.masked import sample_crop_options, square_crops
+from textsam.clip.mask_crops import sample_crop_options, square_crops
 
 from .sam import photo_random
 

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textsam.clip.dense import tower_maps
-from textsam.clip.pathway import PathwayConfig, TextPathway
+from textsam.clip.pathway import PathwayConfig, TextPathway, tower_maps
 
 from ..data import Sample, View, ViewConfig
 from ..engine import RatedPart

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textsam.clip.dense import tower_maps
+from textsam.clip.pathway import tower_maps
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 

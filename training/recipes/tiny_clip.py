@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.clip.encoder import ClipEncoder
-from textsam.clip.masked import sample_crop_options, square_crops
+from textsam.clip.mask_crops import sample_crop_options, square_crops
 from textsam.clip.prior import ClassPrior
 
 from ..data import Sample
@@ -255,7 +255,7 @@ def crop_features(
     min_area: int = 200,
 ) -> CropFeatures:
     """Features of every usable mask, in `variants` random crops each (Appendix D.5)."""
-    from textsam.clip.masked import _grid_coverage, _mean_weights
+    from textsam.clip.masked import grid_coverage, mean_weights
 
     encoder = as_encoder(model)
     rng = np.random.default_rng(seed)
@@ -289,8 +289,8 @@ def crop_features(
                 zero_outside=zeroed,
             )
             maps = model.visual.trunk.forward_features(encoder.normalize(crops))
-            coverage = _grid_coverage(shares, (maps.shape[2], maps.shape[3]))
-            weights = _mean_weights(coverage, maps)[:, None]
+            coverage = grid_coverage(shares, (maps.shape[2], maps.shape[3]))
+            weights = mean_weights(coverage, maps)[:, None]
             rows.append((maps.flatten(2) * weights).mean(2).half())
             labels += [sample.objects[i].label for i in repeated]
             keys += [(number, int(index), i) for i in repeated]

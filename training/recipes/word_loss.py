@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textsam.clip.dense import DenseTextHead
+from textsam.clip.pathway import DenseTextHead
 
 from ..losses import dice_loss
 from .word_draw import WordConfig, WordQuestions

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.clip.masked import square_crops
+from textsam.clip.mask_crops import square_crops
 from training.objectives.crops import (
     CropConfig,
     choose_crops,

@@ -1,7 +1,7 @@
 """What a phrase is to a model: embeddings, prompt tokens, and a map over the photo.
 
-The map is the pathway's dense text head (`textsam.clip.dense`): for each place of the photo the log
-odds that the phrase is there. Its features are computed once per view; a phrase costs a product
+The map is the pathway's dense text head (`textsam.clip.pathway`): for each place of the photo the
+log odds that the phrase is there. Its features are computed once per view; a phrase costs a product
 with them.
 """
 
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textsam.clip.dense import tower_maps
+from textsam.clip.pathway import tower_maps
 from textsam.errors import WeightsError
 from textsam.modeling.timm_encoder import TimmEncoder
 from textsam.values.geometry import Frame

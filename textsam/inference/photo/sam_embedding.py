@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.clip.crop_batches import crop_batches
+from textsam.clip.mask_crops import crop_batches
 from textsam.inference.photo.postprocess import mask_to_low_res
 from textsam.values.rle import RLE, decode_rles
 

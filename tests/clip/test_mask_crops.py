@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.clip.crop_batches import crop_batches
-from textsam.clip.masked import square_crops
+from textsam.clip.mask_crops import crop_batches, square_crops
 from textsam.errors import PromptError
 from textsam.values.rle import encode_mask
 

@@ -1,0 +1,87 @@
+"""The files of a model: tensors in safetensors files and settings in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from textsam.errors import WeightsError
+from textsam.values.files import write_atomically
+
+__all__ = ["read_metadata", "read_settings", "read_tensors", "write_tensors"]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file, on the CPU.
+
+    Raises:
+        WeightsError: There is no such file, or it is damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {path}") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what a safetensors file says about itself.
+
+    Raises:
+        WeightsError: There is no such file, or it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no file {path}") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a safetensors file, complete or not at all.
+
+    Args:
+        path: The file; its folder must exist.
+        tensors: On any device.
+        dtype: Type of floating tensors in the file; by default as they are in memory.
+        metadata: What the file says about itself.
+    """
+    stored = {
+        key: value.detach()
+        .to(dtype if value.is_floating_point() else None)
+        .cpu()
+        .contiguous()  # safetensors refuses views
+        for key, value in tensors.items()
+    }
+    write_atomically(path, save(stored, metadata={"format": "pt", **(metadata or {})}))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        WeightsError: The file cannot be read, or holds something else.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{path} holds a {type(settings).__name__}; wanted a JSON object")
+    return settings
