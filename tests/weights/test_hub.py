@@ -105,7 +105,7 @@ def test_damaged_files_are_named(folder: Path) -> None:
     with pytest.raises(WeightsError, match="no file"):
         TextSAM.from_pretrained(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match="no JSON"):
+    with pytest.raises(WeightsError, match=r"cannot read .*config\.json"):
         TextSAM.from_pretrained(folder)
     (folder / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"no config\.json"):
@@ -150,7 +150,7 @@ def test_a_pathway_belongs_to_its_sam_and_its_clip(
         TextSAM.from_pretrained(folder, pathway=path)
     with pytest.raises(WeightsError, match="trained for sam 'random'"):
         read_pathway(path, sam="other", clip="tiny")
-    with pytest.raises(WeightsError, match="no textsam pathway"):
+    with pytest.raises(WeightsError, match="not a textsam pathway"):
         read_pathway(folder / "model.safetensors", sam="random", clip="tiny")
     own = write_pathway(tmp_path / "q.safetensors", model.pathway, sam="random", clip="random-clip")
     again = TextSAM.from_pretrained(folder, pathway=own)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from textsam import Segmentation, TextSAM
-from textsam.weights.hub import tiny_folder
+from textsam.values.files import TINY_FOLDER
 
 # Half-open boxes around the two wheels that the bus shows whole, drawn by hand.
 FRONT, REAR = (268, 246, 328, 326), (482, 236, 528, 300)
@@ -81,7 +81,7 @@ def test_phrases_make_a_difference(tiny: TextSAM, repo: Path) -> None:
 
 
 def test_it_weighs_at_most_48_megabytes() -> None:
-    total = sum(path.stat().st_size for path in tiny_folder().rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for path in TINY_FOLDER.rglob("*") if path.is_file())
     assert total <= 48e6
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import TIMM_NAME
-from textsam.modeling.model_files import read_settings
+from textsam.values.files import read_settings
 
 __all__ = ["check_model_config", "check_text_tower_config", "check_tokenizer_folder"]
 

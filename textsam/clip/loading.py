@@ -28,8 +28,8 @@ from textsam.clip.prior import PRIOR_FILE, HeadWithPrior, write_prior
 from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
 from textsam.modeling.layers import no_random_fill
-from textsam.modeling.model_files import read_settings, write_tensors
-from textsam.values.files import TINY_FOLDER, write_atomically
+from textsam.modeling.tensor_files import write_tensors
+from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 
 __all__ = [
     "ClipSource",
@@ -158,8 +158,8 @@ def _registered_source(typed: str, hub: Hub) -> ClipSource:
             tags = open_clip.list_pretrained_tags_by_model(typed.replace("/", "-"))
             near = [f"{typed}::{tag}" for tag in tags]
         raise WeightsError(
-            f"no CLIP model {typed!r}: it is neither a folder nor an open_clip name with a tag. Type "
-            f"{' or '.join(map(repr, near or ['ViT-L-14-336/openai', 'hf-hub:org/repo']))}"
+            f"no CLIP model {typed!r}: it is neither a folder nor an open_clip name with a tag. "
+            f"Type {' or '.join(map(repr, near or ['ViT-L-14-336/openai', 'hf-hub:org/repo']))}"
         )
     if separator == "::" and Path(tag).is_file():
         return ClipSource(name=typed, config=config, preprocess={}, weights=Path(tag))

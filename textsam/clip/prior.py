@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.errors import WeightsError
-from textsam.modeling.model_files import read_metadata, read_tensors, write_tensors
+from textsam.modeling.tensor_files import read_metadata, read_tensors, write_tensors
 
 __all__ = ["PRIOR_FILE", "ClassPrior", "HeadWithPrior", "attach_prior", "read_prior", "write_prior"]
 

@@ -6,14 +6,24 @@ run) must never find half a file.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["PART_SUFFIX", "TINY_FOLDER", "open_atomically", "remove_parts", "write_atomically"]
+from textsam.errors import WeightsError
+
+__all__ = [
+    "PART_SUFFIX",
+    "TINY_FOLDER",
+    "open_atomically",
+    "read_settings",
+    "remove_parts",
+    "write_atomically",
+]
 
 # The model that ships inside the package.
 TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
@@ -83,3 +93,18 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the JSON object in which a model keeps its settings.
+
+    Raises:
+        WeightsError: The file cannot be read, or holds something else.
+    """
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"cannot read {path}: {error}") from error
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{path} holds a {type(settings).__name__}; wanted a JSON object")
+    return settings

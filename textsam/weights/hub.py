@@ -1,8 +1,8 @@
-"""textsam's own format: a folder with `config.json`, `model.safetensors` and, inside, `clip/`.
+"""textsam's own format: a folder with `config.json`, `model.safetensors` and a folder `clip/`.
 
-`config.json` names the format and its version, the sizes of every network and the thresholds;
-`model.safetensors` holds `sam.*` and `pathway.*`. A pathway alone, trained for somebody's SAM and
-CLIP, is one `.safetensors` file whose metadata names both; a mismatch is refused.
+`config.json` gives the format and its version, the sizes of every network and the settings;
+`model.safetensors` holds the tensors `sam.*` and `pathway.*`. A pathway trained for another SAM and
+CLIP is a `.safetensors` file of its own, whose metadata names both; others are refused.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from textsam.clip.encoder import ClipEncoder
@@ -25,8 +22,9 @@ from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
+from textsam.modeling.tensor_files import read_metadata, read_tensors, write_tensors
 from textsam.values.calibration import CALIBRATION_FILE, Calibration
-from textsam.values.files import write_atomically
+from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.key_map import describe_keys
 
@@ -34,7 +32,6 @@ __all__ = [
     "ModelParts",
     "read_model",
     "read_pathway",
-    "tiny_folder",
     "write_model",
     "write_pathway",
 ]
@@ -46,7 +43,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParts:
-    """What a model is made of."""
+    """Networks and settings of a model, as read from its files."""
 
     sam: Sam
     name: str
@@ -57,24 +54,23 @@ class ModelParts:
     calibration: Calibration = field(default_factory=Calibration)
 
 
-def tiny_folder() -> Path:
-    """Where the shipped model lies."""
-    return Path(__file__).parent / "tiny"
-
-
 def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:
-    """Read a model of any kind that `TextSAM.from_pretrained` names.
+    """Read a model of any kind that `TextSAM.from_pretrained` takes.
 
     Raises:
         WeightsError: There is no such model, or its files are incomplete or damaged.
     """
-    path = tiny_folder() if name == "tiny" else Path(name)
+    path = TINY_FOLDER if name == "tiny" else Path(name)
     if name == "tiny" and not (path / _WEIGHTS).exists():
         raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
     if not path.exists():
         path = _download(str(name), local_files_only=local_files_only)
     if path.is_dir():
-        config = _read_config(path)
+        if not (path / _CONFIG).exists():
+            raise WeightsError(
+                f"{path} has no {_CONFIG}: it is not a model folder of textsam or of SamModel"
+            )
+        config = read_settings(path / _CONFIG)
         if config.get("format") == FORMAT:
             return _read_own(path, config, name=str(name), local_files_only=local_files_only)
     sam_config, state = read_checkpoint(path)
@@ -95,14 +91,14 @@ def write_model(
     name: str,
     dtype: torch.dtype | None = None,
 ) -> Path:
-    """Write what `read_model` reads; each file replaces its predecessor in one step."""
+    """Write a folder that `read_model` reads; each file is replaced in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     if clip is not None:
         clip.save(folder / _CLIP, dtype=dtype)
-    tensors = _tensors("sam", sam, dtype)
+    tensors = sam.state_dict(prefix="sam.")
     if pathway is not None:
-        tensors |= _tensors("pathway", pathway, dtype)
-    _save(tensors, folder / _WEIGHTS, metadata={"format": "pt", "name": name})
+        tensors |= pathway.state_dict(prefix="pathway.")
+    write_tensors(folder / _WEIGHTS, tensors, dtype=dtype, metadata={"name": name})
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -115,7 +111,7 @@ def write_model(
     }
     if calibration.strategies:
         calibration.save(folder / CALIBRATION_FILE)
-    else:  # an earlier model's would be taken for this one's
+    else:  # an earlier model's file must not be taken for this one's
         (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     text = json.dumps(config, indent=2) + "\n"
     write_atomically(folder / _CONFIG, text.encode())
@@ -123,15 +119,14 @@ def write_model(
 
 
 def write_pathway(path: str | Path, pathway: TextPathway, *, sam: str, clip: str) -> Path:
-    """Write a pathway alone, with the names of the SAM and the CLIP that it belongs to."""
+    """Write a pathway alone, with the names of the SAM and the CLIP that it was trained for."""
     metadata = {
-        "format": "pt",
         "textsam": "pathway",
         "sam": sam,
         "clip": clip,
         "config": json.dumps(pathway.config.to_dict()),
     }
-    _save(_tensors("pathway", pathway, None), Path(path), metadata=metadata)
+    write_tensors(Path(path), pathway.state_dict(prefix="pathway."), metadata=metadata)
     return Path(path)
 
 
@@ -139,25 +134,19 @@ def read_pathway(path: str | Path, *, sam: str, clip: str) -> TextPathway:
     """Read what `write_pathway` wrote.
 
     Raises:
-        WeightsError: It is no pathway, or belongs to another SAM or another CLIP.
+        WeightsError: It is not a pathway, or was trained for another SAM or CLIP.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"there is no pathway file {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged or no safetensors file: {error}") from error
+    metadata = read_metadata(path)
     if metadata.get("textsam") != "pathway":
-        raise WeightsError(f"{path} is no textsam pathway; write one with write_pathway")
+        raise WeightsError(f"{path} is not a textsam pathway; write one with write_pathway")
     for part, wanted in (("sam", sam), ("clip", clip)):
         if metadata.get(part) != wanted:
             raise WeightsError(
                 f"{path} was trained for {part} {metadata.get(part)!r}, the model has {wanted!r}"
             )
     pathway = TextPathway(PathwayConfig.from_dict(json.loads(metadata["config"])))
-    _load(pathway, "pathway", _read_tensors(path), source=path)
+    _load(pathway, "pathway", read_tensors(path), source=path)
     return pathway
 
 
@@ -169,7 +158,7 @@ def _read_own(
             f"{folder} has format version {config.get('version')}, this textsam reads {VERSION}: "
             "pip install -U textsam"
         )
-    state = _read_tensors(folder / _WEIGHTS)
+    state = read_tensors(folder / _WEIGHTS)
     with no_random_fill():  # type: ignore[no-untyped-call]
         sam = Sam(SamConfig.from_dict(config["sam"]))
     _load(sam, "sam", state, source=folder)
@@ -203,7 +192,7 @@ def _read_own(
 
 
 def _load(module: nn.Module, prefix: str, state: Mapping[str, Tensor], *, source: Path) -> None:
-    """Load the keys below a prefix, strictly, as float32."""
+    """Load the tensors below a prefix, strictly, as float32."""
     start = prefix + "."
     part = {
         key.removeprefix(start): value.float() if value.is_floating_point() else value
@@ -213,52 +202,14 @@ def _load(module: nn.Module, prefix: str, state: Mapping[str, Tensor], *, source
     wanted = module.state_dict()
     missing, extra = sorted(set(wanted) - set(part)), sorted(set(part) - set(wanted))
     shapes = sorted(k for k in set(part) & set(wanted) if part[k].shape != wanted[k].shape)
-    for what, keys in (("lacks", missing), ("has unknown", extra), ("has misshapen", shapes)):
+    for problem, keys in (("lacks", missing), ("has unknown", extra), ("has misshapen", shapes)):
         if keys:
-            raise WeightsError(f"{source} {what} keys of {prefix}: {describe_keys(keys)}")
+            raise WeightsError(f"{source} {problem} keys of {prefix}: {describe_keys(keys)}")
     module.load_state_dict(part)
 
 
-def _tensors(prefix: str, module: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
-    return {
-        f"{prefix}.{key}": value.detach()
-        .to(dtype if value.is_floating_point() else None)
-        .cpu()
-        .contiguous()
-        for key, value in module.state_dict().items()
-    }
-
-
-def _save(tensors: dict[str, Tensor], path: Path, *, metadata: dict[str, str]) -> None:
-    write_atomically(path, to_bytes(tensors, metadata=metadata))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no file {path}") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged: {error}") from error
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / _CONFIG
-    if not path.exists():
-        raise WeightsError(
-            f"{folder} has no {_CONFIG}: it is no model folder of textsam or of SamModel"
-        )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{path} is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} holds {type(values).__name__}; wanted a JSON object")
-    return values
-
-
 def _download(name: str, *, local_files_only: bool) -> Path:
-    """Fetch a repository from the Hugging Face hub, or find it in the local cache."""
+    """Fetch a repository of the Hugging Face hub, or find it in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -267,8 +218,8 @@ def _download(name: str, *, local_files_only: bool) -> Path:
             name, allow_patterns=_HUB_FILES, local_files_only=local_files_only
         )
     except HFValidationError as error:
-        raise WeightsError(f"there is no file or folder {name}, and it is no hub id") from error
-    except Exception as error:  # each of its many network errors ends the same way for a user
+        raise WeightsError(f"there is no file or folder {name}, and it is not a hub id") from error
+    except Exception as error:  # network errors of many types, which mean the same to a user
         where = "in the local cache" if local_files_only else "here or on the hub"
         raise WeightsError(
             f"there is no model {name!r} {where} ({type(error).__name__}); "

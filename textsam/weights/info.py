@@ -1,7 +1,7 @@
-"""What `textsam info` tells of a model, read from its files without loading it.
+"""What `textsam info` shows of a model, read from its files without loading it.
 
-A `safetensors` file says in its first bytes which tensors it holds, so counting the parameters of
-a 2.5 GB model takes milliseconds and no memory.
+A `safetensors` file begins with a list of its tensors, so counting the parameters of a 2.5 GB model
+takes milliseconds and no memory.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from pathlib import Path
 from typing import Any
 
 from textsam.errors import WeightsError
+from textsam.values.files import TINY_FOLDER, read_settings
 
 __all__ = ["KNOWN_MODELS", "KnownModel", "ModelInfo", "WeightFile", "find_model", "read_model_info"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
-# A header names each tensor in some 100 bytes; more than this is no header.
-_MOST_HEADER_BYTES = 100 * 1024 * 1024
+# A header has about 100 bytes per tensor; a larger one is a sign of a damaged file.
+_MAX_HEADER_BYTES = 100 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that can be named; figures are those of the files on the hub, rounded.
+    """A model that `--model` knows by name; figures are those of the files on the hub, rounded.
 
     Attributes:
-        name: What to give to `--model`.
-        architecture: In words.
-        parameters: In millions.
-        megabytes: Of its weights, 10^6 bytes.
-        license: Of its weights.
-        shipped: Whether it lies inside the package.
+        name: What to type after `--model`.
+        architecture: Description of the networks.
+        parameters: Number of parameters, millions.
+        megabytes: Size of its weights, 10^6 bytes.
+        license: Licence of its weights.
+        shipped: Whether it is inside the package.
     """
 
     name: str
@@ -58,10 +59,10 @@ class WeightFile:
     """A file of weights.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         size: Bytes.
-        parameters: Number of values by the first part of the tensors' names; empty if the file is
-            not safetensors and so was not opened.
+        parameters: Number of parameters by the first part of the tensors' names; empty for a file
+            that is not safetensors, which is not opened.
         dtypes: Names of the tensors' types.
         metadata: What the file says about itself.
     """
@@ -75,13 +76,13 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model as its files tell it.
+    """What the files of a model say about it.
 
     Attributes:
-        name: What was asked for.
-        folder: Where it is.
+        name: The name that the user typed.
+        folder: Its folder, or its only file.
         config: Content of `config.json`; empty if there is none.
-        license: From the model card or the licence file; None if neither says.
+        license: From the model card or the licence file, or None.
         files: Files of weights.
     """
 
@@ -93,23 +94,23 @@ class ModelInfo:
 
     @property
     def parameters(self) -> int:
-        """Number of values in all files that could be read."""
+        """Number of parameters in all files that could be read."""
         return sum(sum(file.parameters.values()) for file in self.files)
 
 
 def find_model(name: str) -> Path | None:
-    """Folder of a model that is on this machine: shipped, a path, or in the hub's cache.
+    """Find a model on this machine: shipped, at a path, or in the hub's cache.
 
     Args:
         name: `"tiny"`, a folder or file, or a hub id such as `"facebook/sam-vit-base"`.
 
     Returns:
-        The folder (or the file, if a file was named); None if it is not here.
+        The folder, or the file if a file was named; None if the model is not on this machine.
     """
     path = Path(name)
     shipped = any(model.name == name and model.shipped for model in KNOWN_MODELS)
     if shipped:
-        path = Path(__file__).parent / name
+        path = TINY_FOLDER
         return path if any(path.glob("**/*.safetensors")) else None
     if path.exists():
         return path
@@ -124,7 +125,7 @@ def find_model(name: str) -> Path | None:
 
 
 def read_model_info(name: str) -> ModelInfo:
-    """Read what the files of a model tell; nothing is downloaded.
+    """Read what the files of a model say about it; nothing is downloaded.
 
     Raises:
         WeightsError: The model is not on this machine, or a file of it is damaged.
@@ -137,17 +138,15 @@ def read_model_info(name: str) -> ModelInfo:
             f"To download a hub model, use it: textsam segment PHOTO -t THING --model {name}"
         )
     folder = path if path.is_dir() else path.parent
-    found = sorted(folder.rglob("*")) if path.is_dir() else [path]
-    files = [_weight_file(file) for file in found if file.suffix in _WEIGHT_SUFFIXES]
+    paths = sorted(folder.rglob("*")) if path.is_dir() else [path]
+    files = [_weight_file(file) for file in paths if file.suffix in _WEIGHT_SUFFIXES]
     if not files:
         raise WeightsError(
-            f"{str(path)!r} holds no weights; wanted {', '.join(_WEIGHT_SUFFIXES)} files"
+            f"{str(path)!r} has no weights; wanted {', '.join(_WEIGHT_SUFFIXES)} files"
         )
     config = folder / "config.json"
-    try:
-        settings = json.loads(config.read_bytes()) if config.is_file() and path.is_dir() else {}
-    except ValueError as error:
-        raise WeightsError(f"damaged {str(config)!r}: {error}") from error
+    # A lone .pth file may lie beside the config of another model.
+    settings = read_settings(config) if config.is_file() and path.is_dir() else {}
     return ModelInfo(name, path, settings, _license(folder), files)
 
 
@@ -165,24 +164,24 @@ def _weight_file(path: Path) -> WeightFile:
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:
-    """The header: 8 bytes of length, little-endian, then JSON (format of safetensors)."""
+    """Read the header: 8 bytes of length, little-endian, then JSON."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MOST_HEADER_BYTES:
+            if length > _MAX_HEADER_BYTES:
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(file.read(length))
         if not isinstance(header, dict):
-            raise ValueError("a header that is no object")
+            raise ValueError("a header that is not an object")
     except (ValueError, struct.error) as error:
         raise WeightsError(
-            f"{str(path)!r} is no complete safetensors file ({error}); download or copy it again"
+            f"{str(path)!r} is not a complete safetensors file ({error}); download or copy it again"
         ) from error
     return header
 
 
 def _license(folder: Path) -> str | None:
-    """The licence that the model card's first lines, or else the licence file's, name."""
+    """The licence named at the top of the model card, else the first line of the licence file."""
     card = folder / "README.md"
     if card.is_file():
         for line in card.read_text("utf-8", errors="replace").splitlines()[:50]:

@@ -1,11 +1,9 @@
-"""The files of a model: tensors in safetensors files and settings in JSON."""
+"""Reading and writing safetensors files, the weights of a model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +13,7 @@ from torch import Tensor
 from textsam.errors import WeightsError
 from textsam.values.files import write_atomically
 
-__all__ = ["read_metadata", "read_settings", "read_tensors", "write_tensors"]
+__all__ = ["read_metadata", "read_tensors", "write_tensors"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -70,18 +68,3 @@ def write_tensors(
         for key, value in tensors.items()
     }
     write_atomically(path, save(stored, metadata={"format": "pt", **(metadata or {})}))
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        WeightsError: The file cannot be read, or holds something else.
-    """
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"cannot read {path}: {error}") from error
-    if not isinstance(settings, dict):
-        raise WeightsError(f"{path} holds a {type(settings).__name__}; wanted a JSON object")
-    return settings
