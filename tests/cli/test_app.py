@@ -157,8 +157,8 @@ class Explains(StandIn):
                     phrase=phrase,
                     strategy="auto",
                     presence=chance,
-                    least_presence=level,
-                    least_score=level,
+                    min_presence=level,
+                    min_score=level,
                     candidates=() if closed else (Candidate(rle=everything, score=0.9375),),
                     **closed,
                 )

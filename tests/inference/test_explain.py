@@ -72,7 +72,7 @@ def test_a_mask_of_a_result_carries_its_photo(view: ImageView) -> None:
 
 def test_defaults_that_are_told_by_heart() -> None:
     settings = TextSettings()
-    assert settings.least_quality <= gates._FAIR_QUALITY
+    assert settings.min_quality <= gates._FAIR_QUALITY
     assert settings.threshold <= gates._SURE_PLACE
 
 

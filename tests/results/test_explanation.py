@@ -27,7 +27,7 @@ def candidate(score, gate=None, reason="", *, rle=None, **values):
     return Candidate(rle=rle, score=score, gate=gate, reason=reason, evidence=evidence, **values)
 
 
-LEVELS = {"least_presence": 0.6, "least_score": 0.5, "strategy": "auto"}
+LEVELS = {"min_presence": 0.6, "min_score": 0.5, "strategy": "auto"}
 WHEEL = PhraseAnswer(
     phrase="wheel",
     presence=0.97,
@@ -47,8 +47,8 @@ CAT_OPENED = PhraseAnswer(
     phrase="cat",
     strategy="auto",
     presence=0.25,
-    least_presence=LOW_THRESHOLD,
-    least_score=LOW_THRESHOLD,
+    min_presence=LOW_THRESHOLD,
+    min_score=LOW_THRESHOLD,
     candidates=(candidate(0.2), candidate(0.0002, "score", "score 0.00 < 0.00")),
 )
 

@@ -8,7 +8,7 @@ from textsam.results.sweep_chart import sweep_chart
 from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.rle import encode_mask
 
-LEVELS = {"strategy": "auto", "least_presence": 0.6, "least_score": 0.5, "presence": 0.9}
+LEVELS = {"strategy": "auto", "min_presence": 0.6, "min_score": 0.5, "presence": 0.9}
 
 
 def square(size, x, y, side):

@@ -9,8 +9,8 @@ from textsam.values.calibration import Calibration, Curve, StrategyCurves
 CURVES = StrategyCurves(
     presence=Curve(weights={"peak": 0.5}, bias=-1.25),
     score=Curve(weights={"map": 1.5, "peak": -0.125}, bias=1 / 3),
-    least_presence=0.375,
-    least_score=0.25,
+    min_presence=0.375,
+    min_score=0.25,
 )
 CALIBRATION = Calibration(
     strategies={"auto": CURVES}, fitted_on={"auto": {"model": "tiny", "wörter": [1, 2.5, None]}}
@@ -53,8 +53,8 @@ def _broken(change):
             "auto": {
                 "presence": {"weights": {"peak": 1.0}, "bias": 0.0},
                 "score": {"weights": {"map": 1.0}, "bias": 0.0},
-                "least_presence": 0.5,
-                "least_score": 0.5,
+                "min_presence": 0.5,
+                "min_score": 0.5,
             }
         },
         "fitted_on": {},
@@ -77,8 +77,8 @@ def _auto(key, value):
         _auto("presence", {"weights": {"peak": "steep"}, "bias": 0}),
         _auto("presence", {"weights": [1.0], "bias": 0}),
         _auto("score", {"weights": {"map": math.nan}, "bias": 0}),
-        _auto("least_presence", 1.5),
-        _auto("least_score", math.nan),
+        _auto("min_presence", 1.5),
+        _auto("min_score", math.nan),
     ],
 )
 def test_what_is_no_calibration_is_refused(tmp_path, text):
@@ -104,6 +104,6 @@ def test_a_file_that_is_missing_is_an_os_error(tmp_path):
 
 def test_a_threshold_takes_the_place_of_both_levels() -> None:
     flat = Curve(weights={}, bias=0.0)
-    curves = StrategyCurves(presence=flat, score=flat, least_presence=0.2, least_score=0.3)
+    curves = StrategyCurves(presence=flat, score=flat, min_presence=0.2, min_score=0.3)
     assert curves.at(None) is curves
-    assert (curves.at(0.7).least_presence, curves.at(0.7).least_score) == (0.7, 0.7)
+    assert (curves.at(0.7).min_presence, curves.at(0.7).min_score) == (0.7, 0.7)

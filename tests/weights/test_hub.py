@@ -44,7 +44,7 @@ def model() -> TextSAM:
         std=(0.5, 0.5, 0.5),
     )
     pathway = TextPathway(PathwayConfig(clip_width=16, prompt_width=32, hidden=24))
-    settings = TextSettings(threshold=0.4, least_quality=0.2)
+    settings = TextSettings(threshold=0.4, min_quality=0.2)
     return TextSAM(sam, clip=clip, pathway=pathway, text_settings=settings, name="random")
 
 

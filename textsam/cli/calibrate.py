@@ -71,8 +71,8 @@ def calibrate_model(
         console.print(_presence_table(strategy, told["figures"]))
         console.print(_mask_table(strategy, told["figures"]))
         console.print(
-            f"{strategy}: a phrase is answered from presence {curves.least_presence:.3f} on, a "
-            f"mask kept from score {curves.least_score:.3f} on",
+            f"{strategy}: a phrase is answered from presence {curves.min_presence:.3f} on, a "
+            f"mask kept from score {curves.min_score:.3f} on",
             soft_wrap=True,
         )
     console.print(

@@ -218,7 +218,7 @@ def _looked_everywhere(answer: PhraseAnswer, threshold: float) -> bool:
         return True  # it scores every mask of the picture
     if answer.gate == "presence" and not answer.candidates:
         return False
-    least = answer.least_score
+    least = answer.min_score
     return threshold >= (least if answer.similarity is None else max(least, _SURE_PLACE))
 
 
@@ -247,10 +247,10 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
     """By how much the best missed the level of a gate that has one."""
     if gate == "presence":
-        missed = answer.least_presence - answer.presence
+        missed = answer.min_presence - answer.presence
     elif gate == "score":
         scores = [item.score for item in answer.candidates if item.gate == gate]
-        missed = answer.least_score - max(scores, default=math.nan)
+        missed = answer.min_score - max(scores, default=math.nan)
     else:
         return ""
     return f"{missed:.2f} too low" if missed > 0 else ""

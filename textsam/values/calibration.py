@@ -59,20 +59,20 @@ class StrategyCurves:
     Attributes:
         presence: That a phrase is in the picture at all.
         score: That a phrase describes a mask.
-        least_presence: Default level below which a phrase is answered with nothing.
-        least_score: Default level below which a mask is dropped.
+        min_presence: Default level below which a phrase is answered with nothing.
+        min_score: Default level below which a mask is dropped.
     """
 
     presence: Curve
     score: Curve
-    least_presence: float = 0.5
-    least_score: float = 0.5
+    min_presence: float = 0.5
+    min_score: float = 0.5
 
     def at(self, threshold: float | None) -> StrategyCurves:
         """With a threshold as both levels; as they are for None."""
         if threshold is None:
             return self
-        return replace(self, least_presence=threshold, least_score=threshold)
+        return replace(self, min_presence=threshold, min_score=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +123,8 @@ def _curves(raw: Mapping[str, Any]) -> StrategyCurves:
     return StrategyCurves(
         presence=_curve(raw["presence"]),
         score=_curve(raw["score"]),
-        least_presence=_level(raw["least_presence"]),
-        least_score=_level(raw["least_score"]),
+        min_presence=_level(raw["min_presence"]),
+        min_score=_level(raw["min_score"]),
     )
 
 

@@ -73,8 +73,8 @@ class PhraseAnswer:
         strategy: "auto", "prompt", "rank" or "like".
         presence: Probability that it is in the picture at all, 0 to 1; NaN if unknown.
         evidence: The raw numbers behind `presence`, by name.
-        least_presence: Probability below which the answer is empty.
-        least_score: Probability below which a mask is dropped.
+        min_presence: Probability below which the answer is empty.
+        min_score: Probability below which a mask is dropped.
         candidates: All that were considered, best score first; also those that were dropped.
         similarity: (h, w) float32 probability of the phrase at each place, on a grid that covers
             the picture without padding; None where the strategy makes none.
@@ -86,8 +86,8 @@ class PhraseAnswer:
     strategy: str
     presence: float = math.nan
     evidence: Mapping[str, float] = field(default_factory=dict)
-    least_presence: float = 0.0
-    least_score: float = 0.0
+    min_presence: float = 0.0
+    min_score: float = 0.0
     candidates: tuple[Candidate, ...] = ()
     similarity: NDArray[np.float32] | None = None
     gate: Gate | None = None

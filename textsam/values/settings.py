@@ -10,9 +10,6 @@ from textsam.errors import WeightsError
 
 __all__ = ["TextSettings"]
 
-# Fields of version 0.2's models that calibration took the place of.
-_RETIRED = {"peak", "duplicate_iou"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
@@ -22,10 +19,10 @@ class TextSettings:
 
     Attributes:
         threshold: Probability from which a place of the map belongs to the phrase.
-        least_quality: Least product of predicted IoU and mean probability of a mask.
+        min_quality: Least product of predicted IoU and mean probability of a mask.
         min_cells: Smallest region, in cells of the mask prompt's grid.
         points: Most points that a region is asked with.
-        most_points: Most points that a phrase is asked with.
+        max_points: Most points that a phrase is asked with.
         sure: Predicted IoU x mean probability on a region's cells from which one mask answers for
             it, and it is not asked whether it holds several things.
         overlap: A mask is a duplicate if more than this share of it is covered by better ones.
@@ -34,10 +31,10 @@ class TextSettings:
     """
 
     threshold: float = 0.5
-    least_quality: float = 0.2
+    min_quality: float = 0.2
     min_cells: int = 4
     points: int = 6
-    most_points: int = 16
+    max_points: int = 16
     sure: float = 0.6
     overlap: float = 0.4
     exclusion_margin: float = 0.0
@@ -50,7 +47,7 @@ class TextSettings:
             WeightsError: For an unknown field.
         """
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known - _RETIRED)
+        unknown = sorted(set(values) - known)
         if unknown:
             raise WeightsError(f"TextSettings has no field {unknown}; it has {sorted(known)}")
-        return cls(**{name: value for name, value in values.items() if name in known})
+        return cls(**values)

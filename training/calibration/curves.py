@@ -57,8 +57,8 @@ def fit_curves(
     presence = _fit([p.evidence for p in seen], [p.present for p in seen], what="presence")
     chances = [_chance(phrase, presence) for phrase in phrases]
     there = [chance for chance, is_there in zip(chances, present, strict=True) if is_there]
-    least_presence = presence_level(there, recall=recall)
-    passed = [p for p, chance in zip(phrases, chances, strict=True) if chance >= least_presence]
+    min_presence = presence_level(there, recall=recall)
+    passed = [p for p, chance in zip(phrases, chances, strict=True) if chance >= min_presence]
     masks = [mask for phrase in passed for mask in phrase.masks if mask.counted]
     if not masks:
         raise ValueError(
@@ -68,14 +68,14 @@ def fit_curves(
     score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
     scored = [_scored(phrase, score) for phrase in passed if phrase.present]
     matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
-    least_score = score_level(scored)
+    min_score = score_level(scored)
     if keep is not None and matched:
-        least_score = presence_level(matched, recall=keep)
+        min_score = presence_level(matched, recall=keep)
     return StrategyCurves(
         presence=presence,
         score=score,
-        least_presence=least_presence,
-        least_score=least_score,
+        min_presence=min_presence,
+        min_score=min_score,
     )
 
 
@@ -125,10 +125,10 @@ def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any
     claims: list[Claim] = []
     matched = shown = 0
     for phrase, chance, curves in rows:
-        if chance < curves.least_presence:
+        if chance < curves.min_presence:
             continue
         scored = _scored(phrase, curves.score)
-        kept = scored.scores >= curves.least_score
+        kept = scored.scores >= curves.min_score
         claims += [
             Claim(probability=float(scored.scores[k]), true=phrase.masks[k].right)
             for k in np.nonzero(kept & scored.counted)[0]
@@ -145,9 +145,9 @@ def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any
         "absent": len(absent),
         "presence_ece": calibration_error(asked),
         "auroc": auroc([chance for _, chance, _ in there], [chance for _, chance, _ in absent]),
-        "recall": mean(chance >= c.least_presence for _, chance, c in there),
-        "absent_empty": mean(chance < c.least_presence for _, chance, c in absent),
-        "siblings_empty": mean(chance < c.least_presence for p, chance, c in absent if p.sibling),
+        "recall": mean(chance >= c.min_presence for _, chance, c in there),
+        "absent_empty": mean(chance < c.min_presence for _, chance, c in absent),
+        "siblings_empty": mean(chance < c.min_presence for p, chance, c in absent if p.sibling),
         "masks": len(claims),
         "right": mean(claim.true for claim in claims),
         "score_ece": calibration_error(claims),

@@ -40,13 +40,13 @@ logger = logging.getLogger(__name__)
 # What strategies take evidence for before there is a calibration: of two masks of one thing that
 # with more of it stays, so the order that duplicates are told by does not depend on an earlier fit.
 _OPEN: Mapping[str, StrategyCurves] = {
-    "auto": replace(DEFAULT_CURVES, least_presence=0.0, least_score=0.0),
-    "rank": replace(RANK_CURVES, least_presence=0.0, least_score=0.0),
+    "auto": replace(DEFAULT_CURVES, min_presence=0.0, min_score=0.0),
+    "rank": replace(RANK_CURVES, min_presence=0.0, min_score=0.0),
     "like": StrategyCurves(  # with or without a map
         presence=Curve(weights={}, bias=0.0),
         score=LIKE_CURVES.score,
-        least_presence=0.0,
-        least_score=0.0,
+        min_presence=0.0,
+        min_score=0.0,
     ),
 }
 STRATEGIES = tuple(_OPEN)

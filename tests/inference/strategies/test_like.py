@@ -25,8 +25,8 @@ ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0,
 OPEN = StrategyCurves(
     presence=Curve(weights={}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),
-    least_presence=0.0,
-    least_score=0.0,
+    min_presence=0.0,
+    min_score=0.0,
 )
 
 
@@ -59,7 +59,7 @@ def masks_of(
 
 def with_open_gates(model: TextSAM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "calibration", Calibration(strategies={"like": OPEN}))
-    settings = TextSettings(threshold=0.001, least_quality=0.0)
+    settings = TextSettings(threshold=0.001, min_quality=0.0)
     monkeypatch.setattr(model, "text_settings", settings)
 
 
@@ -131,7 +131,7 @@ def test_a_level_drops_masks_and_says_so(
     view, concept = model.open(photo), model.concept(example(other, box=(5, 5, 25, 30)))
     everything = view.segment(like=concept)
     strict = StrategyCurves(
-        presence=OPEN.presence, score=OPEN.score, least_presence=0.0, least_score=0.99999
+        presence=OPEN.presence, score=OPEN.score, min_presence=0.0, min_score=0.99999
     )
     monkeypatch.setattr(model, "calibration", Calibration(strategies={"like": strict}))
     nothing = view.segment(like=concept)
@@ -261,5 +261,5 @@ def test_a_concept_belongs_to_its_model(photo: Photo, other: Photo) -> None:
 def test_without_a_calibration_the_map_counts(photo: Photo, other: Photo) -> None:
     model = build_model()
     found = model.segment(photo, like=example(other, box=(5, 5, 25, 30)))
-    assert found.answers[0].least_presence == auto.DEFAULT_CURVES.least_presence
-    assert found.answers[0].least_score == auto.DEFAULT_CURVES.least_score
+    assert found.answers[0].min_presence == auto.DEFAULT_CURVES.min_presence
+    assert found.answers[0].min_score == auto.DEFAULT_CURVES.min_score

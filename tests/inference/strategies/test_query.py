@@ -118,7 +118,7 @@ def test_the_calibration_decides_by_default(
 ) -> None:
     _write_map(monkeypatch, [(slice(0, 3), slice(0, 3))])
     never = Curve(weights={"peak": 0.0}, bias=-2.0)
-    curves = StrategyCurves(presence=never, score=never, least_presence=0.5, least_score=0.5)
+    curves = StrategyCurves(presence=never, score=never, min_presence=0.5, min_score=0.5)
     monkeypatch.setattr(model, "calibration", Calibration(strategies={"auto": curves}))
     result = model.open(photo).segment(text="dog")
     assert len(result) == 0
@@ -249,7 +249,7 @@ def test_faint_regions_lie_beside_strong_ones_and_share_their_points() -> None:
     probability[2:12, 2:12] = 0.9
     probability[12:16, 2:12] = 0.2  # touches the strong one
     probability[20:30, 20:30] = 0.2
-    settings = TextSettings(most_points=3, points=2)
+    settings = TextSettings(max_points=3, points=2)
     strong = find_regions(probability, level=0.5, settings=settings)
     faint = find_regions(probability, level=0.1, settings=settings, beside=strong)
     assert len(strong) == len(faint) == 1

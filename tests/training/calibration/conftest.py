@@ -75,7 +75,7 @@ class FakeModel:
             text = text or like
             self.asked.append((level, text, strategy))
             curves = self.calibration.strategies[strategy]  # as the gates were opened
-            assert curves.least_presence == curves.least_score == 0
+            assert curves.min_presence == curves.min_score == 0
             evidence, masks = self.answer(level, text)
             candidates = tuple(
                 Candidate(rle=encode_mask(mask), score=0.5, evidence=own, gate=gate)

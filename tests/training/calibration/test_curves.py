@@ -58,8 +58,8 @@ def test_the_curves_are_found_again(many):
     assert curves.presence.weights["peak"] == pytest.approx(2, rel=0.1)
     assert curves.presence.bias == pytest.approx(-1, abs=0.15)
     there = [curves.presence.probability(p.evidence) for p in many if p.present]
-    assert np.mean(np.array(there) >= curves.least_presence) == pytest.approx(0.9, abs=0.01)
-    assert 0 < curves.least_score < 1
+    assert np.mean(np.array(there) >= curves.min_presence) == pytest.approx(0.9, abs=0.01)
+    assert 0 < curves.min_score < 1
 
 
 def test_on_photos_left_out_they_mean_what_they_say(many):
@@ -93,7 +93,7 @@ def test_the_score_is_meant_for_phrases_that_pass():
     ]
     curves = fit_curves([*few, *silent], recall=0.9)
 
-    passed = [p for p in few if curves.presence.probability(p.evidence) >= curves.least_presence]
+    passed = [p for p in few if curves.presence.probability(p.evidence) >= curves.min_presence]
     claims = [
         Claim(probability=curves.score.probability(m.evidence), true=m.right)
         for p in passed
@@ -130,8 +130,8 @@ def test_figures_of_a_known_answer():
     curves = type(fit_curves(_asked(200), recall=0.9))(
         presence=Curve(weights={"peak": 1.0}, bias=0.0),
         score=Curve(weights={"map": 1.0}, bias=0.0),
-        least_presence=0.5,
-        least_score=0.5,
+        min_presence=0.5,
+        min_score=0.5,
     )
 
     def phrase(peak, objects, *masks, sibling=False):
@@ -193,7 +193,7 @@ def test_where_there_was_nothing_to_look_at_the_answer_is_nothing(many):
     with_blanks = fit_curves([*some, *[blank] * 10], recall=0.9)
 
     assert with_blanks.presence == fit_curves(some, recall=0.9).presence
-    assert with_blanks.least_presence < fit_curves(some, recall=0.9).least_presence
+    assert with_blanks.min_presence < fit_curves(some, recall=0.9).min_presence
     figures = judge([(blank, with_blanks)])
     assert (figures["recall"], figures["instance_recall"]) == (0.0, 0.0)
 
@@ -234,4 +234,4 @@ def test_a_share_of_matched_masks_can_be_kept(many):
     loose = fit_curves(many, recall=0.9, keep=0.99)
     tight = fit_curves(many, recall=0.9, keep=0.3)
     assert loose.score == strict.score == tight.score
-    assert loose.least_score < tight.least_score
+    assert loose.min_score < tight.min_score

@@ -141,11 +141,11 @@ def test_open_gates_let_everything_through():
     with open_gates(model):
         for name, evidence in (("auto", {"peak": -30.0, "map": -30.0}), ("rank", {"clip": -30.0})):
             curves = model.calibration.strategies[name]
-            assert curves.presence.probability(evidence) >= curves.least_presence
-            assert curves.score.probability(evidence) >= curves.least_score
+            assert curves.presence.probability(evidence) >= curves.min_presence
+            assert curves.score.probability(evidence) >= curves.min_score
             more = {key: value + 1 for key, value in evidence.items()}
             assert curves.score.probability(more) > curves.score.probability(evidence)
-    assert np.isfinite(curves.least_score)
+    assert np.isfinite(curves.min_score)
 
 
 def test_like_asks_by_an_example_of_another_photo(sample, boxes, fake):

@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_file(photos, boxes, fake):
 
 def test_more_recall_lowers_the_level(photos, boxes, fake):
     levels = [
-        _calibrate(_model(fake, boxes), photos, recall=recall).strategies["auto"].least_presence
+        _calibrate(_model(fake, boxes), photos, recall=recall).strategies["auto"].min_presence
         for recall in (0.5, 0.8, 0.97)
     ]
 

@@ -55,14 +55,14 @@ UNNAMED = "like this"  # label of what was found by examples without one
 LIKE_CURVES = StrategyCurves(
     presence=Curve(weights={"clip": 1.0}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),
-    least_presence=0.7,
-    least_score=0.7,
+    min_presence=0.7,
+    min_score=0.7,
 )
 _BARE_CURVES = StrategyCurves(
     presence=Curve(weights={"latent": 1.0}, bias=0.0),
     score=Curve(weights={"latent": 1.0}, bias=0.0),
-    least_presence=0.9,
-    least_score=0.9,
+    min_presence=0.9,
+    min_score=0.9,
 )
 _EXPANDS = (1.0, 1.5)  # crops of an example, of the paper's 1x to 2x (Appendix D.5)
 _EXPAND = 1.5  # of a mask that is judged
@@ -204,8 +204,8 @@ def _judged(
     seen = {**answer.evidence, **best}
     presence = curves.presence.probability(seen)
     answer = replace(answer, presence=presence, evidence=seen, candidates=tuple(dropped))
-    if presence < curves.least_presence:
-        reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
+    if presence < curves.min_presence:
+        reason = f"presence {presence:.2f} < {curves.min_presence:.2f}"
         return replace(answer, candidates=(), gate="presence", reason=reason)
     if not masks:
         return answer
@@ -213,8 +213,8 @@ def _judged(
     for item, own in zip(masks, likeness, strict=True):
         evidence = {**item.evidence, **own}
         item = replace(item, evidence=evidence, score=curves.score.probability(evidence))
-        if item.score < curves.least_score:
-            reason = f"score {item.score:.2f} < {curves.least_score:.2f}"
+        if item.score < curves.min_score:
+            reason = f"score {item.score:.2f} < {curves.min_score:.2f}"
             item = replace(item, gate="score", reason=reason)
         judged.append(item)
     judged.sort(key=lambda item: (item.gate is not None, -item.score))

@@ -44,8 +44,8 @@ __all__ = ["DEFAULT_CURVES", "instances_of", "look", "mask_evidence", "peak_of"]
 DEFAULT_CURVES = StrategyCurves(
     presence=Curve(weights={"peak": 1.0}, bias=0.0),
     score=Curve(weights={"map": 1.0}, bias=0.0),
-    least_presence=0.6,
-    least_score=0.5,
+    min_presence=0.6,
+    min_score=0.5,
 )
 _PEAK_CELLS = 8  # as in the words' loss of training
 _LOWEST_LEVEL = 0.1  # regions are not looked for below, however low the threshold
@@ -113,19 +113,19 @@ def instances_of(
     }
     for gate, peak in peaks.items():
         chance = curves.presence.probability({"peak": peak})
-        if chance < curves.least_presence:
+        if chance < curves.min_presence:
             what = "presence" if gate == "presence" else "presence of what is left"
-            reason = f"{what} {chance:.2f} < {curves.least_presence:.2f}"
+            reason = f"{what} {chance:.2f} < {curves.min_presence:.2f}"
             return replace(answer, gate=gate, reason=reason)
     decoded, level = _decode(view, embedding, field, threshold=threshold)
     if not decoded:
         best = float(field.fair.max().sigmoid())
         reason = f"the best place has {best:.2f}; regions start at {level:.2f}"
         return replace(answer, gate="map", reason=reason)
-    least_quality = view.model.text_settings.least_quality
+    min_quality = view.model.text_settings.min_quality
     if threshold is not None:  # who asks for less probable masks takes rougher ones, too
-        least_quality = min(least_quality, threshold)
-    candidates = _judge(view, decoded, field, curves=curves, least_quality=least_quality)
+        min_quality = min(min_quality, threshold)
+    candidates = _judge(view, decoded, field, curves=curves, min_quality=min_quality)
     if all(c.gate is not None for c in candidates):
         first = candidates[0]
         return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
@@ -155,8 +155,8 @@ def _seen(field: _Map, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
         strategy="auto",
         presence=curves.presence.probability(evidence),
         evidence=evidence,
-        least_presence=curves.least_presence,
-        least_score=curves.least_score,
+        min_presence=curves.min_presence,
+        min_score=curves.min_score,
         similarity=field.similarity,
     )
 
@@ -242,7 +242,7 @@ def _judge(
     field: _Map,
     *,
     curves: StrategyCurves,
-    least_quality: float,
+    min_quality: float,
 ) -> tuple[Candidate, ...]:
     """Gates over decoded masks in order of quality; best score first."""
     settings = view.model.text_settings
@@ -264,12 +264,12 @@ def _judge(
             continue
         taken |= mask
         logits = tidied(item.logits, item.region.cells)
-        if score < curves.least_score:
-            reason = f"score {score:.2f} < {curves.least_score:.2f}"
+        if score < curves.min_score:
+            reason = f"score {score:.2f} < {curves.min_score:.2f}"
             dropped.append(candidate(logits, "score", reason))
             continue
-        if item.quality < least_quality:
-            reason = f"predicted IoU x map {item.quality:.2f} < {least_quality:.2f}"
+        if item.quality < min_quality:
+            reason = f"predicted IoU x map {item.quality:.2f} < {min_quality:.2f}"
             dropped.append(candidate(logits, "quality", reason))
             continue
         if field.rival is not None:

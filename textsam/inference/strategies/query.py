@@ -222,8 +222,8 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
     return replace(
         seen,
         strategy="prompt",
-        least_presence=0.0,
-        least_score=0.0,
+        min_presence=0.0,
+        min_score=0.0,
         candidates=(
             *_read(view, pointed, [first], probability, point=point),
             *_read(view, prediction, order[:2], probability),

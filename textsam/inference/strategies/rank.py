@@ -151,15 +151,15 @@ def judge_masks(
     answer = PhraseAnswer(
         phrase=name,
         strategy=strategy,
-        least_presence=curves.least_presence,
-        least_score=curves.least_score,
+        min_presence=curves.min_presence,
+        min_score=curves.min_score,
     )
     if not len(masks):
         return replace(answer, presence=0.0, gate="map", reason="there are no automatic masks")
     presence = curves.presence.probability(best)
     answer = replace(answer, presence=presence, evidence=best)
-    if presence < curves.least_presence:
-        reason = f"presence {presence:.2f} < {curves.least_presence:.2f}"
+    if presence < curves.min_presence:
+        reason = f"presence {presence:.2f} < {curves.min_presence:.2f}"
         return replace(answer, gate="presence", reason=reason)
     return _judged(answer, masks, evidence, rival, curves=curves)
 
@@ -217,6 +217,6 @@ def _gate(
         if other > own:
             gate: Gate = "exclusion" if best < rival.excluded else "background"
             return gate, f"log odds {own:.1f} < {other:.1f}"
-    if math.isnan(score) or score < answer.least_score:
-        return "score", f"score {score:.2f} < {answer.least_score:.2f}"
+    if math.isnan(score) or score < answer.min_score:
+        return "score", f"score {score:.2f} < {answer.min_score:.2f}"
     return None, ""

@@ -50,7 +50,7 @@ def find_regions(
     Args:
         probability: (m, m) on the grid of mask prompts, zero on padding.
         level: Probability from which a cell belongs.
-        settings: Sizes and counts; all regions together have at most `most_points` points.
+        settings: Sizes and counts; all regions together have at most `max_points` points.
         beside: Regions that were found before, whose points count; what touches them is left out.
     """
     labels = connected_components(probability > level)
@@ -61,7 +61,7 @@ def find_regions(
     peaks = {i: float(probability[labels == i].max()) for i in numbers}
     numbers.sort(key=lambda i: -peaks[i])
     found: list[Region] = []
-    left = settings.most_points - sum(len(region.points) for region in beside)
+    left = settings.max_points - sum(len(region.points) for region in beside)
     for number in numbers:
         if left <= 0:
             break

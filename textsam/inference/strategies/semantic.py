@@ -72,7 +72,7 @@ def label_pixels(
     for number, embedding in enumerate(embed_phrases(view.model, asked), start=1):
         maps = map_logits(view, embedding[None])
         presence = curves.presence.probability({"peak": auto.peak_of(view, maps[0])})
-        if presence < curves.least_presence:
+        if presence < curves.min_presence:
             continue
         logits = to_original_frame(maps, dense_frame(view))[0]
         wins = logits > best

@@ -279,8 +279,8 @@ class _Gathered:
         assert best is not None  # there is always a picture
         reach = self.view.settings.overlap
         candidates = list(join_pieces(self.pieces, self.view.windows, reach=reach))
-        if best.presence < best.least_presence:  # False for NaN
-            reason = f"presence {best.presence:.2f} < {best.least_presence:.2f}"
+        if best.presence < best.min_presence:  # False for NaN
+            reason = f"presence {best.presence:.2f} < {best.min_presence:.2f}"
             candidates = [
                 item if item.gate else replace(item, gate="presence", reason=reason)
                 for item in candidates
