@@ -1,6 +1,6 @@
-"""Chromium as a user: the page's parts by name, and waiting for what is drawn.
+"""The explorer's page in Chromium: its parts by name, and waiting until answers are drawn.
 
-Playwright drives the Chromium that is installed; it downloads none. The tests use it too.
+Playwright drives the installed Chromium and downloads none. The tests use this too.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["ExplorerPage", "find_chromium", "open_chromium"]
 
-# Without the flags about the network Chromium calls its maker's servers at every start.
+# The flags about the network keep Chromium from calling its maker's servers at every start.
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-_WAIT = 120_000  # milliseconds; a busy machine takes long
+_TIMEOUT = 120_000  # milliseconds, for a busy machine
 
 
 def find_chromium() -> str | None:
     """Path of the installed Chromium or Chrome; None if there is none."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     return None
 
 
@@ -57,18 +57,17 @@ class ExplorerPage:
 
     Attributes:
         page: Playwright's page.
-        troubles: What the browser's console called an error.
+        errors: The errors in the browser's console.
     """
 
     def __init__(self, page: Page, url: str) -> None:
-        """Open the explorer in a page."""
         self.page = page
-        self.troubles: list[str] = []
-        page.set_default_timeout(_WAIT)
-        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.errors: list[str] = []
+        page.set_default_timeout(_TIMEOUT)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(
             "console",
-            lambda said: self.troubles.append(said.text) if said.type == "error" else None,
+            lambda line: self.errors.append(line.text) if line.type == "error" else None,
         )
         page.goto(url)
         page.wait_for_selector("#canvas .ts-welcome button")
@@ -83,29 +82,29 @@ class ExplorerPage:
 
     @property
     def status(self) -> str:
-        """The sentence below the photo."""
+        """The message below the photo."""
         return self.page.inner_text("#canvas .ts-status")
 
     @property
     def has_error(self) -> bool:
-        """Whether that sentence tells of an error."""
+        """Whether the message is about an error."""
         return self.page.locator("#canvas .ts-status.ts-error").count() == 1
 
     @property
     def names(self) -> list[str]:
         """Names in the list beside the photo."""
-        rows = self.page.locator("#things .ts-name")
+        rows = self.page.locator("#objects .ts-name")
         return [rows.nth(index).input_value() for index in range(rows.count())]
 
     @property
     def bar_rows(self) -> int:
-        """Rows that the buttons above the photo take."""
+        """Number of rows of the buttons above the photo."""
         buttons = self.page.locator("#canvas .ts-bar button:visible").all()
         boxes = [box for button in buttons if (box := button.bounding_box())]
         return len({round(box["y"] + box["height"] / 2) for box in boxes})
 
     def after(self, act: Callable[[], object]) -> None:
-        """Do something and wait until the browser has drawn the server's answer to it."""
+        """Do something and wait until the browser has drawn the server's answer."""
         before = self.scene["serial"]
         act()
         self.page.wait_for_function(
@@ -120,7 +119,7 @@ class ExplorerPage:
         )
 
     def open_example(self, name: str) -> None:
-        """Open one of the photos that come along."""
+        """Open an example photo."""
         if self.scene["photo"] and not self.page.is_visible("#canvas .ts-welcome"):
             self.page.click("#canvas [data-open=welcome]")
         self.after(lambda: self.page.click(f"#canvas [data-example={name}]"))
@@ -129,18 +128,18 @@ class ExplorerPage:
         """Open a file."""
         self.after(lambda: self.page.set_input_files("#canvas input[type=file]", path))
 
-    def find(self, text: str, unwanted: str = "") -> None:
+    def find(self, text: str, exclude: str = "") -> None:
         """Type phrases and press Find."""
         self.page.fill("#text input, #text textarea", text)
-        self.page.fill("#unwanted input, #unwanted textarea", unwanted)
+        self.page.fill("#exclude input, #exclude textarea", exclude)
         self.press("#find")
 
     def press(self, selector: str) -> None:
-        """Press a button that the server answers."""
+        """Press a button and wait for the server's answer."""
         self.after(lambda: self.page.click(selector))
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where on the screen a place of the photo is; x and y are shares of its sides."""
+        """Screen coordinates of a place on the photo, given as shares of its sides."""
         left, top, width, height = self.page.evaluate(
             """() => {
               const stage = document.querySelector("#canvas .ts-stage");
@@ -153,7 +152,7 @@ class ExplorerPage:
         return left + x * width, top + y * height
 
     def click(self, x: float, y: float, *, button: Any = "left") -> None:
-        """Click on a place of the photo, given as shares of its sides."""
+        """Click a place on the photo, given as shares of its sides."""
         self.after(lambda: self.page.mouse.click(*self.place(x, y), button=button))
 
     def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
@@ -169,7 +168,7 @@ class ExplorerPage:
         self.after(move)
 
     def tinted(self) -> int:
-        """Pixels of the screen that masks cover, counted with and without them."""
+        """Number of screen pixels covered by masks, from drawing with and without them."""
         count: int = self.page.evaluate(
             """async () => {
               const stage = document.querySelector("#canvas .ts-stage");

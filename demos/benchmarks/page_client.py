@@ -1,7 +1,7 @@
-"""A page of the explorer without a browser: the same requests that a browser sends.
+"""A page of the explorer without a browser: sends the same requests as a browser.
 
-Gradio's Python client calls named endpoints; the page's own events are not named, and carry what
-the canvas tells. So this speaks Gradio's HTTP: upload, join the queue, read the answer's event.
+Gradio's Python client calls only named endpoints, but the events of the page have no names. So this
+speaks Gradio's HTTP: upload a file, join the queue, wait for the event with the answer.
 """
 
 from __future__ import annotations
@@ -15,71 +15,67 @@ from textsam.errors import require
 
 __all__ = ["PageClient"]
 
-_TIMEOUT = 120.0  # seconds, of a busy machine
+_TIMEOUT = 120.0  # seconds, for a busy machine
 
 
 class PageClient:
     """One page.
 
     Attributes:
-        url: Of the server, with a slash at its end.
+        url: Address of the server, with a slash at its end.
     """
 
     def __init__(self, url: str) -> None:
-        """Open a page.
-
-        Args:
-            url: Of the server.
-        """
         httpx: Any = require("httpx", "demo")
         self.url = url if url.endswith("/") else f"{url}/"
         self._http = httpx.Client(base_url=self.url, timeout=_TIMEOUT)
         self._session = secrets.token_hex(6)
         config = self._http.get("config").json()
-        self._names = {item["props"].get("elem_id"): item["id"] for item in config["components"]}
+        ids = {item["props"].get("elem_id"): item["id"] for item in config["components"]}
+        self._canvas = ids["canvas"]
+        # The numbers of the canvas's events, which the queue wants in place of names.
         self._events = {
-            (target[0], target[1]): event["id"]
+            name: event["id"]
             for event in config["dependencies"]
-            for target in event["targets"]
+            for component, name in event["targets"]
+            if component == self._canvas
         }
 
     def open(self, path: Path) -> dict[str, Any]:
-        """Upload and open a photo; the scene that the canvas gets."""
+        """Upload and open a photo; returns the scene for the canvas."""
         with path.open("rb") as file:
             answer = self._http.post("gradio_api/upload", files={"files": (path.name, file)})
         answer.raise_for_status()
-        told = {"path": answer.json()[0], "name": path.name}
-        # The session, the canvas, the list.
-        scene: dict[str, Any] = self._ask("open", told)[1]
+        outputs = self._send("open", {"path": answer.json()[0], "name": path.name})
+        scene: dict[str, Any] = outputs[1]  # session, canvas, list
         return scene
 
-    def act(self, what: dict[str, Any]) -> dict[str, Any]:
-        """What the canvas tells; the scene that it gets."""
-        scene: dict[str, Any] = self._ask("act", what)[0]
+    def act(self, action: dict[str, Any]) -> dict[str, Any]:
+        """Send an action of the canvas; returns the scene for the canvas."""
+        scene: dict[str, Any] = self._send("act", action)[0]
         return scene
 
-    def _ask(self, event: str, told: dict[str, Any]) -> list[Any]:
-        canvas = self._names["canvas"]
+    def _send(self, event: str, data: dict[str, Any]) -> list[Any]:
         body = {
-            "data": [None],  # the session, which the server knows
-            "event_data": told,
-            "fn_index": self._events[canvas, event],
-            "trigger_id": canvas,
+            "data": [None],  # the session, which stays on the server
+            "event_data": data,
+            "fn_index": self._events[event],
+            "trigger_id": self._canvas,
             "session_hash": self._session,
         }
         joined = self._http.post("gradio_api/queue/join", json=body)
         joined.raise_for_status()
-        asked = joined.json()["event_id"]
+        event_id = joined.json()["event_id"]
         query = {"session_hash": self._session}
         with self._http.stream("GET", "gradio_api/queue/data", params=query) as stream:
             for line in stream.iter_lines():
                 if not line.startswith("data: "):
                     continue
                 message = json.loads(line.removeprefix("data: "))
-                if message.get("event_id") != asked or message["msg"] != "process_completed":
+                if message.get("event_id") != event_id or message["msg"] != "process_completed":
                     continue
                 if not message["success"]:
                     raise RuntimeError(f"the server failed: {message['output']}")
-                data: list[Any] = message["output"]["data"]
-                return data
+                outputs: list[Any] = message["output"]["data"]
+                return outputs
         raise RuntimeError("the server closed the stream before the answer came")

@@ -1,11 +1,10 @@
-"""Several users at once: no error, nobody sees another's photo or masks, memory stays bounded.
+"""Several users at once: no errors, nobody sees another's photo or masks, memory stays bounded.
 
     python -m demos.benchmarks.users --users 8 --minutes 5
 
-Every user has a photo of one colour with a disk of its own size at a place of its own, and checks
-after each step that the picture which the server shows is that photo, and that the mask under the
-click is that disk and nobody else's. The users talk to the server as browsers do, by Gradio's own
-client, so that two cores can carry eight of them.
+Each user has a photo with a background colour and a disk of their own. After each step they check
+that the server shows this photo, and that the mask under the click is this disk. They speak HTTP
+without a browser, so that two cores can serve eight of them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +27,37 @@ from PIL import Image, ImageDraw
 from textsam.inference.model import TextSAM
 from textsam.values.rle import RLE, decode_rle
 
-from ..page.layout import LAUNCH, build_app
+from ..page.layout import build_app, start_server
 from .page_client import PageClient
 
-__all__ = ["User", "main"]
+__all__ = ["main"]
 
-_SIDES = (480, 360)
+_WIDTH, _HEIGHT = 480, 360
 
 
-class User:
+class SimulatedUser:
     """One user with a photo that nobody else has."""
 
     def __init__(self, number: int, url: str, folder: Path) -> None:
-        """Draw the photo and open a page."""
         self.random = random.Random(number)
         hue = number * 28
         self.color = (40 + hue % 160, 220 - hue % 150, 60 + (hue * 3) % 170)
         self.center = (90 + (number % 4) * 95, 110 + (number // 4 % 2) * 130)
         self.radius = 34 + 3 * (number % 5)
-        picture = Image.new("RGB", _SIDES, self.color)
+        self.path = folder / f"user{number}.png"
+        photo = Image.new("RGB", (_WIDTH, _HEIGHT), self.color)
         x, y = self.center
         box = (x - self.radius, y - self.radius, x + self.radius, y + self.radius)
-        ImageDraw.Draw(picture).ellipse(box, fill=(250, 250, 245))
-        self.path = folder / f"user{number}.png"
-        picture.save(self.path)
+        ImageDraw.Draw(photo).ellipse(box, fill=(250, 250, 245))
+        photo.save(self.path)
+        ys, xs = np.mgrid[:_HEIGHT, :_WIDTH]
+        self.disk = np.hypot(xs - x, ys - y) <= self.radius
         self.page = PageClient(url)
         self.steps = 0
         self.problems: list[str] = []
 
-    def live(self, until: float) -> None:
-        """Open, click, box, undo and clear, again and again."""
+    def run(self, until: float) -> None:
+        """Repeat a round of actions until a time of `time.monotonic`."""
         try:
             while time.monotonic() < until:
                 self._round()
@@ -66,22 +65,25 @@ class User:
             self.problems.append(f"{type(error).__name__}: {error}")
 
     def _round(self) -> None:
+        """Open, click, undo, clear, drag a box."""
         x, y = self.center
-        scene = self.page.open(self.path)
-        self._check_photo(scene)
-        self._check_disk(self._act({"do": "click", "x": x, "y": y, "on": True}))
+        self._check_photo(self.page.open(self.path))
+        self._click(x, y)
         for _ in range(self.random.randint(1, 4)):
             dx, dy = (self.random.uniform(-0.5, 0.5) * self.radius for _ in "xy")
-            self._check_disk(self._act({"do": "click", "x": x + dx, "y": y + dy, "on": True}))
+            self._click(x + dx, y + dy)
         if self._act({"do": "undo"})["undo"] < 1:
             self.problems.append("undo lost the first click")
         self._act({"do": "clear"})
-        reach = self.radius + 6
-        asked = {"do": "box", "box": [x - reach, y - reach, x + reach, y + reach]}
-        self._check_disk(self._act(asked))
+        half = self.radius + 6
+        box = [x - half, y - half, x + half, y + half]
+        self._check_disk(self._act({"do": "box", "box": box}))
 
-    def _act(self, what: dict[str, Any]) -> dict[str, Any]:
-        scene = self.page.act(what)
+    def _click(self, x: float, y: float) -> None:
+        self._check_disk(self._act({"do": "click", "x": x, "y": y, "foreground": True}))
+
+    def _act(self, action: dict[str, Any]) -> dict[str, Any]:
+        scene = self.page.act(action)
         self.steps += 1
         if scene["error"]:
             self.problems.append(scene["message"])
@@ -92,44 +94,41 @@ class User:
     def _check_photo(self, scene: dict[str, Any]) -> None:
         self.steps += 1
         with urllib.request.urlopen(self.page.url + scene["photo"]["url"]) as answer:
-            pixels = np.asarray(Image.open(answer).convert("RGB")).astype(int)
-        if np.abs(pixels[3, 3] - self.color).max() > 12:
-            self.problems.append(f"{self.path.stem} was shown another photo: {pixels[3, 3]}")
+            corner = np.asarray(Image.open(answer).convert("RGB")).astype(int)[3, 3]
+        if np.abs(corner - self.color).max() > 12:  # JPEG changes colours a little
+            self.problems.append(f"{self.path.stem} was shown another photo: {corner}")
 
     def _check_disk(self, scene: dict[str, Any]) -> None:
-        """The mask is where this user's disk is: another's would lie elsewhere."""
-        if len(scene["things"]) != 1:
-            self.problems.append(f"{len(scene['things'])} things on a board that has one")
+        """The only mask is where this user's disk is."""
+        if len(scene["objects"]) != 1:
+            self.problems.append(f"{len(scene['objects'])} objects on a board that has one")
             return
-        thing = scene["things"][0]
-        x0, y0, x1, y1 = thing["box"]
-        inside = decode_rle(RLE((y1 - y0, x1 - x0), thing["counts"].encode("ascii")))
-        mask = np.zeros((_SIDES[1], _SIDES[0]), dtype=bool)
-        mask[y0:y1, x0:x1] = inside
-        ys, xs = np.mgrid[: _SIDES[1], : _SIDES[0]]
-        disk = (xs - self.center[0]) ** 2 + (ys - self.center[1]) ** 2 <= self.radius**2
-        share = (mask & disk).sum() / disk.sum()
+        item = scene["objects"][0]
+        x0, y0, x1, y1 = item["box"]
+        mask = np.zeros_like(self.disk)
+        mask[y0:y1, x0:x1] = decode_rle(RLE((y1 - y0, x1 - x0), item["counts"].encode("ascii")))
+        share = (mask & self.disk).sum() / self.disk.sum()
         if share < 0.5:
             self.problems.append(f"the mask covers {share:.0%} of {self.path.stem}'s disk")
 
 
-def main(say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Serve the app, let the users at it, and say what happened."""
+def main() -> None:
+    """Serve the app, run the users, and print a report as JSON, then the first problems."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=5)
     options = parser.parse_args()
     app, photos = build_app("tiny", lambda: TextSAM.from_pretrained("tiny"))
-    _, url, _ = app.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, **LAUNCH)
+    url = start_server(app)
     photos.model()
+    memory = []
     with tempfile.TemporaryDirectory() as folder:
-        users = [User(number, url, Path(folder)) for number in range(options.users)]
+        users = [SimulatedUser(number, url, Path(folder)) for number in range(options.users)]
         start = time.monotonic()
         until = start + 60 * options.minutes
-        threads = [threading.Thread(target=user.live, args=(until,)) for user in users]
+        threads = [threading.Thread(target=user.run, args=(until,)) for user in users]
         for thread in threads:
             thread.start()
-        memory = []
         while any(thread.is_alive() for thread in threads):
             time.sleep(1)
             memory.append(_resident_mb())
@@ -140,22 +139,20 @@ def main(say: Callable[[str], None] = print) -> dict[str, Any]:
         "users": options.users,
         "seconds": round(time.monotonic() - start),
         "steps": sum(user.steps for user in users),
-        "least_steps_of_a_user": min(user.steps for user in users),
+        "min_steps_of_a_user": min(user.steps for user in users),
         "problems": len(problems),
+        # A leak would show as a difference between the first and the last third.
         "resident_mb_first_third": round(max(memory[:third])),
         "resident_mb_last_third": round(max(memory[-third:])),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "photos_kept": photos.size[0],
         "load_average": round(os.getloadavg()[0], 1),
     }
-    say(json.dumps(report))
-    for problem in problems[:20]:
-        say(problem)
-    return report
+    print(json.dumps(report), *problems[:20], sep="\n")
 
 
 def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text().split()[1])  # Linux only
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -1,43 +1,42 @@
-"""What lies on a user's drawing board: objects, each with its mask and how it was asked for."""
+"""The board of one user: the objects on a photo, each with its mask and the prompts for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.errors import PromptError
-from textsam.pictures.draw import Color, palette_color
+from textsam.pictures.draw import palette_color
 from textsam.results.columns import MaskResult
 from textsam.results.segmentation import Segmentation
-from textsam.values.rle import rle_area, rle_box, rle_runs
+from textsam.values.rle import rle_box, rle_runs
 
-__all__ = ["Board", "Origin", "Question", "Thing", "inside", "to_segmentation"]
+__all__ = ["Board", "BoardObject", "Origin"]
 
-Origin = Literal["phrase", "hand", "everything", "similar"]
+Origin = Literal["phrase", "hand", "everything", "like"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Thing:
+class BoardObject:
     """One object on the board.
 
     Attributes:
-        number: Names it for as long as the photo is open.
-        found: Its mask, and what is known of it.
-        name: What its owner calls it; a phrase until it is renamed.
-        color: An index of the palette.
-        origin: How it came here.
+        number: Identifies the object for as long as the photo is open.
+        result: Its mask with scores.
+        name: Shown in the list and written to exports; the phrase until the user renames it.
+        color: Index into the palette.
+        origin: The action that created it.
         shown: Whether it is drawn and exported.
-        points: x, y and whether on the object, original pixels; the clicks so far.
-        box: x0, y0, x1, y1, original pixels, if it was asked with one.
-        readings: After one click, the masks that the click may mean; `found` is one of them.
+        points: (x, y, foreground) of the clicks so far, pixels of the photo.
+        box: x0, y0, x1, y1, pixels of the photo, if the object was made by a box.
+        readings: The masks that a single click may mean; `result` is one of them.
     """
 
     number: int
-    found: MaskResult
+    result: MaskResult
     name: str
     color: int
     origin: Origin
@@ -47,108 +46,130 @@ class Thing:
     readings: tuple[MaskResult, ...] = ()
 
     @property
-    def rgb(self) -> Color:
-        """Its colour."""
+    def rgb(self) -> tuple[int, int, int]:
+        """Colour on the page and in exports."""
         return palette_color(self.color)
 
     def covers(self, x: float, y: float) -> bool:
-        """Whether its mask has the pixel; asked of the runs, so nothing is decoded."""
-        x0, y0, x1, y1 = rle_box(self.found.rle)
+        """Whether the mask contains a pixel; reads the run lengths without decoding the mask."""
+        x0, y0, x1, y1 = rle_box(self.result.rle)
         if not (x0 <= x < x1 and y0 <= y < y1):
             return False
-        height = self.found.rle.size[0]
-        ends = np.cumsum(rle_runs(self.found.rle))
-        # Runs go down the columns, zeros first: odd ones are inside.
-        return bool(np.searchsorted(ends, int(x) * height + int(y), side="right") % 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What was last asked by phrases, to be asked again when a setting changes."""
-
-    phrases: tuple[str, ...]
-    options: tuple[tuple[str, Any], ...]
-
-    def keywords(self) -> dict[str, Any]:
-        """Arguments of `view.segment` and `view.explain`, but the phrases."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in self.options}
+        height = self.result.rle.size[0]
+        run_ends = np.cumsum(rle_runs(self.result.rle))
+        # Runs go down the columns and start with background, so odd ones are foreground.
+        return bool(np.searchsorted(run_ends, int(x) * height + int(y), side="right") % 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Board:
-    """Everything that undo brings back; never changed in place.
+    """Everything that undo restores; never changed in place.
 
     Attributes:
-        things: In the order in which they came.
-        active: Number of the one that clicks correct.
-        question: The phrases that were asked last.
-        presence: How probably each of them is in the photo.
+        objects: In the order in which they were added.
+        active: Number of the object that clicks correct.
+        query: Keyword arguments of `ImageView.segment` for the last phrases.
+        presence: The last phrases and the probability that each is in the photo.
+        next_number: Number of the next object; a number is not given out again after a deletion.
     """
 
-    things: tuple[Thing, ...] = ()
+    objects: tuple[BoardObject, ...] = ()
     active: int | None = None
-    question: Question | None = None
+    query: dict[str, Any] | None = None
     presence: tuple[tuple[str, float], ...] = ()
+    next_number: int = 1
+
+    def get(self, number: int | None) -> BoardObject | None:
+        """The object with a number; None if there is none."""
+        return next((item for item in self.objects if item.number == number), None)
 
     @property
-    def active_thing(self) -> Thing | None:
-        """The one that clicks correct."""
+    def active_object(self) -> BoardObject | None:
+        """The object that clicks correct."""
         return self.get(self.active)
 
-    def get(self, number: int | None) -> Thing | None:
-        """A thing by its number; None if it is not here."""
-        return next((thing for thing in self.things if thing.number == number), None)
+    @property
+    def chosen_object(self) -> BoardObject | None:
+        """The active object, or the only visible one: the example for "more like this"."""
+        visible = [item for item in self.objects if item.shown]
+        return self.active_object or (visible[0] if len(visible) == 1 else None)
 
-    def under(self, x: float, y: float) -> Thing | None:
-        """The smallest visible thing that covers a place."""
-        hit = [thing for thing in self.things if thing.shown and thing.covers(x, y)]
-        return min(hit, key=lambda thing: rle_area(thing.found.rle), default=None)
+    def object_at(self, x: float, y: float) -> BoardObject | None:
+        """The smallest visible object at a pixel."""
+        hits = [item for item in self.objects if item.shown and item.covers(x, y)]
+        return min(hits, key=lambda item: item.result.area, default=None)
 
-    def replaced(self, thing: Thing) -> Board:
-        """With a thing in the place of the one of the same number."""
-        things = tuple(thing if old.number == thing.number else old for old in self.things)
-        return replace(self, things=things)
+    def add(
+        self,
+        results: Iterable[MaskResult],
+        origin: Origin,
+        *,
+        name: str | None = None,
+        **known: Any,
+    ) -> Board:
+        """Append masks; masks of one phrase share a colour if there are several phrases.
+
+        Args:
+            results: Masks of the photo.
+            origin: The action that created them.
+            name: Name of every object; by default its label, or else a number.
+            **known: Further attributes of the objects.
+        """
+        results = list(results)
+        by_phrase = len({result.label for result in results}) > 1
+        board, colors = self, dict[str | None, int]()
+        for count, result in enumerate(results, start=1):
+            known_color = by_phrase and result.label in colors
+            color = colors[result.label] if known_color else board.free_color()
+            colors[result.label] = color
+            item = BoardObject(
+                number=board.next_number,
+                result=result,
+                # Not "object": that is what objects made by hand are called.
+                name=name or result.label or f"mask {count}",
+                color=color,
+                origin=origin,
+                **known,
+            )
+            objects = (*board.objects, item)
+            board = replace(board, objects=objects, next_number=board.next_number + 1)
+        return board
+
+    def replaced(self, changed: BoardObject) -> Board:
+        """With a changed object in place of the one with the same number."""
+        objects = tuple(changed if old.number == changed.number else old for old in self.objects)
+        return replace(self, objects=objects)
 
     def without(self, number: int) -> Board:
-        """Without one thing."""
-        things = tuple(thing for thing in self.things if thing.number != number)
-        return replace(self, things=things, active=None if self.active == number else self.active)
+        """Without one object."""
+        objects = tuple(item for item in self.objects if item.number != number)
+        active = None if self.active == number else self.active
+        return replace(self, objects=objects, active=active)
+
+    def made_by_hand(self) -> Board:
+        """Only the objects from clicks and boxes, none of them active."""
+        objects = tuple(item for item in self.objects if item.origin == "hand")
+        return replace(self, objects=objects, active=None, query=None, presence=())
+
+    def to_segmentation(
+        self, size: tuple[int, int], *, image: NDArray[np.uint8] | None
+    ) -> Segmentation:
+        """The visible objects as the library's result; labels are the objects' names."""
+        shown = [item for item in self.objects if item.shown]
+        names = {item.name for item in shown}
+        return Segmentation(
+            size,
+            [item.result.rle for item in shown],
+            scores=[item.result.score for item in shown],
+            iou=[item.result.iou for item in shown],
+            stability=[item.result.stability for item in shown],
+            labels=[item.name for item in shown],
+            # A renamed object is no longer an answer to its phrase.
+            presence={phrase: chance for phrase, chance in self.presence if phrase in names},
+            image=image,
+        )
 
     def free_color(self) -> int:
-        """The first colour that nothing here has."""
-        used = {thing.color for thing in self.things}
+        """The first colour of the palette that no object has."""
+        used = {item.color for item in self.objects}
         return next(index for index in range(len(used) + 1) if index not in used)
-
-
-def to_segmentation(
-    things: Sequence[Thing] | Iterable[Thing],
-    size: tuple[int, int],
-    *,
-    image: NDArray[np.uint8] | None,
-    presence: Iterable[tuple[str, float]] = (),
-) -> Segmentation:
-    """Things as the library's result, labelled with their names."""
-    chosen = list(things)
-    names = {thing.name for thing in chosen}
-    return Segmentation(
-        size,
-        [thing.found.rle for thing in chosen],
-        scores=[thing.found.score for thing in chosen],
-        iou=[thing.found.iou for thing in chosen],
-        stability=[thing.found.stability for thing in chosen],
-        labels=[thing.name for thing in chosen],
-        presence={phrase: chance for phrase, chance in presence if phrase in names},
-        image=image,
-    )
-
-
-def inside(x: float, y: float, size: tuple[int, int]) -> tuple[float, float]:
-    """A place on the photo; one at its very edge is moved inside.
-
-    Raises:
-        PromptError: Not two finite numbers.
-    """
-    if not all(isinstance(side, int | float) and np.isfinite(side) for side in (x, y)):
-        raise PromptError(f"got the place {x!r}, {y!r}; wanted two numbers")
-    height, width = size
-    return min(max(float(x), 0.0), width - 0.01), min(max(float(y), 0.0), height - 0.01)

@@ -1,7 +1,7 @@
-"""What is on the photo, as a file: pictures and other people's formats, by the library's calls.
+"""The visible objects as a file: pictures, and the formats of other tools.
 
-A photo that was worked on at a smaller size is exported at its own: masks are enlarged, and the
-picture is made of the file as it was opened.
+Photos that were scaled down for the page are exported at their own size: the masks are enlarged,
+and pictures are made from the original file.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.images import load_image
 from textsam.values.rle_ops import enlarge_rle
 
-from .photos import Photo
+from .photos import UserPhoto
 
 __all__ = ["FORMATS", "ExportFormat", "export"]
 
 ExportFormat = Literal["overlay", "cutouts", "coco", "yolo", "rle"]
 
-# What the page calls them.
+# Labels on the page.
 FORMATS: dict[str, ExportFormat] = {
     "Overlay (PNG)": "overlay",
     "Cut-outs (PNGs in a ZIP)": "cutouts",
@@ -36,52 +36,49 @@ FORMATS: dict[str, ExportFormat] = {
 
 def export(
     result: Segmentation,
-    photo: Photo,
+    photo: UserPhoto,
     format: ExportFormat,
     folder: Path,
     *,
     opacity: float = 0.45,
     outline: bool = True,
 ) -> Path:
-    """Write what was found to a file.
+    """Write masks to a file.
 
     Args:
         result: Masks of `photo.image`, each with a label.
         photo: The photo.
-        format: Which file.
-        folder: Where; it exists.
-        opacity: Of the overlay's tint.
+        format: The kind of file.
+        folder: Where to write it; it exists.
+        opacity: Opacity of the overlay's tint.
         outline: Whether the overlay has outlines.
 
     Raises:
-        PromptError: There is nothing to export, or no such format.
+        PromptError: There is nothing to export, or the format is unknown.
         ImageError: The photo's file is gone.
     """
     if format not in get_args(ExportFormat):
         raise PromptError(f"got format {format!r}; wanted one of {list(get_args(ExportFormat))}")
     if not len(result):
-        raise PromptError(
-            "There is nothing to export; find something first, or show what is hidden"
-        )
-    full = in_original_size(result, photo)
+        raise PromptError("There is nothing to export: no object is visible")
+    full = _at_file_size(result, photo)
     if format == "overlay":
         path = folder / f"{photo.name}_overlay.png"
-        data = draw.encode_picture(full.plot(alpha=opacity, outline=outline), ".png")
-        path.write_bytes(data)
+        path.write_bytes(draw.encode_picture(full.plot(alpha=opacity, outline=outline), ".png"))
         return path
     if format == "cutouts":
-        return _cutouts(full, photo, folder)
+        return _write_cutouts(full, photo, folder)
     if format == "coco":
         path = folder / f"{photo.name}_coco.json"
-        path.write_text(json.dumps(to_coco_file(full, photo), ensure_ascii=False), "utf-8")
+        path.write_text(json.dumps(_coco_file(full, photo), ensure_ascii=False), "utf-8")
         return path
     if format == "yolo":
-        return _yolo(full, photo, folder)
+        return _write_yolo(full, photo, folder)
     return full.save(folder / f"{photo.name}_masks.json")
 
 
-def in_original_size(result: Segmentation, photo: Photo) -> Segmentation:
-    """Masks in the pixels of the file, with the file's picture."""
+def _at_file_size(result: Segmentation, photo: UserPhoto) -> Segmentation:
+    """Masks at the size of the file, with the file's picture."""
     if photo.size == photo.original_size:
         return result
     return Segmentation(
@@ -96,40 +93,42 @@ def in_original_size(result: Segmentation, photo: Photo) -> Segmentation:
     )
 
 
-def to_coco_file(result: Segmentation, photo: Photo) -> dict[str, object]:
-    """A whole COCO file of one photo."""
+def _coco_file(result: Segmentation, photo: UserPhoto) -> dict[str, object]:
+    """A complete COCO data set of one photo."""
     height, width = result.size
-    numbers = {name: number for number, name in enumerate(_names(result), start=1)}
+    categories = {name: number for number, name in enumerate(_names(result), start=1)}
     return {
         "images": [{"id": 1, "width": width, "height": height, "file_name": photo.file_name}],
-        "categories": [{"id": number, "name": name} for name, number in numbers.items()],
-        "annotations": to_coco(result, image_id=1, categories=numbers),
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "annotations": to_coco(result, image_id=1, categories=categories),
     }
 
 
 def _names(result: Segmentation) -> list[str]:
-    """Names that a mask has, each once; not those that found nothing."""
+    """The names of the masks without repetitions; phrases that found nothing are no category."""
     return list(dict.fromkeys(label for label in result.labels if label is not None))
 
 
-def _cutouts(result: Segmentation, photo: Photo, folder: Path) -> Path:
+def _write_cutouts(result: Segmentation, photo: UserPhoto, folder: Path) -> Path:
     path = folder / f"{photo.name}_cutouts.zip"
     image = result.image
     assert image is not None
     with zipfile.ZipFile(path, "w") as archive:
         for number, item in enumerate(result, start=1):
             picture = draw.cutout(image, [item.rle], crop=True)
+            # Users choose the names, so they may hold slashes or "..".
             safe = "".join(letter if letter.isalnum() else "_" for letter in item.label or "")[:40]
             archive.writestr(f"{number:03d}_{safe}.png", draw.encode_picture(picture, ".png"))
     return path
 
 
-def _yolo(result: Segmentation, photo: Photo, folder: Path) -> Path:
+def _write_yolo(result: Segmentation, photo: UserPhoto, folder: Path) -> Path:
     names = _names(result)
     labels = result.save(folder / f"{photo.name}.txt", names=names)
     path = folder / f"{photo.name}_yolo.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(labels, f"labels/{photo.name}.txt")
+        # The numbers in the label files are lines of this one.
         archive.writestr("classes.txt", "".join(f"{name}\n" for name in names))
     labels.unlink()
     return path

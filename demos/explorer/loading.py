@@ -1,4 +1,4 @@
-"""The model, loaded beside the page: people see the page at once, and what it waits for."""
+"""Loads the model in the background, so that the page opens at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from textsam.errors import TextSamError
 
@@ -20,30 +20,24 @@ _LOG = logging.getLogger(__name__)
 
 
 class ModelInBackground:
-    """A model that is being loaded, or was.
+    """A model that is being loaded, or has been.
 
     Attributes:
-        name: What is loaded.
-        seconds: How long it took; None before.
+        name: The model's name, as shown on the page.
+        seconds: How long loading took; None before it is done.
     """
 
     def __init__(self, name: str, load: Callable[[], TextSAM]) -> None:
-        """Begin to load.
-
-        Args:
-            name: What to call it.
-            load: Loads it.
-        """
         self.name = name
         self.seconds: float | None = None
         self._model: Future[TextSAM] = Future()
-        self._load = load
-        threading.Thread(target=self._run, name=f"load {name}", daemon=True).start()
+        # A daemon, so that Ctrl-C does not wait for a large model.
+        threading.Thread(target=self._run, args=(load,), name=f"load {name}", daemon=True).start()
 
-    def _run(self) -> None:
+    def _run(self, load: Callable[[], TextSAM]) -> None:
         start = time.perf_counter()
         try:
-            model = self._load()
+            model = load()
         except BaseException as error:
             _LOG.error("%s could not be loaded: %s", self.name, error)
             self._model.set_exception(error)
@@ -65,8 +59,8 @@ class ModelInBackground:
             raise TextSamError(f"The model {self.name} could not be loaded: {error}") from error
 
     @property
-    def state(self) -> str:
-        """One of "loading", "ready", "failed"."""
+    def state(self) -> Literal["loading", "ready", "failed"]:
+        """How far loading is."""
         if not self._model.done():
             return "loading"
         return "failed" if self._model.exception() is not None else "ready"

@@ -1,8 +1,7 @@
-"""Photos that people bring: read within limits, encoded once, kept within bounds.
+"""Users' photos: read within limits, encoded once, kept within bounds.
 
-What two users share is the encoding of photos that are the same pixel for pixel, so whoever gets it
-had the photo already. Nothing that somebody asked or found is shared: everyone has a fork of the
-view.
+Users share only the encodings of photos that are equal pixel for pixel: whoever gets one already
+had the photo. Prompts and results are not shared; every user has a fork of the view.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
     from textsam.inference.view import ImageView
 
-__all__ = ["EncodedPhotos", "Photo", "example_photos", "read_photo"]
+__all__ = ["PhotoCache", "UserPhoto", "example_photos", "read_photo"]
 
-MOST_MEGAPIXELS = 64  # a photo takes 7 bytes a pixel while it is read
-LONG_SIDE = 1600  # pixels that are worked on: a click on more takes longer than people wait
-_SMALLEST = 16  # pixels
+MAX_MEGAPIXELS = 64  # reading takes 7 bytes per pixel
+LONG_SIDE = 1600  # pixels; on larger photos a click takes longer than people wait
+_MIN_SIDE = 16  # pixels
 
 
 @dataclass(frozen=True, eq=False)
-class Photo:
-    """A photo as the explorer works on it.
+class UserPhoto:
+    """A photo at the size that the explorer works on.
 
     Attributes:
-        file_name: What its owner calls the file.
-        image: (H, W, 3) uint8 RGB, at most `LONG_SIDE` pixels long, read-only.
+        file_name: The file's name on the user's machine.
+        image: (H, W, 3) uint8 RGB, at most `LONG_SIDE` pixels on the longer side, read-only.
         original_size: (H, W) of the file.
-        path: The file.
-        key: Of the pixels of `image`.
+        path: The file on this machine.
+        key: Hash of the pixels of `image`.
     """
 
     file_name: str
@@ -56,7 +55,7 @@ class Photo:
 
     @property
     def name(self) -> str:
-        """The file's name without the suffix, for the files that are made of it."""
+        """The file's name without suffix; exported files begin with it."""
         return Path(self.file_name).stem[:80] or "photo"
 
     @property
@@ -64,122 +63,119 @@ class Photo:
         """(H, W) of `image`."""
         return (self.image.shape[0], self.image.shape[1])
 
-    def mask_here(self, rle: RLE) -> RLE:
-        """A mask of the file, or of `image`, as one of `image`.
-
-        Pixels that are at least half covered belong to it; of a thing too thin for that, all that
-        are touched.
+    def fit_mask(self, rle: RLE) -> RLE:
+        """Scale a mask of the file, or of `image`, to the size of `image`.
 
         Raises:
-            PromptError: It is a mask of another size, or nothing is left of it.
+            PromptError: The mask has another size, or vanishes at this one.
         """
         if rle.size == self.size:
             return rle
         if rle.size != self.original_size:
             (height, width), (h, w) = self.original_size, rle.size
             raise PromptError(
-                f"{self.file_name} has {width} x {height} pixels now, and the mask was made on "
-                f"{w} x {h}; so it cannot be shown here"
+                f"{self.file_name} has {width} x {height} pixels now, but the mask was made at "
+                f"{w} x {h}; it cannot be shown here"
             )
-        whole = Image.fromarray(decode_rle(rle).astype(np.uint8) * 255)
-        covered = np.asarray(whole.resize(self.size[::-1], Image.Resampling.BOX))
-        mask = covered >= 128 if (covered >= 128).any() else covered > 0
+        full = Image.fromarray(decode_rle(rle).astype(np.uint8) * 255)
+        coverage = np.asarray(full.resize(self.size[::-1], Image.Resampling.BOX))
+        # Pixels that are at least half covered; for a very thin object, every pixel it touches.
+        mask = coverage >= 128 if (coverage >= 128).any() else coverage > 0
         if not mask.any():
             raise PromptError(f"The mask is too small to be seen on {self.file_name} at this size")
         return encode_mask(mask)
 
 
-def read_photo(path: Path, name: str | None = None) -> Photo:
-    """Read a file that somebody gave.
+def read_photo(path: Path, name: str | None = None) -> UserPhoto:
+    """Read a user's file, scaled down to `LONG_SIDE`.
 
     Args:
         path: The file.
-        name: What its owner calls it; the file's own name by default.
+        name: Its name on the user's machine; by default the name of `path`.
 
     Raises:
-        ImageError: It is empty, no image, too large, or too small.
+        ImageError: The file is empty, no image, too large, or too small.
     """
-    shown = Path(name or path.name).name
+    file_name = Path(name or path.name).name
     if not path.is_file():
-        raise ImageError(f"{shown} is not here any more; open the photo again")
+        raise ImageError(f"{file_name} is not here any more; open the photo again")
     if path.stat().st_size == 0:
-        raise ImageError(f"{shown} is empty (0 bytes); choose a photo")
-    _check_header(path, shown)
+        raise ImageError(f"{file_name} is empty (0 bytes); choose a photo")
+    _check_header(path, file_name)
     try:
         image = load_image(path)
     except ImageError as error:
-        # The server's folders are nobody's business.
-        plain = str(error).removeprefix("load_image: ").replace(repr(str(path)), shown)
-        raise ImageError(plain.replace(str(path), shown)) from error
+        # Users must not learn the names of the server's folders.
+        plain = str(error).removeprefix("load_image: ").replace(repr(str(path)), file_name)
+        raise ImageError(plain.replace(str(path), file_name)) from error
     height, width = image.shape[:2]
-    if min(height, width) < _SMALLEST:
-        raise ImageError(f"{shown} has {width} x {height} pixels; choose a larger photo")
+    if min(height, width) < _MIN_SIDE:
+        raise ImageError(f"{file_name} has {width} x {height} pixels; choose a larger photo")
     scale = LONG_SIDE / max(height, width)
     if scale < 1:
         image = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
     image.flags.writeable = False
     digest = hashlib.sha256(repr(image.shape).encode())
     digest.update(image.data)
-    return Photo(shown, image, (height, width), path, digest.hexdigest())
+    return UserPhoto(file_name, image, (height, width), path, digest.hexdigest())
 
 
-def _check_header(path: Path, shown: str) -> None:
-    """Refuse a photo for its number of pixels before any of them is decoded."""
-    limit = Image.MAX_IMAGE_PIXELS
+def _check_header(path: Path, file_name: str) -> None:
+    """Refuse a photo by its number of pixels before any of them is decoded."""
     try:
         with path.open("rb") as file, Image.open(file) as picture:
-            width, height = picture.size
-    except Image.DecompressionBombError:
-        raise ImageError(
-            f"{shown} has over {2 * (limit or 0) / 1e6:.0f} megapixels; the explorer takes "
-            f"{MOST_MEGAPIXELS}. Make it smaller, or use model.open_tiled in Python"
-        ) from None
+            megapixels = picture.size[0] * picture.size[1] / 1e6
+        amount = str(math.ceil(megapixels))
+    except Image.DecompressionBombError:  # raised by Pillow at twice its own limit
+        megapixels = math.inf
+        amount = f"over {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f}"
     except Exception:
-        return  # not an image, or a damaged one: load_image says what it is
-    if width * height > MOST_MEGAPIXELS * 1e6:
+        return  # not an image, or a damaged one: `load_image` reports it
+    if megapixels > MAX_MEGAPIXELS:
         raise ImageError(
-            f"{shown} has {math.ceil(width * height / 1e6)} megapixels; the explorer takes "
-            f"{MOST_MEGAPIXELS}. Make it smaller, or use model.open_tiled in Python"
+            f"{file_name} has {amount} megapixels; the explorer takes {MAX_MEGAPIXELS}. "
+            "Scale it down, or use model.open_tiled in Python"
         )
 
 
 def example_photos() -> list[Path]:
-    """The photos that come along: beside this file in the wheel, in a checkout one folder up."""
-    here = Path(__file__).resolve().parents[1]
-    for folder in (here / "examples", here.parent / "examples"):
+    """The example photos: inside the package when installed, beside `demos/` in a checkout."""
+    demos = Path(__file__).resolve().parents[1]
+    for folder in (demos / "examples", demos.parent / "examples"):
         if folder.is_dir():
             return sorted(folder.glob("*.jpg"))
     return []
 
 
-class EncodedPhotos:
-    """The last photos that were encoded, for all users; safe to ask from several threads.
+class PhotoCache:
+    """The photos encoded last, for all users; thread-safe.
 
     Attributes:
-        model: Gives the model, and waits for it if it is being loaded.
-        most_photos: How many are kept at most.
-        most_bytes: What they may take together; the last one is kept however large it is.
+        model: Returns the model; waits while it is being loaded.
+        max_photos: Number of photos that are kept.
+        max_bytes: Memory they may take together; the last photo is kept whatever its size.
     """
 
     def __init__(
         self,
         model: Callable[[], TextSAM],
         *,
-        most_photos: int = 24,
-        most_bytes: int = 512 * 1024 * 1024,
+        max_photos: int = 24,
+        max_bytes: int = 512 * 1024 * 1024,
     ) -> None:
         self.model = model
-        self.most_photos = most_photos
-        self.most_bytes = most_bytes
+        self.max_photos = max_photos
+        self.max_bytes = max_bytes
         self._views: OrderedDict[str, ImageView] = OrderedDict()
         self._encoding: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def open(self, photo: Photo) -> ImageView:
-        """A view of a photo with a dialogue of its own; encoded now if it is not among the last."""
+    def open(self, photo: UserPhoto) -> ImageView:
+        """A view of a photo for one user; the photo is encoded unless it is in the cache."""
         with self._lock:
             turn = self._encoding.setdefault(photo.key, threading.Lock())
-        with turn:  # who comes second with the same photo waits and does not encode it again
+        # A second user with the same photo waits here instead of encoding it again.
+        with turn:
             with self._lock:
                 view = self._views.get(photo.key)
                 if view is not None:
@@ -188,24 +184,24 @@ class EncodedPhotos:
                 model = self.model()
                 view = model.open(photo.image)
                 if model.has_dense_text:
-                    view.text_features()  # here, so that forks share them as well
+                    view.text_features()  # computed before forking, so that all forks share them
             with self._lock:
                 self._views[photo.key] = view
-                self._forget()
+                self._drop_oldest()
                 self._encoding.pop(photo.key, None)
         return view.fork()
 
     @property
     def size(self) -> tuple[int, int]:
-        """Photos that are kept, and bytes that they take."""
+        """Number of photos in the cache, and the bytes they take."""
         with self._lock:
             return len(self._views), sum(map(_bytes_of, self._views.values()))
 
-    def _forget(self) -> None:
-        """Drop the ones not asked for longest, until the rest is within bounds."""
+    def _drop_oldest(self) -> None:
+        """Drop the photos unused for longest until the others are within the bounds."""
         total = sum(map(_bytes_of, self._views.values()))
         while len(self._views) > 1 and (
-            len(self._views) > self.most_photos or total > self.most_bytes
+            len(self._views) > self.max_photos or total > self.max_bytes
         ):
             _, dropped = self._views.popitem(last=False)
             total -= _bytes_of(dropped)

@@ -1,61 +1,70 @@
-"""What people type into the phrase box, as phrases to find and phrases that are not meant."""
+"""What people type into the phrase box: phrases to find, and phrases to exclude."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from textsam.errors import PromptError
 
-__all__ = ["MOST_PHRASES", "read_phrases"]
+__all__ = ["MAX_PHRASES", "phrase_query", "read_phrases"]
 
-# More than a screen shows, and each costs a share of encoding the photo.
-MOST_PHRASES = 40
-_LONGEST = 200  # characters; CLIP reads some 77 tokens
+MAX_PHRASES = 40  # more than a screen shows, and each adds to the time of the answer
+_MAX_LENGTH = 200  # characters; CLIP reads about 77 tokens
 
 _SEPARATORS = re.compile(r"[,;\n]")
-# A hyphen, or what keyboards and editors make of it.
+# Editors and phones turn a hyphen into a dash or a minus sign.
 _MINUS = "-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
 
 
-def read_phrases(text: str | None, unwanted: str | None = None) -> tuple[list[str], list[str]]:
+def read_phrases(text: str | None, exclude: str | None = None) -> tuple[list[str], list[str]]:
     """Split what was typed: "wheel, window, -steering wheel".
 
     Args:
-        text: Phrases between commas, semicolons or line ends; a minus before one excludes it.
-        unwanted: The field for exclusions, where the minus may be left out.
+        text: Phrases separated by commas, semicolons or line ends; a leading minus excludes one.
+        exclude: The field for exclusions, where the minus may be left out.
 
     Returns:
-        Phrases to find, and phrases that are not meant; each once, in the order typed.
+        Phrases to find and phrases to exclude, in the order typed, without repetitions.
 
     Raises:
-        PromptError: Nothing to find, a phrase that is both, or more than anybody means.
+        PromptError: There is nothing to find, a phrase is in both lists, or there is too much.
     """
-    wanted: dict[str, None] = {}
+    parts = [(part, part[0] in _MINUS) for part in _split(text)]
+    parts += [(part, True) for part in _split(exclude)]
+    wanted: dict[str, None] = {}  # a dict keeps the order and drops repetitions
     excluded: dict[str, None] = {}
-    for part in _parts(text):
-        bare = part.lstrip(_MINUS).strip()
-        if bare:
-            (excluded if part[0] in _MINUS else wanted)[bare] = None
-    for part in _parts(unwanted):
-        if bare := part.lstrip(_MINUS).strip():
-            excluded[bare] = None
+    for part, is_excluded in parts:
+        if phrase := part.lstrip(_MINUS).strip():
+            (excluded if is_excluded else wanted)[phrase] = None
     if not wanted:
         hint = " besides what is excluded" if excluded else ""
         raise PromptError(f"Type what to find{hint}, for example: wheel, window")
     if both := [phrase for phrase in wanted if phrase in excluded]:
-        raise PromptError(f"{both[0]!r} is to be found and excluded at once; take one of them away")
+        raise PromptError(f"{both[0]!r} is both to be found and excluded; remove one of the two")
     for phrase in (*wanted, *excluded):
-        if len(phrase) > _LONGEST:
+        if len(phrase) > _MAX_LENGTH:
             raise PromptError(
-                f"A phrase of {len(phrase)} characters: {phrase[:40]!r}...; type one of at most "
-                f"{_LONGEST}. Several are separated by commas"
+                f"The phrase {phrase[:40]!r}... has {len(phrase)} characters; type at most "
+                f"{_MAX_LENGTH}. Separate several phrases with commas"
             )
-    if len(wanted) + len(excluded) > MOST_PHRASES:
-        raise PromptError(
-            f"{len(wanted) + len(excluded)} phrases at once; type at most {MOST_PHRASES}"
-        )
+    if len(wanted) + len(excluded) > MAX_PHRASES:
+        raise PromptError(f"{len(wanted) + len(excluded)} phrases; type at most {MAX_PHRASES}")
     return list(wanted), list(excluded)
 
 
-def _parts(text: str | None) -> list[str]:
+def phrase_query(text: str | None, exclude: str | None = None, **options: Any) -> dict[str, Any]:
+    """Keyword arguments of `ImageView.segment` and `explain` for what was typed.
+
+    Args:
+        text: See `read_phrases`.
+        exclude: See `read_phrases`.
+        **options: `strategy`, `overlap`, and `threshold`, where 0 stands for the calibrated levels.
+    """
+    wanted, excluded = read_phrases(text, exclude)
+    threshold = options.pop("threshold", None) or None
+    return {"text": wanted, "exclude": excluded or None, "threshold": threshold, **options}
+
+
+def _split(text: str | None) -> list[str]:
     return [part for raw in _SEPARATORS.split(text or "") if (part := " ".join(raw.split()))]

@@ -1,9 +1,7 @@
-"""The canvas and the list beside it: `gr.HTML` with pages of our own, without a build step.
+"""The canvas and the list of objects: `gr.HTML` with HTML, CSS and JavaScript from `canvas/`.
 
-Their HTML, CSS and JavaScript lie in `canvas/`. The value of both is a scene (`scene.py`), a JSON
-object that only the server writes; what the user does comes back as data of the events `open` (a
-photo) and `act` (everything else). They are no subclasses, because Gradio writes a `.pyi` file
-beside the source of each subclass, also into a checkout.
+The value of both is a scene (`scene.py`), a JSON object that only the server writes. What the user
+does is sent as data of two events: `open` (a photo) and `act` (everything else).
 """
 
 from __future__ import annotations
@@ -19,38 +17,36 @@ from PIL import Image
 
 from ..explorer.scene import empty_scene
 
-__all__ = ["canvas", "thing_list"]
+__all__ = ["make_canvas", "make_object_list"]
 
 _FOLDER = Path(__file__).resolve().parent / "canvas"
 _CANVAS_SCRIPTS = ("masks.js", "drawing.js", "pointer.js", "keyboard.js", "main.js")
-_THUMB = (256, 192)  # pixels, twice what is shown, for fine screens
+_THUMBNAIL = (256, 192)  # pixels, twice the size shown, for high-density screens
 
 
-def canvas(examples: Sequence[Path] = (), *, elem_id: str) -> gr.HTML:
-    """The photo with its masks, to click, drag, zoom and type on.
+def make_canvas(examples: Sequence[Path] = (), *, elem_id: str) -> gr.HTML:
+    """The photo with its masks.
 
     Args:
         examples: Photos that are offered before one is open.
-        elem_id: Its name in the page.
+        elem_id: Its id in the page.
     """
-    return gr.HTML(
-        empty_scene(),
-        html_template=_read("canvas.html").replace("@@EXAMPLES@@", _thumbnails(examples)),
-        css_template=_read("canvas.css"),
-        js_on_load="\n".join(map(_read, _CANVAS_SCRIPTS)),
-        apply_default_css=False,
-        padding=False,
-        elem_id=elem_id,
-    )
+    page = _read("canvas.html").replace("@@EXAMPLES@@", _thumbnails(examples))
+    return _component(page, "canvas.css", _CANVAS_SCRIPTS, elem_id)
 
 
-def thing_list(*, elem_id: str) -> gr.HTML:
-    """The things on the photo, to show, rename, choose and delete."""
+def make_object_list(*, elem_id: str) -> gr.HTML:
+    """The objects on the photo, to show, rename, choose and delete."""
+    return _component(_read("list.html"), "list.css", ("list.js",), elem_id)
+
+
+def _component(page: str, css: str, scripts: Sequence[str], elem_id: str) -> gr.HTML:
+    # No subclass of gr.HTML: Gradio writes a .pyi file beside the source of every subclass.
     return gr.HTML(
         empty_scene(),
-        html_template=_read("list.html"),
-        css_template=_read("list.css"),
-        js_on_load=_read("list.js"),
+        html_template=page,
+        css_template=_read(css),
+        js_on_load="\n".join(map(_read, scripts)),
         apply_default_css=False,
         padding=False,
         elem_id=elem_id,
@@ -62,12 +58,12 @@ def _read(name: str) -> str:
 
 
 def _thumbnails(examples: Sequence[Path]) -> str:
-    """Buttons with small pictures inside the page, so that no address is needed for them."""
+    """Buttons whose pictures are part of the page, so that they need no address."""
     buttons = []
     for path in examples:
         with Image.open(path) as photo:
             small = photo.convert("RGB")
-            small.thumbnail(_THUMB)
+            small.thumbnail(_THUMBNAIL)
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=82)
         code = base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,7 +1,7 @@
 """Endpoints for programs: Gradio's Python client, curl, and agents over MCP.
 
-They take a photo and return the library's own JSON; nothing is kept between two calls but the
-encoding of the photo, so asking the same photo again is quick.
+They take a photo and return the library's own JSON. Only the encoding of the photo is kept between
+calls, so further questions about the same photo are fast.
 """
 
 from __future__ import annotations
@@ -9,22 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from textsam.errors import PromptError
 
-from ..explorer.photos import EncodedPhotos, read_photo
-from ..explorer.phrases import read_phrases
-from .messages import told
+from ..explorer.photos import PhotoCache, read_photo
+from ..explorer.phrases import phrase_query, read_phrases
+from .sessions import error_message
+
+if TYPE_CHECKING:
+    from textsam.inference.view import ImageView
 
 __all__ = ["add_endpoints"]
 
 
-def add_endpoints(photos: EncodedPhotos) -> None:
+def add_endpoints(photos: PhotoCache) -> None:
     """Add `/segment`, `/everything`, `/explain` and `/overlay` to the app that is being built."""
-    ask = _Endpoints(photos)
+    functions = _EndpointFunctions(photos)
+    # Gradio takes names and types of the parameters from components; nobody sees these.
     with gr.Column(visible=False):
         photo = gr.File(label="photo", file_types=["image"], type="filepath")
         text = gr.Textbox(label="text")
@@ -37,42 +41,41 @@ def add_endpoints(photos: EncodedPhotos) -> None:
         answer = gr.JSON(label="answer")
         picture = gr.File(label="picture", type="filepath")
         button = gr.Button()
-    how = [strategy, threshold, overlap]
-    _add(button, ask.segment, [photo, text, exclude, points, box, *how], answer, "segment")
-    _add(button, ask.overlay, [photo, text, exclude, *how], picture, "overlay")
-    _add(button, ask.explain, [photo, text, exclude, *how], answer, "explain")
-    _add(button, ask.everything, [photo], answer, "everything")
+    options = [strategy, threshold, overlap]
+    for function, inputs, output in (
+        (functions.segment, [photo, text, exclude, points, box, *options], answer),
+        (functions.overlay, [photo, text, exclude, *options], picture),
+        (functions.explain, [photo, text, exclude, *options], answer),
+        (functions.everything, [photo], answer),
+    ):
+        button.click(
+            _with_plain_errors(function),
+            inputs=inputs,
+            outputs=output,
+            api_name=function.__name__,
+            api_description=function.__doc__,
+            concurrency_id="api",
+            concurrency_limit=2,
+        )
 
 
-def _add(button: gr.Button, fn: Callable[..., Any], inputs: list[Any], out: Any, name: str) -> None:
-    button.click(
-        _with_plain_errors(fn),
-        inputs=inputs,
-        outputs=out,
-        api_name=name,
-        api_description=fn.__doc__,
-        concurrency_id="api",
-        concurrency_limit=2,
-    )
+def _with_plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Programs get the same error messages as users of the page."""
 
-
-def _with_plain_errors(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """What a program reads of an error is what a user would."""
-
-    @wraps(fn)
-    def asked(*arguments: Any) -> Any:
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
         try:
-            return fn(*arguments)
+            return function(*arguments)
         except Exception as error:
-            raise gr.Error(told(error), print_exception=False) from None
+            raise gr.Error(error_message(error), print_exception=False) from None
 
-    return asked
+    return run
 
 
-class _Endpoints:
-    """The functions behind the endpoints; their docstrings are what agents read."""
+class _EndpointFunctions:
+    """The functions behind the endpoints; agents read their docstrings and parameter names."""
 
-    def __init__(self, photos: EncodedPhotos) -> None:
+    def __init__(self, photos: PhotoCache) -> None:
         self.photos = photos
 
     def segment(
@@ -86,31 +89,31 @@ class _Endpoints:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> dict[str, Any]:
-        """Find things in a photo by phrases, clicks or a box; masks come back as COCO RLE.
+        """Find objects in a photo by phrases, clicks or a box; masks are returned as COCO RLE.
 
         Args:
             photo: The photo.
-            text: Phrases between commas, such as "wheel, window". Leave empty with points or box.
-            exclude: Phrases that are not meant, between commas.
+            text: Phrases separated by commas: "wheel, window". Leave empty with points or box.
+            exclude: Phrases to exclude, separated by commas.
             points: Clicks [x, y] or [x, y, 1 or 0] in pixels of the photo; 0: not on the object.
-            box: [x0, y0, x1, y1] around one object, pixels of the photo.
+            box: [x0, y0, x1, y1] around one object, in pixels of the photo.
             strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Least probability of a phrase and of a mask, 0 to 1; 0: the model's own.
+            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
             overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
         """
         view = self._open(photo)
         if not points and not box:
-            result = view.segment(**self._asked(text, exclude, strategy, threshold, overlap))
-        else:
-            phrases = read_phrases(text)[0] if text else None
-            result = view.segment(
-                text=phrases,
-                points=[point[:2] for point in points] if points else None,
-                labels=[int(point[2]) if len(point) > 2 else 1 for point in points]
-                if points
-                else None,
-                box=box,
+            query = phrase_query(
+                text, exclude, strategy=strategy, threshold=threshold, overlap=overlap
             )
+            return view.segment(**query).to_dict()
+        points = points or []
+        result = view.segment(
+            text=read_phrases(text)[0] if text else None,
+            points=[point[:2] for point in points] or None,
+            labels=[int(point[2]) if len(point) > 2 else 1 for point in points] or None,
+            box=box,
+        )
         return result.to_dict()
 
     def overlay(
@@ -122,20 +125,20 @@ class _Endpoints:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> str:
-        """Find things in a photo by phrases; a picture of the photo with their masks comes back.
+        """Find objects in a photo by phrases; returns a picture of the photo with their masks.
 
         Args:
             photo: The photo.
-            text: Phrases between commas, such as "wheel, window".
-            exclude: Phrases that are not meant, between commas.
+            text: Phrases separated by commas: "wheel, window".
+            exclude: Phrases to exclude, separated by commas.
             strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Least probability of a phrase and of a mask, 0 to 1; 0: the model's own.
+            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
             overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
         """
-        asked = self._asked(text, exclude, strategy, threshold, overlap)
-        result = self._open(photo).segment(**asked)
-        folder = Path(photo).parent
-        return str(result.save(folder / f"{Path(photo).stem}_overlay.png"))
+        query = phrase_query(text, exclude, strategy=strategy, threshold=threshold, overlap=overlap)
+        result = self._open(photo).segment(**query)
+        path = Path(photo)
+        return str(result.save(path.with_name(f"{path.stem}_overlay.png")))
 
     def explain(
         self,
@@ -146,49 +149,37 @@ class _Endpoints:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> dict[str, Any]:
-        """Tell why phrases find these masks in a photo, or none: which gate closed, by how much.
+        """Explain why phrases find these masks in a photo, or none: which gate rejected them.
 
         Args:
             photo: The photo.
-            text: Phrases between commas, such as "wheel, window".
-            exclude: Phrases that are not meant, between commas.
+            text: Phrases separated by commas: "wheel, window".
+            exclude: Phrases to exclude, separated by commas.
             strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Least probability of a phrase and of a mask, 0 to 1; 0: the model's own.
+            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
             overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
         """
-        asked = self._asked(text, exclude, strategy, threshold, overlap)
-        reasons = self._open(photo).explain(**asked)
-        return {"text": str(reasons), **reasons.to_dict()}
+        query = phrase_query(text, exclude, strategy=strategy, threshold=threshold, overlap=overlap)
+        why = self._open(photo).explain(**query)
+        return {"text": str(why), **why.to_dict()}
 
     def everything(self, photo: str) -> dict[str, Any]:
-        """Find everything in a photo without being told what; masks come back as COCO RLE.
+        """Segment everything in a photo, without a prompt; masks are returned as COCO RLE.
 
         Args:
             photo: The photo.
         """
         return self._open(photo).everything().to_dict()
 
-    def _open(self, photo: str | None) -> Any:
-        if not photo:
+    def _open(self, path: str | None) -> ImageView:
+        if not path:
             raise PromptError("Give a photo: a file, or its address")
-        found = read_photo(Path(photo))
-        if found.size != found.original_size:
-            height, width = found.original_size
+        photo = read_photo(Path(path))
+        if photo.size != photo.original_size:
+            # A page shows the scaled photo; a program would get masks of a size it does not know.
+            height, width = photo.original_size
             raise PromptError(
-                f"the photo has {width} x {height} pixels; over HTTP give one of at most "
-                f"{max(found.size)} on its longer side, so that coordinates mean one thing"
+                f"the photo has {width} x {height} pixels; over HTTP, give one with at most "
+                f"{max(photo.size)} pixels on the longer side, so that coordinates are unambiguous"
             )
-        return self.photos.open(found)
-
-    @staticmethod
-    def _asked(
-        text: str | None, exclude: str | None, strategy: str, threshold: float, overlap: str
-    ) -> dict[str, Any]:
-        wanted, unwanted = read_phrases(text, exclude)
-        return {
-            "text": wanted,
-            "exclude": unwanted or None,
-            "strategy": strategy,
-            "threshold": threshold or None,
-            "overlap": overlap,
-        }
+        return self.photos.open(photo)

@@ -1,4 +1,4 @@
-"""What the page's events do: each asks the session's explorer and returns scenes."""
+"""What the events of the Explore tab do: each calls the session's explorer and returns scenes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import gradio as gr
 
 from ..explorer.explorer import Explorer
 from ..explorer.exports import ExportFormat, export
-from ..explorer.photos import EncodedPhotos
-from .messages import told
-from .sessions import Session, no_session
+from ..explorer.photos import PhotoCache
+from ..explorer.scene import empty_scene
+from .sessions import EXPIRED, Session, error_message
 
 __all__ = [
     "act",
-    "ask_again",
     "everything",
+    "explain",
     "export_file",
     "find",
+    "find_again",
+    "like",
     "open_photo",
-    "similar",
+    "scenes",
 ]
 
-_TELL_EVERY = 0.3  # seconds
+_PROGRESS_INTERVAL = 0.3  # seconds
 
 Scenes = tuple[dict[str, Any], dict[str, Any]]
 Data = Mapping[str, Any]
 
+# The values of "do" that canvas and list send, and what they mean.
 _ACTIONS: dict[str, Callable[[Explorer, Data], None]] = {
-    "click": lambda e, d: e.click(d["x"], d["y"], foreground=bool(d["on"])),
+    "click": lambda e, d: e.click(d["x"], d["y"], foreground=bool(d["foreground"])),
     "box": lambda e, d: e.box(*d["box"]),
     "reading": lambda e, d: e.reading(int(d["reading"])),
     "select": lambda e, d: e.select(d["number"]),
-    "new": lambda e, d: e.begin_new(),
+    "new": lambda e, d: e.start_new(),
     "show": lambda e, d: e.show(d["number"], bool(d["shown"])),
     "rename": lambda e, d: e.rename(d["number"], d["name"]),
     "delete": lambda e, d: e.delete(d["number"]),
@@ -45,25 +48,27 @@ _ACTIONS: dict[str, Callable[[Explorer, Data], None]] = {
 
 
 def scenes(session: Session, *, message: str | None = None, error: bool = False) -> Scenes:
-    """The scene for the canvas, and for the list, which needs no masks."""
+    """The scene for the canvas, and for the list, which does not need the masks."""
     scene = session.scene(message=message, error=error)
-    things = [{key: v for key, v in thing.items() if key != "counts"} for thing in scene["things"]]
-    return scene, {**scene, "things": things}
+    rows = [{key: v for key, v in item.items() if key != "counts"} for item in scene["objects"]]
+    return scene, {**scene, "objects": rows}
 
 
-def _scenes_after(session: Session | None, work: Callable[[Session], None]) -> Scenes:
+def _scenes_after(session: Session | None, work: Callable[[Session], object]) -> Scenes:
+    """Do something and return what the page shows then; an error becomes a message."""
     if session is None:
-        scene = no_session()
+        scene = empty_scene(EXPIRED, error=True)
         return scene, scene
-    try:
-        work(session)
-    except Exception as error:
-        return scenes(session, message=told(error), error=True)
-    return scenes(session)
+    with session.lock:
+        try:
+            work(session)
+        except Exception as error:
+            return scenes(session, message=error_message(error), error=True)
+        return scenes(session)
 
 
-def open_photo(photos: EncodedPhotos, session: Session | None, data: Data) -> tuple[Any, ...]:
-    """Open what the browser sent, or an example; a page's first photo begins its session."""
+def open_photo(photos: PhotoCache, session: Session | None, data: Data) -> tuple[Any, ...]:
+    """Open an upload or an example; the first photo of a page starts its session."""
     session = session or Session(photos)
 
     def work(page: Session) -> None:
@@ -76,84 +81,87 @@ def open_photo(photos: EncodedPhotos, session: Session | None, data: Data) -> tu
 
 
 def act(session: Session | None, event: gr.EventData) -> Scenes:
-    """One of the small things that the canvas and the list ask for."""
+    """Do one of `_ACTIONS`, as sent by the canvas or the list."""
     data: Data = event._data
-
-    def work(page: Session) -> None:
-        _ACTIONS[data["do"]](page.explorer, data)
-
-    return _scenes_after(session, work)
+    return _scenes_after(session, lambda page: _ACTIONS[data["do"]](page.explorer, data))
 
 
 def find(
     session: Session | None,
     text: str,
-    unwanted: str,
+    exclude: str,
     strategy: str,
     threshold: float,
     exclusive: bool,
 ) -> Scenes:
     """Find phrases."""
-    return _scenes_after(
-        session,
-        lambda page: page.explorer.find(
-            text,
-            unwanted,
-            strategy=strategy,  # type: ignore[arg-type]
-            threshold=threshold or None,  # 0 stands for the model's own levels
-            overlap="exclusive" if exclusive else "allow",
-        ),
-    )
+    options = {"strategy": strategy, "threshold": threshold}
+    options["overlap"] = "exclusive" if exclusive else "allow"
+    return _scenes_after(session, lambda page: page.explorer.find(text, exclude, **options))
 
 
-def ask_again(session: Session | None, *options: Any) -> Any:
-    """Find the same phrases with other settings; nothing if none were asked."""
-    if session is None or session.explorer.board.question is None:
+def find_again(session: Session | None, *options: Any) -> Any:
+    """Find the last phrases with other settings; without phrases, nothing changes."""
+    query = None if session is None else session.explorer.board.query
+    if query is None:
         return gr.skip(), gr.skip()
-    question = session.explorer.board.question
-    unwanted = ", ".join(question.keywords().get("exclude", []))
-    return find(session, ", ".join(question.phrases), unwanted, *options)
+    return find(session, ", ".join(query["text"]), ", ".join(query["exclude"] or ()), *options)
 
 
-def similar(session: Session | None) -> Scenes:
-    """Find what is like the chosen object."""
-    return _scenes_after(session, lambda page: page.explorer.similar())
+def like(session: Session | None) -> Scenes:
+    """Find more objects like the chosen one."""
+    return _scenes_after(session, lambda page: page.explorer.like())
 
 
 def everything(session: Session | None) -> Iterator[tuple[Any, Any]]:
-    """Find everything; tells how far it is while it works."""
-    told_last = [0, 0]
+    """Segment everything; yields the progress meanwhile."""
+    progress = [0, 0]  # points done, points in all
     answer: list[Scenes] = []
 
     def note(done: int, total: int) -> None:
-        told_last[:] = done, total
+        progress[:] = done, total
 
     def work() -> None:
         answer.append(_scenes_after(session, lambda page: page.explorer.everything(note)))
 
+    # A thread, because a generator cannot yield from inside the library's callback.
     worker = threading.Thread(target=work, name="everything", daemon=True)
     worker.start()
     while worker.is_alive():
-        worker.join(_TELL_EVERY)
-        if told_last[1] and worker.is_alive():
-            share = f"{100 * told_last[0] // told_last[1]}%"
-            yield {"progress": f"Looking for everything: {share}"}, gr.skip()
+        worker.join(_PROGRESS_INTERVAL)
+        done, total = progress
+        if total and worker.is_alive():
+            yield {"progress": f"Segmenting everything: {100 * done // total}%"}, gr.skip()
     yield answer[0]
+
+
+def explain(session: Session | None) -> tuple[Any, ...]:
+    """Explain the last phrases: the opened accordion, sentences, picture and table."""
+    accordion = gr.Accordion(visible=True, open=True)
+    if session is None:
+        return accordion, EXPIRED, None, None
+    try:
+        with session.lock:
+            why = session.explorer.why()
+        sentences = "\n".join(why.sentence(phrase) for phrase in why.phrases)
+        rows = [list(row.cells()) for row in why.short_table()]
+        return accordion, sentences, why.picture(), rows
+    except Exception as error:
+        return accordion, error_message(error), None, None
 
 
 def export_file(
     session: Session | None, format: ExportFormat, opacity: float, outline: bool
 ) -> tuple[str | None, Any]:
-    """Make a file of what is shown: its path, and what went wrong."""
+    """Write the visible objects to a file: its path, and what went wrong."""
     if session is None:
-        return None, gr.Markdown(no_session()["message"], visible=True)
+        return None, gr.Markdown(EXPIRED, visible=True)
     try:
-        explorer = session.explorer
-        result, photo = explorer.result(), explorer.photo
-        assert photo is not None
-        path = export(
-            result, photo, format, session.new_file_folder(), opacity=opacity, outline=outline
-        )
+        with session.lock:
+            result, photo = session.explorer.result(), session.explorer.photo
+        assert photo is not None  # `result` raises without a photo
+        folder = session.new_export_folder()
+        path = export(result, photo, format, folder, opacity=opacity, outline=outline)
     except Exception as error:
-        return None, gr.Markdown(told(error), visible=True)
+        return None, gr.Markdown(error_message(error), visible=True)
     return str(path), gr.Markdown(visible=False)

@@ -1,4 +1,4 @@
-"""The tab that tells what model this is, how fast it is here, and what it cannot do."""
+"""The tab about the model: what it is, how fast it is on this machine, and what it cannot do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..explorer.photos import example_photos
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
 
-__all__ = ["add_model_tab", "describe", "limits", "measure"]
+__all__ = ["add_model_tab"]
 
 _ROUNDS = 5
 
@@ -34,85 +34,82 @@ def add_model_tab(model: ModelInBackground) -> None:
             gr.Markdown("### Speed on this machine")
             button = gr.Button("Measure", elem_id="measure")
             speed = gr.Dataframe(
-                headers=["what", "median, ms", "slowest, ms"],
+                headers=["step", "median, ms", "slowest, ms"],
                 interactive=False,
                 label="Each step five times on an example photo",
                 elem_id="speed",
             )
-            gr.Markdown(
-                "Measured now, on the processor that answers you, beside whatever else it does."
-            )
-    refresh = gr.Timer(1.0)
+            gr.Markdown("Measured on the server, which may be busy with other work.")
+    # Polls until the model is loaded, then stops itself.
+    timer = gr.Timer(1.0)
 
-    def look() -> tuple[str, gr.Timer]:
-        return describe(model), gr.Timer(active=model.state == "loading")
+    def refresh() -> tuple[str, gr.Timer]:
+        return _describe(model), gr.Timer(active=model.state == "loading")
 
-    refresh.tick(look, outputs=[about, refresh], api_visibility="private", show_progress="hidden")
+    timer.tick(refresh, outputs=[about, timer], api_visibility="private", show_progress="hidden")
     button.click(
-        lambda: measure(model()),
+        lambda: _measure(model()),
         outputs=speed,
         api_visibility="private",
         concurrency_id="work",
     )
 
 
-def describe(model: ModelInBackground) -> str:
-    """What is loaded, as Markdown."""
+def _describe(model: ModelInBackground) -> str:
+    """The model as Markdown."""
     if model.state == "loading":
         return f"Loading {model.name} ..."
     try:
         loaded = model()
     except TextSamError as error:
         return f"### {model.name}\n\n{error}"
-    lines = [f"### {model.name}", ""]
     try:
         info = read_model_info(model.name)
         size = sum(file.size for file in info.files)
-        known = next((told.license for told in KNOWN_MODELS if told.name == model.name), None)
-        lines += [
-            f"- Licence of the weights: {info.license or known or 'not stated in its files'}",
-            f"- {info.parameters / 1e6:.1f} million parameters, {size / 1e6:.1f} MB on disk",
+        known = next((known.license for known in KNOWN_MODELS if known.name == model.name), None)
+        facts = [
+            f"Licence of the weights: {info.license or known or 'not stated in its files'}",
+            f"{info.parameters / 1e6:.1f} million parameters, {size / 1e6:.1f} MB on disk",
         ]
     except TextSamError:
-        lines.append("- Its files tell nothing of their licence or size")
-    clip = "none, so it takes clicks and boxes only" if loaded.clip is None else loaded.clip.name
-    lines += [
-        f"- Looks at photos with {loaded.sam.config.image_size} pixels on the longer side",
-        f"- CLIP: {clip}",
-        f"- Runs on: {loaded.device} ({platform.machine()})",
-        f"- Loaded in {model.seconds or 0:.1f} s",
-        "",
-        "### What it cannot do",
-        "",
-        *(f"- {limit}" for limit in limits(loaded)),
+        facts = ["Licence and size are unknown: its files do not state them"]
+    clip = "none: it takes clicks and boxes only" if loaded.clip is None else loaded.clip.name
+    facts += [
+        f"Input: photos scaled to {loaded.sam.config.image_size} pixels on the longer side",
+        f"CLIP: {clip}",
+        f"Runs on: {loaded.device} ({platform.machine()})",
+        f"Loaded in {model.seconds or 0:.1f} s",
     ]
-    return "\n".join(lines)
-
-
-def limits(model: TextSAM) -> list[str]:
-    """The limits of a model in plain words."""
-    found = []
-    if model.clip is None:
-        found.append("It takes no phrases: it has no CLIP. Click, or drag a box.")
-    elif not model.has_dense_text:
-        found.append("Phrases are answered by ranking automatic masks, which is slow and rough.")
-    if model.name == "tiny":
-        found += [
-            "Small things of names that its data shows rarely (a fork, a tie) are mostly missed.",
-            "Touching things of one name often come back as one mask.",
-            "Asked for a part that this photo does not show, it paints something now and then: "
-            "look at the probability, and press Why.",
-            "Words it was never trained on are guesses.",
-        ]
-    found.append(
-        "A mask is a proposal, not a measurement; nothing here is fit for decisions about people."
+    sections = (f"### {model.name}", facts), ("### Limitations", _limitations(loaded))
+    return "\n\n".join(
+        head + "\n\n" + "\n".join(f"- {line}" for line in lines) for head, lines in sections
     )
-    return found
 
 
-def measure(model: TextSAM) -> list[list[str | float]]:
+def _limitations(model: TextSAM) -> list[str]:
+    lines = []
+    if model.clip is None:
+        lines.append("It takes no phrases, because it has no CLIP. Click, or drag a box.")
+    elif not model.has_dense_text:
+        lines.append("Phrases rank automatic masks, which is slow and rough.")
+    if model.name == "tiny":
+        lines += [
+            "Small objects that are rare in its training data (a fork, a tie) are mostly missed.",
+            "Touching objects with the same name are often returned as one mask.",
+            "Asked for a part that the photo does not show, it sometimes returns a mask all the "
+            "same: look at the probability, and press “Why?”.",
+            "Words that were not in its training data are guesses.",
+        ]
+    lines.append(
+        "A mask is a proposal, not a measurement; do not use masks for decisions about people."
+    )
+    return lines
+
+
+def _measure(model: TextSAM) -> list[list[str | float]]:
     """Time the steps of a session on an example photo: name, median and slowest milliseconds."""
-    photo = load_image(example_photos()[0])
+    path = example_photos()[0]
+    photo = load_image(path)
     height, width = photo.shape[:2]
     view = model.open(photo)
     steps: dict[str, Callable[[], object]] = {
@@ -121,7 +118,7 @@ def measure(model: TextSAM) -> list[list[str | float]]:
         "a box": lambda: view.segment(box=(width / 4, height / 4, width * 0.75, height * 0.75)),
     }
     if model.clip is not None and model.has_dense_text:
-        steps["a phrase"] = lambda: view.segment(text=example_photos()[0].stem)
+        steps["a phrase"] = lambda: view.segment(text=path.stem)
     rows: list[list[str | float]] = []
     for name, step in steps.items():
         times = []

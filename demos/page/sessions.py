@@ -1,12 +1,14 @@
-"""One browser page: its explorer, and a folder for the files that the browser fetches.
+"""The session of one browser page: its explorer, and a folder for files that the browser fetches.
 
-Folders have names that cannot be guessed, because whoever knows a file's address can read it.
+The folders' names cannot be guessed, because whoever knows a file's address can read the file.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,102 +16,104 @@ from typing import Any
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, TextSamError
 
 from ..explorer.explorer import Explorer
-from ..explorer.photos import EncodedPhotos, example_photos, read_photo
-from ..explorer.scene import empty_scene, scene_of
+from ..explorer.photos import PhotoCache, example_photos, read_photo
+from ..explorer.scene import scene_of
 
-__all__ = ["Session", "close_session"]
+__all__ = ["EXPIRED", "Session", "close_session", "error_message"]
 
-# What the browser shows is near enough to the pixels that are worked on.
-_SHOWN_QUALITY = 93
+_LOG = logging.getLogger(__name__)
+
+EXPIRED = "This page was idle for a long time and its photo was closed; open it again"
+_JPEG_QUALITY = 93  # of the photo in the browser; masks are computed on the original pixels
 
 
 class Session:
-    """What belongs to one page."""
+    """What belongs to one page.
 
-    def __init__(self, photos: EncodedPhotos) -> None:
-        """Begin without a photo."""
+    Attributes:
+        explorer: The page's photo and board.
+        lock: Held while the explorer is used: a page's events run on several threads.
+    """
+
+    def __init__(self, photos: PhotoCache) -> None:
         self.explorer = Explorer(photos)
+        self.lock = threading.RLock()
         self._folder = Path(get_upload_folder()) / f"textsam-{secrets.token_hex(16)}"
         self._photo_url: str | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
-        """Itself: Gradio copies the values of states, and a page has one session."""
+        """The session itself: Gradio copies the values of states, but a page has one session."""
         return self
 
     @property
     def folder(self) -> Path:
-        """Where files for this page lie; made when first used."""
+        """The folder of this page's files; created when first used."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
     def open_upload(self, path: str, name: str) -> None:
-        """Open a photo that the browser sent.
+        """Open a photo that the browser uploaded.
 
         Raises:
-            ImageError: The path is none of an upload, or the file is no photo.
+            ImageError: The path is outside the upload folder, or the file is no photo.
         """
         uploads = Path(get_upload_folder()).resolve()
         real = Path(path).resolve()
-        # The browser names the path, and the server has more files than uploads.
+        # The browser sends the path, and a forged one could name any file of the server.
         if not real.is_relative_to(uploads):
-            raise ImageError("That file was not sent with this page; open it again")
-        self._open(real, name)
+            raise ImageError("This file was not uploaded by this page; open it again")
+        self.open_file(real, name)
 
     def open_example(self, name: str) -> None:
-        """Open one of the photos that come along.
+        """Open an example photo.
 
         Raises:
             ImageError: There is no such example.
         """
-        found = next((path for path in example_photos() if path.stem == name), None)
-        if found is None:
+        path = next((path for path in example_photos() if path.stem == name), None)
+        if path is None:
             raise ImageError(f"There is no example {name[:40]!r}")
-        self._open(found, found.name)
+        self.open_file(path)
 
-    def open_file(self, path: Path) -> None:
-        """Open a file that the server itself names: a photo of its index."""
-        self._open(path, path.name)
-
-    def scene(self, *, message: str | None = None, error: bool = False) -> dict[str, Any]:
-        """What the browser shows."""
-        return scene_of(self.explorer, photo_url=self._photo_url, message=message, error=error)
-
-    def close(self) -> None:
-        """Delete its files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def new_file_folder(self) -> Path:
-        """An empty folder for one file to be downloaded."""
-        folder = self.folder / f"export-{secrets.token_hex(4)}"
-        folder.mkdir()
-        # Of the files made before, the last few may still be on their way.
-        old = sorted(self.folder.glob("export-*"), key=lambda path: path.stat().st_mtime)
-        for path in old[:-4]:
-            shutil.rmtree(path, ignore_errors=True)
-        return folder
-
-    def _open(self, path: Path, name: str) -> None:
+    def open_file(self, path: Path, name: str | None = None) -> None:
+        """Open a file of the server, such as a photo of an index."""
         photo = read_photo(path, name)
         self.explorer.open(photo)
+        # A new name for every photo, so that browsers do not show one from their cache.
         shown = self.folder / f"photo-{time.time_ns()}.jpg"
-        Image.fromarray(photo.image).save(shown, "JPEG", quality=_SHOWN_QUALITY, subsampling=0)
+        Image.fromarray(photo.image).save(shown, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         for old in self.folder.glob("photo-*.jpg"):
             if old != shown:
                 old.unlink(missing_ok=True)
         self._photo_url = f"gradio_api/file={shown}"
 
+    def scene(self, *, message: str | None = None, error: bool = False) -> dict[str, Any]:
+        """What the browser shows."""
+        return scene_of(self.explorer, photo_url=self._photo_url, message=message, error=error)
+
+    def new_export_folder(self) -> Path:
+        """An empty folder for one file to download."""
+        folder = self.folder / f"export-{secrets.token_hex(4)}"
+        folder.mkdir()
+        # The browser may still be downloading the files made last.
+        old = sorted(self.folder.glob("export-*"), key=lambda path: path.stat().st_mtime)
+        for path in old[:-4]:
+            shutil.rmtree(path, ignore_errors=True)
+        return folder
+
 
 def close_session(session: Session | None) -> None:
-    """What Gradio calls when a page has gone."""
+    """Delete the files of a page; Gradio calls this when the page has gone."""
     if session is not None:
-        session.close()
+        shutil.rmtree(session._folder, ignore_errors=True)
 
 
-def no_session() -> dict[str, Any]:
-    """The scene of a page that was left alone for too long."""
-    return empty_scene(
-        "This page was idle for long and forgot its photo; open it again", error=True
-    )
+def error_message(error: Exception) -> str:
+    """One sentence for the user; an unexpected error goes to the log with its traceback."""
+    if isinstance(error, TextSamError):
+        return " ".join(str(error).split())
+    _LOG.error("unexpected error", exc_info=error)
+    return "Something went wrong; the server's log has the details. Your objects are still here"

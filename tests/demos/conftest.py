@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from demos.explorer.explorer import Explorer
-from demos.explorer.photos import EncodedPhotos, Photo, read_photo
+from demos.explorer.photos import PhotoCache, UserPhoto, read_photo
 from textsam.inference.model import TextSAM
 
 from ..inference.conftest import build_model
@@ -24,8 +24,8 @@ def model() -> TextSAM:
 
 
 @pytest.fixture
-def photos(model: TextSAM) -> EncodedPhotos:
-    return EncodedPhotos(lambda: model)
+def photos(model: TextSAM) -> PhotoCache:
+    return PhotoCache(lambda: model)
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def photo_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def photo(photo_file: Path) -> Photo:
+def photo(photo_file: Path) -> UserPhoto:
     return read_photo(photo_file)
 
 
 @pytest.fixture
-def explorer(photos: EncodedPhotos, photo: Photo) -> Explorer:
+def explorer(photos: PhotoCache, photo: UserPhoto) -> Explorer:
     found = Explorer(photos)
     found.open(photo)
     return found
@@ -104,19 +104,17 @@ def index_folder(tiny: TextSAM, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def server(
     tiny: TextSAM, index_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, EncodedPhotos]]:
+) -> Iterator[tuple[str, PhotoCache]]:
     """The app with `tiny` on a free port: its address, and its photos."""
     pytest.importorskip("gradio", reason="the explorer needs gradio")
     import os
 
     # Uploads go where the test run's other files go, and not into the machine's /tmp/gradio.
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
-    from demos.page.layout import LAUNCH, build_app
+    from demos.page.layout import build_app, start_server
 
     app, photos = build_app("tiny", lambda: tiny, index=str(index_folder))
-    _, url, _ = app.launch(
-        server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, mcp_server=True, **LAUNCH
-    )
+    url = start_server(app, mcp=True)
     photos.model()  # a failure to load is told here and not by a timeout
     yield url, photos
     app.close()

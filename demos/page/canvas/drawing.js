@@ -6,12 +6,12 @@ const canvas = stage.querySelector("canvas");
 const pen = canvas.getContext("2d");
 const picture = new Image();
 
-// Where the photo lies on the stage: pixels of the screen = pixels of the photo * scale + (x, y).
+// Where the photo is on the stage: screen pixels = photo pixels * scale + (x, y).
 const place = { scale: 1, x: 0, y: 0, fit: 1 };
 let scene = null;
-let draft = null; // a box that is being dragged
-let cursor = null; // the crosshair of the keyboard
-let hovered = null; // number of the thing that the list points at
+let draft = null; // the box that is being dragged
+let cursor = null; // the crosshair that the arrow keys move
+let hovered = null; // number of the object under the mouse in the list
 
 function css(name) {
   return getComputedStyle(stage).getPropertyValue(name).trim();
@@ -31,7 +31,7 @@ function fitPhoto() {
   draw();
 }
 
-// Zoom about a place of the stage, which stays where it is; never smaller than the whole photo.
+// Zoom around a place that stays where it is; never smaller than the whole photo.
 function zoomAt(factor, x, y) {
   const scale = Math.min(Math.max(place.scale * factor, place.fit), place.fit * 24);
   const [px, py] = toPhoto(x, y);
@@ -84,37 +84,37 @@ function drawNow() {
   pen.setTransform(place.scale * ratio, 0, 0, place.scale * ratio, place.x * ratio, place.y * ratio);
   pen.imageSmoothingEnabled = place.scale < 4;
   pen.drawImage(picture, 0, 0, photo.width, photo.height);
-  const visible = scene.things.filter((thing) => thing.shown && thing.counts);
-  visible.sort((a, b) => b.share - a.share); // small ones stay visible
-  const shown = visible.map((thing) => [thing, layerOf(thing, photo)]);
-  for (const [thing, layer] of shown) {
-    const lit = thing.number === scene.active || thing.number === hovered;
+  const visible = scene.objects.filter((item) => item.shown && item.counts);
+  visible.sort((a, b) => b.share - a.share); // small masks on top
+  const shown = visible.map((item) => [item, layerOf(item, photo)]);
+  for (const [item, layer] of shown) {
+    const lit = item.number === scene.active || item.number === hovered;
     pen.globalAlpha = Math.min(1, look.opacity * (lit ? 1.35 : 1));
-    pen.drawImage(layer.tint, thing.box[0], thing.box[1]);
+    pen.drawImage(layer.tint, item.box[0], item.box[1]);
   }
   pen.globalAlpha = 1;
   pen.lineCap = "round";
-  for (const [thing, layer] of shown) {
-    const lit = thing.number === scene.active || thing.number === hovered;
+  for (const [item, layer] of shown) {
+    const lit = item.number === scene.active || item.number === hovered;
     if (!look.outline && !lit) continue;
-    const fine = thing.origin === "everything" && !lit; // a hundred white rims hide the photo
+    const fine = item.origin === "everything" && !lit; // a hundred white outlines would hide the photo
     const line = (lit ? 3.2 : fine ? 1.4 : 2) / place.scale;
     if (!fine) {
       pen.strokeStyle = "rgba(255, 255, 255, 0.95)";
       pen.lineWidth = line + (lit ? 3 : 1.8) / place.scale;
       pen.stroke(layer.line);
     }
-    pen.strokeStyle = `rgb(${thing.color})`;
+    pen.strokeStyle = `rgb(${item.color})`;
     pen.lineWidth = line;
     pen.stroke(layer.line);
   }
   pen.restore();
-  const active = scene.things.find((thing) => thing.number === scene.active);
+  const active = scene.objects.find((item) => item.number === scene.active);
   if (active) drawPrompts(active);
   if (look.labels) drawLabels(visible);
   if (draft) drawBox(draft, true);
   if (cursor) drawCursor(cursor);
-  canvas.dataset.drawn = scene.serial; // tests and benchmarks wait for it
+  canvas.dataset.drawn = scene.serial; // tests and benchmarks wait for this
 }
 
 function onScreen(x, y) {
@@ -133,14 +133,14 @@ function drawBox([x0, y0, x1, y1], dashed) {
   pen.setLineDash([]);
 }
 
-// Told apart by their sign, not by colour alone.
-function drawPrompts(thing) {
-  if (thing.asked_box) drawBox(thing.asked_box, true);
-  for (const [x, y, on] of thing.points) {
+// A plus or a minus in each point, for people who cannot tell the colours apart.
+function drawPrompts(item) {
+  if (item.prompt_box) drawBox(item.prompt_box, true);
+  for (const [x, y, foreground] of item.points) {
     const [left, top] = onScreen(x, y);
     pen.beginPath();
     pen.arc(left, top, 8, 0, 2 * Math.PI);
-    pen.fillStyle = on ? "#0b57d0" : "#b3261e";
+    pen.fillStyle = foreground ? "#0b57d0" : "#b3261e";
     pen.fill();
     pen.lineWidth = 2;
     pen.strokeStyle = "#fff";
@@ -148,7 +148,7 @@ function drawPrompts(thing) {
     pen.beginPath();
     pen.moveTo(left - 4, top);
     pen.lineTo(left + 4, top);
-    if (on) {
+    if (foreground) {
       pen.moveTo(left, top - 4);
       pen.lineTo(left, top + 4);
     }
@@ -170,7 +170,7 @@ function drawCursor([x, y]) {
   }
 }
 
-// A label stands at the top of its mask, where it hides no other label; else it is left out.
+// A label goes to the first of four places where it hides no other label; else it is left out.
 function drawLabels(visible) {
   const size = stage.clientWidth < 480 ? 11 : 13;
   const high = size + 9;
@@ -180,14 +180,14 @@ function drawLabels(visible) {
   const first = [...visible].sort(
     (a, b) => (b.number === scene.active) - (a.number === scene.active) || b.share - a.share
   );
-  for (const thing of first) {
-    const lit = thing.number === scene.active || thing.number === hovered;
-    if (thing.origin === "everything" && !lit) continue; // a hundred labels say nothing
-    const score = thing.score === null ? "" : `  ${thing.score.toFixed(2)}`;
-    const words = shortened(thing.name) + score;
+  for (const item of first) {
+    const lit = item.number === scene.active || item.number === hovered;
+    if (item.origin === "everything" && !lit) continue; // a hundred labels are unreadable
+    const score = item.score === null ? "" : `  ${item.score.toFixed(2)}`;
+    const words = shortened(item.name) + score;
     const w = pen.measureText(words).width + 28;
-    const [left, top] = onScreen(thing.box[0], thing.box[1]);
-    const [right, bottom] = onScreen(thing.box[2], thing.box[3]);
+    const [left, top] = onScreen(item.box[0], item.box[1]);
+    const [right, bottom] = onScreen(item.box[2], item.box[3]);
     const x = Math.min(Math.max((left + right - w) / 2, 2), stage.clientWidth - w - 2);
     const spots = [top - high - 3, top + 4, bottom + 3, bottom - high - 3].map((y) =>
       Math.min(Math.max(y, 2), stage.clientHeight - high - 2)
@@ -206,7 +206,7 @@ function drawLabels(visible) {
     }
     pen.beginPath();
     pen.arc(x + 11, y + high / 2, 5, 0, 2 * Math.PI);
-    pen.fillStyle = `rgb(${thing.color})`;
+    pen.fillStyle = `rgb(${item.color})`;
     pen.fill();
     pen.fillStyle = "#fff";
     pen.fillText(words, x + 20, y + high / 2 + 0.5);

@@ -1,5 +1,5 @@
-// Letters work wherever nothing is typed; arrows move a crosshair over the focused photo and Enter
-// clicks there, so that everything can be done without a mouse.
+// Everything works without a mouse: letters choose tools, arrow keys move a crosshair over the photo
+// and Enter clicks there.
 
 let spaceDown = false;
 
@@ -71,6 +71,6 @@ stage.addEventListener("keyup", (event) => {
 });
 
 function activeReadings() {
-  const active = scene.things.find((thing) => thing.number === scene.active);
+  const active = scene.objects.find((item) => item.number === scene.active);
   return active ? active.readings : 0;
 }

@@ -1,11 +1,12 @@
-// The list of things beside the photo: show, rename, choose, delete. Gradio listens to "act".
+// The list of objects beside the photo: show, rename, choose, delete. Gradio looks for the name of
+// the event in quotes: "act".
 
 const list = element.querySelector(".ts-list");
 const phrases = element.querySelector(".ts-presence");
 const nothing = element.querySelector(".ts-nothing");
 const count = element.querySelector(".ts-count");
 
-function tell(what) {
+function send(what) {
   document.dispatchEvent(new CustomEvent("textsam-wait", { detail: "Working" }));
   trigger("act", what);
 }
@@ -17,72 +18,72 @@ function make(tag, properties, ...children) {
   return node;
 }
 
-function figures(thing) {
+function figures(item) {
   const parts = [];
-  if (thing.score !== null) parts.push(`text ${thing.score.toFixed(2)}`);
-  if (thing.iou !== null) parts.push(`IoU ${thing.iou.toFixed(2)}`);
-  parts.push(`${(100 * thing.share).toFixed(thing.share < 0.1 ? 1 : 0)}%`);
+  if (item.score !== null) parts.push(`text ${item.score.toFixed(2)}`);
+  if (item.iou !== null) parts.push(`IoU ${item.iou.toFixed(2)}`);
+  parts.push(`${(100 * item.share).toFixed(item.share < 0.1 ? 1 : 0)}%`);
   return parts.join(" · ");
 }
 
-function row(thing, active) {
+function row(item, active) {
   const name = make("input", {
-    type: "text", value: thing.name, maxLength: 80, className: "ts-name",
-    aria: { label: `Name of ${thing.name}` },
+    type: "text", value: item.name, maxLength: 80, className: "ts-name",
+    aria: { label: `Name of ${item.name}` },
   });
-  name.addEventListener("change", () => tell({ do: "rename", number: thing.number, name: name.value }));
+  name.addEventListener("change", () => send({ do: "rename", number: item.number, name: name.value }));
   name.addEventListener("keydown", (event) => {
     if (event.key === "Enter") name.blur();
     event.stopPropagation();
   });
   const swatch = make("button", {
-    type: "button", className: "ts-swatch", title: "Correct this one",
-    aria: { label: `Correct ${thing.name}`, pressed: String(thing.number === active) },
+    type: "button", className: "ts-swatch", title: "Choose this object; clicks then correct it",
+    aria: { label: `Correct ${item.name}`, pressed: String(item.number === active) },
   });
-  swatch.style.setProperty("--ts-color", `rgb(${thing.color})`);
+  swatch.style.setProperty("--ts-color", `rgb(${item.color})`);
   swatch.addEventListener("click", () =>
-    tell({ do: "select", number: thing.number === active ? null : thing.number })
+    send({ do: "select", number: item.number === active ? null : item.number })
   );
   const eye = make("button", {
-    type: "button", className: "ts-eye", textContent: thing.shown ? "Hide" : "Show",
-    aria: { label: `${thing.shown ? "Hide" : "Show"} ${thing.name}` },
+    type: "button", className: "ts-eye", textContent: item.shown ? "Hide" : "Show",
+    aria: { label: `${item.shown ? "Hide" : "Show"} ${item.name}` },
   });
-  eye.addEventListener("click", () => tell({ do: "show", number: thing.number, shown: !thing.shown }));
+  eye.addEventListener("click", () => send({ do: "show", number: item.number, shown: !item.shown }));
   const bin = make("button", {
     type: "button", className: "ts-bin", textContent: "×", title: "Delete",
-    aria: { label: `Delete ${thing.name}` },
+    aria: { label: `Delete ${item.name}` },
   });
-  bin.addEventListener("click", () => tell({ do: "delete", number: thing.number }));
+  bin.addEventListener("click", () => send({ do: "delete", number: item.number }));
   const numbers = make("span", {
-    className: "ts-figures", textContent: figures(thing),
-    title: "How probably the phrase describes it, predicted IoU, share of the photo",
+    className: "ts-figures", textContent: figures(item),
+    title: "Probability of the phrase, predicted IoU of the mask, share of the photo",
   });
-  const item = make("li", { className: "ts-row" }, swatch, make("div", { className: "ts-words" }, name, numbers), eye, bin);
-  item.classList.toggle("ts-active", thing.number === active);
-  item.classList.toggle("ts-hidden", !thing.shown);
-  for (const [kind, value] of [["mouseenter", thing.number], ["mouseleave", null]]) {
-    item.addEventListener(kind, () =>
+  const line = make("li", { className: "ts-row" }, swatch, make("div", { className: "ts-words" }, name, numbers), eye, bin);
+  line.classList.toggle("ts-active", item.number === active);
+  line.classList.toggle("ts-hidden", !item.shown);
+  for (const [kind, value] of [["mouseenter", item.number], ["mouseleave", null]]) {
+    line.addEventListener(kind, () =>
       document.dispatchEvent(new CustomEvent("textsam-hover", { detail: value }))
     );
   }
-  return item;
+  return line;
 }
 
 function receive() {
   const scene = props.value;
   if (!scene || typeof scene !== "object") return;
-  list.replaceChildren(...scene.things.map((thing) => row(thing, scene.active)));
+  list.replaceChildren(...scene.objects.map((item) => row(item, scene.active)));
   phrases.replaceChildren(
-    ...scene.presence.map((told) => {
-      const chance = told.chance === null ? "" : ` ${Math.round(100 * told.chance)}%`;
-      const words = `${told.phrase}: ${told.count || "none"}`;
-      const chip = make("li", { title: "How probably it is in the photo at all" }, words, make("small", {}, chance));
-      chip.classList.toggle("ts-absent", !told.count);
+    ...scene.presence.map((entry) => {
+      const probability = entry.probability === null ? "" : ` · ${Math.round(100 * entry.probability)}%`;
+      const words = `${entry.phrase}: ${entry.count || "none"}`;
+      const chip = make("li", { title: "Probability that it is in the photo" }, words, make("small", {}, probability));
+      chip.classList.toggle("ts-absent", !entry.count);
       return chip;
     })
   );
-  nothing.hidden = scene.things.length > 0 || scene.presence.length > 0;
-  count.textContent = scene.things.length ? String(scene.things.length) : "";
+  nothing.hidden = scene.objects.length > 0 || scene.presence.length > 0;
+  count.textContent = scene.objects.length ? String(scene.objects.length) : "";
 }
 
 watch("value", receive);

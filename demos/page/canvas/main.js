@@ -1,5 +1,5 @@
-// The canvas as a component: what the server sends, what the buttons do, what is told to the server.
-// Gradio listens to the events "open" and "act", whose names have to stand here in quotes.
+// The canvas as a component: scenes from the server, buttons, events to the server. Gradio looks
+// for the names of the events in quotes: "open" and "act".
 
 const status = element.querySelector(".ts-status");
 const welcome = element.querySelector(".ts-welcome");
@@ -14,7 +14,7 @@ function say(words, isError) {
   status.classList.toggle("ts-error", Boolean(isError));
 }
 
-// Busy is shown when an answer takes longer than people notice, so that quick clicks do not flicker.
+// Shown only after a quarter of a second, so that fast answers do not flicker.
 function wait(words) {
   clearTimeout(slow.timer);
   stage.setAttribute("aria-busy", "true");
@@ -48,7 +48,7 @@ async function openFile(chosen) {
     trigger("open", { path, name: chosen.name });
   } catch (error) {
     stopWaiting();
-    say(`${chosen.name} could not be sent: ${error.message || error}`, true);
+    say(`${chosen.name} could not be uploaded: ${error.message || error}`, true);
   }
 }
 
@@ -61,7 +61,7 @@ function receive() {
   }
   const earlier = scene && scene.photo ? scene.photo.url : null;
   scene = next;
-  Object.assign(stage, { scene, place }); // for tests and benchmarks
+  Object.assign(stage, { scene, place }); // read by tests and benchmarks
   stopWaiting();
   say(scene.message, scene.error);
   welcome.hidden = Boolean(scene.photo);
@@ -70,7 +70,7 @@ function receive() {
     const needs = button.dataset.needs;
     button.disabled =
       !scene.photo || (needs === "undo" && !scene.undo) || (needs === "redo" && !scene.redo) ||
-      (needs === "things" && !scene.things.length);
+      (needs === "objects" && !scene.objects.length);
   }
   showReadings();
   if (scene.photo && scene.photo.url !== earlier) {
@@ -80,15 +80,15 @@ function receive() {
     picture.src = scene.photo.url;
     stage.style.setProperty("--ts-shape", `${scene.photo.width} / ${scene.photo.height}`);
     const photo = `Photo ${scene.photo.name}, ${scene.photo.width} by ${scene.photo.height} pixels.`;
-    stage.setAttribute("aria-label", `${photo} Arrows move a crosshair, Enter clicks, question mark tells all keys.`);
+    stage.setAttribute("aria-label", `${photo} Arrow keys move a crosshair, Enter clicks, the question mark lists all keys.`);
   } else if (scene.photo) {
-    forgetLayers(scene.things, scene.photo);
+    forgetLayers(scene.objects, scene.photo);
   }
   draw();
 }
 
 function showReadings() {
-  const active = scene.things.find((thing) => thing.number === scene.active);
+  const active = scene.objects.find((item) => item.number === scene.active);
   readings.hidden = !active || active.readings < 2;
   if (readings.hidden) return;
   [...readings.querySelectorAll("button")].forEach((button, index) => {
@@ -117,7 +117,7 @@ element.addEventListener("click", (event) => {
   if (close === "welcome") welcome.hidden = true;
 });
 
-// The tools are one stop of the Tab key; arrows move between them.
+// As in every radio group, Tab reaches it once and the arrow keys move between the tools.
 element.querySelector("[role=radiogroup]").addEventListener("keydown", (event) => {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
   if (!step) return;
@@ -130,7 +130,7 @@ element.querySelector("[role=radiogroup]").addEventListener("keydown", (event) =
 
 file.addEventListener("change", () => {
   openFile(file.files[0]);
-  file.value = ""; // so that the same file can be chosen again
+  file.value = ""; // else choosing the same file again is no change
 });
 
 for (const name of ["dragenter", "dragover"]) {

@@ -1,6 +1,7 @@
 // Masks from COCO's run-length codes: a bitmap for the tint, a path for the outline.
 
-// COCO's compressed code (pycocotools, maskApi.c): six bits a letter, differences from the third on.
+// COCO's compressed code (rleFrString in pycocotools' maskApi.c): 5 bits and a flag per letter; from
+// the fourth run on, differences to the run before the last.
 function decodeRuns(counts) {
   const runs = [];
   let at = 0;
@@ -22,7 +23,7 @@ function decodeRuns(counts) {
   return runs;
 }
 
-// A mask of w x h pixels inside a border of one, row by row, 1 inside; the code goes down columns.
+// A mask of w x h pixels with a border of one pixel, row by row; COCO counts down the columns.
 function decodeMask(counts, w, h) {
   const wide = w + 2;
   const mask = new Uint8Array(wide * (h + 2));
@@ -49,7 +50,7 @@ function tintOf(mask, w, h, [red, green, blue]) {
   sheet.height = h;
   const pixels = new ImageData(w, h);
   const words = new Uint32Array(pixels.data.buffer);
-  const word = (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, as browsers are
+  const word = (255 << 24) | (blue << 16) | (green << 8) | red; // little-endian, like every browser
   for (let y = 0; y < h; y += 1) {
     const row = (y + 1) * (w + 2) + 1;
     for (let x = 0; x < w; x += 1) if (mask[row + x]) words[y * w + x] = word;
@@ -58,8 +59,8 @@ function tintOf(mask, w, h, [red, green, blue]) {
   return sheet;
 }
 
-// Where a mask reaches the border of the photo the thing goes on beyond it: no line is drawn there.
-function goOnBeyond(mask, w, h, x0, y0, photo) {
+// An object at the edge of the photo goes on beyond it: no outline is drawn along the edge.
+function extendBeyondPhoto(mask, w, h, x0, y0, photo) {
   const wide = w + 2;
   if (x0 === 0) for (let y = 0; y < h + 2; y += 1) mask[y * wide] = mask[y * wide + 1];
   if (x0 + w === photo.width) for (let y = 0; y < h + 2; y += 1) mask[y * wide + w + 1] = mask[y * wide + w];
@@ -67,14 +68,14 @@ function goOnBeyond(mask, w, h, x0, y0, photo) {
   if (y0 + h === photo.height) mask.copyWithin((h + 1) * wide, h * wide, (h + 1) * wide);
 }
 
-// Ends of the pieces for each of the 16 cases: 0 top, 1 right, 2 bottom, 3 left.
+// The 16 cases of marching squares: which sides each line joins; 0 top, 1 right, 2 bottom, 3 left.
 const linePieces = [
   [], [[3, 2]], [[2, 1]], [[3, 1]], [[0, 1]], [[0, 3], [2, 1]], [[0, 2]], [[0, 3]],
   [[0, 3]], [[0, 2]], [[0, 1], [3, 2]], [[0, 1]], [[3, 1]], [[2, 1]], [[3, 2]], [],
 ];
 const lineEnds = [[0.5, 0], [1, 0.5], [0.5, 1], [0, 0.5]];
 
-// Marching squares on the pixels' centres: the line runs between inside and outside, corners cut.
+// Marching squares on the centres of the pixels.
 function outlineOf(mask, w, h, x0, y0) {
   const path = new Path2D();
   const wide = w + 2;
@@ -92,25 +93,25 @@ function outlineOf(mask, w, h, x0, y0) {
   return path;
 }
 
-// Decoded masks are kept by their code, so that an answer redraws only what changed.
+// Decoded masks by their code, so that an answer decodes only the masks that changed.
 const layers = new Map();
 
-function layerOf(thing, photo) {
-  const [x0, y0, x1, y1] = thing.box;
-  const key = `${photo.url} ${thing.box} ${thing.color} ${thing.counts}`;
+function layerOf(item, photo) {
+  const [x0, y0, x1, y1] = item.box;
+  const key = `${photo.url} ${item.box} ${item.color} ${item.counts}`;
   let layer = layers.get(key);
   if (!layer) {
     const [w, h] = [x1 - x0, y1 - y0];
-    const mask = decodeMask(thing.counts, w, h);
-    const tint = tintOf(mask, w, h, thing.color);
-    goOnBeyond(mask, w, h, x0, y0, photo);
+    const mask = decodeMask(item.counts, w, h);
+    const tint = tintOf(mask, w, h, item.color);
+    extendBeyondPhoto(mask, w, h, x0, y0, photo);
     layer = { tint, line: outlineOf(mask, w, h, x0, y0) };
     layers.set(key, layer);
   }
   return layer;
 }
 
-function forgetLayers(things, photo) {
-  const wanted = new Set(things.map((t) => `${photo.url} ${t.box} ${t.color} ${t.counts}`));
+function forgetLayers(objects, photo) {
+  const wanted = new Set(objects.map((t) => `${photo.url} ${t.box} ${t.color} ${t.counts}`));
   for (const key of layers.keys()) if (!wanted.has(key)) layers.delete(key);
 }

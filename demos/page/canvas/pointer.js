@@ -1,8 +1,8 @@
-// Mouse, pen and fingers: click, drag a box, pan, pinch and wheel zoom.
+// Mouse, pen and touch: click, drag a box, pan, zoom by pinch and wheel.
 
 const pointers = new Map();
 let tool = "add"; // add, remove, box, move
-let press = null; // the pointer that is down: where it began and what it has become
+let press = null; // the pointer that is down: where it started, and whether it clicks, boxes or pans
 let pinch = null;
 
 function placeOf(event) {
@@ -31,9 +31,9 @@ stage.addEventListener("pointerdown", (event) => {
   try {
     stage.setPointerCapture(event.pointerId);
   } catch {
-    // a pointer that a test made up cannot be captured
+    // a synthetic pointer of a test cannot be captured
   }
-  if (event.pointerType === "mouse") event.preventDefault(); // no text is selected
+  if (event.pointerType === "mouse") event.preventDefault(); // else the page selects text
   stage.focus({ preventScroll: true });
 });
 
@@ -54,7 +54,7 @@ stage.addEventListener("pointermove", (event) => {
   if (!press) return;
   const moved = Math.hypot(at[0] - press.at[0], at[1] - press.at[1]);
   if (press.kind === "click" && moved > (press.type === "touch" ? 12 : 5)) {
-    // A finger that moves means the page or the photo, unless the box tool is chosen.
+    // A moving finger scrolls the page or pans the photo, unless the box tool is chosen.
     const boxes = tool === "box" || (press.type !== "touch" && press.button === 0 && tool === "add");
     press.kind = boxes ? "box" : "pan";
   }
@@ -83,7 +83,7 @@ function endPress(event, cancelled) {
     const [x0, y0, x1, y1] = draft;
     draft = null;
     draw();
-    act({ do: "box", box: [x0, y0, x1, y1] }, "Looking into the box");
+    act({ do: "box", box: [x0, y0, x1, y1] }, "Segmenting the box");
   } else if (done.kind === "click" && tool === "box") {
     say("Drag a box around an object", true);
   } else if (done.kind === "click" && isOnPhoto(done.start)) {
@@ -91,8 +91,8 @@ function endPress(event, cancelled) {
   }
 }
 
-function clickAt([x, y], away) {
-  act({ do: "click", x, y, on: !away }, "Looking at the click");
+function clickAt([x, y], removes) {
+  act({ do: "click", x, y, foreground: !removes }, "Segmenting");
 }
 
 stage.addEventListener("pointerup", (event) => endPress(event, false));
@@ -101,7 +101,7 @@ stage.addEventListener("contextmenu", (event) => {
   if (scene && scene.photo) event.preventDefault();
 });
 
-// The wheel scrolls the page until the photo has the focus or Ctrl is held.
+// The wheel scrolls the page, unless the photo has the focus or Ctrl is held.
 stage.addEventListener(
   "wheel",
   (event) => {

@@ -11,7 +11,7 @@ from PIL import Image
 
 from demos.explorer.explorer import Explorer
 from demos.explorer.exports import FORMATS, export
-from demos.explorer.photos import EncodedPhotos, Photo, read_photo
+from demos.explorer.photos import PhotoCache, UserPhoto, read_photo
 from textsam.errors import PromptError
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation
@@ -21,17 +21,19 @@ from textsam.results.segmentation import Segmentation
 def result(explorer: Explorer) -> Segmentation:
     """Two things, one of them named by hand."""
     explorer.click(20, 20)
-    explorer.begin_new()
+    explorer.start_new()
     explorer.click(70, 40)
     explorer.rename(2, "left/thing")
     return explorer.result()
 
 
-def test_rle_is_the_librarys_own_file(result: Segmentation, photo: Photo, tmp_path: Path) -> None:
+def test_rle_is_the_librarys_own_file(
+    result: Segmentation, photo: UserPhoto, tmp_path: Path
+) -> None:
     assert Segmentation.load(export(result, photo, "rle", tmp_path)) == result
 
 
-def test_coco_reads_back(result: Segmentation, photo: Photo, tmp_path: Path) -> None:
+def test_coco_reads_back(result: Segmentation, photo: UserPhoto, tmp_path: Path) -> None:
     coco = json.loads(export(result, photo, "coco", tmp_path).read_text("utf-8"))
     names = {category["id"]: category["name"] for category in coco["categories"]}
     again = from_coco(coco["annotations"], photo.size, categories=names)
@@ -40,7 +42,7 @@ def test_coco_reads_back(result: Segmentation, photo: Photo, tmp_path: Path) -> 
 
 
 def test_overlay_follows_opacity_and_outline(
-    result: Segmentation, photo: Photo, tmp_path: Path
+    result: Segmentation, photo: UserPhoto, tmp_path: Path
 ) -> None:
     path = export(result, photo, "overlay", tmp_path, opacity=0.2, outline=False)
     expected = np.asarray(result.plot(alpha=0.2, outline=False))
@@ -48,7 +50,7 @@ def test_overlay_follows_opacity_and_outline(
 
 
 def test_cutouts_hold_the_masks_pixels_and_nothing_else(
-    result: Segmentation, photo: Photo, tmp_path: Path
+    result: Segmentation, photo: UserPhoto, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(export(result, photo, "cutouts", tmp_path)) as archive:
         names = archive.namelist()
@@ -61,7 +63,7 @@ def test_cutouts_hold_the_masks_pixels_and_nothing_else(
             assert np.array_equal(cut[..., :3][inside], photo.image[y0:y1, x0:x1][inside])
 
 
-def test_yolo_names_its_classes(result: Segmentation, photo: Photo, tmp_path: Path) -> None:
+def test_yolo_names_its_classes(result: Segmentation, photo: UserPhoto, tmp_path: Path) -> None:
     with zipfile.ZipFile(export(result, photo, "yolo", tmp_path)) as archive:
         assert archive.read("classes.txt").decode().splitlines() == ["object 1", "left/thing"]
         lines = archive.read("labels/noise.txt").decode().splitlines()
@@ -70,7 +72,7 @@ def test_yolo_names_its_classes(result: Segmentation, photo: Photo, tmp_path: Pa
 
 
 def test_a_photo_that_was_made_smaller_is_exported_at_its_own_size(
-    photos: EncodedPhotos, tmp_path: Path
+    photos: PhotoCache, tmp_path: Path
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (1200, 2000, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "big.png")
@@ -87,7 +89,7 @@ def test_a_photo_that_was_made_smaller_is_exported_at_its_own_size(
 
 
 def test_what_cannot_be_exported_says_so(
-    result: Segmentation, photo: Photo, tmp_path: Path
+    result: Segmentation, photo: UserPhoto, tmp_path: Path
 ) -> None:
     with pytest.raises(PromptError, match="nothing to export"):
         export(result[:0], photo, "coco", tmp_path)

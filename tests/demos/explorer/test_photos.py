@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.explorer.photos import LONG_SIDE, EncodedPhotos, Photo, example_photos, read_photo
+from demos.explorer.photos import LONG_SIDE, PhotoCache, UserPhoto, example_photos, read_photo
 from textsam.errors import ImageError
 from textsam.inference.model import TextSAM
 
 
-def test_a_photo_is_read_as_it_is(photo: Photo, photo_file: Path) -> None:
+def test_a_photo_is_read_as_it_is(photo: UserPhoto, photo_file: Path) -> None:
     assert photo.size == photo.original_size == (50, 90)
     assert photo.name == "noise" and photo.file_name == "noise.png"
     assert np.array_equal(photo.image, np.asarray(Image.open(photo_file)))
@@ -59,7 +59,7 @@ def test_a_photo_between_the_two_limits_is_refused_by_its_header(tmp_path: Path)
 
 
 def test_a_photo_is_encoded_once_for_all(
-    photos: EncodedPhotos, photo: Photo, model: TextSAM, monkeypatch: pytest.MonkeyPatch
+    photos: PhotoCache, photo: UserPhoto, model: TextSAM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, encode = [], TextSAM.open
     monkeypatch.setattr(TextSAM, "open", lambda *given: calls.append(1) or encode(*given))
@@ -75,7 +75,7 @@ def test_a_photo_is_encoded_once_for_all(
 
 
 def test_views_of_one_photo_have_dialogues_of_their_own(
-    photos: EncodedPhotos, photo: Photo
+    photos: PhotoCache, photo: UserPhoto
 ) -> None:
     one, other = photos.open(photo), photos.open(photo)
     one.segment(points=[(20, 20)])
@@ -90,16 +90,16 @@ def test_the_cache_is_bounded_by_count_and_by_bytes(model: TextSAM, tmp_path: Pa
         pixels = np.full((40, 60, 3), number, dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         read.append(read_photo(tmp_path / f"{number}.png"))
-    by_count = EncodedPhotos(lambda: model, most_photos=3)
+    by_count = PhotoCache(lambda: model, max_photos=3)
     for photo in read:
         by_count.open(photo)
     count, each = by_count.size[0], by_count.size[1] // 3
     assert count == 3
-    by_bytes = EncodedPhotos(lambda: model, most_bytes=2 * each)
+    by_bytes = PhotoCache(lambda: model, max_bytes=2 * each)
     for photo in read:
         by_bytes.open(photo)
     assert by_bytes.size == (2, 2 * each)
-    tight = EncodedPhotos(lambda: model, most_bytes=1)
+    tight = PhotoCache(lambda: model, max_bytes=1)
     tight.open(read[0])
     assert tight.size[0] == 1  # the one that is used stays
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from demos.explorer.phrases import MOST_PHRASES, read_phrases
+from demos.explorer.phrases import MAX_PHRASES, read_phrases
 from textsam.errors import PromptError
 
 
@@ -30,9 +30,9 @@ def test_nothing_to_find_says_what_to_type(text: str | None) -> None:
 
 
 def test_what_nobody_means_is_refused() -> None:
-    with pytest.raises(PromptError, match="at once"):
+    with pytest.raises(PromptError, match="both to be found and excluded"):
         read_phrases("wheel", "wheel")
     with pytest.raises(PromptError, match="characters"):
         read_phrases("x" * 300)
-    with pytest.raises(PromptError, match=f"at most {MOST_PHRASES}"):
-        read_phrases(",".join(f"thing {n}" for n in range(MOST_PHRASES + 1)))
+    with pytest.raises(PromptError, match=f"at most {MAX_PHRASES}"):
+        read_phrases(",".join(f"thing {n}" for n in range(MAX_PHRASES + 1)))

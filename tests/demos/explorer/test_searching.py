@@ -9,10 +9,10 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 pytest.importorskip("pyarrow", reason="rows need pyarrow")
 
-from demos.explorer.photos import LONG_SIDE, EncodedPhotos
+from demos.explorer.photos import LONG_SIDE, PhotoCache
 from demos.explorer.searching import Indexes, photo_of, result_picture
 from demos.page.search_tab import _open_index, _open_result
-from demos.page.sessions import Session
+from demos.page.sessions import Session, close_session
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
 from textsam.search.records import MaskRow
@@ -38,7 +38,7 @@ def test_a_bad_path_is_told_and_nothing_changes(tmp_path: Path, model: TextSAM) 
         ("", "Type the path"),
         (str(tmp_path / "nowhere.lance"), "There is no index at"),
         (str(tmp_path / "file.lance"), "There is no index at"),
-        (str(tmp_path / "photos"), "is no index, or one that holds no masks yet"),
+        (str(tmp_path / "photos"), "is not an index, or it has no masks yet"),
         ("ftp://host/masks.lance", "cannot be opened"),
     ):
         address, status, *others = _open_index(Indexes(lambda: model), typed)
@@ -54,7 +54,7 @@ def test_an_index_is_opened_once_however_it_is_typed(model: TextSAM) -> None:
     assert indexes.at("~/masks.lance").uri == str(Path.home() / "masks.lance")
     for number in range(8):
         indexes.at(f"{number}.lance")
-    assert indexes.at("masks.lance") is not first  # forgotten: pages cannot fill the memory
+    assert indexes.at("masks.lance") is not first  # dropped: pages cannot fill the memory
 
 
 def test_photos_are_found_by_what_rows_hold(tmp_path: Path, photo_file: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_result_without_a_whole_photo_shows_its_shape(photo_file: Path) -> Non
 
 
 def test_a_result_of_a_large_photo_lies_where_it_lies_in_the_file(
-    tmp_path: Path, photos: EncodedPhotos
+    tmp_path: Path, photos: PhotoCache
 ) -> None:
     path = tmp_path / "wide.png"
     Image.new("RGB", (2 * LONG_SIDE, 100), (9, 90, 200)).save(path)
@@ -82,19 +82,19 @@ def test_a_result_of_a_large_photo_lies_where_it_lies_in_the_file(
     try:
         scene, *_ = _open_result(page, "", [row_of(str(path), half(100, 3200))], 0)
         assert (scene["photo"]["width"], scene["photo"]["height"]) == (LONG_SIDE, 50)
-        assert scene["things"][0]["box"] == [0, 0, LONG_SIDE // 2, 50] and not scene["error"]
+        assert scene["objects"][0]["box"] == [0, 0, LONG_SIDE // 2, 50] and not scene["error"]
         thin = np.zeros((100, 2 * LONG_SIDE), bool)
         thin[51, 100:140] = True
         _open_result(page, "", [row_of(str(path), thin)], 0)
-        assert page.explorer.board.things[0].found.box.tolist() == [50, 25, 70, 26]
+        assert page.explorer.board.objects[0].result.box.tolist() == [50, 25, 70, 26]
         scene, *_ = _open_result(page, "", [row_of(str(path), half(90, 90))], 0)
         assert scene["error"] and "3200 x 100 pixels now" in scene["message"]
-        assert not scene["things"]
+        assert not scene["objects"]
     finally:
-        page.close()
+        close_session(page)
 
 
-def test_masks_of_no_photo_are_refused(photos: EncodedPhotos) -> None:
+def test_masks_of_no_photo_are_refused(photos: PhotoCache) -> None:
     from demos.explorer.explorer import Explorer
 
     with pytest.raises(PromptError, match="Open a photo first"):

@@ -42,9 +42,9 @@ def open_page(browser: Any, server: tuple[str, Any]) -> Iterator[Open]:
 
     yield make
     for page in pages:
-        troubles = page.troubles
+        errors = page.errors
         page.page.context.close()
-        assert not troubles, troubles
+        assert not errors, errors
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,9 @@ def page(shared_page: ExplorerPage) -> Iterator[ExplorerPage]:
     """A page that had other photos before; no test may leave an error in its console."""
     shared_page.page.click("button[role=tab]:has-text('Explore')")
     yield shared_page
-    troubles = list(shared_page.troubles)
-    shared_page.troubles.clear()
-    assert not troubles, troubles
+    errors = list(shared_page.errors)
+    shared_page.errors.clear()
+    assert not errors, errors
 
 
 def download(page: ExplorerPage, format: str, folder: Path) -> Path:
@@ -81,17 +81,17 @@ def test_upload_text_exclusion_and_export(page: ExplorerPage, repo: Path, tmp_pa
     assert page.scene["photo"]["width"] == 640 and "bus at 640 x 427" in page.status
     page.find("bus, giraffe")
     assert page.names == ["bus"] and "no giraffe" in page.status
-    whole = page.scene["things"][0]["share"]
-    chips = page.page.locator("#things .ts-presence li")
+    whole = page.scene["objects"][0]["share"]
+    chips = page.page.locator("#objects .ts-presence li")
     assert chips.nth(0).inner_text().startswith("bus: 1")
     assert chips.nth(1).inner_text().startswith("giraffe: none")
     assert page.tinted() > 0.1 * whole * page.page.evaluate(
         "document.querySelector('#canvas canvas').width ** 2"
     )
     page.find("bus, -wheel")
-    assert page.scene["things"][0]["share"] < whole
-    page.find("bus", unwanted="wheel")
-    less = page.scene["things"][0]["share"]
+    assert page.scene["objects"][0]["share"] < whole
+    page.find("bus", exclude="wheel")
+    less = page.scene["objects"][0]["share"]
     assert less < whole
 
     coco = json.loads(download(page, "COCO", tmp_path).read_text("utf-8"))
@@ -112,24 +112,24 @@ def test_upload_text_exclusion_and_export(page: ExplorerPage, repo: Path, tmp_pa
 def test_click_correct_undo_redo_and_box(page: ExplorerPage) -> None:
     page.open_example("dog")
     page.click(0.47, 0.45)
-    assert page.names == ["object 1"] and page.scene["things"][0]["readings"] == 3
-    first = page.scene["things"][0]
+    assert page.names == ["object 1"] and page.scene["objects"][0]["readings"] == 3
+    first = page.scene["objects"][0]
     page.press("#canvas [data-reading='1']")
-    assert page.scene["things"][0]["counts"] != first["counts"]
+    assert page.scene["objects"][0]["counts"] != first["counts"]
     page.page.focus("#canvas .ts-stage")
     page.after(lambda: page.page.keyboard.press("1"))
-    assert page.scene["things"][0]["counts"] == first["counts"]
+    assert page.scene["objects"][0]["counts"] == first["counts"]
     page.click(0.4, 0.7)
     page.click(0.9, 0.1, button="right")
-    assert [point[2] for point in page.scene["things"][0]["points"]] == [1, 1, 0]
+    assert [point[2] for point in page.scene["objects"][0]["points"]] == [1, 1, 0]
     page.press("#canvas [data-act=undo]")
     page.after(lambda: page.page.keyboard.press("z"))
-    assert page.scene["things"] == [first]
+    assert page.scene["objects"] == [first]
     page.press("#canvas [data-act=redo]")
-    assert len(page.scene["things"][0]["points"]) == 2
+    assert len(page.scene["objects"][0]["points"]) == 2
     page.drag(0.2, 0.1, 0.8, 0.95)
     assert page.names == ["object 1", "object 2"]
-    box = page.scene["things"][1]["asked_box"]
+    box = page.scene["objects"][1]["prompt_box"]
     assert box == pytest.approx([85, 64, 342, 608], abs=4)
     page.press("#canvas [data-act=clear]")
     assert page.names == [] and page.tinted() == 0
@@ -140,28 +140,28 @@ def test_list_renames_hides_chooses_and_deletes(page: ExplorerPage, tmp_path: Pa
     page.find("wheel")
     assert page.names == ["wheel", "wheel"]
     before = page.tinted()
-    page.press("#things .ts-row:nth-child(1) .ts-eye")
+    page.press("#objects .ts-row:nth-child(1) .ts-eye")
     assert 0 < page.tinted() < before
     assert len(Segmentation.load(download(page, "RLE", tmp_path))) == 1
-    name = page.page.locator("#things .ts-name").nth(1)
+    name = page.page.locator("#objects .ts-name").nth(1)
     name.fill('rear <b onload="x">wheel')
     page.after(lambda: name.press("Enter"))
     assert page.names == ["wheel", 'rear <b onload="x">wheel']
-    page.press("#things .ts-row:nth-child(2) .ts-swatch")
-    assert page.scene["active"] == page.scene["things"][1]["number"]
-    page.press("#things .ts-row:nth-child(1) .ts-bin")
+    page.press("#objects .ts-row:nth-child(2) .ts-swatch")
+    assert page.scene["active"] == page.scene["objects"][1]["number"]
+    page.press("#objects .ts-row:nth-child(1) .ts-bin")
     assert page.names == ['rear <b onload="x">wheel']
 
 
-def test_everything_similar_and_why(page: ExplorerPage, small_bus: Path) -> None:
+def test_everything_like_and_why(page: ExplorerPage, small_bus: Path) -> None:
     page.upload(str(small_bus))
     page.press("#everything")
     assert len(page.names) > 1
     page.open_example("bus")
     page.find("wheel")
     assert page.names == ["wheel", "wheel"]
-    page.press("#things .ts-row:nth-child(2) .ts-bin")
-    page.press("#similar")
+    page.press("#objects .ts-row:nth-child(2) .ts-bin")
+    page.press("#like")
     assert page.names[0] == "wheel" and set(page.names) == {"wheel"} and len(page.names) > 1
     page.find("giraffe")
     page.page.click("#why")
@@ -206,8 +206,8 @@ def test_bad_uploads_and_bad_text_give_a_message_and_the_app_goes_on(
     for text, words in (("", "Type what to find"), ("-wheel", "besides"), ("x" * 300, "300")):
         page.find(text)
         assert page.has_error and words in page.status
-    page.press("#similar")
-    assert page.has_error and "Choose the object" in page.status
+    page.press("#like")
+    assert page.has_error and "Choose an object" in page.status
     page.page.click("#export")
     page.page.wait_for_selector("#export-problem:has-text('nothing to export')")
     page.find("wheel")
@@ -224,7 +224,7 @@ def test_phone_width_and_fingers(open_page: Open) -> None:
     assert page.names == ["object 1"]
     page.find("cat")
     assert "cat" in page.names
-    small = page.page.locator("#canvas button:visible, #things button:visible")
+    small = page.page.locator("#canvas button:visible, #objects button:visible")
     sizes = [small.nth(index).bounding_box() for index in range(small.count())]
     assert all(min(size["width"], size["height"]) >= 30 for size in sizes), sizes
     page.page.set_viewport_size({"width": 320, "height": 640})
@@ -244,7 +244,7 @@ def test_button_and_wheel_zoom_and_keys_click(page: ExplorerPage) -> None:
         "(fit) => document.querySelector('#canvas .ts-stage').place.scale > 1.5 * fit", arg=fit
     )
     page.click(0.5, 0.5)  # a click means the same place, however far it is zoomed
-    x, y, _ = page.scene["things"][0]["points"][0]
+    x, y, _ = page.scene["objects"][0]["points"][0]
     photo = page.scene["photo"]
     assert (x / photo["width"], y / photo["height"]) == pytest.approx((0.5, 0.5), abs=0.01)
     page.page.keyboard.press("0")
@@ -269,7 +269,7 @@ def test_search_by_text_and_by_the_chosen_object_in_an_index_opened_by_path(
 ) -> None:
     page.open_example("bus")
     page.find("wheel")
-    page.press("#things .ts-row:nth-child(1) .ts-swatch")
+    page.press("#objects .ts-row:nth-child(1) .ts-swatch")
     page.page.click("button[role=tab]:has-text('Search')")
     page.page.click("#search")
     page.page.wait_for_selector("#search-status:has-text('Type a phrase')")
@@ -303,7 +303,7 @@ def test_search_by_text_and_by_the_chosen_object_in_an_index_opened_by_path(
 def test_model_tab_tells_licence_limits_and_speed(page: ExplorerPage) -> None:
     page.page.click("button[role=tab]:has-text('Model')")
     page.page.wait_for_selector("text=Licence of the weights: Apache-2.0")
-    page.page.wait_for_selector("text=What it cannot do")
+    page.page.wait_for_selector("text=Limitations")
     page.page.click("#measure")
     page.page.wait_for_selector("#speed :text('one click')")
 
@@ -312,7 +312,7 @@ def test_everything_has_a_label_for_screen_readers(page: ExplorerPage) -> None:
     page.open_example("bus")
     page.find("wheel")
     nameless = page.page.evaluate(
-        """[...document.querySelectorAll("#canvas :is(button, img), #things :is(button, input)")]
+        """[...document.querySelectorAll("#canvas :is(button, img), #objects :is(button, input)")]
           .filter((node) => node.tagName === "IMG" ? !node.hasAttribute("alt")
             : !(node.getAttribute("aria-label") || node.textContent.trim()))
           .map((node) => node.outerHTML)"""

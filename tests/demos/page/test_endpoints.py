@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demos.explorer.photos import EncodedPhotos
+from demos.explorer.photos import PhotoCache
 from textsam.values.rle import rle_area, rle_from_json
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -22,7 +22,7 @@ _PAGE = "http://127.0.0.1:7860/"
 
 
 @pytest.fixture(scope="module")
-def url(server: tuple[str, EncodedPhotos]) -> str:
+def url(server: tuple[str, PhotoCache]) -> str:
     return server[0]
 
 
