@@ -1,11 +1,14 @@
-"""How much memory this process has held."""
+"""Peak memory of this process, and functions run in a process of their own."""
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["peak_bytes"]
+__all__ = ["in_fresh_process", "peak_bytes"]
 
 
 def peak_bytes() -> int:
@@ -21,3 +24,12 @@ def peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # KiB but on macOS
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function(*arguments)` returns, run in a process of its own.
+
+    Its memory is then its own, too: the peak of a process never falls.
+    """
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)

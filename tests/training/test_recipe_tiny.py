@@ -15,7 +15,7 @@ from textsam.modeling.sam import Sam
 from textsam.values.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample, View, ViewConfig
 from training.engine import optimizer_groups
-from training.pretrained import efficientnet_lite0_state
+from training.pretrained import efficientnet_lite_state
 from training.prompting import PromptConfig
 from training.recipes import tiny
 from training.recipes.vocabulary import imagenet_names, phrase_list
@@ -153,7 +153,7 @@ def test_imagenet_weights_fit_timm_and_know_their_classes() -> None:
 
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     assert (
-        str(model.load_state_dict(efficientnet_lite0_state())) == "<All keys matched successfully>"
+        str(model.load_state_dict(efficientnet_lite_state())) == "<All keys matched successfully>"
     )
 
 

@@ -1,25 +1,25 @@
 """From labelled photos to probabilities: what `textsam calibrate` does.
 
-`choice` which photos are asked · `evidence` phrases that they have and that they lack, put to a
-strategy with its gates open · `logistic` a curve through evidence and truth · `levels` from where
-on a probability counts · `curves` all of it for one strategy, with figures on photos left out ·
-`run` for a model.
+`choice` which photos are asked · `evidence` of a strategy with its gates open, for phrases that
+they have and that they lack · `logistic` a curve through evidence and truth · `levels` from which a
+probability counts · `curves` all of it for one strategy, with figures on photos left out · `run`
+for a model.
 """
 
 from __future__ import annotations
 
 from .choice import CalibrationSet, choose_photos, open_sets
 from .curves import fit_curves, measure_curves
-from .evidence import AskedPhrase, MaskEvidence, gather
+from .evidence import MaskEvidence, PhraseEvidence, gather
 from .levels import presence_level, score_level
 from .logistic import fit_logistic
 from .run import CalibrationConfig, calibrate, check_strategies, default_strategies
 
 __all__ = [
-    "AskedPhrase",
     "CalibrationConfig",
     "CalibrationSet",
     "MaskEvidence",
+    "PhraseEvidence",
     "calibrate",
     "check_strategies",
     "choose_photos",

@@ -1,8 +1,8 @@
 """Which photos are asked, and the labels that absent phrases are drawn from.
 
 Only photos whose labels are complete can be asked for what is not there: exhaustive ones, and
-those that name what they lack (LVIS). A photo with nothing on it is as good as any: of a set with a
-single label it is what says how the label's absence looks.
+those that name what they lack (LVIS). A photo without objects counts, too: in a set with a single
+label only such photos show how the label's absence looks.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..evaluation.phrases.questions import NAMELESS
 
 __all__ = ["CalibrationSet", "choose_photos", "open_sets"]
 
-# Rows that are looked through for labels, for each photo that is asked: a large file's rare labels
-# are asked of few photos anyhow.
-_ROWS_A_PHOTO = 20
+# Rows that are searched for labels, for each photo that is asked: a large file's rare labels are
+# asked of few photos anyhow.
+_ROWS_PER_PHOTO = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class CalibrationSet:
     """Photos of one source.
 
     Attributes:
-        name: What the source is called.
-        samples: The photos, all of them exhaustive as far as `vocabulary` of them goes.
-        labels: Names that were met, sorted.
+        name: Name of the source.
+        samples: The photos; the labels in `vocabulary` of each are complete.
+        labels: All labels of the rows that were read, sorted.
     """
 
     name: str
@@ -71,14 +71,14 @@ def choose_photos(
 
     Args:
         source: Rows by number, or a stream.
-        name: What to call it.
+        name: Name of the set.
         photos: How many; all there are, if there are fewer.
         seed: Decides which.
 
     Raises:
         ValueError: None of the photos has complete labels, or none has a label at all.
     """
-    limit = _ROWS_A_PHOTO * photos
+    limit = _ROWS_PER_PHOTO * photos
     labels: set[str] = set()
     chosen: list[Sample] = []
     looked = 0
@@ -111,10 +111,10 @@ def _drawn(source: Source | StreamSource, *, limit: int, seed: int) -> Iterator[
             if looked == limit:
                 return
         return
-    # Rows of a file are read in its order, many times faster than hither and thither; a handful at
-    # a time, so that the first photos, which are asked, are a draw from all of the file.
+    # Rows of a file are read in its order, many times faster than at random; a handful at a time,
+    # so that the first photos, which are asked, are drawn from all of the file.
     order = np.random.default_rng(seed).permutation(len(source))[:limit]
-    handful = limit // _ROWS_A_PHOTO
+    handful = limit // _ROWS_PER_PHOTO
     for start in range(0, len(order), handful):
         for index in sorted(order[start : start + handful].tolist()):
             try:

@@ -17,10 +17,9 @@ import numpy as np
 
 from textsam.values.calibration import Curve, StrategyCurves
 
-from ..evaluation.clicks.protocol import mean
-from ..evaluation.figures.presence import auroc
-from ..evaluation.figures.reliability import Claim, calibration_error
-from .evidence import AskedPhrase, MaskEvidence
+from ..evaluation.figures.intervals import mean
+from ..evaluation.figures.probabilities import Claim, auroc, calibration_error
+from .evidence import PhraseEvidence
 from .levels import ScoredMasks, matched_in_order, presence_level, score_level
 from .logistic import fit_logistic, platt_targets
 
@@ -29,16 +28,16 @@ __all__ = ["FOLDS", "fit_curves", "judge", "measure_curves"]
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
-_LEAST = 5  # phrases of either kind; fewer say nothing
+_MIN_PHRASES = 5  # of either kind; fewer say nothing
 
 
 def fit_curves(
-    phrases: Sequence[AskedPhrase], *, recall: float, keep: float | None = None
+    phrases: Sequence[PhraseEvidence], *, recall: float, keep: float | None = None
 ) -> StrategyCurves:
     """Fit both curves and choose both levels.
 
     Args:
-        phrases: What the strategy saw.
+        phrases: The strategy's evidence.
         recall: Share of the phrases that are there which must pass the level of presence.
         keep: Share of the masks that match an object which must pass the level of scores; the level
             with the best F1 of instances by default.
@@ -47,14 +46,14 @@ def fit_curves(
         ValueError: Too few phrases are there, or are not; or the strategy proposed no mask.
     """
     present = [phrase.present for phrase in phrases]
-    if min(sum(present), len(present) - sum(present)) < _LEAST:
+    if min(sum(present), len(present) - sum(present)) < _MIN_PHRASES:
         raise ValueError(
             f"{len(phrases)} phrases were asked, {sum(present)} of them are in their photo; a "
-            f"calibration needs {_LEAST} that are and {_LEAST} that are not. Ask more photos; of a "
-            "set with one label, also photos without it"
+            f"calibration needs {_MIN_PHRASES} that are and {_MIN_PHRASES} that are not. Ask more "
+            "photos; of a set with one label, also photos without it"
         )
-    seen = [phrase for phrase in phrases if phrase.evidence]
-    presence = _fit([p.evidence for p in seen], [p.present for p in seen], what="presence")
+    fitted = [phrase for phrase in phrases if phrase.evidence]
+    presence = _fit([p.evidence for p in fitted], [p.present for p in fitted], what="presence")
     chances = [_chance(phrase, presence) for phrase in phrases]
     there = [chance for chance, is_there in zip(chances, present, strict=True) if is_there]
     min_presence = presence_level(there, recall=recall)
@@ -80,7 +79,7 @@ def fit_curves(
 
 
 def measure_curves(
-    phrases: Sequence[AskedPhrase], *, recall: float, seed: int, keep: float | None = None
+    phrases: Sequence[PhraseEvidence], *, recall: float, seed: int, keep: float | None = None
 ) -> dict[str, Any]:
     """Figures on photos left out of the fit, over all sets and for each.
 
@@ -95,7 +94,7 @@ def measure_curves(
         raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")
     order = np.random.default_rng(seed).permutation(len(photos))
     fold_of = {photos[index]: place % FOLDS for place, index in enumerate(order)}
-    judged: list[tuple[AskedPhrase, StrategyCurves]] = []
+    judged: list[tuple[PhraseEvidence, StrategyCurves]] = []
     for fold in range(FOLDS):
         inside = [p for p in phrases if fold_of[p.source, p.photo] == fold]
         outside = [p for p in phrases if fold_of[p.source, p.photo] != fold]
@@ -109,8 +108,8 @@ def measure_curves(
     return figures
 
 
-def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any]:
-    """What curves are worth on phrases that they were not fitted on.
+def judge(judged: Iterable[tuple[PhraseEvidence, StrategyCurves]]) -> dict[str, Any]:
+    """Figures of curves on phrases that they were not fitted on.
 
     Returns:
         `photos`, `present`, `absent`; of the presence its expected calibration error
@@ -123,7 +122,7 @@ def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any
     there = [(p, chance, c) for p, chance, c in rows if p.present]
     absent = [(p, chance, c) for p, chance, c in rows if not p.present]
     claims: list[Claim] = []
-    matched = shown = 0
+    matched = shown = 0  # masks of present phrases: with an object, and in the result
     for phrase, chance, curves in rows:
         if chance < curves.min_presence:
             continue
@@ -138,12 +137,12 @@ def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any
             matched += int(hits.sum())
             shown += int((kept & (scored.counted | hits)).sum())
     objects = sum(p.objects for p, _, _ in there)
-    asked = [Claim(probability=chance, true=p.present) for p, chance, _ in rows]
+    presences = [Claim(probability=chance, true=p.present) for p, chance, _ in rows]
     return {
         "photos": len({(p.source, p.photo) for p, _, _ in rows}),
         "present": len(there),
         "absent": len(absent),
-        "presence_ece": calibration_error(asked),
+        "presence_ece": calibration_error(presences),
         "auroc": auroc([chance for _, chance, _ in there], [chance for _, chance, _ in absent]),
         "recall": mean(chance >= c.min_presence for _, chance, c in there),
         "absent_empty": mean(chance < c.min_presence for _, chance, c in absent),
@@ -156,7 +155,7 @@ def judge(judged: Iterable[tuple[AskedPhrase, StrategyCurves]]) -> dict[str, Any
     }
 
 
-def _chance(phrase: AskedPhrase, presence: Curve) -> float:
+def _chance(phrase: PhraseEvidence, presence: Curve) -> float:
     return presence.probability(phrase.evidence) if phrase.evidence else 0.0
 
 
@@ -178,8 +177,8 @@ def _fit(evidence: Sequence[Mapping[str, float]], truth: Sequence[bool], *, what
     return Curve(weights=dict(zip(names, slopes.tolist(), strict=True)), bias=bias)
 
 
-def _scored(phrase: AskedPhrase, score: Curve) -> ScoredMasks:
-    masks: tuple[MaskEvidence, ...] = phrase.masks
+def _scored(phrase: PhraseEvidence, score: Curve) -> ScoredMasks:
+    masks = phrase.masks
     return ScoredMasks(
         scores=np.array([score.probability(mask.evidence) for mask in masks], dtype=np.float64),
         overlaps=np.array([mask.overlaps for mask in masks]).reshape(len(masks), phrase.objects),

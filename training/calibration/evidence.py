@@ -27,18 +27,17 @@ from textsam.values.candidates import PhraseAnswer
 from textsam.values.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample
-from ..evaluation.figures.matching import match_masks
-from ..evaluation.phrases.asking import Found
+from ..evaluation.phrases.asking import PhraseMasks
 from ..evaluation.phrases.examples import Examples, ExampleView
 from ..evaluation.phrases.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 
-__all__ = ["STRATEGIES", "AskedPhrase", "MaskEvidence", "gather", "open_gates"]
+__all__ = ["STRATEGIES", "MaskEvidence", "PhraseEvidence", "gather", "open_gates"]
 
 logger = logging.getLogger(__name__)
 
-# What strategies take evidence for before there is a calibration: of two masks of one thing that
-# with more of it stays, so the order that duplicates are told by does not depend on an earlier fit.
+# The curves before there is a calibration. Of two masks of one thing the one with the higher score
+# stays, so duplicates must not depend on an earlier fit.
 _OPEN: Mapping[str, StrategyCurves] = {
     "auto": replace(DEFAULT_CURVES, min_presence=0.0, min_score=0.0),
     "rank": replace(RANK_CURVES, min_presence=0.0, min_score=0.0),
@@ -50,7 +49,7 @@ _OPEN: Mapping[str, StrategyCurves] = {
     ),
 }
 STRATEGIES = tuple(_OPEN)
-_ASKED_AS = {"like": "auto"}  # an `ExampleView` asks by example, which has no strategy of its own
+_STRATEGY_OF = {"like": "auto"}  # an `ExampleView` has no strategy of its own
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +59,7 @@ class MaskEvidence:
     """A mask that a strategy proposed for a phrase.
 
     Attributes:
-        evidence: What its score is made of.
+        evidence: The inputs of its score.
         right: Whether more than half of its counted pixels belong to the phrase.
         overlaps: (T,) IoU with each object of the phrase.
         counted: False if most of it lies on pixels without a truth.
@@ -73,8 +72,8 @@ class MaskEvidence:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AskedPhrase:
-    """A phrase that a photo was asked for.
+class PhraseEvidence:
+    """A phrase that a photo was asked for, and the strategy's evidence for it.
 
     Attributes:
         source: Name of the photo's set.
@@ -82,10 +81,9 @@ class AskedPhrase:
         label: The phrase.
         present: Whether the photo has it.
         sibling: Of an absent one, whether it was drawn for its likeness to one that is there.
-        evidence: What its presence is made of; empty where the strategy found nothing to look at,
-            which it answers with nothing.
-        objects: How many of it there are.
-        masks: What was proposed.
+        evidence: The inputs of its presence; empty where the strategy proposed nothing.
+        objects: Number of its objects.
+        masks: The proposed masks.
     """
 
     source: str
@@ -100,11 +98,7 @@ class AskedPhrase:
 
 @contextmanager
 def open_gates(model: Any) -> Iterator[None]:
-    """Have a model's strategies drop nothing for its probability, for as long as this is entered.
-
-    Args:
-        model: A `TextSAM`; it has its own calibration back at the end.
-    """
+    """Within this context a model's strategies drop nothing for its probability."""
     own = model.calibration
     model.calibration = Calibration(strategies=_OPEN)
     try:
@@ -121,7 +115,7 @@ def gather(
     absent: int,
     seed: int,
     progress: Progress | None = None,
-) -> dict[str, list[AskedPhrase]]:
+) -> dict[str, list[PhraseEvidence]]:
     """Ask every photo for what it has, and for some of what it lacks, by each strategy.
 
     Args:
@@ -131,15 +125,15 @@ def gather(
         absent: Absent phrases a photo, half of them siblings of what it has; fewer where the set
             has fewer labels.
         seed: Decides the absent phrases, with the photo's name.
-        progress: Told after each photo how many are done, and of how many.
+        progress: Called after each photo with the number of photos done and of all.
 
     Returns:
-        What was seen, by strategy; photos that cannot be read are left out, with a warning.
+        The evidence by strategy; photos that cannot be read are left out, with a warning.
 
     Raises:
         WeightsError: The model lacks what a strategy needs.
     """
-    found: dict[str, list[AskedPhrase]] = {strategy: [] for strategy in strategies}
+    evidence: dict[str, list[PhraseEvidence]] = {strategy: [] for strategy in strategies}
     total, done = sum(len(item.samples) for item in sets), 0
     with open_gates(model):
         for item in sets:
@@ -153,43 +147,36 @@ def gather(
                     logger.warning("left out a photo of %s: %s", item.name, error)
                 else:
                     with model.open(image) as view:
-                        questions = _questions(item, sample, siblings, absent=absent, seed=seed)
+                        questions = questions_of(
+                            sample,
+                            item.vocabulary(sample),
+                            siblings,
+                            defaultdict(int),
+                            absent=absent,
+                            seed=seed,
+                        )
                         for strategy in strategies:
-                            asked, own = view, questions
+                            photo, own = view, questions
                             if strategy == "like":
-                                asked = ExampleView(view, examples, image_id=sample.image_id)
+                                photo = ExampleView(view, examples, image_id=sample.image_id)
                                 own = examples.answerable(questions, besides=sample.image_id)
-                            found[strategy] += _ask_photo(asked, item, sample, own, strategy)
+                            evidence[strategy] += _ask_photo(photo, item, sample, own, strategy)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    return found
-
-
-def _questions(
-    item: CalibrationSet, sample: Sample, siblings: Siblings, *, absent: int, seed: int
-) -> Questions:
-    return questions_of(
-        sample,
-        item.vocabulary(sample),
-        siblings,
-        defaultdict(int),
-        absent=absent,
-        all_labels=False,
-        seed=seed,
-    )
+    return evidence
 
 
 def _ask_photo(
     view: Any, item: CalibrationSet, sample: Sample, questions: Questions, strategy: str
-) -> Iterator[AskedPhrase]:
+) -> Iterator[PhraseEvidence]:
     void = sample.void_mask()
-    asked = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
-    asked += [(a.label, False, a.sibling, (), void) for a in questions.absent]
-    for label, present, sibling, objects, ignored in asked:
-        [answer] = view.segment(text=label, strategy=_ASKED_AS.get(strategy, strategy)).answers
+    rows = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
+    rows += [(a.label, False, a.sibling, (), void) for a in questions.absent]
+    for label, present, sibling, objects, ignored in rows:
+        [answer] = view.segment(text=label, strategy=_STRATEGY_OF.get(strategy, strategy)).answers
         masks, count = _masks_of(answer, view.size, objects, ignored)
-        yield AskedPhrase(
+        yield PhraseEvidence(
             source=item.name,
             photo=sample.image_id,
             label=label,
@@ -207,16 +194,17 @@ def _masks_of(
     objects: Sequence[RLE],
     ignored: NDArray[np.bool_],
 ) -> tuple[tuple[MaskEvidence, ...], int]:
-    """The masks that no gate dropped, beside the truth; and the number of objects to be found."""
-    found = Found(
+    """The masks that no gate dropped, with their truth; and the number of objects."""
+    proposed = PhraseMasks(
         size=size,
         rles=tuple(c.rle for c in answer.kept),
         scores=np.array([c.score for c in answer.kept], dtype=np.float64),
         presence=answer.presence,
     )
-    matches = match_masks(found, objects, ignored=ignored)
+    matches = proposed.match(objects, ignored=ignored)
     overlaps = rle_iou(matches.rles, matches.truths)
-    clear = 2 * rle_areas(matches.rles) >= rle_areas(found.rles)
+    # `matches.counted` also holds for masks that match; a level decides that later.
+    clear = 2 * rle_areas(matches.rles) >= rle_areas(proposed.rles)
     masks = tuple(
         MaskEvidence(
             evidence=dict(candidate.evidence),

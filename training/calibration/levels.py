@@ -1,4 +1,4 @@
-"""From where on a probability counts: the two default levels of a strategy."""
+"""The two default levels of a strategy: from which probability on a phrase or a mask counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.figures.presence import level_of_recall
+from ..evaluation.figures.matching import take_objects
+from ..evaluation.figures.probabilities import level_of_recall
 
 __all__ = ["ScoredMasks", "matched_in_order", "presence_level", "score_level"]
 
-_DIGITS = 1000  # a level has three decimals
-_MATCH = 0.5  # IoU from which a mask is an object, as COCO's AP50
+_MATCH = 0.5  # IoU from which a mask is an object, as in COCO's AP50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,14 +36,10 @@ class ScoredMasks:
 
 
 def presence_level(present: Sequence[float], *, recall: float) -> float:
-    """The highest level that this share of the phrases that are there still reaches.
-
-    Args:
-        present: Their probabilities.
-        recall: Share, 0 to 1.
+    """The highest level that a share `recall` of the phrases that are there still reaches.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No phrase is there.
     """
     level = level_of_recall(present, recall)
     if level is None:
@@ -52,17 +48,10 @@ def presence_level(present: Sequence[float], *, recall: float) -> float:
 
 
 def matched_in_order(masks: ScoredMasks) -> NDArray[np.bool_]:
-    """Whether each mask takes an object, (K,) bool: by falling score, one object each.
-
-    Leaving out masks below some score changes nothing for those above, so one run serves every
-    level.
-    """
-    free = masks.overlaps.copy()
+    """Whether each mask takes an object, (K,) bool: by falling score, one object each."""
+    order = np.argsort(-masks.scores, kind="stable")
     matched = np.zeros(len(masks.scores), dtype=bool)
-    for row in np.argsort(-masks.scores, kind="stable"):
-        if free.shape[1] and free[row].max() >= _MATCH:
-            matched[row] = True
-            free[:, free[row].argmax()] = -1.0
+    matched[order] = take_objects(masks.overlaps[order], level=_MATCH) >= 0
     return matched
 
 
@@ -95,4 +84,4 @@ def score_level(phrases: Iterable[ScoredMasks]) -> float:
 
 
 def _rounded_down(level: float) -> float:
-    return math.floor(level * _DIGITS) / _DIGITS
+    return math.floor(level * 1000) / 1000  # a level has three decimals

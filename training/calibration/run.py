@@ -53,11 +53,7 @@ def default_strategies(model: Any) -> tuple[str, ...]:
 
 
 def check_strategies(strategies: Sequence[str]) -> tuple[str, ...]:
-    """Each once.
-
-    Raises:
-        ValueError: One is unknown, or has nothing to calibrate.
-    """
+    """The strategies without doubles; a `ValueError` for one that cannot be calibrated."""
     unknown = [name for name in strategies if name not in STRATEGIES]
     if unknown:
         raise ValueError(
@@ -80,11 +76,11 @@ def calibrate(
 
     Args:
         model: A `TextSAM` with a CLIP.
-        sets: The photos: better others than those that it was trained on, which it knows too well.
-        strategies: What is fitted; what people get by default, by default.
+        sets: The photos; better not those that it was trained on, which it knows too well.
+        strategies: What is fitted; that of `default_strategies` by default.
         config: Settings.
         kept: Where the curves of strategies that are not fitted come from; the model's by default.
-        progress: Told after each photo how many are done, and of how many.
+        progress: Called after each photo with the number of photos done and of all.
 
     Returns:
         The new curves, and the old ones of other strategies. `fitted_on` has by strategy the
@@ -102,14 +98,14 @@ def calibrate(
         raise ValueError(
             f"{model.name} has no map of a phrase, so its auto is rank. Calibrate rank"
         )
-    found = gather(
+    evidence = gather(
         model, sets, strategies=chosen, absent=config.absent, seed=config.seed, progress=progress
     )
     kept = model.calibration if kept is None else kept
-    curves, told = dict(kept.strategies), dict(kept.fitted_on)
-    for strategy, phrases in found.items():
+    curves, fitted_on = dict(kept.strategies), dict(kept.fitted_on)
+    for strategy, phrases in evidence.items():
         curves[strategy] = fit_curves(phrases, recall=config.recall, keep=config.keep)
-        told[strategy] = {
+        fitted_on[strategy] = {
             "model": model.name,
             "textsam": __version__,
             **asdict(config),
@@ -118,4 +114,4 @@ def calibrate(
                 phrases, recall=config.recall, keep=config.keep, seed=config.seed
             ),
         }
-    return Calibration(strategies=curves, fitted_on=told)
+    return Calibration(strategies=curves, fitted_on=fitted_on)

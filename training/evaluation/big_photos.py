@@ -1,55 +1,67 @@
-"""Big photos by tiles: seconds, peak memory, and how many of the things in it come back.
+"""Big photos by tiles: seconds, peak memory, and how many objects are found.
 
     python -m training.evaluation.big_photos DATA.parquet --label horse --megapixels 12 100
 
-Photos of the file that have the label are laid out as a mosaic of the wanted size, each as it is,
-and `model.open_tiled(mosaic).segment(text=label)` is asked in a fresh process. Its highest resident
-size counts: the library's, the mosaic's and the answer's together.
+Photos of the file that have the label are laid out as a mosaic of the given size, each at its own
+size, and `model.open_tiled(mosaic).segment(text=label)` is asked in a fresh process, whose highest
+resident size is reported: the library's, the mosaic's and the answer's together.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.errors import TextSamError
 from textsam.values.rle import RLE, rle_iou
 from textsam.values.rle_ops import paste_rle
 
 from ..data import Sample
-from ..memory import peak_bytes
-from .clicks.protocol import seeded_rng
+from ..memory import in_fresh_process, peak_bytes
+from .command import EvaluationOptions, measure_sets, run_command
+from .data_sets import BadInputError, DataSet, seeded_rng
 from .figures.matching import take_objects
-from .table import (
-    BadInputError,
-    DataSet,
-    add_common_options,
-    at_least,
-    complain,
-    measure_files,
-    number,
-    show_table,
-)
+from .figures.result_table import Column, show_figures
 
-__all__ = ["main", "measure_size", "mosaic"]
+__all__ = ["BigPhotoOptions", "main", "measure_size", "mosaic"]
 
-_MEBI = 2**20
-_LEVEL = 0.5  # least IoU of a match
+_LEVEL = 0.5  # lowest IoU of a match
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigPhotoOptions(EvaluationOptions):
+    """Ask mosaics of a file's photos for a label, by tiles: seconds, peak memory, objects found.
+
+    Attributes:
+        label: What to ask for.
+        megapixels: Sizes of mosaics.
+        tile: Side of a tile, a quarter of which overlaps; that of open_tiled by default.
+    """
+
+    minimum: ClassVar[Mapping[str, int]] = {"megapixels": 1, "tile": 64}
+
+    label: str = ""
+    megapixels: tuple[int, ...] = (12, 100)
+    tile: int | None = None
+
+    def check(self) -> None:
+        """Also refuse a missing label."""
+        super().check()
+        if not self.label:
+            raise BadInputError("no label to ask for. Type: --label horse")
 
 
 def mosaic(
     samples: Sequence[Sample], label: str, *, pixels: float, seed: int
 ) -> tuple[NDArray[np.uint8], list[RLE]]:
-    """Photos side by side, each as often as it takes; what is left at the borders stays black.
+    """Photos side by side, repeated as often as needed; the rest of the picture is black.
 
     Args:
         samples: Photos; those with the label are used.
@@ -69,7 +81,7 @@ def mosaic(
     width = round((pixels * 4 / 3) ** 0.5)
     height = round(pixels / width)
     picture = np.zeros((height, width, 3), dtype=np.uint8)
-    found: list[RLE] = []
+    objects: list[RLE] = []
     order = seeded_rng(seed, label).permutation(len(usable))
     x = y = tallest = index = 0
     while True:
@@ -82,12 +94,12 @@ def mosaic(
             break
         picture[y : y + rows, x : x + columns] = sample.image()
         own = [o.rle for o in sample.objects if o.label == label and not o.ignore]
-        found += [paste_rle(rle, x, y, size=(height, width)) for rle in own]
+        objects += [paste_rle(rle, x, y, size=(height, width)) for rle in own]
         x += columns
         tallest = max(tallest, rows)
-    if not found:
+    if not objects:
         raise BadInputError(f"no photo fits into {width} x {height} pixels. Type: --megapixels 12")
-    return picture, found
+    return picture, objects
 
 
 def measure_size(
@@ -109,10 +121,10 @@ def measure_size(
     """
     picture, truths = mosaic(data.samples, label, pixels=megapixels * 1e6, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
+        # As a file: an argument would be pickled, and count twice in the process's memory.
         file = Path(folder) / "mosaic.npy"
         np.save(file, picture)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            answer = pool.apply(_ask, (name, file, label, tile))
+        answer = in_fresh_process(_segment_tiled, name, file, label, tile)
     rles: list[RLE] = answer.pop("rles")
     overlap = rle_iou(rles, truths) if rles else np.zeros((0, len(truths)))
     matched = int((take_objects(overlap, level=_LEVEL) >= 0).sum())
@@ -121,7 +133,7 @@ def measure_size(
         "height": picture.shape[0],
         "width": picture.shape[1],
         **answer,
-        "photo": picture.nbytes / _MEBI,
+        "photo": picture.nbytes / 2**20,
         "objects": len(truths),
         "masks": len(rles),
         "recall": matched / len(truths),
@@ -129,87 +141,61 @@ def measure_size(
     }
 
 
-def _ask(name: str, file: Path, label: str, tile: int | None) -> dict[str, Any]:
-    """In a process of its own."""
+def _segment_tiled(name: str, file: Path, label: str, tile: int | None) -> dict[str, Any]:
+    """Masks, time and memory; run in a process of its own."""
     from textsam import TextSAM
 
     model = TextSAM.from_pretrained(name)
     picture = np.load(file)
     started = time.perf_counter()
     view = model.open_tiled(picture, tile=tile, overlap=None if tile is None else tile // 4)
-    found = view.segment(text=label)
+    masks = view.segment(text=label)
     seconds = time.perf_counter() - started
     return {
-        "rles": found.rles,
+        "rles": masks.rles,
         "tiles": len(view.windows),
         "seconds": seconds,
         "peak": peak_bytes() / 2**20,
     }
 
 
-def _show(sets: Sequence[dict[str, Any]], *, model: str, label: str) -> None:
+def _run(options: BigPhotoOptions) -> None:
+    def measure(model: Any, data: DataSet) -> dict[str, Any]:
+        return {
+            "sizes": [
+                measure_size(
+                    options.model,
+                    data,
+                    label=options.label,
+                    megapixels=size,
+                    tile=options.tile,
+                    seed=options.seed,
+                )
+                for size in options.megapixels
+            ]
+        }
+
     rows = [
-        [
-            f"{item['name']}, {row['width']} x {row['height']}",
-            str(row["tiles"]),
-            *(number(row[key], digits=0) for key in ("seconds", "photo", "peak")),
-            *(str(row[key]) for key in ("objects", "masks")),
-            *(number(row[key]) for key in ("recall", "precision")),
-        ]
-        for item in sets
+        {"title": f"{item['name']}, {row['width']} x {row['height']}", **row}
+        for item in measure_sets(options, measure)
         for row in item["sizes"]
     ]
-    columns = ["mosaic", "tiles", "s", "photo MiB", "peak MiB", "objects", "masks"]
-    columns += ["recall", "precision"]
+    columns = [
+        Column("mosaic", "title"),
+        Column("tiles", "tiles"),
+        Column("s", "seconds", 0),
+        Column("photo MiB", "photo", 0),
+        Column("peak MiB", "peak", 0),
+        *(Column(key, key) for key in ("objects", "masks", "recall", "precision")),
+    ]
     notes = ["peak: highest resident size of a fresh process; recall, precision: at IoU .5"]
-    show_table(f"Big photos, {label!r}, model {model}", columns, rows, notes=notes)
+    title = f"Big photos, {options.label!r}, model {options.model}"
+    show_figures(title, columns, rows, notes=notes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.big_photos",
-        description="Ask mosaics of a file's photos for a label, by tiles: seconds, peak memory, "
-        "and how many objects come back.",
-    )
-    add_common_options(parser)
-    parser.add_argument("--label", required=True, metavar="NAME", help="what to ask for")
-    parser.add_argument(
-        "--megapixels",
-        nargs="+",
-        type=at_least(1),
-        default=[12, 100],
-        metavar="N",
-        help="sizes of mosaics (default: 12 100)",
-    )
-    parser.add_argument(
-        "--tile",
-        type=at_least(64),
-        metavar="N",
-        help="side of a tile, a quarter of which overlaps (default: that of open_tiled)",
-    )
-    options = parser.parse_args(arguments)
-
-    def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        sizes = [
-            measure_size(
-                options.model,
-                data,
-                label=options.label,
-                megapixels=size,
-                tile=options.tile,
-                seed=options.seed,
-            )
-            for size in options.megapixels
-        ]
-        return {"name": data.name, "path": str(data.path), "sizes": sizes}
-
-    try:
-        measured = measure_files(options, measure, protocol={"level": _LEVEL})
-    except (BadInputError, TextSamError) as error:
-        return complain(parser, error)
-    _show(measured, model=options.model, label=options.label)
-    return 0
+    return run_command(BigPhotoOptions, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -10,33 +10,33 @@ groups, which are compared within each attribute. Objects without a group are le
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from textsam.errors import TextSamError
+from .clicks.click_runs import ClickConfig, PointItem, item_scores, measure_clicks
+from .clicks.simulated_clicks import iou_after
+from .command import EvaluationOptions, PlotOption, measure_sets, run_command
+from .data_sets import BadInputError, DataSet
+from .figures.charts import write_bars
+from .figures.intervals import Interval, mean_interval
+from .figures.result_table import Column, show_figures
 
-from .clicks.click_options import add_click_options, click_config
-from .clicks.clicking import ClickConfig, PointItem, item_interval, measure_set
-from .clicks.protocol import iou_after
-from .figures.bootstrap import Interval
-from .figures.charts import add_plot_option, write_bars
-from .table import (
-    BadInputError,
-    DataSet,
-    add_common_options,
-    complain,
-    measure_files,
-    number,
-    show_table,
-)
+__all__ = ["FairnessOptions", "group_intervals", "groups_of", "main"]
 
-__all__ = ["group_intervals", "groups_of", "main"]
-
-_CLICKS = (1, 3)  # as the paper's tables
+_CLICKS = (1, 3)  # as in the paper's tables
 _FEW = 30  # objects below which an interval says little
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessOptions(ClickConfig, PlotOption, EvaluationOptions):
+    """Measure mIoU after 1 and 3 clicks for each group that the data names."""
+
+    minimum: ClassVar[Mapping[str, int]] = {"clicks": max(_CLICKS)}
+
+    clicks: int = max(_CLICKS)
+    columns: tuple[int, ...] = _CLICKS
 
 
 def groups_of(text: str) -> list[tuple[str, str]]:
@@ -57,44 +57,42 @@ def group_intervals(
     for item in items:
         for attribute, value in groups_of(item.group):
             members.setdefault(attribute, {}).setdefault(value, []).append(item)
+
+    def after(clicks: int) -> Callable[[PointItem], float]:
+        return lambda item: iou_after(item.iou, clicks)
+
     return {
         attribute: {
-            value: {n: _interval(group, n, seed=seed) for n in _CLICKS}
+            value: {n: mean_interval(item_scores(group, after(n)), seed=seed) for n in _CLICKS}
             for value, group in sorted(groups.items())
         }
         for attribute, groups in sorted(members.items())
     }
 
 
-def _interval(items: Sequence[PointItem], clicks: int, *, seed: int) -> Interval:
-    return item_interval(items, lambda item: iou_after(item.iou, clicks), seed=seed)
-
-
 def _measure(model: Any, data: DataSet, *, config: ClickConfig) -> dict[str, Any]:
-    named = tuple(
+    grouped = tuple(
         replace(sample, objects=tuple(o for o in sample.objects if groups_of(o.group)))
         for sample in data.samples
     )
-    if not any(sample.objects for sample in named):
+    if not any(sample.objects for sample in grouped):
         raise BadInputError(
             f"{data.name}: no object has a group; give a column `group` (a text for each photo), a "
             'field `group` of each object, or "attributes": {"group": ...} in a COCO file'
         )
-    row = measure_set(model, replace(data, samples=named), config=config)
-    groups = group_intervals([PointItem(**item) for item in row["items"]], seed=config.seed)
-    return {**row, "groups": groups}
+    row = measure_clicks(model, replace(data, samples=grouped), config=config)
+    return {**row, "groups": group_intervals(row["items"], seed=config.seed)}
 
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    rows, notes = [], []
+    rows: list[dict[str, Any]] = []
+    notes = []
     for row in sets:
         for attribute, groups in row["groups"].items():
+            kind = attribute or "group"
             for value, figures in groups.items():
-                cells = [row["name"], attribute or "group", value, str(figures[1].objects)]
-                for n in _CLICKS:
-                    half = (figures[n].high - figures[n].low) / 2
-                    cells += [number(figures[n].mean), f"+-{half:.3f}"]
-                rows.append(cells)
+                after = {f"after {n}": figures[n] for n in _CLICKS}
+                rows.append({"name": row["name"], "attribute": kind, "value": value, **after})
                 if figures[1].objects < _FEW:
                     notes.append(f"{value}: {figures[1].objects} objects are few")
             for n in _CLICKS:
@@ -103,46 +101,31 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
                 gap = groups[best][n].mean - groups[worst][n].mean
                 apart = groups[worst][n].high < groups[best][n].low
                 notes.append(
-                    f"{row['name']}, {attribute or 'group'}, {n} click(s): {best} over {worst} by "
-                    f"{gap:.3f}; their intervals {'do not overlap' if apart else 'overlap'}"
+                    f"{row['name']}, {kind}, {n} click(s): {best} over {worst} by {gap:.3f}; "
+                    f"their intervals {'do not overlap' if apart else 'overlap'}"
                 )
-    columns = ["set", "attribute", "value", "objects"]
+    columns = [Column(name, name) for name in ("name", "attribute", "value")]
+    columns.append(Column("objects", "after 1/objects"))
     for n in _CLICKS:
-        columns += [f"IoU@{n}", "95%"]
-    show_table(f"Fairness, model {model}", columns, rows, notes=notes)
+        columns += [Column(f"IoU@{n}", f"after {n}/mean"), Column("95%", f"after {n}")]
+    show_figures(f"Fairness, model {model}", columns, rows, notes=notes)
+
+
+def _run(options: FairnessOptions) -> None:
+    measured = measure_sets(options, lambda model, data: _measure(model, data, config=options))
+    _show(measured, model=options.model)
+    panels = {
+        f"{attribute or 'group'}: {value}": {f"{n} click(s)": figures[n] for n in _CLICKS}
+        for row in measured
+        for attribute, groups in row["groups"].items()
+        for value, figures in groups.items()
+    }
+    write_bars(options.plot, panels, title=f"Fairness, model {options.model}", axis="mean IoU")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.fairness",
-        description="Measure mIoU after 1 and 3 clicks for each group that the data names.",
-    )
-    add_common_options(parser)
-    add_click_options(parser, clicks=max(_CLICKS))
-    add_plot_option(parser, "a bar a group")
-    options = parser.parse_args(arguments)
-    if options.clicks < max(_CLICKS):
-        parser.error(f"--clicks {options.clicks}: wanted at least {max(_CLICKS)}")
-    config = click_config(options, columns=_CLICKS)
-    try:
-        measured = measure_files(
-            options,
-            lambda model, data: _measure(model, data, config=config),
-            protocol=asdict(config),
-        )
-    except (BadInputError, TextSamError) as error:
-        return complain(parser, error)
-    _show(measured, model=options.model)
-    if options.plot is not None:
-        panels = {
-            f"{attribute or 'group'}: {value}": {f"{n} click(s)": figures[n] for n in _CLICKS}
-            for row in measured
-            for attribute, groups in row["groups"].items()
-            for value, figures in groups.items()
-        }
-        write_bars(options.plot, panels, title=f"Fairness, model {options.model}", axis="mean IoU")
-    return 0
+    return run_command(FairnessOptions, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Concept transfer: masks found by one example from another photo, beside those found by its name.
+"""Concept transfer: masks by one example from another photo, beside masks by name.
 
     python -m training.evaluation.transfer DATA.parquet ... [--limit N]
 
@@ -9,38 +9,43 @@ truth, the absent names and the figures are those of `training.evaluation.text`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from textsam.errors import TextSamError, WeightsError
+from textsam.errors import WeightsError
 
-from .clicks.protocol import masked_iou, mean
-from .phrases.asking import Asked
+from .command import EvaluationOptions, measure_sets, progress, run_command
+from .data_sets import DataSet
+from .figures.intervals import mean
+from .figures.matching import masked_iou
+from .figures.result_table import Column, show_figures
+from .phrases.asking import StrategyView
 from .phrases.examples import Examples, ExampleView
 from .phrases.questions import NAMELESS, Siblings, questions_of
 from .phrases.strategy_tally import StrategyTally
-from .table import (
-    BadInputError,
-    DataSet,
-    add_common_options,
-    at_least,
-    complain,
-    measure_files,
-    number,
-    numbers,
-    progress,
-    show_table,
-)
 
-__all__ = ["WAYS", "main", "measure_set"]
+__all__ = ["WAYS", "TransferOptions", "main", "measure_set"]
 
 WAYS = ("by name", "by example")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions(EvaluationOptions):
+    """Ask photos for things by one example from another photo, and by name.
+
+    Attributes:
+        absent: Absent names drawn for a photo, half of them siblings.
+    """
+
+    minimum: ClassVar[Mapping[str, int]] = {"absent": 0}
+
+    absent: int = 10
 
 
 def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[str, Any]:
@@ -48,14 +53,14 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
 
     Args:
         model: A `TextSAM` with a CLIP.
-        data: The photos; those that are not exhaustive are passed over.
-        absent: Absent names a photo, half of them siblings of what it has.
+        data: The photos; those that are not exhaustive are left out.
+        absent: Absent names for each photo, half of them siblings of what it has.
         seed: Decides absent names and examples.
 
     Returns:
-        `name`, `path`, `photos`, and by each of `WAYS` the figures of a strategy (see
-        `StrategyTally.figures`) with `union`, the mean IoU over (photo, phrase), and `seconds`, the
-        mean of a question to a photo that is encoded.
+        `photos`, and by each of `WAYS` the figures of a strategy (see `StrategyTally.figures`) with
+        `union`, the mean IoU over (photo, phrase), and `seconds`, the median of a question to a
+        photo that is encoded.
 
     Raises:
         WeightsError: The model has no CLIP.
@@ -72,9 +77,9 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
     for sample in progress(data.samples, data.name):
         if not (sample.exhaustive or sample.absent):
             continue
-        own = sample.absent or labels
+        vocabulary = sample.absent or labels
         drawn = questions_of(
-            sample, own, siblings, defaultdict(int), absent=absent, all_labels=False, seed=seed
+            sample, vocabulary, siblings, defaultdict(int), absent=absent, seed=seed
         )
         questions = examples.answerable(drawn, besides=sample.image_id)
         if not questions.any:
@@ -84,19 +89,17 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
             if model.has_dense_text:
                 view.text_map(labels[0])  # or the first way alone would pay for the map's features
             by_example = ExampleView(view, examples, image_id=sample.image_id)
-            for way, asked in zip(WAYS, (view, by_example), strict=True):
-                one = Asked(asked, "auto")
+            for way, photo in zip(WAYS, (view, by_example), strict=True):
+                answers = StrategyView(photo, "auto")
                 started = time.perf_counter()
-                tallies[way].add_photo(one, sample, questions)
+                tallies[way].add_photo(answers, sample, questions)
                 count = len(questions.phrases) + len(questions.absent)
                 seconds[way].append((time.perf_counter() - started) / count)
                 unions[way] += [
-                    masked_iou(one.ask(p.label).union, p.truth, exclude=p.ignored)
+                    masked_iou(answers.ask(p.label).union, p.truth, exclude=p.ignored)
                     for p in questions.phrases
                 ]
     return {
-        "name": data.name,
-        "path": str(data.path),
         "photos": photos,
         **{
             way: {
@@ -110,58 +113,45 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
 
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
-    rows = []
-    for item in sets:
-        for way in WAYS:
-            row = item[way]
-            verdicts, instances = row["verdicts"], row["instances"]
-            rows.append(
-                [
-                    f"{item['name']}, {way}",
-                    *(str(item["photos"]), str(verdicts["present"]), str(verdicts["absent"])),
-                    number(row["union"]),
-                    *numbers(instances, ("recall", "precision")),
-                    *numbers(verdicts, ("recall", "absent_empty", "siblings_empty", "auroc")),
-                    number(row["masks"]["ece"]),
-                    number(verdicts["ece"]),
-                    number(row["seconds"], digits=2),
-                ]
-            )
-    columns = ["set, asked", "photos", "present", "absent", "union", "recall", "prec"]
-    columns += ["answered", "empty", "hard", "AUROC", "ECE mask", "pres", "s"]
+    rows = [
+        {"title": f"{row['name']}, {way}", "photos": row["photos"], **row[way]}
+        for row in sets
+        for way in WAYS
+    ]
+    columns = [
+        Column("set, asked", "title"),
+        Column("photos", "photos"),
+        Column("present", "verdicts/present"),
+        Column("absent", "verdicts/absent"),
+        Column("union", "union"),
+        Column("recall", "instances/recall"),
+        Column("prec", "instances/precision"),
+        Column("answered", "verdicts/recall"),
+        Column("empty", "verdicts/absent_empty"),
+        Column("hard", "verdicts/siblings_empty"),
+        Column("AUROC", "verdicts/auroc"),
+        Column("ECE mask", "masks/ece"),
+        Column("pres", "verdicts/ece"),
+        Column("s", "seconds", 2),
+    ]
     notes = [
         "by example: one object of the name, from another photo of the file; the same questions",
         "recall, prec: instances at IoU .5; answered, empty: shares of present and absent names "
         "(hard: siblings); s: median of a question to an encoded photo",
     ]
-    show_table(f"Concept transfer, model {model}", columns, rows, notes=notes)
+    show_figures(f"Concept transfer, model {model}", columns, rows, notes=notes)
+
+
+def _run(options: TransferOptions) -> None:
+    def measure(model: Any, data: DataSet) -> dict[str, Any]:
+        return measure_set(model, data, absent=options.absent, seed=options.seed)
+
+    _show(measure_sets(options, measure), model=options.model)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.transfer",
-        description="Ask photos for things by one example from another photo, and by name.",
-    )
-    add_common_options(parser)
-    parser.add_argument(
-        "--absent",
-        type=at_least(0),
-        default=10,
-        metavar="N",
-        help="absent names drawn for a photo, half of them siblings (default: 10)",
-    )
-    options = parser.parse_args(arguments)
-
-    def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        return measure_set(model, data, absent=options.absent, seed=options.seed)
-
-    try:
-        measured = measure_files(options, measure, protocol={"ways": WAYS})
-    except (BadInputError, TextSamError) as error:
-        return complain(parser, error)
-    _show(measured, model=options.model)
-    return 0
+    return run_command(TransferOptions, _run, arguments)
 
 
 if __name__ == "__main__":

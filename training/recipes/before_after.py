@@ -14,7 +14,8 @@ from textsam.inference.view import ImageView
 from textsam.values.rle import decode_rle, merge_rles, rle_boxes
 
 from ..data import ObjectMask, Sample
-from ..evaluation.clicks.protocol import masked_iou, next_click
+from ..evaluation.clicks.simulated_clicks import next_click
+from ..evaluation.figures.matching import masked_iou
 
 __all__ = ["measure_model", "show_change"]
 

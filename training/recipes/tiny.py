@@ -27,7 +27,7 @@ from textsam.modeling.transformer import Attention
 from ..data import Sample, View, ViewConfig, make_view
 from ..engine import RatedPart
 from ..losses import LossConfig, prediction_loss, soft_target
-from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite0_state
+from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
 from ..prompting import PromptConfig, add_error_points, first_prompts
 from .text_prompts import TextPrompts
 
@@ -104,7 +104,7 @@ def new_tiny_sam(*, seed: int, image_size: int) -> Sam:
     """
     torch.manual_seed(seed)
     sam = Sam(replace(TINY_SAM, image_size=image_size))
-    state = efficientnet_lite0_state()
+    state = efficientnet_lite_state()
     backbone = timm_encoder(sam).backbone
     wanted = set(backbone.state_dict())
     backbone.load_state_dict({k: v for k, v in state.items() if k in wanted})

@@ -27,7 +27,7 @@ from textsam.clip.mask_crops import sample_crop_options, square_crops
 from textsam.clip.prior import ClassPrior
 
 from ..data import Sample
-from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite0_state
+from ..pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
 from .vocabulary import imagenet_names
 
 __all__ = [
@@ -88,7 +88,7 @@ def new_tiny_clip(*, seed: int) -> nn.Module:
     model = open_clip.CustomTextCLIP(**config)
     trunk = model.visual.trunk
     wanted = set(trunk.state_dict())
-    state = efficientnet_lite0_state()
+    state = efficientnet_lite_state()
     trunk.load_state_dict({key: value for key, value in state.items() if key in wanted})
     return model
 
@@ -374,7 +374,7 @@ def imagenet_prior(encoder: ClipEncoder, *, share: float = 0.5) -> ClassPrior:
         share: Chosen on training photos: of 0, 0.3, 0.5 and 0.8 the one that found most of names
             never trained on while the crops of held-out photos lost no top-5 accuracy.
     """
-    state = efficientnet_lite0_state()
+    state = efficientnet_lite_state()
     names = [F.normalize(encoder.encode_text(n).mean(0), dim=-1) for n in imagenet_names()]
     return ClassPrior(
         state["classifier.weight"], state["classifier.bias"], torch.stack(names), share=share

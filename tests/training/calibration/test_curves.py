@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from textsam.values.calibration import Curve
-from training.calibration import AskedPhrase, MaskEvidence, fit_curves, measure_curves
+from training.calibration import MaskEvidence, PhraseEvidence, fit_curves, measure_curves
 from training.calibration.curves import judge
-from training.evaluation.figures.reliability import Claim, calibration_error
+from training.evaluation.figures.probabilities import Claim, calibration_error
 
 
 def _sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-def _asked(count: int, seed: int = 0, **extra) -> list[AskedPhrase]:
+def _asked(count: int, seed: int = 0, **extra) -> list[PhraseEvidence]:
     """Phrases that obey known curves: presence 2 peak - 1; a mask's, 3 map + 1."""
     rng = np.random.default_rng(seed)
     phrases = []
@@ -33,7 +33,7 @@ def _asked(count: int, seed: int = 0, **extra) -> list[AskedPhrase]:
                 MaskEvidence(evidence={"map": value, **extra}, right=right, overlaps=overlaps)
             )
         phrases.append(
-            AskedPhrase(
+            PhraseEvidence(
                 source=("one", "two")[index % 2],
                 photo=f"{index // 6}",
                 label=f"{index}",
@@ -48,7 +48,7 @@ def _asked(count: int, seed: int = 0, **extra) -> list[AskedPhrase]:
 
 
 @pytest.fixture(scope="module")
-def many() -> list[AskedPhrase]:
+def many() -> list[PhraseEvidence]:
     return _asked(4000)
 
 
@@ -81,7 +81,7 @@ def test_the_score_is_meant_for_phrases_that_pass():
     look doubtful."""
     few = _asked(600, seed=1)
     silent = [
-        AskedPhrase(
+        PhraseEvidence(
             source="one",
             photo=f"silent {k}",
             label="x",
@@ -105,7 +105,7 @@ def test_the_score_is_meant_for_phrases_that_pass():
 
 def test_masks_on_void_are_no_cases(many):
     void = [
-        AskedPhrase(
+        PhraseEvidence(
             source="one",
             photo=p.photo,
             label=p.label,
@@ -135,7 +135,7 @@ def test_figures_of_a_known_answer():
     )
 
     def phrase(peak, objects, *masks, sibling=False):
-        return AskedPhrase(
+        return PhraseEvidence(
             source="s",
             photo=f"{peak}",
             label="x",
@@ -171,7 +171,7 @@ def test_figures_of_a_known_answer():
 
 def test_evidence_that_some_lack_is_left_out_with_a_warning(many, caplog):
     some = [*many[:300]]
-    some[7] = AskedPhrase(
+    some[7] = PhraseEvidence(
         source="one",
         photo="7",
         label="x",
@@ -187,7 +187,7 @@ def test_evidence_that_some_lack_is_left_out_with_a_warning(many, caplog):
 
 
 def test_where_there_was_nothing_to_look_at_the_answer_is_nothing(many):
-    blank = AskedPhrase(source="one", photo="0", label="x", present=True, evidence={}, objects=1)
+    blank = PhraseEvidence(source="one", photo="0", label="x", present=True, evidence={}, objects=1)
     some = many[:400]
 
     with_blanks = fit_curves([*some, *[blank] * 10], recall=0.9)
@@ -210,7 +210,7 @@ def test_too_little_to_fit_on_says_what_is_missing(many):
     with pytest.raises(ValueError, match="20 phrases were asked, 20 of them are in their photo"):
         fit_curves(present[:20], recall=0.9)
     silent = [
-        AskedPhrase(
+        PhraseEvidence(
             source="s", photo=p.photo, label=p.label, present=p.present, evidence=p.evidence
         )
         for p in many[:50]
@@ -220,7 +220,7 @@ def test_too_little_to_fit_on_says_what_is_missing(many):
     with pytest.raises(ValueError, match="no evidence that all"):
         fit_curves(
             [
-                AskedPhrase(source="s", photo="p", label="x", present=p.present, evidence={})
+                PhraseEvidence(source="s", photo="p", label="x", present=p.present, evidence={})
                 for p in many[:50]
             ],
             recall=0.9,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..figures.bootstrap import draw_photos, percentiles
+from ..figures.intervals import draw_photos, percentiles
 
 __all__ = ["EdgeScores", "curve_of", "f_measure", "ods_draws", "score_edges"]
 

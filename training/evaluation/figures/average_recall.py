@@ -1,4 +1,4 @@
-"""Class-agnostic average recall of ranked masks, photo by photo, by `faster-coco-eval`.
+"""Class-agnostic average recall of ranked masks, photo by photo.
 
 AR@n is the recall of the n first masks of a photo, averaged over IoU .50:.05:.95 (cocodataset.org,
 "Detection Evaluation"; arXiv 2304.02643, Section 7.3, uses n = 1000). Objects of all labels are
@@ -7,7 +7,7 @@ one category; crowds (`ignore`) are none of them. Recall is a share of objects, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy as np
 from textsam.values.rle import RLE, rle_areas
 
 from ...data import Sample
-from .bootstrap import Interval, ratio_interval
-from .coco_eval import SIZES, coco_row, evaluate_masks
+from .coco_eval import SIZES, CocoRows
+from .intervals import Interval, ratio_interval
 
 __all__ = ["LIMITS", "PhotoRecall", "mean_recall", "photo_recall", "recall_difference"]
 
@@ -25,12 +25,12 @@ LIMITS = (10, 100, 1000)
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRecall:
-    """What masks recall of one photo.
+    """Recall of the masks of one photo.
 
     Attributes:
         image_id: The photo.
-        masks: How many there were.
-        objects: Objects of each size.
+        masks: Number of masks.
+        objects: Number of objects of each size.
         found: `"all@10"` -> objects found, averaged over the IoU levels, for each size and limit.
     """
 
@@ -61,20 +61,13 @@ def photo_recall(
     found = {f"{name}@{limit}": 0.0 for name in SIZES for limit in limits}
     kept = [rle for rle in masks[: max(limits)] if not rle.is_empty]
     if truths and kept:
-        where = {"image_id": 1, "category_id": 1}
-        recall = evaluate_masks(
-            [{"id": 1, "height": sample.size[0], "width": sample.size[1]}],
-            [{"id": 1, "name": "object"}],
-            objects=[
-                coco_row(rle) | where | {"id": index, "iscrowd": 0}
-                for index, rle in enumerate(truths, start=1)
-            ],
-            masks=[
-                coco_row(rle) | where | {"id": index, "score": float(len(kept) - index)}
-                for index, rle in enumerate(kept, start=1)
-            ],
-            limits=limits,
-        ).arrays()["recall"][:, 0]
+        rows = CocoRows(["object"])
+        rows.add_photo(sample.image_id, sample.size)
+        for rle in truths:
+            rows.add_object(sample.image_id, "object", rle)
+        for rank, rle in enumerate(kept, start=1):
+            rows.add_mask(sample.image_id, "object", rle, len(kept) - rank)
+        recall = rows.evaluate(limits=limits).arrays()["recall"][:, 0]
         for k, name in enumerate(SIZES):
             for n, limit in enumerate(limits):
                 if counts[name]:
@@ -82,7 +75,7 @@ def photo_recall(
     return PhotoRecall(image_id=sample.image_id, masks=len(masks), objects=counts, found=found)
 
 
-def mean_recall(photos: Sequence[PhotoRecall], key: str, *, seed: int = 0) -> Interval | None:
+def mean_recall(photos: Iterable[PhotoRecall], key: str, *, seed: int = 0) -> Interval | None:
     """AR over all objects of the photos, e.g. of `"small@100"`, with its 95% interval over photos.
 
     Returns:
@@ -90,30 +83,30 @@ def mean_recall(photos: Sequence[PhotoRecall], key: str, *, seed: int = 0) -> In
     """
     size = key.partition("@")[0]
     rows = [(p.image_id, p.found[key], float(p.objects[size])) for p in photos]
-    return _interval(rows, seed=seed)
+    bounds = ratio_interval(rows, seed=seed)
+    if bounds is None:
+        return None
+    objects = sum(row[2] for row in rows)
+    return Interval(sum(row[1] for row in rows) / objects, *bounds, int(objects))
 
 
 def recall_difference(
     photos: Sequence[PhotoRecall], reference: Sequence[PhotoRecall], key: str, *, seed: int = 0
 ) -> Interval | None:
-    """AR of one way minus that of another on the same photos, drawn together.
+    """AR of one method minus that of another on the same photos, drawn together.
 
     Raises:
         ValueError: The photos are not the same.
     """
     if [p.image_id for p in photos] != [p.image_id for p in reference]:
         raise ValueError("a difference needs the same photos in the same order; these are others")
-    size = key.partition("@")[0]
-    rows = [
-        (p.image_id, p.found[key] - q.found[key], float(p.objects[size]))
+    differences = (
+        PhotoRecall(
+            image_id=p.image_id,
+            masks=p.masks,
+            objects=p.objects,
+            found={key: p.found[key] - q.found[key]},
+        )
         for p, q in zip(photos, reference, strict=True)
-    ]
-    return _interval(rows, seed=seed)
-
-
-def _interval(rows: Sequence[tuple[str, float, float]], *, seed: int) -> Interval | None:
-    objects = sum(row[2] for row in rows)
-    bounds = ratio_interval(rows, seed=seed)
-    if bounds is None:
-        return None
-    return Interval(sum(row[1] for row in rows) / objects, *bounds, int(objects))
+    )
+    return mean_recall(differences, key, seed=seed)

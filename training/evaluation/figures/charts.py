@@ -2,12 +2,11 @@
 
     python -m training.evaluation.points DATA ... --plot points.png
 
-Colours and dashes are told apart by colour-blind readers, and every bar has its figure beside it.
+Colours and dashes can be told apart by colour-blind readers, and every bar has its figure on it.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,15 @@ from typing import Any
 from textsam.errors import require
 from textsam.values.files import write_atomically
 
-from .bootstrap import Interval
+from .intervals import Interval
 
-__all__ = ["Curve", "add_plot_option", "write_bars", "write_curves"]
+__all__ = ["Curve", "write_bars", "write_curves"]
 
 # Okabe and Ito's colours.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 _DASHES = ("-", "--", "-.", ":")
 _INCHES_WIDE = 8.0
-_INCHES_A_BAR = 0.24
+_INCHES_PER_BAR = 0.24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,85 +37,69 @@ class Curve:
     mark: tuple[float, float] | None = None
 
 
-def add_plot_option(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add `--plot FILE.png`."""
-    parser.add_argument(
-        "--plot", type=Path, metavar="F.png", help=f"also draw {what}; needs matplotlib"
-    )
-
-
 def write_bars(
-    path: Path,
+    path: Path | None,
     panels: Mapping[str, Mapping[str, Interval]],
     *,
     title: str,
     axis: str,
-    limits: tuple[float, float] | None = (0.0, 1.0),
-) -> Path:
-    """Draw a group of bars for each panel's name.
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> None:
+    """Draw a group of bars for each panel; nothing without a path or without a bar.
 
     Args:
         path: Where the PNG goes.
         panels: For each group (a data set), its bars by name with their intervals.
         title: Of the picture.
         axis: What the figures are.
-        limits: Of the axis; by default those of a share.
+        limits: Of the axis.
 
     Raises:
         MissingExtraError: Without matplotlib.
-        ValueError: There is no bar.
     """
-    bars = sum(len(group) for group in panels.values())
-    if not bars:
-        raise ValueError("there is nothing to draw: no group has a figure")
+    panels = {name: bars for name, bars in panels.items() if bars}
+    if path is None or not panels:
+        return
     names = list(dict.fromkeys(name for group in panels.values() for name in group))
-    height = 1.2 + _INCHES_A_BAR * (bars + len(panels))
-    figure, axes = _figure(height)
+    count = sum(len(group) for group in panels.values())
+    figure, axes = _figure(1.2 + _INCHES_PER_BAR * (count + len(panels)))
     place, ticks, labels = 0.0, [], []
-    for figures in panels.values():
+    for bars in panels.values():
         start = place
-        for name, value in figures.items():
+        for name, bar in bars.items():
             color = _COLORS[names.index(name) % len(_COLORS)]
-            error = [[value.mean - value.low], [value.high - value.mean]]
-            first = name not in labels
-            axes.barh(place, value.mean, color=color, xerr=error, label=name if first else None)
-            axes.text(0.005, place, f"{value.mean:.3f}", va="center", fontsize=7, color="white")
+            error = [[bar.mean - bar.low], [bar.high - bar.mean]]
+            # The legend takes a name once, from the first panel that has it.
+            label = None if name in labels else name
+            axes.barh(place, bar.mean, color=color, xerr=error, label=label)
+            axes.text(0.005, place, f"{bar.mean:.3f}", va="center", fontsize=7, color="white")
             labels.append(name)
             place += 1
         ticks.append((start + place - 1) / 2)
         place += 1
     axes.set_yticks(ticks, list(panels))
     axes.invert_yaxis()
-    if limits is not None:
-        axes.set_xlim(*limits)
+    axes.set_xlim(*limits)
     axes.set_xlabel(f"{axis}, with 95% bootstrap interval over photos")
     axes.grid(axis="x", color="0.9")
-    return _save(figure, axes, path, title=title)
+    _save(figure, axes, path, title=title)
 
 
 def write_curves(
-    path: Path,
+    path: Path | None,
     curves: Sequence[Curve],
     *,
     title: str,
     axes_names: tuple[str, str],
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
-) -> Path:
-    """Draw lines.
-
-    Args:
-        path: Where the PNG goes.
-        curves: The lines.
-        title: Of the picture.
-        axes_names: What x and y are.
-        limits: Of x and y.
+) -> None:
+    """Draw lines; nothing without a path or without a line.
 
     Raises:
         MissingExtraError: Without matplotlib.
-        ValueError: There is no curve.
     """
-    if not curves:
-        raise ValueError("there is nothing to draw: no curve")
+    if path is None or not curves:
+        return
     figure, axes = _figure(4.5)
     for number, curve in enumerate(curves):
         color = _COLORS[number % len(_COLORS)]
@@ -132,7 +115,7 @@ def write_curves(
         axes.set_xlim(*limits[0])
         axes.set_ylim(*limits[1])
     axes.grid(color="0.9")
-    return _save(figure, axes, path, title=title)
+    _save(figure, axes, path, title=title)
 
 
 def _figure(height: float) -> tuple[Any, Any]:
@@ -141,11 +124,11 @@ def _figure(height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def _save(figure: Any, axes: Any, path: Path, *, title: str) -> Path:
+def _save(figure: Any, axes: Any, path: Path, *, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    return write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())

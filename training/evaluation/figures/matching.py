@@ -1,4 +1,4 @@
-"""Instances of a phrase: masks matched one to one with the objects, recall and precision.
+"""Masks beside their truth: IoU with void, and matching one to one with the objects of a phrase.
 
 As in COCO's evaluation: by falling score each mask takes the object that it overlaps most among
 those not yet taken, from IoU .5. Pixels without a truth count for neither side, and a mask that
@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from textsam.values.rle import RLE, decode_rles, encode_masks, rle_areas, rle_iou
 
-from ..phrases.asking import Found
-from .bootstrap import ratio_interval
+from .intervals import ratio_interval
 
 __all__ = [
     "InstanceItem",
     "Matches",
+    "check_masks",
     "instance_item",
     "instance_means",
+    "masked_iou",
     "match_masks",
     "take_objects",
 ]
@@ -33,12 +34,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matches:
-    """What became of each mask of a phrase, best score first.
+    """The masks of a phrase, best score first, and the objects that they took.
 
     Attributes:
         size: (H, W) of the photo.
         scores: (K,) float64.
-        truth: (K,) int64, the object that it took; -1 for none.
+        truth: (K,) int64, the object that each mask took; -1 for none.
         iou: (K,) float64 with that object; with the best object if it took none.
         counted: (K,) bool; False if it lies mostly on ignored pixels and took nothing.
         right: (K,) bool, more than half of its counted pixels belong to the phrase.
@@ -73,46 +74,77 @@ class InstanceItem:
     matched: int
 
 
+def masked_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) -> float:
+    """Intersection over union of two (H, W) bool masks; `exclude` pixels count for neither.
+
+    Two masks without a pixel are equal: 1. Callers leave out truths that are empty.
+
+    Raises:
+        ValueError: The masks differ in shape, or are not bool.
+    """
+    check_masks(prediction, truth, exclude)
+    if exclude is not None:
+        prediction, truth = prediction & ~exclude, truth & ~exclude
+    union = int(np.count_nonzero(prediction | truth))
+    return int(np.count_nonzero(prediction & truth)) / union if union else 1.0
+
+
+def check_masks(prediction: Mask, truth: Mask, exclude: Mask | None) -> None:
+    """Raise a `ValueError` unless all masks are bool and of one size."""
+    masks = [prediction, truth] if exclude is None else [prediction, truth, exclude]
+    if any(mask.shape != truth.shape or mask.dtype != np.bool_ for mask in masks):
+        got = ", ".join(f"{mask.dtype} {mask.shape}" for mask in masks)
+        raise ValueError(f"got masks {got}; wanted bool (H, W), all of one size")
+
+
 def match_masks(
-    found: Found, truths: Sequence[RLE], *, ignored: Mask, level: float = 0.5
+    rles: Sequence[RLE],
+    scores: NDArray[np.float64],
+    truths: Sequence[RLE],
+    *,
+    ignored: Mask,
+    level: float = 0.5,
 ) -> Matches:
     """Match masks with objects one to one.
 
     Args:
-        found: K masks, best score first.
+        rles: K masks, best score first.
+        scores: (K,) float64.
         truths: The objects of the phrase; none if it is absent.
         ignored: (H, W) bool, pixels without a truth.
-        level: Least IoU of a match.
+        level: Lowest IoU of a match.
     """
-    size = found.size
-    masks = decode_rles(found.rles, size)
-    counted_masks = masks & ~ignored
+    size = (ignored.shape[0], ignored.shape[1])
+    masks = decode_rles(rles, size) & ~ignored
     objects = decode_rles(truths, size) & ~ignored
     objects = objects[objects.any(axis=(1, 2))]
-    rles, object_rles = encode_masks(counted_masks), encode_masks(objects)
-    overlap = np.zeros((len(rles), len(object_rles)))
-    if rles and object_rles:
-        overlap = rle_iou(rles, object_rles)
+    mask_rles, object_rles = encode_masks(masks), encode_masks(objects)
+    overlap = np.zeros((len(mask_rles), len(object_rles)))
+    if mask_rles and object_rles:
+        overlap = rle_iou(mask_rles, object_rles)
     taken = take_objects(overlap, level=level)
-    areas = rle_areas(rles)
-    union = objects.any(axis=0)
-    inside = (counted_masks & union).sum(axis=(1, 2))
+    areas = rle_areas(mask_rles)
+    inside = (masks & objects.any(axis=0)).sum(axis=(1, 2))
     best = overlap.max(axis=1, initial=0.0)
     return Matches(
         size=size,
-        scores=found.scores,
+        scores=scores,
         truth=taken,
         iou=np.array([overlap[k, t] if t >= 0 else best[k] for k, t in enumerate(taken)]),
-        counted=(taken >= 0) | (2 * areas >= rle_areas(found.rles)),
+        counted=(taken >= 0) | (2 * areas >= rle_areas(rles)),
         right=2 * inside > areas,
         objects=len(objects),
-        rles=tuple(rles),
+        rles=tuple(mask_rles),
         truths=tuple(object_rles),
     )
 
 
 def take_objects(overlap: NDArray[np.float64], *, level: float) -> NDArray[np.int64]:
-    """Index of the object that each mask takes, in the order of the rows; -1 for none."""
+    """Index of the object that each mask takes, in the order of the rows; -1 for none.
+
+    Leaving out rows from the end changes nothing for those above, so one run serves every level of
+    the score.
+    """
     taken = np.full(len(overlap), -1, dtype=np.int64)
     free = overlap.copy()
     for row in range(len(overlap)):
@@ -147,19 +179,15 @@ def instance_means(items: Iterable[InstanceItem], *, seed: int = 0) -> dict[str,
     objects, masks = sum(i.objects for i in here), sum(i.masks for i in here)
     matched = sum(i.matched for i in here)
     every = sum(i.masks for i in rows)
-    recall = matched / objects if objects else None
-    precision = matched / masks if masks else None
+    recalls = [(i.image_id, i.matched, i.objects) for i in here]
+    precisions = [(i.image_id, i.matched, i.masks) for i in here]
     return {
         "objects": objects,
         "masks": masks,
-        "recall": recall,
-        "precision": precision,
+        "recall": matched / objects if objects else None,
+        "precision": matched / masks if masks else None,
         "f1": 2 * matched / (objects + masks) if objects + masks else None,
         "precision_all": matched / every if every else None,
-        "recall_interval": ratio_interval(
-            [(i.image_id, i.matched, i.objects) for i in here], seed=seed
-        ),
-        "precision_interval": ratio_interval(
-            [(i.image_id, i.matched, i.masks) for i in here], seed=seed
-        ),
+        "recall_interval": ratio_interval(recalls, seed=seed),
+        "precision_interval": ratio_interval(precisions, seed=seed),
     }

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .bootstrap import Score
+from .intervals import Score
 
 __all__ = [
     "DEPTH",
-    "Embedded",
-    "Query",
-    "_by_label",
+    "MaskVectorTable",
+    "RankedQuery",
     "chance_of",
+    "label_scores",
     "precision",
     "queries_of",
     "ranked",
@@ -27,15 +27,15 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Embedded:
+class MaskVectorTable:
     """Masks of all sets and their vectors.
 
     Attributes:
         sets: (N,) name of the set.
         photos: (N,) name of the photo, with its set's.
         labels: (N,) label.
-        vectors: By the way they were made, (N, D) of length 1.
-        texts: By the same ways, those that a phrase reaches: label -> (D,) of length 1.
+        vectors: By embedding method, (N, D) of length 1.
+        texts: By those methods that a phrase can be compared with: label -> (D,) of length 1.
     """
 
     sets: npt.NDArray[np.str_]
@@ -46,12 +46,12 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Query:
+class RankedQuery:
     """One question and what is searched for it.
 
     Attributes:
         label: What counts as right.
-        row: The mask that asks; None for a phrase.
+        row: The mask that is the query; None for a phrase.
         gallery: Rows that are searched, at least one of them right.
     """
 
@@ -60,8 +60,8 @@ class Query:
     gallery: Rows
 
 
-def queries_of(data: Embedded, task: str, name: str) -> list[Query]:
-    """The queries of a task about a set; those that nothing in the gallery answers are left out.
+def queries_of(data: MaskVectorTable, task: str, name: str) -> list[RankedQuery]:
+    """The queries of a task about a set; those without a right row in the gallery are left out.
 
     Args:
         data: All masks.
@@ -69,24 +69,21 @@ def queries_of(data: Embedded, task: str, name: str) -> list[Query]:
             query's own photo. "mask, other sets": each mask of the set, in all other sets.
         name: The set.
     """
-    own = np.flatnonzero(data.sets == name)
+    own, others = np.flatnonzero(data.sets == name), np.flatnonzero(data.sets != name)
+    queries: list[RankedQuery]
     if task == "text":
-        asked = [Query(label=str(c), row=None, gallery=own) for c in np.unique(data.labels[own])]
-    elif task == "mask":
-        asked = [
-            Query(
-                label=str(data.labels[row]),
-                row=int(row),
-                gallery=own[data.photos[own] != data.photos[row]],
-            )
-            for row in own
-        ]
-    elif task == "mask, other sets":
-        others = np.flatnonzero(data.sets != name)
-        asked = [Query(label=str(data.labels[row]), row=int(row), gallery=others) for row in own]
+        labels = np.unique(data.labels[own])
+        queries = [RankedQuery(label=str(c), row=None, gallery=own) for c in labels]
+    elif task in ("mask", "mask, other sets"):
+        queries = []
+        for row in own.tolist():
+            gallery = others
+            if task == "mask":
+                gallery = own[data.photos[own] != data.photos[row]]
+            queries.append(RankedQuery(label=str(data.labels[row]), row=row, gallery=gallery))
     else:
         raise ValueError(f"task {task!r}; wanted 'text', 'mask' or 'mask, other sets'")
-    return [q for q in asked if (data.labels[q.gallery] == q.label).any()]
+    return [q for q in queries if (data.labels[q.gallery] == q.label).any()]
 
 
 def precision(cosines: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) -> float:
@@ -103,27 +100,27 @@ def precision(cosines: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) ->
     return float(right[first].mean())
 
 
-def chance_of(data: Embedded, queries: Iterable[Query]) -> list[Score]:
-    """What a random order is expected to reach: the share of right ones in the gallery."""
-    return _by_label(
+def chance_of(data: MaskVectorTable, queries: Iterable[RankedQuery]) -> list[Score]:
+    """The expected precision of a random order: the share of right ones in the gallery."""
+    return label_scores(
         (query.label, float((data.labels[query.gallery] == query.label).mean()))
         for query in queries
     )
 
 
-def ranked(data: Embedded, queries: Sequence[Query], way: str) -> list[Score]:
-    """Precision of one way of embedding, a mean for each label."""
-    vectors = data.vectors[way]
+def ranked(data: MaskVectorTable, queries: Sequence[RankedQuery], method: str) -> list[Score]:
+    """Precision of one embedding method, a mean for each label."""
+    vectors = data.vectors[method]
     values = []
     for query in queries:
-        asking = data.texts[way][query.label] if query.row is None else vectors[query.row]
+        vector = data.texts[method][query.label] if query.row is None else vectors[query.row]
         right = data.labels[query.gallery] == query.label
-        values.append((query.label, precision(vectors[query.gallery] @ asking, right)))
-    return _by_label(values)
+        values.append((query.label, precision(vectors[query.gallery] @ vector, right)))
+    return label_scores(values)
 
 
-def _by_label(values: Iterable[tuple[str, float]]) -> list[Score]:
-    """One score a label, the mean of its queries: 100 people count no more than 3 forks.
+def label_scores(values: Iterable[tuple[str, float]]) -> list[Score]:
+    """One score per label, the mean of its queries: 100 people count no more than 3 forks.
 
     The label stands in the place of the photo, so that intervals are about other labels.
     """
@@ -131,6 +128,6 @@ def _by_label(values: Iterable[tuple[str, float]]) -> list[Score]:
     for label, value in values:
         by_label[label].append(value)
     return [
-        Score(photo=label, object=label, value=float(np.mean(found)))
-        for label, found in sorted(by_label.items())
+        Score(photo=label, object=label, value=float(np.mean(own)))
+        for label, own in sorted(by_label.items())
     ]

@@ -1,15 +1,15 @@
-"""One corrective click after a phrase: what a person's first click adds to what the text found.
+"""One corrective click after a phrase: what a person's first click adds to the text's answer.
 
-A single object is asked for by name. Of the masks that come back, the one that overlaps it most is
+A single object is asked for by name. Of the masks of the answer, the one that overlaps it most is
 the one that a person would go on with (an empty mask, if there is none); where it is below IoU .7,
-one click is given as `protocol.next_click` does, at the pixel farthest from the border of its
-error, through `view.click`, which keeps the phrase in the prompt.
+one click is given by `next_click`, at the pixel farthest from the border of its error, through
+`view.click`, which keeps the phrase in the prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 from textsam.values.rle import decode_rle
 
 from ...data import Sample
-from ..clicks.protocol import masked_iou, mean, next_click
-from ..figures.bootstrap import ratio_interval
-from ..figures.sheet import Gallery
+from ..clicks.simulated_clicks import next_click
+from ..figures.intervals import mean, ratio_interval
+from ..figures.matching import masked_iou
+from ..figures.sheets import Gallery, MaskCase
 from .questions import Phrase
 
 __all__ = ["ClickItem", "ClickTally", "click_means", "correct_once"]
 
-Mask = NDArray[np.bool_]
-
-# The issue's line between an object that is found and one that needs a hand.
+# From this IoU on an object needs no click.
 _GOOD = 0.7
 
 
@@ -46,7 +45,7 @@ class ClickItem:
     foreground: bool | None
 
 
-def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, Mask]:
+def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, NDArray[np.bool_]]:
     """Ask for a single object, and click once if its mask is below IoU .7.
 
     Args:
@@ -60,12 +59,11 @@ def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, 
     answer = view.segment(text=phrase.label, strategy="auto")
     masks = [decode_rle(rle) for rle in answer.rles]
     overlaps = [masked_iou(mask, phrase.truth, exclude=phrase.ignored) for mask in masks]
-    before = max(overlaps, default=0.0)
+    before = after = max(overlaps, default=0.0)
     mask = masks[int(np.argmax(overlaps))] if masks else np.zeros_like(phrase.truth)
     click = None
     if before < _GOOD:
         click = next_click(mask, phrase.truth, void=phrase.ignored)
-    after = before
     if click is not None:
         mask = view.click(click.x, click.y, foreground=click.foreground).mask
         after = masked_iou(mask, phrase.truth, exclude=phrase.ignored)
@@ -83,7 +81,7 @@ def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, 
 class ClickTally:
     """The single objects of a set so far; `gallery` takes those that the click helped least."""
 
-    def __init__(self, *, gallery: Gallery | None = None) -> None:
+    def __init__(self, *, gallery: Gallery[MaskCase] | None = None) -> None:
         self.items: list[ClickItem] = []
         self.gallery = gallery
 
@@ -95,11 +93,11 @@ class ClickTally:
                 self.items.append(item)
                 if self.gallery is not None and item.foreground is not None:
                     gain = item.after - item.before
-                    self.gallery.add(gain, sample, mask, phrase.truth, phrase.label)
+                    self.gallery.add(MaskCase.of(gain, sample, mask, phrase.truth, phrase.label))
 
     def figures(self, *, seed: int) -> dict[str, Any]:
         """See `click_means`; and `items`."""
-        return click_means(self.items, seed=seed) | {"items": [asdict(i) for i in self.items]}
+        return click_means(self.items, seed=seed) | {"items": self.items}
 
 
 def click_means(items: Sequence[ClickItem], *, seed: int = 0) -> dict[str, Any]:
@@ -111,17 +109,15 @@ def click_means(items: Sequence[ClickItem], *, seed: int = 0) -> dict[str, Any]:
         many of them had a mask to correct, and their gain. None where there is none.
     """
     clicked = [item for item in items if item.foreground is not None]
-    found = [item for item in clicked if item.found]
+    gains = [(item.image_id, item.after - item.before, 1) for item in clicked]
     return {
         "objects": len(items),
         "good": mean(item.before >= _GOOD for item in items),
         "clicked": len(clicked),
         "before": mean(item.before for item in clicked),
         "after": mean(item.after for item in clicked),
-        "gain": mean(item.after - item.before for item in clicked),
-        "gain_interval": ratio_interval(
-            [(item.image_id, item.after - item.before, 1) for item in clicked], seed=seed
-        ),
-        "found": len(found),
-        "gain_found": mean(item.after - item.before for item in found),
+        "gain": mean(gain for _, gain, _ in gains),
+        "gain_interval": ratio_interval(gains, seed=seed),
+        "found": sum(item.found for item in clicked),
+        "gain_found": mean(item.after - item.before for item in clicked if item.found),
     }

@@ -1,4 +1,4 @@
-"""One object of another photo in place of a phrase: what `segment(like=...)` is measured with."""
+"""One object of another photo in place of a phrase: how `segment(like=...)` is measured."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.rle import rle_area
 
 from ...data.sample import ObjectMask, Sample
-from ..clicks.protocol import seeded_rng
+from ..data_sets import seeded_rng
 from .questions import NAMELESS, Questions
 
 __all__ = ["ExampleView", "Examples"]
 
 # An example is no speck: its side is at least this share of the root of the photo's area.
-_LEAST_SIDE = 0.1
-_TRIED = 8  # photos that are looked at for an example of a label
+_MIN_SIDE = 0.1
+_MAX_PHOTOS = 8  # that are tried for an example of a label
 
 
 class Examples:
-    """For each label one object that a model has seen in another photo; two at most are embedded.
+    """For each label one object of another photo, as the model embeds it.
 
     Args:
         model: A `TextSAM`.
@@ -44,14 +44,15 @@ class Examples:
         self._concepts: dict[tuple[str, int], Any] = {}
 
     def concept(self, label: str, *, besides: str) -> Any:
-        """What an object of the label shows; None if no photo but `besides` has a clear one."""
+        """An example of the label; None if no photo but `besides` has a clear one."""
         rows = self._rows.get(label, [])
-        for index in seeded_rng(self.seed, label).permutation(len(rows))[:_TRIED]:
-            sample = self.samples[rows[index]]
-            if sample.image_id != besides:
-                concept = self._made(label, rows[index])
-                if concept is not None:
-                    return concept
+        for index in seeded_rng(self.seed, label).permutation(len(rows))[:_MAX_PHOTOS]:
+            row = rows[index]
+            if self.samples[row].image_id != besides:
+                if (label, row) not in self._concepts:
+                    self._concepts[label, row] = self._embed(label, self.samples[row])
+                if self._concepts[label, row] is not None:
+                    return self._concepts[label, row]
         return None
 
     def answerable(self, questions: Questions, *, besides: str) -> Questions:
@@ -69,24 +70,20 @@ class Examples:
             rest=(),
         )
 
-    def _made(self, label: str, row: int) -> Any:
-        if (label, row) not in self._concepts:
-            self._concepts[label, row] = self._make(label, self.samples[row])
-        return self._concepts[label, row]
-
-    def _make(self, label: str, sample: Sample) -> Any:
+    def _embed(self, label: str, sample: Sample) -> Any:
+        """One clear object of the photo, drawn with its id; None if the photo cannot be read."""
         try:
             image = sample.image()
         except ImageError:
             return None
         clear = [o for o in sample.objects if o.label == label and _is_clear(o, sample)]
         place = int(seeded_rng(self.seed, sample.image_id).integers(len(clear)))
-        shown = Segmentation(sample.size, [clear[place].rle], labels=[label], image=image)
-        return self.model.concept(shown)
+        example = Segmentation(sample.size, [clear[place].rle], labels=[label], image=image)
+        return self.model.concept(example)
 
 
 class ExampleView:
-    """An open photo whose phrases are looked for by an example each, see `asking.AskedView`."""
+    """An open photo whose phrases are searched for by an example each; see `StrategyView`."""
 
     def __init__(self, view: Any, examples: Examples, *, image_id: str) -> None:
         self.view = view
@@ -108,8 +105,8 @@ class ExampleView:
         concept = self.examples.concept(text, besides=self.image_id)
         if concept is None:
             raise ValueError(f"no photo but {self.image_id} has a clear {text!r}")
-        found: Segmentation = self.view.segment(like=concept, **options)
-        return found
+        masks: Segmentation = self.view.segment(like=concept, **options)
+        return masks
 
     def text_map(self, phrase: str) -> NDArray[np.float32]:
         """Not by example: the phrase's own map."""
@@ -119,4 +116,4 @@ class ExampleView:
 
 def _is_clear(item: ObjectMask, sample: Sample) -> bool:
     height, width = sample.size
-    return not item.ignore and rle_area(item.rle) >= _LEAST_SIDE**2 * height * width
+    return not item.ignore and rle_area(item.rle) >= _MIN_SIDE**2 * height * width

@@ -10,15 +10,15 @@ pixel is wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...data import Sample
-from ..figures.bootstrap import ratio_interval
-from .asking import Asked
+from ..figures.intervals import ratio_interval
+from .asking import StrategyView
 from .questions import Phrase, Questions, Siblings
 
 __all__ = ["ExclusionItem", "ExclusionTally", "exclusion_means"]
@@ -53,55 +53,49 @@ class ExclusionTally:
         self.siblings = siblings
         self.items: list[ExclusionItem] = []
 
-    def add_photo(self, asked: Asked, sample: Sample, questions: Questions) -> None:
+    def add_photo(self, view: StrategyView, sample: Sample, questions: Questions) -> None:
         """Measure the phrases of an exhaustive photo, and its absent siblings."""
         nothing = np.zeros(sample.size, dtype=bool)
         void = sample.void_mask()
         for phrase in questions.phrases:
             others = [p for p in questions.phrases if p.label != phrase.label]
             counted = ~phrase.ignored
-            self._measure(asked, sample, phrase.label, phrase.truth & counted, others, counted)
+            self._measure(view, sample, phrase.label, phrase.truth & counted, others, counted)
         for item in questions.absent:
             if item.sibling:
-                self._measure(asked, sample, item.label, nothing, questions.phrases, ~void)
+                self._measure(view, sample, item.label, nothing, questions.phrases, ~void)
 
     def _measure(
         self,
-        asked: Asked,
+        view: StrategyView,
         sample: Sample,
         label: str,
         truth: Mask,
         others: Sequence[Phrase],
         counted: Mask,
     ) -> None:
-        before = asked.ask(label).union & counted
+        before = view.ask(label).union & counted
         if not others or not before.any():
             return
-        excluded = self._chosen(label, before & ~truth, others)
-        answer: Any = asked.view
-        after = answer.segment(text=label, exclude=excluded.label).mask & counted
-        spill = excluded.truth & ~truth
-        counts = [
-            int(np.count_nonzero(mask & region))
-            for region in (spill, ~truth, truth)
-            for mask in (before, after)
-        ]
+        excluded = self._phrase_to_exclude(label, before & ~truth, others)
+        after = view.view.segment(text=label, exclude=excluded.label).mask & counted
+        regions = {"spilled": excluded.truth & ~truth, "wrong": ~truth, "right": truth}
+        counts = {
+            f"{name}_{when}": int(np.count_nonzero(mask & region))
+            for name, region in regions.items()
+            for when, mask in (("before", before), ("after", after))
+        }
         self.items.append(
             ExclusionItem(
                 image_id=sample.image_id,
                 label=label,
                 excluded=excluded.label,
                 present=bool(truth.any()),
-                spilled_before=counts[0],
-                spilled_after=counts[1],
-                wrong_before=counts[2],
-                wrong_after=counts[3],
-                right_before=counts[4],
-                right_after=counts[5],
+                **counts,
             )
         )
 
-    def _chosen(self, label: str, wrong: Mask, others: Sequence[Phrase]) -> Phrase:
+    def _phrase_to_exclude(self, label: str, wrong: Mask, others: Sequence[Phrase]) -> Phrase:
         """The label that was painted over most; of none, the nearest in meaning."""
         spills = [int(np.count_nonzero(wrong & phrase.truth)) for phrase in others]
         if any(spills) or self.siblings is None:
@@ -111,7 +105,7 @@ class ExclusionTally:
 
     def figures(self, *, seed: int) -> dict[str, Any]:
         """See `exclusion_means`; and `items`."""
-        return exclusion_means(self.items, seed=seed) | {"items": [asdict(i) for i in self.items]}
+        return exclusion_means(self.items, seed=seed) | {"items": self.items}
 
 
 def exclusion_means(items: Sequence[ExclusionItem], *, seed: int = 0) -> dict[str, Any]:
@@ -122,18 +116,17 @@ def exclusion_means(items: Sequence[ExclusionItem], *, seed: int = 0) -> dict[st
         on the excluded thing), `wrong_removed` (of all wrong pixels), `right_lost`, and the same
         with `_interval`. None without such pixels.
     """
-    pairs = {
-        "spilled_removed": [(i.spilled_before - i.spilled_after, i.spilled_before) for i in items],
-        "wrong_removed": [(i.wrong_before - i.wrong_after, i.wrong_before) for i in items],
-        "right_lost": [(i.right_before - i.right_after, i.right_before) for i in items],
-    }
     means: dict[str, Any] = {
         "phrases": len(items),
         "spilling": sum(item.spilled_before > 0 for item in items),
     }
-    for key, counts in pairs.items():
-        total = sum(before for _, before in counts)
-        means[key] = sum(change for change, _ in counts) / total if total else None
-        rows = [(i.image_id, *count) for i, count in zip(items, counts, strict=True)]
+    for key in ("spilled_removed", "wrong_removed", "right_lost"):
+        name = key.partition("_")[0]
+        rows = []
+        for item in items:
+            before, after = getattr(item, f"{name}_before"), getattr(item, f"{name}_after")
+            rows.append((item.image_id, before - after, before))
+        total = sum(before for *_, before in rows)
+        means[key] = sum(change for _, change, _ in rows) / total if total else None
         means[f"{key}_interval"] = ratio_interval(rows, seed=seed)
     return means

@@ -1,4 +1,4 @@
-"""What a phrase costs: seconds with the photo encoded or not, and memory of many phrases.
+"""The cost of a phrase: seconds with the photo encoded or not, and memory of many phrases.
 
 Seconds are of strategy "auto", on this machine as it is. Memory is the highest resident size of a
 fresh process that loads the model, opens one photo and asks it: once for one phrase, once for
@@ -7,7 +7,6 @@ twenty in one call, since a process's peak never goes down again.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...memory import peak_bytes
-from ..table import DataSet
+from ...memory import in_fresh_process, peak_bytes
+from ..data_sets import DataSet
 
 __all__ = ["measure_memory", "measure_seconds"]
 
@@ -44,13 +43,13 @@ def measure_seconds(model: Any, data: DataSet) -> dict[str, Any]:
         start = time.perf_counter()
         with model.open(image) as view:
             opened = time.perf_counter()
-            times = [_seconds(view, label) for label in labels]
-            vain = [_seconds(view, label) for label in others]
+            there = [_seconds(view, label) for label in labels]
+            lacking = [_seconds(view, label) for label in others]
         if number:  # the first photo warms up: threads, caches of kernels, text embeddings
             encode.append(opened - start)
-            first.append(times[0])
-            further += times[1:]
-            absent += vain
+            first.append(there[0])
+            further += there[1:]
+            absent += lacking
     return {
         "photos": len(encode),
         "phrases": len(first) + len(further),
@@ -91,16 +90,12 @@ def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
     phrases = list(dict.fromkeys([*own, *data.labels]))
     phrases += [f"thing number {index}" for index in range(_MANY)]
     image = samples[0].image()
-    one, many = (_peak_elsewhere(name, image, phrases[:count]) for count in (1, _MANY))
+    one, many = (in_fresh_process(_peak, name, image, phrases[:n]) for n in (1, _MANY))
     return {"one": one, "many": many, "ratio": many / one, "phrases": _MANY}
 
 
-def _peak_elsewhere(name: str, image: NDArray[np.uint8], phrases: Sequence[str]) -> float:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (name, image, list(phrases)))
-
-
 def _peak(name: str, image: NDArray[np.uint8], phrases: list[str]) -> float:
+    """MiB that the process has held after asking; run in a process of its own."""
     from textsam import TextSAM
 
     with TextSAM.from_pretrained(name).open(image) as view:

@@ -1,14 +1,14 @@
 """What a photo is asked: the phrases that it has, a wrong one for each, and absent ones.
 
-A phrase is a label that the file's people gave. Absent phrases are drawn from all labels of the
-file, since only there "not labelled" means "not there"; half of them are SIBLINGS, the names that
-the model's own CLIP text tower puts nearest to a phrase of the photo: where it has a left wing
-mirror and no headlight, "headlight" is the hard question and "bird" is none.
+A phrase is a label of the file's annotators. Absent phrases are drawn from all labels of the file,
+since only there "not labelled" means "not there"; half of them are SIBLINGS, the names that the
+model's own CLIP text tower puts nearest to a phrase of the photo: where it has a left wing mirror
+and no headlight, "headlight" is the hard question and "bird" is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from textsam.values.rle import RLE, decode_rle, merge_rles
 
 from ...data import Sample
-from ..clicks.protocol import draw_wrong, seeded_rng
+from ..data_sets import seeded_rng
 
 __all__ = [
     "NAMELESS",
@@ -28,6 +28,7 @@ __all__ = [
     "Siblings",
     "absent_labels",
     "draw_absent",
+    "draw_wrong",
     "ignored_pixels",
     "present_phrases",
     "questions_of",
@@ -35,8 +36,8 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
-# Labels that stand for "the thing that was annotated" and say nothing: GrabCut's only one, and none
-# at all, as SA-1B has it.
+# Labels that stand for "the thing that was annotated" and say nothing: GrabCut's only one, and the
+# empty one of SA-1B.
 NAMELESS = frozenset({"object", ""})
 
 
@@ -60,11 +61,6 @@ class Phrase:
     truth: Mask
     ignored: Mask
     wrong: str | None
-
-    @property
-    def instances(self) -> int:
-        """Number of objects."""
-        return len(self.rles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +92,14 @@ class Questions:
 
 
 class Siblings:
-    """Which labels of a file are nearest to each other in the model's CLIP text space."""
+    """Which labels of a file are nearest to each other in the model's CLIP text space.
+
+    Args:
+        labels: n labels.
+        similarity: Their cosines (n, n).
+    """
 
     def __init__(self, labels: Iterable[str], similarity: NDArray[np.float32]) -> None:
-        """Take labels and their cosines (n, n)."""
         self.labels = tuple(labels)
         self.similarity = similarity
         self._place = {label: index for index, label in enumerate(self.labels)}
@@ -132,7 +132,7 @@ class Siblings:
 
 
 def ignored_pixels(sample: Sample, label: str | None = None) -> Mask:
-    """Pixels without a truth, (H, W): the void, and `ignore` objects (crowds, say) of a label.
+    """Pixels without a truth, (H, W): the void, and `ignore` objects (crowds, say).
 
     Args:
         sample: The photo.
@@ -147,10 +147,27 @@ def absent_labels(sample: Sample, vocabulary: Iterable[str]) -> list[str]:
     return sorted(set(vocabulary) - {o.label for o in sample.objects} - NAMELESS)
 
 
+def draw_wrong(
+    right: Sequence[str], absent: Iterable[str], rng: np.random.Generator
+) -> dict[str, str | None]:
+    """A wrong phrase for each right one, all different as long as there are enough.
+
+    Args:
+        right: Labels of the photo.
+        absent: Labels of the file that the photo does not have; without any, all values are None.
+        rng: Draws them.
+    """
+    pool = sorted(absent)
+    if not pool:
+        return dict.fromkeys(right)
+    order = rng.permutation(len(pool))
+    return {label: pool[order[i % len(pool)]] for i, label in enumerate(right)}
+
+
 def present_phrases(
     sample: Sample, vocabulary: Iterable[str], skipped: dict[str, int], *, seed: int
 ) -> list[Phrase]:
-    """What to ask of a photo, in the order of its objects.
+    """The phrases that a photo has, in the order of its objects.
 
     A label with `ignore` objects only is neither present nor absent. In a photo that is not
     exhaustive only single objects are asked for: the rest of the phrase may be unlabelled.
@@ -201,12 +218,12 @@ def draw_absent(
     count: int,
     seed: int,
 ) -> list[AbsentPhrase]:
-    """Absent phrases of a photo: half siblings of what it has, the others drawn.
+    """Absent phrases of a photo: half siblings of what it has, the others at random.
 
     Args:
         sample: An exhaustive photo.
         vocabulary: Labels of the file.
-        siblings: Who is near whom; without it all are drawn.
+        siblings: Similarities of labels; without it all phrases are drawn at random.
         count: How many; all there are, if there are fewer.
         seed: Decides the draw, with the photo's id.
     """
@@ -217,12 +234,9 @@ def draw_absent(
         hard = siblings.nearest(present, pool)[: count // 2]
     easy = [label for label in pool if label not in hard]
     order = seeded_rng(seed, f"{sample.image_id}/absent").permutation(len(easy))
-    drawn = [easy[index] for index in order[: count - len(hard)]]
-    kinds: Mapping[bool, Sequence[str]] = {True: hard, False: drawn}
-    return [
-        AbsentPhrase(label=label, sibling=sibling)
-        for sibling, labels in kinds.items()
-        for label in labels
+    others = [easy[index] for index in order[: count - len(hard)]]
+    return [AbsentPhrase(label=label, sibling=True) for label in hard] + [
+        AbsentPhrase(label=label, sibling=False) for label in others
     ]
 
 
@@ -233,7 +247,7 @@ def questions_of(
     skipped: dict[str, int],
     *,
     absent: int,
-    all_labels: bool,
+    all_labels: bool = False,
     seed: int,
 ) -> Questions:
     """Everything that a photo is asked; absent phrases only where it is exhaustive.
@@ -241,7 +255,7 @@ def questions_of(
     Args:
         sample: The photo.
         vocabulary: Labels of the file.
-        siblings: Who is near whom.
+        siblings: Similarities of labels.
         skipped: Counts what is left out, by reason.
         absent: How many absent phrases are drawn.
         all_labels: Whether the absent labels that are not drawn are asked, too.

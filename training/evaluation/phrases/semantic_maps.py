@@ -3,7 +3,8 @@
 As PASCAL VOC and ADE20K do it: intersections and unions of each label are summed over all photos of
 the set, and the mean over labels is taken of their ratios. Asked twice: with every label of the
 file, as those sets do, and with the labels only that the photo has, which shows the borders alone.
-"Nothing" is no label; its own IoU is given apart. Pixels with two labels count nowhere.
+"Nothing" is no label; its own IoU is reported beside the mean. Pixels with two labels count
+nowhere.
 """
 
 from __future__ import annotations
@@ -80,9 +81,10 @@ class MapTally:
         self.photos += 1
         truth, counted = truth_map(sample, phrases, self._numbers)
         present = [phrase.label for phrase in phrases]
-        for confusion, asked in ((self._all, self.labels), (self._present, present)):
-            painted = np.asarray(view.label_map(asked).labels)
-            numbers = np.array([0, *(self._numbers[label] for label in asked)], dtype=np.int64)
+        for confusion, labels in ((self._all, self.labels), (self._present, present)):
+            painted = np.asarray(view.label_map(labels).labels)
+            # The map numbers the labels in the order of the question; the table in the file's.
+            numbers = np.array([0, *(self._numbers[label] for label in labels)], dtype=np.int64)
             confusion.add(truth, numbers[painted], counted)
 
     def figures(self) -> dict[str, Any]:

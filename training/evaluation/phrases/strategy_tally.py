@@ -1,10 +1,9 @@
-"""Figures of one strategy on one set: instances, AP, presence, and what its scores are worth."""
+"""Figures of one strategy on one set: instances, AP, presence, and calibration of its scores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,26 @@ import numpy as np
 from textsam.errors import PromptError, WeightsError
 
 from ...data import Sample
-from ..clicks.protocol import masked_iou
-from ..figures.average_precision import Detections
-from ..figures.matching import InstanceItem, Matches, instance_item, instance_means, match_masks
-from ..figures.presence import PresencePair, presence_means, verdict_means
-from ..figures.reliability import Claim, calibration_error, reliability
-from ..figures.sheet import Gallery
-from .asking import Asked, Found
+from ..figures.average_precision import PhraseAP
+from ..figures.intervals import mean
+from ..figures.matching import InstanceItem, Matches, instance_item, instance_means, masked_iou
+from ..figures.probabilities import (
+    Claim,
+    PresencePair,
+    calibration_error,
+    presence_means,
+    reliability,
+    verdict_means,
+)
+from ..figures.sheets import Gallery, MaskCase
+from .asking import PhraseMasks, StrategyView
 from .questions import Questions
 
 __all__ = ["StrategyTally"]
 
 
 class StrategyTally:
-    """What a strategy said about the photos of a set so far.
+    """The answers of a strategy to the photos of a set so far.
 
     Attributes:
         strategy: Its name.
@@ -34,8 +39,8 @@ class StrategyTally:
         pairs: Every phrase asked of an exhaustive photo.
         claims: Every mask of the present and the drawn absent phrases: its score, and whether more
             than half of its counted pixels belong to the phrase.
-        galleries: "union" takes the best and the worst unions of phrases that are there, "absent"
-            the masks of absent ones, by their score.
+        galleries: "union" takes unions of phrases that are there, "absent" the masks of absent
+            ones, by their score.
     """
 
     def __init__(
@@ -43,7 +48,7 @@ class StrategyTally:
         strategy: str,
         labels: Sequence[str],
         *,
-        galleries: Mapping[str, Gallery] | None = None,
+        galleries: Mapping[str, Gallery[MaskCase]] | None = None,
     ) -> None:
         self.strategy = strategy
         self.refused: str | None = None
@@ -51,18 +56,23 @@ class StrategyTally:
         self.pairs: list[PresencePair] = []
         self.claims: list[Claim] = []
         self.galleries = galleries or {}
-        self._detections = Detections(labels)
+        self._ap = PhraseAP(labels)
 
     def add_photo(
-        self, asked: Asked, sample: Sample, questions: Questions, *, loose: Asked | None = None
+        self,
+        view: StrategyView,
+        sample: Sample,
+        questions: Questions,
+        *,
+        loose: StrategyView | None = None,
     ) -> None:
-        """Ask an exhaustive photo; a strategy that the model refuses is asked no more.
+        """Ask an exhaustive photo; a strategy that the model refuses is not asked again.
 
         Args:
-            asked: The open photo.
+            view: The open photo.
             sample: Its truth.
             questions: What to ask.
-            loose: The photo with the levels down, for AP; `asked` by default.
+            loose: The photo with a lower threshold, for AP; `view` by default.
 
         Raises:
             PromptError: The model does not have the default strategy.
@@ -71,46 +81,54 @@ class StrategyTally:
         if self.refused is not None:
             return
         try:
-            self._ask(asked, sample, questions, loose or asked)
+            self._add_present(view, sample, questions, loose or view)
+            self._add_absent(view, sample, questions, loose or view)
         except (PromptError, WeightsError) as error:
             if self.strategy == "auto":
                 raise
             self.refused = str(error)
 
-    def _ask(self, asked: Asked, sample: Sample, questions: Questions, loose: Asked) -> None:
+    def _add_present(
+        self, view: StrategyView, sample: Sample, questions: Questions, loose: StrategyView
+    ) -> None:
         for phrase in questions.phrases:
-            found = asked.ask(phrase.label)
-            matches = match_masks(found, phrase.rles, ignored=phrase.ignored)
-            self._add(sample, phrase.label, found, matches, present=True)
-            if loose is not asked:
-                ranked = loose.ask(phrase.label)
-                matches = match_masks(ranked, phrase.rles, ignored=phrase.ignored)
-            self._detections.add(sample.image_id, phrase.label, matches)
+            answer = view.ask(phrase.label)
+            matches = answer.match(phrase.rles, ignored=phrase.ignored)
+            self._add(sample, phrase.label, answer, matches, present=True)
+            if loose is not view:
+                matches = loose.ask(phrase.label).match(phrase.rles, ignored=phrase.ignored)
+            self._ap.add(sample.image_id, phrase.label, matches)
             if "union" in self.galleries:
-                union = found.union
-                iou = masked_iou(union, phrase.truth, exclude=phrase.ignored)
-                self.galleries["union"].add(iou, sample, union, phrase.truth, phrase.label)
+                union, truth = answer.union, phrase.truth
+                iou = masked_iou(union, truth, exclude=phrase.ignored)
+                self.galleries["union"].add(MaskCase.of(iou, sample, union, truth, phrase.label))
+
+    def _add_absent(
+        self, view: StrategyView, sample: Sample, questions: Questions, loose: StrategyView
+    ) -> None:
         siblings = {item.label: item.sibling for item in questions.absent}
         # "prompt" costs a decoder run for every phrase, and says little about presence.
         rest = () if self.strategy == "prompt" else questions.rest
         void = sample.void_mask()
         for label in (*siblings, *rest):
-            found = asked.ask(label)
-            matches = match_masks(found, (), ignored=void)
+            answer = view.ask(label)
+            matches = answer.match((), ignored=void)
             drawn, sibling = label in siblings, siblings.get(label, False)
-            self._add(sample, label, found, matches, present=False, drawn=drawn, sibling=sibling)
-            if drawn and found.answered and "absent" in self.galleries:
-                worst = float(np.nan_to_num(found.scores[0]))
-                self.galleries["absent"].add(worst, sample, found.union, void & False, label)
-            if loose is not asked:
-                matches = match_masks(loose.ask(label), (), ignored=void)
-            self._detections.add(sample.image_id, label, matches)
+            self._add(sample, label, answer, matches, present=False, drawn=drawn, sibling=sibling)
+            if drawn and answer.answered and "absent" in self.galleries:
+                score = float(np.nan_to_num(answer.scores[0]))
+                nothing = np.zeros_like(void)
+                case = MaskCase.of(score, sample, answer.union, nothing, label)
+                self.galleries["absent"].add(case)
+            if loose is not view:
+                matches = loose.ask(label).match((), ignored=void)
+            self._ap.add(sample.image_id, label, matches)
 
     def _add(
         self,
         sample: Sample,
         label: str,
-        found: Found,
+        answer: PhraseMasks,
         matches: Matches,
         *,
         present: bool,
@@ -122,8 +140,8 @@ class StrategyTally:
                 image_id=sample.image_id,
                 label=label,
                 present=present,
-                score=None if math.isnan(found.presence) else found.presence,
-                answered=found.answered,
+                score=None if math.isnan(answer.presence) else answer.presence,
+                answered=answer.answered,
                 drawn=drawn,
                 sibling=sibling,
             )
@@ -131,11 +149,10 @@ class StrategyTally:
         if not drawn:
             return
         self.items.append(instance_item(sample.image_id, label, matches, present=present))
+        rows = zip(matches.scores, matches.right, matches.counted, strict=True)
         self.claims += [
             Claim(probability=float(score), true=bool(right))
-            for score, right, counted in zip(
-                matches.scores, matches.right, matches.counted, strict=True
-            )
+            for score, right, counted in rows
             if counted and 0 <= score <= 1
         ]
 
@@ -143,22 +160,21 @@ class StrategyTally:
         """Everything, for the table and the JSON.
 
         Returns:
-            `instances` (see `instance_means`), `ap` (see `Detections.figures`), `presence` (see
+            `instances` (see `instance_means`), `ap` (see `PhraseAP.figures`), `presence` (see
             `presence_means`), `verdicts` (see `verdict_means`), `masks` (`count`, `right`, `ece`,
             `reliability` of their scores), `refused`, and `items`.
         """
-        right = [claim.true for claim in self.claims]
         return {
             "refused": self.refused,
             "instances": instance_means(self.items, seed=seed),
-            "ap": self._detections.figures(),
+            "ap": self._ap.figures(),
             "presence": presence_means(self.pairs),
             "verdicts": verdict_means(self.pairs, seed=seed),
             "masks": {
-                "count": len(right),
-                "right": float(np.mean(right)) if right else None,
+                "count": len(self.claims),
+                "right": mean(claim.true for claim in self.claims),
                 "ece": calibration_error(self.claims),
                 "reliability": reliability(self.claims),
             },
-            "items": [asdict(item) for item in self.items],
+            "items": self.items,
         }

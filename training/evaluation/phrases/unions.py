@@ -10,7 +10,7 @@ truth: a model that does not listen scores the same. The whole image as an answe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from textsam.values.rle import decode_rle
 
 from ...data import Sample
-from ..clicks.protocol import masked_iou, mean
-from .asking import Asked
+from ..figures.intervals import mean
+from ..figures.matching import masked_iou
+from .asking import StrategyView
 from .questions import Phrase, ignored_pixels
 
 __all__ = ["TextItem", "UnionTally", "label_means", "measure_union", "union_means"]
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,80 +58,75 @@ class UnionTally:
         self.prompt = prompt
         self.items: list[TextItem] = []
 
-    def add_photo(self, asked: Asked, sample: Sample, phrases: Sequence[Phrase]) -> None:
+    def add_photo(self, view: StrategyView, sample: Sample, phrases: Sequence[Phrase]) -> None:
         """Measure the phrases of a photo."""
-        self.items += [measure_union(asked, p, sample, prompt=self.prompt) for p in phrases]
+        self.items += [measure_union(view, p, sample, prompt=self.prompt) for p in phrases]
 
     def figures(self) -> dict[str, Any]:
         """Means of phrases (of exhaustive photos), of single objects, of labels; and `items`."""
+        single = [item for item in self.items if item.single]
         return {
             "means": union_means([item for item in self.items if item.exhaustive]),
-            "single": _single_by_origin(self.items),
+            "single": {
+                "not exhaustive": _single_means([i for i in single if not i.exhaustive]),
+                "exhaustive": _single_means([i for i in single if i.exhaustive]),
+            },
             "labels": label_means(self.items),
-            "items": [asdict(item) for item in self.items],
+            "items": self.items,
         }
 
 
-def measure_union(asked: Asked, phrase: Phrase, sample: Sample, *, prompt: bool) -> TextItem:
+def measure_union(view: StrategyView, phrase: Phrase, sample: Sample, *, prompt: bool) -> TextItem:
     """Measure one phrase.
 
     Args:
-        asked: The open photo, by strategy "auto".
+        view: The open photo, by strategy "auto".
         phrase: What to ask.
         sample: The photo.
         prompt: Whether strategy "prompt" is measured, too.
     """
     exclude = ignored_pixels(sample)
 
-    def iou(mask: Mask) -> float:
+    def iou(mask: NDArray[np.bool_]) -> float:
         return masked_iou(mask, phrase.truth, exclude=exclude)
 
-    def read(text: str) -> list[float]:
-        answer = asked.view.segment(text=text, strategy="prompt")
+    def prompt_ious(text: str | None) -> list[float | None]:
+        """IoU of each mask of strategy "prompt"; of no mask 0, and None without a question."""
+        if text is None or not (prompt and phrase.single):
+            return [None]
+        answer = view.view.segment(text=text, strategy="prompt")
         return [iou(decode_rle(rle)) for rle in answer.rles] or [0.0]
 
-    right = asked.ask(phrase.label)
-    wrong = None if phrase.wrong is None else asked.ask(phrase.wrong)
-    readings = wrong_readings = None
-    if prompt and phrase.single:
-        readings = read(phrase.label)
-        wrong_readings = None if phrase.wrong is None else read(phrase.wrong)
+    right = view.ask(phrase.label)
+    wrong = None if phrase.wrong is None else view.ask(phrase.wrong)
+    readings, wrong_readings = prompt_ious(phrase.label), prompt_ious(phrase.wrong)
     return TextItem(
         image_id=sample.image_id,
         label=phrase.label,
         wrong=phrase.wrong,
         exhaustive=sample.exhaustive,
-        instances=phrase.instances,
+        instances=len(phrase.rles),
         single=phrase.single,
         whole=iou(np.ones_like(phrase.truth)),
         union=iou(right.union),
         found=right.answered,
         union_wrong=None if wrong is None else iou(wrong.union),
         found_wrong=None if wrong is None else wrong.answered,
-        top=None if readings is None else readings[0],
-        best=None if readings is None else max(readings),
-        top_wrong=None if wrong_readings is None else wrong_readings[0],
+        top=readings[0],
+        best=max((value for value in readings if value is not None), default=None),
+        top_wrong=wrong_readings[0],
     )
 
 
 def union_means(items: Sequence[TextItem]) -> dict[str, Any]:
     """Means over phrases of exhaustive photos, where a label that is not there is absent."""
-    return {
+    means: dict[str, Any] = {
+        key: mean(getattr(item, key) for item in items) for key in ("union", "union_wrong", "whole")
+    }
+    return means | {
         "phrases": len(items),
-        "union": mean(i.union for i in items),
-        "union_wrong": mean(i.union_wrong for i in items),
-        "whole": mean(i.whole for i in items),
         "present_answered": mean(i.found for i in items),
         "absent_empty": mean(None if i.found_wrong is None else not i.found_wrong for i in items),
-    }
-
-
-def _single_by_origin(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
-    """Single objects of photos that are not exhaustive, and of those that are."""
-    origins = {"not exhaustive": False, "exhaustive": True}
-    return {
-        origin: _single_means([i for i in items if i.single and i.exhaustive is exhaustive])
-        for origin, exhaustive in origins.items()
     }
 
 
@@ -152,13 +146,6 @@ def label_means(items: Sequence[TextItem]) -> dict[str, dict[str, Any]]:
 
 def _single_means(items: Sequence[TextItem]) -> dict[str, Any]:
     """Means over single objects."""
-    return {
-        "objects": len(items),
-        "top": mean(i.top for i in items),
-        "best": mean(i.best for i in items),
-        "top_wrong": mean(i.top_wrong for i in items),
-        "union": mean(i.union for i in items),
-        "union_wrong": mean(i.union_wrong for i in items),
-        "whole": mean(i.whole for i in items),
-        "present_answered": mean(i.found for i in items),
-    }
+    keys = ("top", "best", "top_wrong", "union", "union_wrong", "whole")
+    means: dict[str, Any] = {key: mean(getattr(item, key) for item in items) for key in keys}
+    return means | {"objects": len(items), "present_answered": mean(i.found for i in items)}

@@ -1,4 +1,4 @@
-"""A variant of the core: built, trained by the engine, and handed back as a model to ask."""
+"""A variant of the core: built, trained by the engine, and returned as a model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from textsam.modeling.sam import Sam
 from ...data import LoaderConfig, ViewConfig, ViewLoader
 from ...engine import EngineConfig, RatedPart, Trainer, TrainResult
 from ...objectives.sam import SamObjective, SamObjectiveConfig
+from ...pretrained import STAGE_DEPTHS, efficientnet_lite_state
 from ...prompting import PromptConfig
 from ...recipes.tiny import TINY_SAM, align_positions, freeze_backbone, timm_encoder
-from .backbones import BACKBONES, load_backbone
 from .photos import PhotoPool
 from .variants import CoreSettings
 
@@ -49,10 +49,11 @@ def new_core(settings: CoreSettings) -> Sam:
     Raises:
         ModuleNotFoundError: The backbone's weights are not installed.
     """
-    known = BACKBONES.get(settings.backbone)
+    known = settings.backbone in STAGE_DEPTHS
+    name = f"tf_efficientnet_{settings.backbone}" if known else settings.backbone
     config = replace(
         TINY_SAM,
-        encoder=TimmConfig(name=settings.backbone if known is None else known.timm_name),
+        encoder=TimmConfig(name=name),
         image_size=settings.image_size,
         embed_dim=settings.width,
         decoder_mlp=4 * settings.width,
@@ -65,8 +66,10 @@ def new_core(settings: CoreSettings) -> Sam:
     sam.prompt_encoder, sam.mask_decoder = PromptEncoder(config), MaskDecoder(config)
     align_positions(sam)
     backbone = timm_encoder(sam).backbone
-    if known is not None:
-        load_backbone(backbone, settings.backbone)
+    if known:
+        state = efficientnet_lite_state(settings.backbone)
+        wanted = set(backbone.state_dict())  # the features only, without a classifier
+        backbone.load_state_dict({key: value for key, value in state.items() if key in wanted})
     freeze_backbone(backbone, stages=_FROZEN_STAGES)
     if not settings.tuned:
         backbone.requires_grad_(False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...data import Sample, StreamSource, open_source
 from ...data.sample import BROKEN
-from ...evaluation.clicks.protocol import evenly_spaced
+from ...evaluation.data_sets import evenly_spaced
 
 __all__ = ["PhotoPool"]
 
@@ -52,15 +52,15 @@ class PhotoPool:
             name = str(getattr(source, "name", spec))
             if name in samples:
                 raise ValueError(f"two sources are called {name!r}. Type: {spec}?name=ANOTHER")
-            found = []
+            sound = []
             for row in evenly_spaced(len(source), limit):
                 try:
-                    found.append(source[row])
+                    sound.append(source[row])
                 except BROKEN as error:
                     logger.warning("%s, row %d is broken: %s", name, row, error)
-            if not found:
+            if not sound:
                 raise ValueError(f"{spec} has no sound photo")
-            samples[name] = found
+            samples[name] = sound
         return cls(samples=samples)
 
     def share(self, share: float) -> dict[str, Sequence[Sample]]:
@@ -88,6 +88,6 @@ class PhotoPool:
         return {name: float(len(samples)) for name, samples in self.samples.items()}
 
     def about(self) -> dict[str, Any]:
-        """JSON values that tell this pool from another one."""
+        """JSON values that distinguish this pool from another one."""
         objects = sum(len(s.objects) for samples in self.samples.values() for s in samples)
         return {"photos": self.lengths(), "objects": objects}

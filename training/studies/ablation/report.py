@@ -1,4 +1,4 @@
-"""One table of all variants: on the screen, as Markdown, and as JSON with every interval."""
+"""One table of all variants: on the screen, as Markdown and as JSON; and one plot."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 
 from textsam.values.files import write_atomically
 
-from ...evaluation.figures.bootstrap import Interval, Score, mean_interval, paired_interval
-from ...evaluation.table import show_table
-from .measure import FIGURES
+from ...evaluation.figures.charts import write_bars
+from ...evaluation.figures.intervals import Interval, Score, mean_interval, paired_interval
+from ...evaluation.figures.result_table import show_table
+from .benchmark import FIGURES
 from .run import Outcome
 
 __all__ = [
     "COLUMNS",
     "MARGIN",
     "NOTES",
-    "SHOWN",
     "figures_of",
     "markdown_table",
+    "plot_outcomes",
     "show_outcomes",
     "write_reports",
 ]
 
 # How far a pathway listens: IoU by the right phrase less that by a wrong one, object by object.
 MARGIN = "right - wrong"
-SHOWN: Mapping[str, tuple[str, ...]] = {**FIGURES, "pathway": (*FIGURES["pathway"], MARGIN)}
-_FIGURES = tuple(figure for kind in SHOWN.values() for figure in kind)
+_FIGURES = (*FIGURES["core"], *FIGURES["pathway"], MARGIN)
 COLUMNS = ("group", "variant", "trained, M", "s", *_FIGURES)
 NOTES = (
     "mean IoU over objects [95% bootstrap interval over photos]; under it the difference to the "
@@ -45,27 +45,30 @@ Figure = tuple[Interval, Interval | None]
 def figures_of(outcomes: Sequence[Outcome]) -> list[dict[str, Figure]]:
     """The figures of each outcome, in order; those of a failed one are empty."""
     references = {
-        o.variant.group: o for o in outcomes if o.variant.is_reference and o.failure is None
+        o.variant.group: _with_margin(o)
+        for o in outcomes
+        if o.variant.is_reference and o.failure is None
     }
-    found: list[dict[str, Figure]] = []
+    rows: list[dict[str, Figure]] = []
     for outcome in outcomes:
         reference = references.get(outcome.variant.group)
         row: dict[str, Figure] = {}
-        for figure, scores in _shown(outcome).items():
-            if not scores:
-                continue
+        for figure, scores in _with_margin(outcome).items():
             difference = None
             if reference is not None and not outcome.variant.is_reference:
-                difference = paired_interval(scores, _shown(reference)[figure])
+                difference = paired_interval(scores, reference[figure])
             row[figure] = (mean_interval(scores), difference)
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print the table."""
-    notes = [*NOTES, *(f"{_title(o)} failed: {o.failure}" for o in outcomes if o.failure)]
-    show_table("Ablations", COLUMNS, _rows(outcomes, line_break="\n"), notes=notes)
+    failed = [
+        f"{o.variant.group}, {o.variant.name} failed: {o.failure}" for o in outcomes if o.failure
+    ]
+    rows = _rows(outcomes, line_break="\n")
+    show_table("Ablations", COLUMNS, rows, notes=[*NOTES, *failed])
 
 
 def markdown_table(outcomes: Sequence[Outcome]) -> str:
@@ -80,16 +83,29 @@ def write_reports(outcomes: Sequence[Outcome], folder: Path) -> None:
     """Write `table.md` and `ablation.json`."""
     text = f"{markdown_table(outcomes)}\n{' '.join(NOTES)}\n"
     write_atomically(folder / "table.md", text.encode())
-    content = [
-        _record(outcome, figures)
-        for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True)
-    ]
+    rows = zip(outcomes, figures_of(outcomes), strict=True)
+    content = [_record(outcome, figures) for outcome, figures in rows]
     write_atomically(folder / "ablation.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _shown(outcome: Outcome) -> dict[str, Sequence[Score]]:
-    """The scores with the margin, where there are right and wrong phrases."""
-    scores = dict(outcome.scores)
+def plot_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Draw a group of bars for each variant; nothing without a result.
+
+    Raises:
+        MissingExtraError: Without matplotlib.
+    """
+    panels = {
+        f"{outcome.variant.group}: {outcome.variant.name}": {
+            name: mean for name, (mean, _) in figures.items() if name != MARGIN
+        }
+        for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True)
+    }
+    write_bars(path, panels, title="Ablations", axis="mean IoU")
+
+
+def _with_margin(outcome: Outcome) -> dict[str, Sequence[Score]]:
+    """The scores, and the margin where there are right and wrong phrases."""
+    scores = {figure: own for figure, own in outcome.scores.items() if own}
     if set(FIGURES["pathway"]) <= set(scores):
         right, wrong = (scores[figure] for figure in FIGURES["pathway"])
         values = {(s.photo, s.object): s.value for s in wrong}
@@ -101,21 +117,21 @@ def _rows(outcomes: Sequence[Outcome], *, line_break: str) -> list[list[str]]:
     rows = []
     for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True):
         trained = outcome.parameters.get("trained")
-        row = [
-            outcome.variant.group,
-            outcome.variant.name,
-            "-" if trained is None else f"{trained / 1e6:.2f}",
-            "failed" if outcome.failure else f"{outcome.seconds:.0f}",
-        ]
-        row += [
-            _cell(figures[name], line_break=line_break) if name in figures else "-"
-            for name in _FIGURES
-        ]
-        rows.append(row)
+        rows.append(
+            [
+                outcome.variant.group,
+                outcome.variant.name,
+                "-" if trained is None else f"{trained / 1e6:.2f}",
+                "failed" if outcome.failure else f"{outcome.seconds:.0f}",
+                *(_cell(figures.get(name), line_break=line_break) for name in _FIGURES),
+            ]
+        )
     return rows
 
 
-def _cell(figure: Figure, *, line_break: str) -> str:
+def _cell(figure: Figure | None, *, line_break: str) -> str:
+    if figure is None:
+        return "-"
     mean, difference = figure
     text = f"{mean.mean:.3f} [{mean.low:.2f}, {mean.high:.2f}]"
     if difference is None:
@@ -125,7 +141,7 @@ def _cell(figure: Figure, *, line_break: str) -> str:
     return f"{text}{line_break}{difference.mean:+.3f} {bounds}{mark}"
 
 
-def _record(outcome: Outcome, figures: dict[str, Figure]) -> dict[str, Any]:
+def _record(outcome: Outcome, figures: Mapping[str, Figure]) -> dict[str, Any]:
     variant = outcome.variant
     return {
         "group": variant.group,
@@ -138,14 +154,7 @@ def _record(outcome: Outcome, figures: dict[str, Figure]) -> dict[str, Any]:
         "loss": outcome.loss,
         "failure": outcome.failure,
         "figures": {
-            name: {
-                **mean._asdict(),
-                "difference": None if difference is None else difference._asdict(),
-            }
+            name: {**asdict(mean), "difference": difference and asdict(difference)}
             for name, (mean, difference) in figures.items()
         },
     }
-
-
-def _title(outcome: Outcome) -> str:
-    return f"{outcome.variant.group}, {outcome.variant.name}"

@@ -17,9 +17,9 @@ from textsam.inference.model import TextSAM
 from textsam.values.files import write_atomically
 
 from ...engine import TrainResult
-from ...evaluation.figures.bootstrap import Score
+from ...evaluation.figures.intervals import Score
+from .benchmark import Benchmark
 from .core import train_core
-from .measure import Benchmark
 from .pathway import towers_digest, train_pathway
 from .photos import PhotoPool
 from .variants import CoreSettings, PathwaySettings, Variant
@@ -35,7 +35,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a variant.
+    """The result of a variant.
 
     Attributes:
         variant: Which one.

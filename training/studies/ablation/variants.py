@@ -41,7 +41,7 @@ class CoreSettings:
     Attributes:
         seed: Of the weights, the photos and the prompts. Not of the choice of photos.
         data_share: Share of the photos; a smaller one is a part of every larger one.
-        backbone: Key of `backbones.BACKBONES`, or the name of a `timm` model with random weights.
+        backbone: Key of `pretrained.STAGE_DEPTHS`, or a `timm` model with random weights.
         tuned: Whether the backbone's late stages learn, as in `recipes.tiny`; else none does.
         box_probability: That the first prompt is a box and not a point.
         steps: Length of the run.

@@ -6,51 +6,93 @@ python -m training.studies.costs --measure        # and one real step of ViT-B a
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 
 from textsam.modeling.config import SAM_CONFIGS
 
-from ...evaluation.table import at_least, show_table
-from .flops import clip_image_flops, core_cost
-from .measure import measure_step
+from ...evaluation.command import Options, run_command
+from ...evaluation.data_sets import BadInputError
+from ...evaluation.figures.result_table import Column, show_figures, show_table
+from .flops import CoreCost, clip_image_flops, core_cost
 from .plans import GPUS, PAPER_GPU_HOURS, PLANS, gpu_hours, memory_bytes, step_flops
+from .timed_step import measure_step
 
-__all__ = ["main"]
+__all__ = ["CostOptions", "main"]
 
 _IMAGES = (1, 2, 3, 4)
+_CLIP = "ViT-L-14-336"
+
+Core = Literal["vit_b", "vit_l", "vit_h"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostOptions(Options):
+    """FLOPs, memory, GPU-hours and dollars of the paper's runs.
+
+    From FLOPs counted on the networks and the paper's numbers of steps.
+
+    Attributes:
+        utilisation: Share of the GPU's bf16 peak that a run reaches.
+        a100_price: Dollars per hour.
+        h100_price: Dollars per hour.
+        measure: Also time one real training step on this machine.
+        core: What --measure trains; vit_b takes some 8 GB.
+        device: Where --measure runs.
+        masks: Masks of the step that is measured.
+        rounds: Rounds of the step that is measured.
+    """
+
+    minimum: ClassVar[Mapping[str, int]] = {"masks": 1, "rounds": 1}
+
+    utilisation: float = 0.3
+    a100_price: float = 2.0
+    h100_price: float = 3.0
+    measure: bool = False
+    core: Core = "vit_b"
+    device: str = "cpu"
+    masks: int = 2
+    rounds: int = 2
+
+    def check(self) -> None:
+        """Also refuse a utilisation that is no share."""
+        super().check()
+        if not 0 < self.utilisation <= 1:
+            raise BadInputError(
+                f"--utilisation {self.utilisation}: wanted a share, above 0 and at most 1"
+            )
 
 
 def _show_networks() -> None:
-    columns = ["core", "encoder, M", "decoder, M", "encoder, TFLOPs", "prompt, GFLOPs"]
-    columns += ["encoder keeps, GiB", "prompt keeps, MiB"]
-    rows = []
-    for name in ("vit_b", "vit_l", "vit_h"):
-        cost = core_cost(SAM_CONFIGS[name])
-        rows.append(
-            [
-                name,
-                f"{cost.encoder_parameters / 1e6:.1f}",
-                f"{cost.decoder_parameters / 1e6:.2f}",
-                f"{cost.encoder_flops / 1e12:.3f}",
-                f"{cost.decoder_flops / 1e9:.2f}",
-                f"{cost.encoder_bytes / 2**30:.2f}",
-                f"{cost.decoder_bytes / 2**20:.1f}",
-            ]
-        )
+    def scaled(heading: str, field: str, unit: float, digits: int) -> Column:
+        def value(row: tuple[str, CoreCost]) -> float:
+            return float(getattr(row[1], field) / unit)
+
+        return Column(heading, value, digits)
+
+    columns = [
+        Column("core", lambda row: row[0]),
+        scaled("encoder, M", "encoder_parameters", 1e6, 1),
+        scaled("decoder, M", "decoder_parameters", 1e6, 2),
+        scaled("encoder, TFLOPs", "encoder_flops", 1e12, 3),
+        scaled("prompt, GFLOPs", "decoder_flops", 1e9, 2),
+        scaled("encoder keeps, GiB", "encoder_bytes", 2**30, 2),
+        scaled("prompt keeps, MiB", "decoder_bytes", 2**20, 1),
+    ]
+    rows = [(name, core_cost(SAM_CONFIGS[name])) for name in ("vit_b", "vit_l", "vit_h")]
     notes = [
         "forward pass of one 1024 px image, of one prompt of one round; a multiply-add is 2 FLOPs;",
         "keeps: activations for the backward pass in bf16, a prompt's losses in fp32; CLIP's "
-        f"ViT-L-14-336 takes {clip_image_flops('ViT-L-14-336') / 1e9:.0f} GFLOPs a crop",
+        f"{_CLIP} takes {clip_image_flops(_CLIP) / 1e9:.0f} GFLOPs a crop",
     ]
-    show_table("Networks", columns, rows, notes=notes)
+    show_figures("Networks", columns, rows, notes=notes)
 
 
-def _show_runs(options: argparse.Namespace) -> None:
+def _show_runs(options: CostOptions) -> None:
     prices = {"A100": options.a100_price, "H100": options.h100_price}
     paper = _paper_utilisation()
     columns = ["run", "steps", "images", "encoder", "decoder", "CLIP", "EFLOPs"]
@@ -66,17 +108,8 @@ def _show_runs(options: argparse.Namespace) -> None:
             money += [f"{hours:,.0f}", f"{hours * prices[name]:,.0f}"]
         shares = [f"{part / sum(parts.values()):.0%}" for part in parts.values()]
         slow = gpu_hours(total, GPUS["A100"], utilisation=paper)
-        rows.append(
-            [
-                plan.name,
-                f"{plan.steps:,}",
-                str(plan.images),
-                *shares,
-                f"{total / 1e18:,.0f}",
-                *money,
-                f"{slow:,.0f}",
-            ]
-        )
+        cells = [plan.name, f"{plan.steps:,}", str(plan.images), *shares, f"{total / 1e18:,.0f}"]
+        rows.append([*cells, *money, f"{slow:,.0f}"])
     notes = [
         f"64 masks an image, 11 rounds; {options.utilisation:.0%} of the peak of bf16 (312 and 989 "
         f"TFLOP/s); ${options.a100_price:g} and ${options.h100_price:g} an hour: assumptions, all "
@@ -112,7 +145,7 @@ def _show_memory() -> None:
     show_table("Memory", columns, rows, notes=notes)
 
 
-def _show_measured(options: argparse.Namespace) -> None:
+def _show_measured(options: CostOptions) -> None:
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     measured = measure_step(
         SAM_CONFIGS[options.core],
@@ -145,52 +178,17 @@ def _show_measured(options: argparse.Namespace) -> None:
     show_table(title, ["", "measured"], rows)
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text}; wanted a share, above 0 and at most 1")
-    return value
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}",
-        description="FLOPs, memory, GPU-hours and dollars of the paper's runs, from FLOPs counted "
-        "on the networks and the recipe's steps.",
-    )
-    parser.add_argument(
-        "--utilisation",
-        type=_share,
-        default=0.3,
-        metavar="U",
-        help="share of the GPU's bf16 peak that a run reaches (default: 0.3)",
-    )
-    parser.add_argument("--a100-price", type=float, default=2.0, metavar="$", help="an hour: 2")
-    parser.add_argument("--h100-price", type=float, default=3.0, metavar="$", help="an hour: 3")
-    parser.add_argument(
-        "--measure", action="store_true", help="time one real training step on this machine, too"
-    )
-    parser.add_argument(
-        "--core",
-        choices=("vit_b", "vit_l", "vit_h"),
-        default="vit_b",
-        help="what --measure trains (default: vit_b, some 8 GB)",
-    )
-    parser.add_argument("--device", default="cpu", help="where --measure runs (default: cpu)")
-    parser.add_argument("--masks", type=at_least(1), default=2, metavar="N", help="default: 2")
-    parser.add_argument("--rounds", type=at_least(1), default=2, metavar="N", help="default: 2")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    options = _parser().parse_args(arguments)
+def _run(options: CostOptions) -> None:
     _show_networks()
     _show_runs(options)
     _show_memory()
     if options.measure:
         _show_measured(options)
-    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    return run_command(CostOptions, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -12,42 +12,62 @@ with the centre of each.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from textsam.errors import TextSamError
 from textsam.search.engines.lance import CELL_ROWS, CELLS_SEARCHED, COMPARED, TABLE, cells_for
 from textsam.search.index import MaskIndex
 
-from ...evaluation.table import (
-    BadInputError,
-    at_least,
-    check_output,
-    complain,
-    number,
-    show_table,
-    write_report,
-)
-from .__main__ import build, read_real
+from ...evaluation.command import Options, run_command, write_report
+from ...evaluation.data_sets import BadInputError
+from ...evaluation.figures.result_table import Column, show_figures
+from .big_index import build_index, read_real
 
-__all__ = ["Measured", "Sizing", "main", "measure", "size_of"]
+__all__ = ["IndexCosts", "Sizing", "SizingOptions", "main", "measure_costs", "size_of"]
 
 _SIZES = (10**6, 10**7, 10**8, 10**9)
-_BUILT = (20_000, 80_000)
 _K = 10
 _GIB = 2**30
-_FLOPS = 50e9  # of a core that multiplies matrices, a second: assumed
+_FLOPS = 50e9  # per second, of a core that multiplies matrices: assumed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was measured.
+class SizingOptions(Options):
+    """Estimate bytes, build time and cost of a query up to a billion masks.
+
+    Attributes:
+        index: An index of real masks, in both spaces, in a folder.
+        rows: Rows of the two indexes that are built.
+        mask_seconds: Seconds of a core to embed a mask.
+        gpu_cores: How many cores one GPU is worth.
+        seed: Decides the synthetic rows.
+        json: File for all figures.
+    """
+
+    minimum: ClassVar[Mapping[str, int]] = {"rows": 11_000}  # from 10,000 on cells are built
+
+    index: str
+    rows: tuple[int, int] = (20_000, 80_000)
+    mask_seconds: float = 1.0
+    gpu_cores: float = 100.0
+    seed: int = 0
+    json: Path | None = None
+
+    def check(self) -> None:
+        """Also refuse times and numbers that are not positive."""
+        super().check()
+        if not (self.mask_seconds > 0 and self.gpu_cores > 0):
+            raise BadInputError("--mask-seconds and --gpu-cores: wanted numbers above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexCosts:
+    """Bytes and times that were measured.
 
     Attributes:
         widths: Length of a vector in each space.
@@ -72,10 +92,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizing:
-    """What so many masks take.
+    """Bytes and times of an index.
 
     Attributes:
-        masks: Their number.
+        masks: Number of its masks.
         row_bytes: All rows on disk, with their vectors.
         vector_bytes: The vectors alone, exact.
         structure_bytes: The search structures on disk.
@@ -100,7 +120,7 @@ class Sizing:
     gpu_hours: float
 
 
-def measure(uri: str, rows: Sequence[int], *, seed: int) -> Measured:
+def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
     """Read the files of an index of real masks, and build two larger ones.
 
     Raises:
@@ -120,10 +140,10 @@ def measure(uri: str, rows: Sequence[int], *, seed: int) -> Measured:
     with tempfile.TemporaryDirectory() as place:
         for count in (fewer, more):
             target = Path(place) / f"{count}.lance"
-            built = build(str(target), list(real), vectors, count=count, seed=seed)
+            built = build_index(str(target), list(real), vectors, count=count, seed=seed)
             seconds.append(float(built["build_seconds"]))
         structures = _bytes_in(target / f"{TABLE}.lance" / "_indices") / more
-    return Measured(
+    return IndexCosts(
         widths=widths,
         row_bytes=row_bytes,
         structure_bytes=structures,
@@ -132,12 +152,12 @@ def measure(uri: str, rows: Sequence[int], *, seed: int) -> Measured:
     )
 
 
-def size_of(masks: int, measured: Measured, *, mask_seconds: float, gpu_cores: float) -> Sizing:
-    """What so many masks take.
+def size_of(masks: int, measured: IndexCosts, *, mask_seconds: float, gpu_cores: float) -> Sizing:
+    """Bytes and times of an index.
 
     Args:
-        masks: Their number.
-        measured: What one row takes.
+        masks: Number of its masks.
+        measured: Bytes and times of one row.
         mask_seconds: Seconds of a core to embed one.
         gpu_cores: How many cores one GPU is worth.
     """
@@ -163,23 +183,21 @@ def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _show(measured: Measured, sizes: Sequence[Sizing], options: argparse.Namespace) -> None:
-    columns = ["masks", "rows GiB", "of it vectors", "structures GiB", "centres GiB"]
-    columns += ["a query reads MiB", "build h", "centres core-h", "embed core-days", "GPU-days"]
-    rows: list[list[Any]] = [
-        [
-            f"{size.masks:,}",
-            number(size.row_bytes / _GIB, digits=1),
-            number(size.vector_bytes / _GIB, digits=1),
-            number(size.structure_bytes / _GIB, digits=2),
-            number(size.centre_bytes / _GIB, digits=3),
-            number(size.query_bytes / 2**20, digits=1),
-            number(size.build_hours, digits=1),
-            number(size.centre_hours, digits=1),
-            number(size.embed_hours / 24, digits=0),
-            number(size.gpu_hours / 24, digits=1),
-        ]
-        for size in sizes
+def _show(measured: IndexCosts, sizes: Sequence[Sizing], options: SizingOptions) -> None:
+    def scaled(heading: str, field: str, unit: float, digits: int = 1) -> Column:
+        return Column(heading, lambda size: float(getattr(size, field) / unit), digits)
+
+    columns = [
+        Column("masks", lambda size: f"{size.masks:,}"),
+        scaled("rows GiB", "row_bytes", _GIB),
+        scaled("of it vectors", "vector_bytes", _GIB),
+        scaled("structures GiB", "structure_bytes", _GIB, 2),
+        scaled("centres GiB", "centre_bytes", _GIB, 3),
+        scaled("a query reads MiB", "query_bytes", 2**20),
+        scaled("build h", "build_hours", 1),
+        scaled("centres core-h", "centre_hours", 1),
+        scaled("embed core-days", "embed_hours", 24, 0),
+        scaled("GPU-days", "gpu_hours", 24),
     ]
     fewer, more = measured.rows
     notes = [
@@ -194,51 +212,26 @@ def _show(measured: Measured, sizes: Sequence[Sizing], options: argparse.Namespa
         f"a query (k {_K}) reads {CELLS_SEARCHED} cells and compares {COMPARED * _K} rows exactly; "
         "and it compares itself with all centres",
     ]
-    show_table("Sizing of an index of masks", columns, rows, notes=notes)
+    show_figures("Sizing of an index of masks", columns, sizes, notes=notes)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}.sizing",
-        description="Estimate bytes, build time and cost of a query up to a billion masks.",
-    )
-    parser.add_argument("index", help="an index of real masks, in both spaces, in a folder")
-    parser.add_argument(
-        "--rows", type=at_least(11_000), nargs=2, default=_BUILT, metavar="N", help="to be built"
-    )
-    parser.add_argument(
-        "--mask-seconds", type=float, default=1.0, help="of a core, to embed a mask (1.0)"
-    )
-    parser.add_argument(
-        "--gpu-cores", type=float, default=100.0, help="what a GPU is worth, in cores (100)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    return parser
+def _run(options: SizingOptions) -> None:
+    try:
+        measured = measure_costs(options.index, options.rows, seed=options.seed)
+    except ValueError as error:  # of an index that is broken or of other spaces
+        raise BadInputError(str(error)) from error
+    cores = options.gpu_cores
+    sizes = [
+        size_of(masks, measured, mask_seconds=options.mask_seconds, gpu_cores=cores)
+        for masks in _SIZES
+    ]
+    write_report(options, [{"measured": measured, "sizes": sizes}])
+    _show(measured, sizes, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input is at fault)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        check_output(options.json, "--json")
-        if not (options.mask_seconds > 0 and options.gpu_cores > 0):
-            raise BadInputError("--mask-seconds and --gpu-cores: wanted numbers above 0")
-        measured = measure(options.index, options.rows, seed=options.seed)
-    except (BadInputError, TextSamError, ValueError) as error:
-        return complain(parser, error)
-    sizes = [
-        size_of(masks, measured, mask_seconds=options.mask_seconds, gpu_cores=options.gpu_cores)
-        for masks in _SIZES
-    ]
-    write_report(
-        options.json,
-        settings=vars(options),
-        sets=[{"measured": asdict(measured), "sizes": [asdict(size) for size in sizes]}],
-    )
-    _show(measured, sizes, options)
-    return 0
+    return run_command(SizingOptions, _run, arguments)
 
 
 if __name__ == "__main__":

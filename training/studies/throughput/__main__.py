@@ -1,33 +1,66 @@
-"""How fast a training step of `tiny` is here, and what it waits for.
+"""How fast a training step of `tiny` is here, and how much of it is waiting for data.
 
     python -m training.studies.throughput ../shared/data/train/*.parquet --workers 0 1 2
 
-For each number of loader workers: images and masks a second, the share of the time that the step
-waits for its batch, and what the rest is spent on. The loader is no bottleneck where the waiting
-share is next to nothing. The clock is the wall's: loading and training compete for real cores.
+For each number of loader workers: images and masks per second, the share of the time that the step
+waits for its batch, and the shares of encoder, decoder and optimizer. The clock is the wall's:
+loading and training compete for real cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from ...data import LoaderConfig, ParquetSource, ViewConfig, ViewLoader
-from ...evaluation.table import at_least, show_table
+from ...evaluation.command import Options, run_command
+from ...evaluation.data_sets import BadInputError
+from ...evaluation.figures.result_table import Column, show_figures
 from ...memory import peak_bytes
 
-__all__ = ["EncoderClock", "Throughput", "main", "measure_throughput"]
+__all__ = ["EncoderClock", "Throughput", "ThroughputOptions", "main", "measure_throughput"]
 
 Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputOptions(Options):
+    """Time training steps of tiny's core: images and masks per second, waiting, peak memory.
+
+    Attributes:
+        data: Parquet files to train on.
+        workers: Numbers of loader workers; each is a row.
+        steps: Steps that are timed.
+        warm_up: Steps before them.
+        photos: Photos in a step.
+        size: Side of the frame, pixels.
+        rounds: Rounds of prompts.
+        threads: Threads of torch.
+        seed: Decides the photos and the views.
+    """
+
+    minimum: ClassVar[Mapping[str, int]] = {
+        **dict.fromkeys(("workers", "warm_up", "seed"), 0),
+        **dict.fromkeys(("steps", "photos", "size", "rounds", "threads"), 1),
+    }
+
+    data: tuple[Path, ...]
+    workers: tuple[int, ...] = (0, 1, 2)
+    steps: int = 20
+    warm_up: int = 5
+    photos: int = 8
+    size: int = 384
+    rounds: int = 3
+    threads: int | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +70,13 @@ class Throughput:
     Attributes:
         steps: How many were timed.
         seconds: All of them.
-        images: A second.
-        masks: A second.
+        images: Per second.
+        masks: Per second.
         waiting: Share of the time spent waiting for a batch, 0 to 1.
         encoder: Share spent in the image encoder, forward and backward.
         decoder: Share spent in the rest of forward and backward: prompts, decoder, losses.
         optimizer: Share spent in the optimizer's step.
-        peak: Most memory that this process has held so far, bytes.
+        peak: Highest resident size of this process so far, bytes.
     """
 
     steps: int
@@ -59,7 +92,7 @@ class Throughput:
 
 @dataclass(kw_only=True)
 class EncoderClock:
-    """Seconds in an image encoder, told by hooks; a context in which the hooks are there.
+    """Seconds in an image encoder, measured by hooks; as a context it adds and removes them.
 
     Forward is from the call to the return. Backward is from the moment at which the gradient of the
     embedding is complete, so that all decoding is behind, to `backward_done`.
@@ -84,7 +117,7 @@ class EncoderClock:
         self._stack.close()
 
     def backward_done(self) -> None:
-        """Tell that a backward pass is over."""
+        """Stop the clock of a backward pass."""
         if self._reached is not None:
             self.seconds += self.now() - self._reached
         self._reached = None
@@ -129,7 +162,7 @@ def measure_throughput(
     images = masks = 0
     with EncoderClock(encoder=encoder, now=now) as clock:
         for step in range(warm_up + steps):
-            if step == warm_up:
+            if step == warm_up:  # all that was counted so far was warming up
                 spent = dict.fromkeys(spent, 0.0)
                 images = masks = 0
                 clock.seconds = 0.0
@@ -174,9 +207,10 @@ def tiny_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Modul
     return objective.train(), sam.image_encoder
 
 
-def _measure_all(options: argparse.Namespace) -> list[tuple[int, Throughput]]:
+def _measure_all(options: ThroughputOptions) -> dict[int, Throughput]:
+    """Figures by number of workers."""
     sources = {path.stem: ParquetSource([path]) for path in options.data}
-    rows = []
+    rows = {}
     for workers in options.workers:
         config = LoaderConfig(
             photos_per_step=options.photos,
@@ -187,74 +221,49 @@ def _measure_all(options: argparse.Namespace) -> list[tuple[int, Throughput]]:
         # A fresh objective each time: all start alike, with a fresh optimizer.
         objective, encoder = tiny_objective(image_size=options.size, rounds=options.rounds)
         batches = ViewLoader(sources, config=config).batches(0)
-        measured = measure_throughput(
+        rows[workers] = measure_throughput(
             objective, batches, encoder=encoder, steps=options.steps, warm_up=options.warm_up
         )
         batches.close()  # type: ignore[attr-defined]
-        rows.append((workers, measured))
     return rows
 
 
-def _show(rows: Sequence[tuple[int, Throughput]], options: argparse.Namespace) -> None:
-    columns = ["workers", "images/s", "masks/s", "waiting for data", "encoder", "decoder, losses"]
-    columns += ["optimizer", "s/step", "peak, MB"]
-    cells = [
-        [
-            str(workers),
-            f"{row.images:.2f}",
-            f"{row.masks:.2f}",
-            *(f"{s:.1%}" for s in (row.waiting, row.encoder, row.decoder, row.optimizer)),
-            f"{row.seconds / row.steps:.2f}",
-            f"{row.peak / 1e6:.0f}",
-        ]
-        for workers, row in rows
+def _run(options: ThroughputOptions) -> None:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    try:
+        rows = list(_measure_all(options).items())
+    except (OSError, ValueError) as error:
+        raise BadInputError(str(error)) from error
+
+    def share(heading: str, name: str) -> Column:
+        return Column(heading, lambda row: f"{getattr(row[1], name):.1%}")
+
+    columns = [
+        Column("workers", lambda row: row[0]),
+        Column("images/s", lambda row: row[1].images, 2),
+        Column("masks/s", lambda row: row[1].masks, 2),
+        share("waiting for data", "waiting"),
+        share("encoder", "encoder"),
+        share("decoder, losses", "decoder"),
+        share("optimizer", "optimizer"),
+        Column("s/step", lambda row: row[1].seconds / row[1].steps, 2),
+        Column("peak, MB", lambda row: row[1].peak / 1e6, 0),
     ]
     title = (
         f"tiny at {options.size} px, {options.photos} photos a step, {options.rounds} rounds, "
         f"{torch.get_num_threads()} threads of torch"
     )
     notes = [
-        f"{options.steps} steps after {options.warm_up}; wall time; peak: most memory of the "
+        f"{options.steps} steps after {options.warm_up}; wall time; peak: highest memory of the "
         "training process so far, its workers not counted"
     ]
-    show_table(title, columns, cells, notes=notes)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}",
-        description="Time training steps of tiny's core: images and masks a second, the share of "
-        "time spent waiting for data with some numbers of workers, encoder against decoder, and "
-        "peak memory.",
-    )
-    parser.add_argument("data", nargs="+", type=Path, metavar="DATA.parquet")
-    parser.add_argument(
-        "--workers", nargs="+", type=at_least(0), default=[0, 1, 2], help="default: 0 1 2"
-    )
-    whole = at_least(1)
-    parser.add_argument("--steps", type=whole, default=20, help="timed (default: 20)")
-    parser.add_argument("--warm-up", type=at_least(0), default=5, help="before (default: 5)")
-    parser.add_argument("--photos", type=whole, default=8, help="in a step (default: 8)")
-    parser.add_argument("--size", type=whole, default=384, help="pixels (default: 384)")
-    parser.add_argument("--rounds", type=whole, default=3, help="of prompts (default: 3)")
-    parser.add_argument("--threads", type=whole, default=None, help="of torch")
-    parser.add_argument("--seed", type=at_least(0), default=0)
-    return parser
+    show_figures(title, columns, rows, notes=notes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the data is at fault)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    try:
-        rows = _measure_all(options)
-    except (OSError, ValueError) as error:
-        print(f"{parser.prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    _show(rows, options)
-    return 0
+    return run_command(ThroughputOptions, _run, arguments)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,28 @@
-"""Names never trained on: what a run that left 60 names out makes of them.
+"""Names that were never trained on, beside names like them that were.
 
     python -m training.studies.unseen_names train/named_objects.parquet --model DIR
 
-The names are `recipes/held_out.py`'s: 60 that an ablation run never saw, and 60 like them that it
-did. Two questions, each asked of both groups so that the gap shows: does CLIP's embedding of a
-masked crop (arXiv 2304.02643, Appendix D.5) find the crop's name among the text embeddings of many,
-and does the name, as a phrase, find the mask? For a run trained on all names only the first group's
-rows lose their meaning: nothing here can tell which kind of run it is given. Masks of kept names
-in files that were trained on are training masks, so that gap is the widest there can be; where both
-groups are new photos (`dev/coco_mval.parquet` for the COCO names) it is the name's alone.
+The names are those of `recipes/held_out.py`: 60 that a run with `--hold-out-names` never saw, and
+60 like them that it did. Two questions, each asked of both groups so that the gap shows: does
+CLIP's embedding of a masked crop (arXiv 2304.02643, Appendix D.5) find the crop's name among the
+text embeddings of many, and does the name, as a phrase, find the mask? Nothing here can tell
+whether the model's run left names out. Masks of kept names in files that were trained on are
+training masks, so that gap is the widest there can be; where both groups are new photos it is the
+name's alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from textsam.errors import TextSamError
-
 from ...data import is_spec
-from ...evaluation.sets import known_labels
-from ...evaluation.table import (
-    BadInputError,
-    DataSet,
-    add_common_options,
-    complain,
-    measure_files,
-    numbers,
-    show_table,
-)
+from ...evaluation.command import EvaluationOptions, measure_sets, run_command
+from ...evaluation.data_sets import BadInputError, DataSet, known_labels
+from ...evaluation.figures.result_table import Column, cell, figure_at, show_figures
 from ...recipes.held_out import HELD_OUT
 from .name_ranking import (
     GROUPS,
@@ -43,7 +33,27 @@ from .name_ranking import (
     name_galleries,
 )
 
-__all__ = ["main", "read_labels"]
+__all__ = ["NamesOptions", "main", "read_labels"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamesOptions(EvaluationOptions):
+    """Measure names that were never trained on.
+
+    Top-1 and top-5 of CLIP's masked-crop embedding among the text embeddings of all names, of 192
+    and of the 60, and IoU of what the names find as phrases, for the 60 held-out names of
+    training/recipes/held_out.py and for 60 kept ones like them. Masks come from DATA.
+
+    Attributes:
+        vocabulary: Files whose labels are all the names; by default every .parquet beside the first
+            DATA, or the labels that the source lists.
+        expand: Side of a crop over its mask's longer side.
+        clip_only: Leave out the masks that names find as phrases.
+    """
+
+    vocabulary: tuple[Path, ...] = ()
+    expand: float = NamesConfig().expand
+    clip_only: bool = False
 
 
 def read_labels(paths: Sequence[Path]) -> list[str]:
@@ -64,106 +74,75 @@ def read_labels(paths: Sequence[Path]) -> list[str]:
     return sorted(labels)
 
 
-def _labels(data: Sequence[str]) -> list[str]:
-    """The names that a run takes when it is given none."""
-    if not is_spec(data[0]):
-        return read_labels(sorted(Path(data[0]).parent.glob("*.parquet")))
-    labels = known_labels(data[0])
+def _vocabulary(options: NamesOptions) -> list[str]:
+    if options.vocabulary:
+        return read_labels(options.vocabulary)
+    first = options.data[0]
+    if not is_spec(first):
+        return read_labels(sorted(Path(first).parent.glob("*.parquet")))
+    labels = known_labels(first)
     if not labels:
-        raise BadInputError(f"{data[0]} does not say which labels it has. Give --vocabulary FILES")
+        raise BadInputError(f"{first} does not list its labels. Give --vocabulary FILES")
     return list(labels)
 
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str, galleries: NameGalleries) -> None:
-    crops = [crop for row in sets for crop in row["crops"]]
-    phrases = [phrase for row in sets for phrase in row["phrases"]]
     sources = {row["name"]: row["means"] for row in sets}
     if len(sets) > 1:
+        crops = [crop for row in sets for crop in row["crops"]]
+        phrases = [phrase for row in sets for phrase in row["phrases"]]
         sources["both" if len(sets) == 2 else "all"] = {
             group: group_means(crops, phrases, group) for group in GROUPS
         }
-    rows = []
-    for source, groups in sources.items():
-        rows += [_row(group, source, means, means) for group, means in groups.items()]
-    for group, means in groups.items():
-        rows.append(_row(group, f"{source}, by name", means, means["by_name"]))
-    sizes = [len(galleries.all), len(galleries.study), len(HELD_OUT)]
-    columns = ["names", "set", "n", "masks", *(f"top-1 / 5 of {n}" for n in sizes)]
-    columns += ["phrases", "auto", "prompt", "whole"]
-    chance = ", ".join(f"{5 / size:.3f} of {size}" for size in sizes)
+    rows = [
+        {"group": group, "source": source, **means}
+        for source, groups in sources.items()
+        for group, means in groups.items()
+    ]
+    # Once more, for all sets together, with the mean of each name's mean.
+    rows += [
+        {**row, "source": f"{row['source']}, by name", **row["by_name"]}
+        for row in rows[-len(GROUPS) :]
+    ]
+    sizes = {"all": len(galleries.all), "study": len(galleries.study), "own": len(HELD_OUT)}
+    columns = [
+        Column("names", "group"),
+        Column("set", "source"),
+        Column("n", "names"),
+        Column("masks", "masks"),
+        *(Column(f"top-1 / 5 of {size}", _hits(name)) for name, size in sizes.items()),
+        *(Column(key, key) for key in ("phrases", "auto", "prompt", "whole")),
+    ]
+    chance = ", ".join(f"{5 / size:.3f} of {size}" for size in sizes.values())
     notes = [
         f"top-k: the mask's own name is among the k nearest texts; chance of top-5: {chance}",
         "auto, prompt: mean IoU of what the name finds as a phrase; whole: the whole image as the "
         "answer; by name: the mean of each name's mean",
     ]
-    left_out = sum(row["small"] for row in sets)
-    if left_out:
+    if left_out := sum(row["small"] for row in sets):
         notes.append(f"crops: left out {left_out} masks under 100^2 px of a photo of 1024 px")
     title = f"Names kept out of training, and names like them, model {model}"
-    show_table(title, columns, rows, notes=notes)
+    show_figures(title, columns, rows, notes=notes)
 
 
-def _row(group: str, source: str, counts: dict[str, Any], means: dict[str, Any]) -> list[str]:
-    hits = [
-        " / ".join(numbers(means, (f"top1_{gallery}", f"top5_{gallery}")))
-        for gallery in ("all", "study", "own")
-    ]
-    return [
-        *(group, source, str(counts["names"]), str(counts["masks"]), *hits),
-        str(counts["phrases"]),
-        *numbers(means, ("auto", "prompt", "whole")),
-    ]
+def _hits(gallery: str) -> Callable[[Any], str]:
+    return lambda row: " / ".join(cell(figure_at(row, f"top{k}_{gallery}")) for k in (1, 5))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {__package__}",
-        description="Measure names never trained on: top-1 and top-5 of CLIP's masked-crop "
-        "embedding among the text embeddings of all names, of 192 and of the 60, and IoU of what "
-        "the names find as phrases, for the 60 held-out names of training/recipes/held_out.py and "
-        "for 60 kept ones like them. Masks come from the files named.",
-    )
-    add_common_options(parser)
-    defaults = NamesConfig()
-    parser.add_argument(
-        "--vocabulary",
-        type=Path,
-        nargs="+",
-        metavar="F",
-        help="files whose labels are all the names (default: every .parquet beside the first DATA, "
-        "or the labels that the source says it has)",
-    )
-    parser.add_argument(
-        "--expand",
-        type=float,
-        default=defaults.expand,
-        metavar="X",
-        help=f"side of a crop over its mask's longer side (default: {defaults.expand})",
-    )
-    parser.add_argument(
-        "--clip-only", action="store_true", help="leave out the masks that names find as phrases"
-    )
-    return parser
+def _run(options: NamesOptions) -> None:
+    galleries = name_galleries(_vocabulary(options), seed=options.seed)
+    config = NamesConfig(expand=options.expand, masks=not options.clip_only)
+
+    def measure(model: Any, data: DataSet) -> dict[str, Any]:
+        figures = measure_set(model, data, config=config, galleries=galleries)
+        return {**figures, "galleries": asdict(galleries)}
+
+    _show(measure_sets(options, measure), model=options.model, galleries=galleries)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    config = NamesConfig(expand=options.expand, masks=not options.clip_only, seed=options.seed)
-    try:
-        labels = read_labels(options.vocabulary) if options.vocabulary else _labels(options.data)
-        galleries = name_galleries(labels, seed=config.seed)
-
-        def measure(model: Any, data: DataSet) -> dict[str, Any]:
-            return measure_set(model, data, config=config, galleries=galleries)
-
-        protocol = {**asdict(config), "galleries": asdict(galleries)}
-        measured = measure_files(options, measure, protocol=protocol)
-    except (BadInputError, TextSamError) as error:
-        return complain(parser, error)
-    _show(measured, model=options.model, galleries=galleries)
-    return 0
+    return run_command(NamesOptions, _run, arguments)
 
 
 if __name__ == "__main__":

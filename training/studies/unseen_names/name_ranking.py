@@ -1,7 +1,4 @@
-"""Where a name comes among many: masked crops against text embeddings, and masks by phrase.
-
-What `training.studies.unseen_names` measures; its text says of which names.
-"""
+"""The rank of a name among many: masked crops against text embeddings, and masks by phrase."""
 
 from __future__ import annotations
 
@@ -18,9 +15,11 @@ from textsam.errors import WeightsError
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area
 
 from ...data import Sample
-from ...evaluation.clicks.protocol import masked_iou, mean
-from ...evaluation.table import DataSet, progress
-from ...evaluation.text import NAMELESS
+from ...evaluation.command import progress
+from ...evaluation.data_sets import DataSet
+from ...evaluation.figures.intervals import mean
+from ...evaluation.figures.matching import masked_iou
+from ...evaluation.phrases.questions import NAMELESS, ignored_pixels
 from ...recipes.held_out import HELD_OUT, KEPT
 
 __all__ = [
@@ -37,23 +36,23 @@ __all__ = [
 GROUPS: dict[str, tuple[str, ...]] = {"held out": HELD_OUT, "kept": KEPT}
 _GROUP_OF = {name.casefold(): group for group, names in GROUPS.items() for name in names}
 
-# The study in TINY.md asked among 192 names.
-_STUDY = 192
+_STUDY = 192  # names of the second gallery: both groups and 72 others
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamesConfig:
     """Settings.
 
-    `least_side` leaves out small masks as training does: area >= 100^2 of a photo whose long side
-    is 1024 (Appendix D.5), so the share counts and not the pixels. `expand` is the middle of the
-    1x to 2x that training draws from.
+    Attributes:
+        min_side: Leaves out small masks as training does: area >= 100^2 of a photo whose long side
+            is 1024 (Appendix D.5), so the share counts and not the pixels.
+        expand: Side of a crop over its mask's; the middle of the 1x to 2x of training.
+        masks: Whether names are asked as phrases, too.
     """
 
-    least_side: float = 100 / 1024
+    min_side: float = 100 / 1024
     expand: float = 1.5
     masks: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +105,7 @@ def rank_of_own(images: Tensor, texts: Tensor, own: Sequence[int]) -> NDArray[np
     return rank
 
 
-class _Ranker:
+class _NameRanker:
     """Ranks of masks among the galleries, with the text embeddings made once."""
 
     def __init__(self, clip: Any, galleries: NameGalleries) -> None:
@@ -122,22 +121,17 @@ class _Ranker:
     ) -> list[dict[str, int]]:
         """For each object (canonical name, mask) its rank among `all`, `study` and `own`."""
         images = self.clip.encode_masks(sample.image(), [rle for _, rle in objects], expand=expand)
-        found: list[dict[str, int]] = []
+        ranks = []
         for (name, _), image in zip(objects, images, strict=True):
-            group = group_of(name)
-            assert group is not None
-            rows = {
-                "all": self.galleries.all,
-                "study": self.galleries.study,
-                "own": self.galleries.own[group],
-            }
-            found.append(
+            own = self.galleries.own[group_of(name) or ""]
+            rows = {"all": self.galleries.all, "study": self.galleries.study, "own": own}
+            ranks.append(
                 {
                     key: int(rank_of_own(image[None], self._texts[names], [names.index(name)])[0])
                     for key, names in rows.items()
                 }
             )
-        return found
+        return ranks
 
 
 def measure_set(
@@ -147,20 +141,20 @@ def measure_set(
 
     Args:
         model: A `TextSAM` with a CLIP; a text pathway too, unless `config.masks` is off.
-        data: The photos; those without a name of either group are passed over.
+        data: The photos; those without a name of either group are left out.
         config: The settings.
         galleries: What crops are compared with.
 
     Returns:
-        `name`, `path`, `photos` (with such a name), `small` (masks left out), `means` (see
-        `group_means`), `crops` and `phrases` (one record each).
+        `photos` (with such a name), `small` (masks left out), `means` (see `group_means`), `crops`
+        and `phrases` (one record each).
 
     Raises:
         WeightsError: The model has no CLIP, or no text pathway.
     """
     if model.clip is None:
         raise WeightsError("this model has no CLIP, so it knows no names")
-    ranker = _Ranker(model.clip, galleries)
+    ranker = _NameRanker(model.clip, galleries)
     crops: list[dict[str, Any]] = []
     phrases: list[dict[str, Any]] = []
     small = photos = 0
@@ -169,10 +163,10 @@ def measure_set(
         if not named:
             continue
         photos += 1
-        least = (config.least_side * max(sample.size)) ** 2
+        min_area = (config.min_side * max(sample.size)) ** 2
         useful = [(name, rle) for name, rles in named.items() for rle in rles]
-        small += sum(rle_area(rle) < least for _, rle in useful)
-        useful = [(name, rle) for name, rle in useful if rle_area(rle) >= least]
+        small += sum(rle_area(rle) < min_area for _, rle in useful)
+        useful = [(name, rle) for name, rle in useful if rle_area(rle) >= min_area]
         ranks = ranker.ranks(sample, useful, expand=config.expand) if useful else []
         crops += [
             {"image_id": sample.image_id, "label": name, "group": group_of(name), **rank}
@@ -181,8 +175,6 @@ def measure_set(
         if config.masks:
             phrases += _phrase_records(model, sample, named)
     return {
-        "name": data.name,
-        "path": str(data.path),
         "photos": photos,
         "small": small,
         "means": {group: group_means(crops, phrases, group) for group in GROUPS},
@@ -194,20 +186,19 @@ def measure_set(
 def _named(sample: Sample) -> dict[str, list[RLE]]:
     """Masks of names of either group, by the name as `held_out.py` spells it."""
     spelled = {name.casefold(): name for names in GROUPS.values() for name in names}
-    found: dict[str, list[RLE]] = {}
+    named: dict[str, list[RLE]] = {}
     for o in sample.objects:
         name = spelled.get(o.label.strip().casefold())
         if name is not None and not o.ignore and not o.rle.is_empty:
-            found.setdefault(name, []).append(o.rle)
-    return found
+            named.setdefault(name, []).append(o.rle)
+    return named
 
 
 def _phrase_records(
     model: Any, sample: Sample, named: dict[str, list[RLE]]
 ) -> list[dict[str, Any]]:
     """IoU of what a name finds, by both strategies, with all masks of that name in the photo."""
-    ignored = merge_rles([o.rle for o in sample.objects if o.ignore], sample.size)
-    exclude = sample.void_mask() | decode_rle(ignored)
+    exclude = ignored_pixels(sample)
     records = []
     with model.open(sample.image()) as view:
         for name, rles in named.items():
