@@ -14,14 +14,15 @@ from textsam.tasks import edges as tasks
 from textsam.tasks import outlines
 from textsam.tasks.edges import EdgeSettings, edges
 from textsam.tasks.outlines import (
-    Agreement,
-    Strongest,
+    MaxOutlines,
+    SumOutlines,
     add_outlines,
     outline_gradients,
+    ridges,
     smooth_logits,
     sobel,
+    thin_edges,
 )
-from textsam.tasks.thinning import ridges, thin_edges
 from textsam.values.geometry import Frame
 
 SMALL = EdgeSettings(points_per_side=4)
@@ -71,8 +72,8 @@ def test_an_open_photo_gives_what_the_model_gives(
 
 def test_nms_leaves_fewer_masks(model: TextSAM, photo: NDArray[np.uint8]) -> None:
     view = model.open(photo)
-    every = tasks._distinct_masks(view, 4, EdgeSettings(nms=1.0))
-    some = tasks._distinct_masks(view, 4, EdgeSettings(nms=0.3))
+    every = tasks._distinct_masks(view, 4, EdgeSettings(box_nms_thresh=1.0))
+    some = tasks._distinct_masks(view, 4, EdgeSettings(box_nms_thresh=0.3))
     assert 0 < len(some) < len(every) <= 48
 
 
@@ -81,7 +82,7 @@ def test_a_drawn_mask_gives_its_outline() -> None:
     frame = Frame(height=60, width=80, image_size=64)  # 48 x 64 model pixels, 16 x 16 logits
     logits = torch.full((1, 16, 16), -8.0)
     logits[0, 3:9, 4:12] = 8.0
-    strongest = Strongest(frame.size)
+    strongest = MaxOutlines(frame.size)
     add_outlines(strongest, logits, frame, window=(0, 0, 80, 60))
     strength, gradient = strongest.result()
     rows, columns = np.nonzero(strength > 0.5 * strength.max())
@@ -204,9 +205,9 @@ def test_the_sum_is_where_masks_agree() -> None:
     other[:, 20:] = 6.0
     gradients = outline_gradients(torch.stack([common, -common, common, other]))
     window = (0, 0, 30, 20)
-    summed, strongest = Agreement((20, 30)), Strongest((20, 30))
+    summed, strongest = SumOutlines((20, 30)), MaxOutlines((20, 30))
     for kept in (summed, strongest):
-        kept.look(window)
+        kept.start_view(window)
     for part in (gradients[:2], gradients[2:]):
         summed.add(part, window)
         strongest.add(part, window)
@@ -223,7 +224,7 @@ def test_the_sum_is_where_masks_agree() -> None:
 
 def test_a_window_lies_where_it_belongs() -> None:
     gradients = outline_gradients(_disc(16, 5.0)[None])
-    for kept in (Strongest((40, 50)), Agreement((40, 50))):
+    for kept in (MaxOutlines((40, 50)), SumOutlines((40, 50))):
         kept.add(gradients, (30, 20, 46, 36))
         strength, _ = kept.result()
         assert strength[20:36, 30:46].max() == strength.max() > 0.1
@@ -236,9 +237,9 @@ def test_the_sum_is_a_mean_over_the_looks_that_a_pixel_is_in() -> None:
     gradients = outline_gradients(_disc(16, 5.0)[None])
     means = []
     for looks, seen in ((1, 1), (2, 2), (2, 1)):
-        kept = Agreement((16, 16))
+        kept = SumOutlines((16, 16))
         for _ in range(looks):
-            kept.look((0, 0, 16, 16))
+            kept.start_view((0, 0, 16, 16))
         for _ in range(seen):
             kept.add(gradients, (0, 0, 16, 16))
         strength = kept.result()[0]
@@ -247,11 +248,11 @@ def test_the_sum_is_a_mean_over_the_looks_that_a_pixel_is_in() -> None:
     np.testing.assert_allclose(means[1], means[0], rtol=1e-4)
     np.testing.assert_allclose(means[2], means[0] / 2, rtol=1e-4)
     # The same shape at twice the size is half as steep; measured over two pixels it is as strong.
-    twice = Agreement((32, 32), unit=2.0)
-    twice.look((0, 0, 32, 32))
+    twice = SumOutlines((32, 32), unit=2.0)
+    twice.start_view((0, 0, 32, 32))
     twice.add(outline_gradients(_disc(32, 10.0, slope=0.5)[None]), (0, 0, 32, 32))
-    once = Agreement((16, 16))
-    once.look((0, 0, 16, 16))
+    once = SumOutlines((16, 16))
+    once.start_view((0, 0, 16, 16))
     once.add(outline_gradients(_disc(16, 5.0, slope=1.0)[None]), (0, 0, 16, 16))
     assert twice.result()[0].max() == pytest.approx(once.result()[0].max(), rel=0.05)
 
@@ -261,7 +262,7 @@ def test_masks_of_the_mirror_image_come_back_to_their_place() -> None:
     logits = torch.full((1, 16, 16), -8.0)
     logits[0, 3:9, 2:7] = 8.0
     # The frame is as wide as the photo, so mirroring the logits mirrors the masks.
-    one, other = Strongest(frame.size), Strongest(frame.size)
+    one, other = MaxOutlines(frame.size), MaxOutlines(frame.size)
     window = (0, 0, 64, 48)
     add_outlines(one, logits, frame, window=window, margins=(9, 0, 0, 0))
     add_outlines(other, logits.flip(-1), frame, window=window, margins=(9, 0, 0, 0), mirrored=True)
@@ -313,7 +314,7 @@ def test_margins_belong_to_the_inner_borders_of_crops() -> None:
     frame = Frame(height=64, width=64, image_size=64)
     logits = torch.full((1, 16, 16), -8.0)
     logits[0, 3:9, 4:12] = 8.0
-    whole, cut, nothing = (Strongest(frame.size) for _ in range(3))
+    whole, cut, nothing = (MaxOutlines(frame.size) for _ in range(3))
     window = (0, 0, 64, 64)
     add_outlines(whole, logits, frame, window=window)
     add_outlines(cut, logits, frame, window=window, margins=(20, 0, 0, 30))
@@ -383,19 +384,19 @@ def test_the_shipped_presets_take_photos_of_a_few_pixels(
 
 def test_the_mirror_image_has_mirrored_edges(model: TextSAM, photo: NDArray[np.uint8]) -> None:
     """Both looks change places, so this holds for any model, if they are laid on each other."""
-    settings = EdgeSettings(points_per_side=4, combine="sum", mirror=True, nms=1.0)
+    settings = EdgeSettings(points_per_side=4, combine="sum", mirror=True, box_nms_thresh=1.0)
     one = edges(model, photo, thin=False, settings=settings)
     other = edges(model, np.ascontiguousarray(photo[:, ::-1]), thin=False, settings=settings)
     assert one.max() > 0
     np.testing.assert_allclose(other[:, ::-1], one, atol=1e-4)
-    alone = EdgeSettings(points_per_side=4, combine="sum", nms=1.0)
+    alone = EdgeSettings(points_per_side=4, combine="sum", box_nms_thresh=1.0)
     assert np.abs(edges(model, photo, thin=False, settings=alone) - one).max() > 1e-3
 
 
 def test_nothing_gives_nothing() -> None:
     assert not thin_edges(np.zeros((5, 6), np.float32), np.zeros((2, 5, 6), np.float32)).any()
     frame = Frame(height=9, width=7, image_size=64)
-    for kept in (Strongest(frame.size), Agreement(frame.size)):
+    for kept in (MaxOutlines(frame.size), SumOutlines(frame.size)):
         add_outlines(kept, torch.zeros(0, 16, 16), frame, window=(0, 0, 7, 9))
         strength, _ = kept.result()
         assert strength.shape == (9, 7) and not strength.any()
@@ -410,5 +411,5 @@ def test_what_cannot_be_meant_is_refused(model: TextSAM, photo: NDArray[np.uint8
         edges("photo.jpg")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="at least 1"):
         EdgeSettings(points_per_side=0)
-    with pytest.raises(PromptError, match="nms"):
-        EdgeSettings(nms=0.0)
+    with pytest.raises(PromptError, match="box_nms_thresh"):
+        EdgeSettings(box_nms_thresh=0.0)

@@ -199,7 +199,7 @@ def test_a_view_makes_two_passes_unless_told_otherwise(model: TextSAM, photo: Ph
         ((1, 2, 9, 9), r"shape \(4,\).*type: \[box\]"),
         (np.zeros((2, 5)), r"shape \(2, 5\)"),
         (np.zeros((1, 1, 4)), r"shape \(1, 1, 4\)"),
-        ([[1, 2, 3], [1, 2, 3, 4]], "no table of numbers"),
+        ([[1, 2, 3], [1, 2, 3, 4]], "not a table of numbers"),
         ([["a", "b", "c", "d"]], "box 0: .* not numbers"),
         (_coco(BOXES) + _coco(BOXES, image_id=8), "of 2 photos"),
         ([{"image_id": 1, "bbox": [1, 2, 3]}], "row 0: got bbox"),
@@ -294,11 +294,11 @@ def test_a_file_at_fault_leaves_nothing_behind(
         (bad, images, PromptError, "photo 8 .*box 0: .*outside"),
         (_coco(BOXES, 9), images, ValueError, "1 of 1 image ids.*e.g. 9"),
         (_coco(BOXES), taller, ImageError, r"photo 7 .*\(50, 90\).*\(51, 90\)"),
-        (_coco(BOXES), [{"id": 7}], ValueError, "wanted a list of images"),
-        ({"a": 1}, images, PromptError, "results holds dict"),
-        (folder / "text.json", images, ValueError, "is no JSON"),
+        (_coco(BOXES), [{"id": 7}], ValueError, "wanted COCO's list"),
+        ({"a": 1}, images, PromptError, "results is a dict"),
+        (folder / "text.json", images, ValueError, "is not JSON"),
         (folder / "truth.json", images, ValueError, "annotations, not results"),
-        (_coco(BOXES), folder / "text.json", ValueError, "is no JSON"),
+        (_coco(BOXES), folder / "text.json", ValueError, "is not JSON"),
     ):
         with pytest.raises(error, match=message):
             refine_results(model, rows, photos=folder, images=given, out=folder / "out.json")
@@ -308,5 +308,5 @@ def test_a_file_at_fault_leaves_nothing_behind(
 def test_an_image_is_wanted_once(model: TextSAM, photo: Photo) -> None:
     with pytest.raises(PromptError, match="no image"):
         instances(model, BOXES)
-    with pytest.raises(PromptError, match="the photo alone"):
+    with pytest.raises(PromptError, match="photo alone"):
         instances(model.open(photo), BOXES, image=photo)

@@ -67,8 +67,8 @@ def test_empty_masks_are_dropped_and_ties_go_to_the_predicted_iou(
 def test_most_keeps_the_first(model: TextSAM, photo: Photo) -> None:
     view = model.open(photo)
     every = proposals(view, settings=GRID)
-    assert proposals(view, settings=GRID, most=3) == every[:3]
-    assert proposals(view, settings=GRID, most=10**6) == every
+    assert proposals(view, settings=GRID, max_masks=3) == every[:3]
+    assert proposals(view, settings=GRID, max_masks=10**6) == every
 
 
 def test_a_model_and_an_open_photo_give_the_same(model: TextSAM, photo: Photo) -> None:
@@ -114,11 +114,11 @@ def test_progress_counts_the_points(model: TextSAM, photo: Photo) -> None:
 
 
 def test_what_cannot_be_meant_is_refused(model: TextSAM, photo: Photo) -> None:
-    with pytest.raises(PromptError, match="at least 1 mask"):
-        proposals(model, photo, most=0)
+    with pytest.raises(PromptError, match="at least 1"):
+        proposals(model, photo, max_masks=0)
     with pytest.raises(PromptError, match="no image"):
         proposals(model)
-    with pytest.raises(PromptError, match="the photo alone"):
+    with pytest.raises(PromptError, match="photo alone"):
         proposals(model.open(photo), photo)
     with pytest.raises(PromptError, match="TiledView; wanted a TextSAM"):
         proposals(model.open_tiled(photo))  # type: ignore[arg-type]

@@ -192,7 +192,11 @@ def test_a_coco_file_keeps_all_but_its_masks(
 def test_files_that_are_no_coco(model: TextSAM, photo: NDArray[np.uint8], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     path = tmp_path / "bad.json"
-    for text, told in (("{", "no JSON"), ("[]", "no COCO"), ('{"images": [{}]}', "no COCO")):
+    for text, told in (
+        ("{", "not JSON"),
+        ("[]", "wanted COCO's list"),
+        ('{"images": [{}]}', "wanted COCO's list"),
+    ):
         path.write_text(text)
         with pytest.raises(ValueError, match=told):
             refine_coco(model, path, photos=tmp_path, out=out)

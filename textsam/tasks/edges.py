@@ -6,17 +6,17 @@
     strength = edges(TextSAM.from_pretrained("tiny"), "photo.jpg")  # (H, W), 0 to 1
 
 arXiv 2304.02643, Section 7.2 and Appendix D.2: a 16 x 16 grid of points, three masks each, box NMS
-and no other filter; the Sobel filter on every mask's map of probabilities, kept where it meets the
-outer boundary of the mask; the maximum over all masks; thinning as in Canny's detector. Where the
-paper leaves a choice open:
+and no other filter; the Sobel filter on every mask's map of probabilities, kept near the outer
+boundary of the mask; the maximum over all masks; thinning as in Canny's detector. The paper leaves
+three details open, which are decided here:
 
-- Outer boundary pixels are those outside a mask that touch it (8 neighbours), in its holes too. An
-  edge meets them within `EdgeSettings.reach` pixels, by default the reach of the filter itself.
-- The direction across an edge is that of the mask's gradient which gave the pixel its strength.
-- Boxes of the NMS are taken at the decoder's resolution.
+- Outer boundary pixels are pixels outside a mask with a neighbour (of 8) in it, also in holes. The
+  gradient counts within `EdgeSettings.reach` pixels of them, by default the reach of the filter.
+- The direction across an edge is the gradient of the mask that gave the pixel its strength.
+- Boxes for the NMS are measured at the resolution of the decoder.
 
-`EdgeSettings.agreement` is ours and not the paper's: small models draw unsteady outlines, which a
-sum over many masks, of crops and of the mirrored photo as well, averages out.
+`EdgeSettings.agreement` is our addition: outlines of small models are unsteady, and a sum over many
+masks, including those of crops and of the mirrored photo, averages that out.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from textsam.inference.automatic.generator import AutomaticSettings, crop_window
 from textsam.inference.automatic.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
-from textsam.tasks.opening import opened
+from textsam.tasks.inputs import open_photo
 from textsam.tasks.outlines import (
-    Agreement,
     Margins,
-    Outlines,
-    Strongest,
+    MaxOutlines,
+    SumOutlines,
     add_outlines,
+    ridges,
     smooth_logits,
+    thin_edges,
 )
-from textsam.tasks.thinning import ridges, thin_edges
 from textsam.values.images import ImageSource
 from textsam.values.presets import resolve_preset
 
@@ -53,39 +53,39 @@ __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
 Floats = NDArray[np.float32]
 Preset = Literal["paper", "agreement"]
 
-
-# Long side of a photo from which on lengths grow with it: what a decoder's cell is then grows too.
-_FULL_SIDE = 512
+# Lengths in pixels grow with photos whose long side is above this, as the decoder's cells do.
+_REFERENCE_SIDE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeSettings:
-    """Numbers of the grid and of what is made of the masks; the paper's by default.
+    """Settings of the grid of points and of the outlines; the paper's by default.
 
-    Lengths in pixels hold for photos of up to 512 pixels on the long side and grow with larger ones
-    (not `reach`).
+    Lengths in pixels are for photos of up to 512 pixels on the long side, and grow with larger ones
+    (except `reach`).
 
     Attributes:
-        points_per_side: Of the grid on the whole photo.
+        points_per_side: Points along a side of the grid on the whole photo.
         points_per_batch: Prompts decoded at once.
-        nms: Box IoU above which the mask with the lower predicted IoU is dropped; 1 for none.
-        reach: Pixels from an outer boundary pixel within which a map's gradient counts.
-        combine: "max": the strongest outline at a pixel; "sum": the sum of all, as a mean over the
-            looks (whole photo, mirrored photo, crops) that a pixel is in.
-        crop_points_per_side: Of the grid on each crop, layer by layer; layer n, from 1, has
-            2^n x 2^n crops. Empty for no crops.
-        crop_margin: Pixels from a crop's inner border within which its outlines do not count: masks
-            end there that go on in the photo.
-        border: As `crop_margin`, from the photo's border.
-        mirror: Whether the mirrored photo is asked as well.
+        box_nms_thresh: Box IoU above which the mask with the lower predicted IoU is dropped; 1 for
+            no NMS.
+        reach: Distance from an outer boundary pixel within which a gradient counts, pixels.
+        combine: "max" for the strongest outline at a pixel; "sum" for the sum of all, averaged over
+            the views (whole photo, mirrored photo, crops) that contain the pixel.
+        crop_points_per_side: Points along a side of the grid on each crop, one number per layer;
+            layer n, from 1, has 2^n x 2^n crops. Empty for no crops.
+        crop_margin: Outlines within this many pixels of a crop's inner border are ignored, since
+            masks are cut off there.
+        border: Likewise for the border of the photo.
+        mirror: Whether the mirrored photo is segmented too.
         smooth: Side of the square of decoder cells over which logits are averaged; odd, 1 for none.
-        ridge: Pixels, at least 0.5; lines are thinned to the ridges of the map at this scale, which
-            keeps faint lines beside strong ones. 0: to its crests, as in Canny's detector.
+        ridge: Scale in pixels, at least 0.5, of the ridges that lines are thinned to, which keeps
+            faint lines beside strong ones. 0 for local maxima, as in Canny's detector.
     """
 
     points_per_side: int = 16
     points_per_batch: int = 32
-    nms: float = 0.7
+    box_nms_thresh: float = 0.7
     reach: int = 1
     combine: Literal["max", "sum"] = "max"
     crop_points_per_side: tuple[int, ...] = ()
@@ -96,43 +96,38 @@ class EdgeSettings:
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.crop_points_per_side, tuple):
-            raise PromptError(
-                f"crop_points_per_side is {self.crop_points_per_side!r}; wanted a tuple with a "
-                "number for each layer of crops, (12, 8) for two"
-            )
-        counts = (self.points_per_side, self.points_per_batch, *self.crop_points_per_side)
-        if min(counts) < 1:
-            raise PromptError(
-                "points_per_side, points_per_batch and crop_points_per_side are "
-                f"{self.points_per_side}, {self.points_per_batch}, {self.crop_points_per_side}; "
-                "wanted at least 1 each"
-            )
-        if min(self.reach, self.crop_margin, self.border) < 0:
-            raise PromptError(
-                f"reach, crop_margin and border are {self.reach}, {self.crop_margin}, "
-                f"{self.border}; wanted at least 0 each"
-            )
-        if self.ridge != 0 and not self.ridge >= 0.5:
-            raise PromptError(f"ridge is {self.ridge}; wanted 0, or a scale of at least 0.5 pixels")
-        if self.smooth < 1 or self.smooth % 2 == 0:
-            raise PromptError(f"smooth is {self.smooth}; wanted 1, 3, 5, ...")
-        if not 0 < self.nms <= 1:
-            raise PromptError(f"nms is {self.nms}; wanted more than 0, at most 1")
-        if self.combine not in ("max", "sum"):
-            raise PromptError(f'combine is {self.combine!r}; wanted "max" or "sum"')
+        per_side = self.crop_points_per_side
+        checks = (
+            ("points_per_side", self.points_per_side >= 1, "at least 1"),
+            ("points_per_batch", self.points_per_batch >= 1, "at least 1"),
+            ("box_nms_thresh", 0 < self.box_nms_thresh <= 1, "more than 0, at most 1"),
+            ("reach", self.reach >= 0, "at least 0"),
+            ("combine", self.combine in ("max", "sum"), '"max" or "sum"'),
+            (
+                "crop_points_per_side",
+                isinstance(per_side, tuple) and min(per_side, default=1) >= 1,
+                "a tuple with a number of at least 1 per layer of crops, (12, 8) for two",
+            ),
+            ("crop_margin", self.crop_margin >= 0, "at least 0"),
+            ("border", self.border >= 0, "at least 0"),
+            ("smooth", self.smooth >= 1 and self.smooth % 2 == 1, "1, 3, 5, ..."),
+            # A narrower Gaussian falls between the pixels.
+            ("ridge", self.ridge == 0 or self.ridge >= 0.5, "0, or at least 0.5 pixels"),
+        )
+        for name, valid, wanted in checks:
+            if not valid:
+                raise PromptError(f"{name} is {getattr(self, name)!r}; wanted {wanted}")
 
     @classmethod
     def paper(cls) -> EdgeSettings:
-        """Appendix D.2."""
+        """The settings of Appendix D.2."""
         return cls()
 
     @classmethod
     def agreement(cls) -> EdgeSettings:
-        """The sum of the outlines of the photo's masks, its mirror image's and 4 + 16 crops'.
+        """For small models: outlines of the photo, its mirror image and 4 + 16 crops, summed.
 
-        For small models; takes some seven times as long. Chosen on training photos
-        (training/RUNS.md, "Edges").
+        Takes about seven times as long. Chosen on training photos (training/RUNS.md, "Edges").
         """
         return cls(
             combine="sum",
@@ -144,115 +139,119 @@ class EdgeSettings:
         )
 
 
-def resolve_settings(given: EdgeSettings | str | None) -> EdgeSettings:
-    """Settings, the name of a preset, or None for "paper".
+def resolve_settings(settings: EdgeSettings | str | None) -> EdgeSettings:
+    """Look up a preset by name; None is "paper".
 
     Raises:
-        PromptError: Another name.
+        PromptError: There is no preset of that name.
     """
     presets = {"paper": EdgeSettings.paper, "agreement": EdgeSettings.agreement}
-    return resolve_preset(given, EdgeSettings, presets, default="paper")
+    return resolve_preset(settings, EdgeSettings, presets, default="paper")
 
 
 def edges(
-    source: TextSAM | ImageView,
+    model: TextSAM | ImageView,
     image: ImageSource | None = None,
     *,
     thin: bool = True,
     settings: EdgeSettings | Preset | None = None,
 ) -> Floats:
-    """How much of an edge each pixel is.
+    """Strength of an edge at each pixel.
 
     Args:
-        source: A model, with the image; or a photo that is open already (`TextSAM.open`), alone.
-        image: Whatever `textsam.load_image` takes.
-        thin: Whether lines are reduced to their crest, about one pixel wide.
+        model: A model, with an image; or a photo that is open already, `model.open(image)`.
+        image: Anything that `textsam.load_image` takes.
+        thin: Whether lines are thinned to a width of about one pixel.
         settings: "paper" (default), "agreement" (for small models), or your own.
 
     Returns:
-        (H, W) float32, original pixels, 0 no edge. If outlines are combined by "max", 1 is the
-        strongest of this photo; by "sum", strengths compare between photos and stay below 1. All 0
-        if no mask has an outline.
+        (H, W) float32, original pixels, 0 for no edge. If outlines are combined by "max", 1 is the
+        strongest edge of this photo; by "sum", strengths are below 1 and comparable between photos.
+        All 0 if no mask has an outline.
 
     Raises:
-        PromptError: A model without an image, an open photo with another one, or no such preset.
-        ImageError: It is no image.
+        PromptError: The image is missing, or one was given with an open photo; or there is no such
+            preset.
+        ImageError: The image cannot be read.
     """
     settings = resolve_settings(settings)
-    view = opened(source, image)
-    growth = max(1.0, max(view.size) / _FULL_SIDE)
-    outlines: Outlines = Strongest(view.size)
+    view = open_photo(model, image)
+    scale = max(1.0, max(view.size) / _REFERENCE_SIDE)
+    outlines: MaxOutlines | SumOutlines = MaxOutlines(view.size)
     if settings.combine == "sum":
-        outlines = Agreement(view.size, unit=growth)
-    for look in _looks(view, settings):
-        logits = _distinct_masks(look.view, look.per_side, settings)
+        outlines = SumOutlines(view.size, unit=scale)
+    for part in _grid_views(view, settings):
+        logits = _distinct_masks(part.view, part.points_per_side, settings)
         if settings.smooth > 1:
             logits = smooth_logits(logits, settings.smooth)
         add_outlines(
             outlines,
             logits,
-            look.view.frame,
-            window=look.window,
+            part.view.frame,
+            window=part.window,
             reach=settings.reach,
-            margins=_margins(look.window, view.size, settings, growth),
-            mirrored=look.mirrored,
+            margins=_margins(part.window, view.size, settings, scale),
+            mirrored=part.mirrored,
         )
     strength, gradient = outlines.result()
     if not thin:
         return strength
     if settings.ridge == 0:
         return thin_edges(strength, gradient)
-    crests = thin_edges(ridges(strength, settings.ridge * growth), gradient)
+    # Ridges say where a line is; its strength is still that of the outlines.
+    crests = thin_edges(ridges(strength, settings.ridge * scale), gradient)
     return np.where(crests > 0, strength, np.float32(0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Look:
-    """A part of the photo that is asked by a grid of its own."""
+class _GridView:
+    """The photo, its mirror image or a crop, with a grid of points of its own."""
 
     view: ImageView
     window: tuple[int, int, int, int]
-    per_side: int
+    points_per_side: int
     mirrored: bool = False
 
 
-def _looks(view: ImageView, settings: EdgeSettings) -> Iterator[_Look]:
-    """The whole photo, its mirror image, and crops, each opened when its turn comes."""
+def _grid_views(view: ImageView, settings: EdgeSettings) -> Iterator[_GridView]:
+    """The whole photo, its mirror image and crops; each is encoded only when it is reached."""
     grids = (settings.points_per_side, *settings.crop_points_per_side)
     layers = AutomaticSettings(crop_layers=len(settings.crop_points_per_side))
     for window, layer in crop_windows(view.size, settings=layers):
         if layer > 0:
-            yield _Look(view=open_crop(view, window), window=window, per_side=grids[layer])
+            crop = open_crop(view, window)
+            yield _GridView(view=crop, window=window, points_per_side=grids[layer])
             continue
-        yield _Look(view=view, window=window, per_side=grids[0])
+        yield _GridView(view=view, window=window, points_per_side=grids[0])
         if settings.mirror:
             mirror = ImageView(view.model, np.ascontiguousarray(view.image[:, ::-1]))
-            yield _Look(view=mirror, window=window, per_side=grids[0], mirrored=True)
+            yield _GridView(view=mirror, window=window, points_per_side=grids[0], mirrored=True)
 
 
 def _margins(
     window: tuple[int, int, int, int],
     size: tuple[int, int],
     settings: EdgeSettings,
-    growth: float,
+    scale: float,
 ) -> Margins:
-    """Pixels to leave out at a window's left, top, right and bottom; no more than half is."""
+    """Pixels to leave out at the left, top, right and bottom of a window."""
     x0, y0, x1, y1 = window
     at_border = (x0 == 0, y0 == 0, x1 == size[1], y1 == size[0])
     sides = (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
     left, top, right, bottom = (
-        min(round(growth * (settings.border if here else settings.crop_margin)), (side - 1) // 4)
-        for here, side in zip(at_border, sides, strict=True)
+        # At most a quarter on each side, so that half of a small crop is left.
+        min(round(scale * (settings.border if outer else settings.crop_margin)), (side - 1) // 4)
+        for outer, side in zip(at_border, sides, strict=True)
     )
     return left, top, right, bottom
 
 
-def _distinct_masks(view: ImageView, per_side: int, settings: EdgeSettings) -> Tensor:
-    """Logits (N, m, m) of the masks that are left after box NMS, the best first; none is empty."""
-    grid = point_grid(per_side)
+def _distinct_masks(view: ImageView, points_per_side: int, settings: EdgeSettings) -> Tensor:
+    """Logits (N, m, m) of the masks that box NMS keeps, the best first; none is empty."""
+    grid = point_grid(points_per_side)
     parts = list(decode_points(view, grid, batch=settings.points_per_batch))
     logits = torch.cat([part.logits for part in parts])
     scores = torch.cat([part.iou for part in parts])
     filled, boxes = cell_boxes(logits, view.frame)
     logits, scores, boxes = logits[filled], scores[filled], boxes[filled]
-    return logits[box_nms(boxes, scores, settings.nms)]
+    return logits[box_nms(boxes, scores, settings.box_nms_thresh)]

@@ -1,24 +1,23 @@
-"""Instances: a mask for every box that a detector found (RECIPE 8, "instances from boxes").
+"""Instances: a mask for every box that a detector found.
 
     from textsam import TextSAM
     from textsam.tasks.instances import instances
 
-    found = instances(TextSAM.from_pretrained("tiny"), boxes, image="street.jpg", labels=names)
+    masks = instances(TextSAM.from_pretrained("tiny"), boxes, image="street.jpg", labels=names)
 
-arXiv 2304.02643, Section 7.4 and Appendix D.4: each box is a prompt, and one pass more refines the
-first answer, with the box and the first mask's logits as prompts.
+arXiv 2304.02643, Section 7.4 and Appendix D.4: each box is a prompt; a second pass refines the
+first mask, with the box and the logits of that mask as prompts.
 
-Small boxes are asked again on a window around them, if the model looks closer (`TextSAM.focus`);
-that encodes a window a box. `focus=False` asks all boxes on the whole photo, in small groups.
+If the model zooms (`TextSAM.focus`), small boxes are prompted again on a window around them, which
+costs one encoding per box. With `focus=False` all boxes are prompted on the whole photo.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,27 +32,26 @@ from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.photo.zoom import predict_closer
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
-from textsam.tasks.detections import check_rows, group_by_photo, read_boxes, read_results
-from textsam.tasks.opening import opened
+from textsam.tasks.detections import read_boxes
+from textsam.tasks.inputs import (
+    Row,
+    check_objects,
+    check_results,
+    group_by_photo,
+    open_photo,
+    read_json,
+    read_results,
+)
 from textsam.values.files import open_atomically
 from textsam.values.images import ImageSource
 from textsam.values.prompts import ArrayLike, Prompt
 from textsam.values.rle import RLE, encode_masks, rle_to_json
 
-__all__ = ["instances", "refine_results", "refined_rows"]
+__all__ = ["instances", "refine_results"]
 
-# Boxes decoded at once: on a CPU small groups beat large ones, and full-size logits of this many
-# masks are held at a time.
+# Boxes decoded at once. Full-size logits of a group are in memory together, and on a CPU small
+# groups are also faster than large ones.
 _GROUP = 8
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Masks:
-    """Masks of boxes, in their order, and what the decoder says of each."""
-
-    rles: list[RLE]
-    iou: NDArray[np.float32]
-    stability: NDArray[np.float32]
 
 
 def instances(
@@ -72,86 +70,94 @@ def instances(
     Args:
         model: A model, with `image`; or a photo that is open already, `model.open(image)`.
         boxes: (N, 4) half-open x0, y0, x1, y1 in original pixels, as array, list or tensor; COCO
-            results of the photo; or `supervision.Detections`. See `textsam.tasks.detections`.
-        image: Whatever `textsam.load_image` takes.
-        labels: N names, with an array; the other forms bring their own.
+            results of the photo; or `supervision.Detections`.
+        image: Anything that `textsam.load_image` takes.
+        labels: N names, with an array; the other forms have their own.
         scores: N scores of the detector, with an array.
-        categories: Name of each category id or class id, where the boxes bring none.
-        refine: Whether the second pass is made.
-        focus: Whether boxes are looked at closely. By default as the photo was opened: as the
-            model's settings say. True asks for it also where the model has no settings, by the
-            defaults of `FocusSettings`.
+        categories: Names by category id or class id, if the boxes have none.
+        refine: Whether to make the second pass.
+        focus: Whether to zoom in on small boxes. By default as the photo was opened; True zooms
+            even if the model has no settings for it, with the defaults of `FocusSettings`.
 
     Returns:
-        N masks, the i-th of the i-th box: also an empty one stays, so that masks and boxes
-        correspond (`filter(min_area=1)` drops it). `labels` and `scores` are the detector's, NaN
-        and None where it gave none; `iou` (predicted) and `stability` are the decoder's own.
+        N masks in the order of the boxes. Empty masks stay, so that masks and boxes correspond
+        (`filter(min_area=1)` drops them). `labels` and `scores` are the detector's, None and NaN
+        where it gave none; `iou` (predicted) and `stability` are the decoder's.
 
     Raises:
-        PromptError: Boxes that cannot be meant: see `textsam.tasks.detections.read_boxes`; or an
-            image missing or too many.
-        ImageError: If it is no image.
+        PromptError: The boxes are not valid (see `textsam.tasks.detections.read_boxes`), or the
+            image is missing, or one was given with an open photo.
+        ImageError: The image cannot be read.
     """
-    view = opened(model, image)
-    given = read_boxes(boxes, view.size, labels=labels, scores=scores, categories=categories)
-    masks = _masks(view, given.boxes, refine=refine, settings=_focus_settings(view, focus))
+    view = open_photo(model, image)
+    detected = read_boxes(boxes, view.size, labels=labels, scores=scores, categories=categories)
+    rles, iou, stability = _masks_of_boxes(
+        view, detected.boxes, refine=refine, settings=_focus_settings(view, focus)
+    )
     return Segmentation(
         view.size,
-        masks.rles,
-        scores=given.scores,
-        iou=masks.iou,
-        stability=masks.stability,
-        labels=given.labels,
+        rles,
+        scores=detected.scores,
+        iou=iou,
+        stability=stability,
+        labels=detected.labels,
         image=view.image,
     )
 
 
 def refine_results(
     model: TextSAM,
-    results: str | Path | Sequence[Mapping[str, Any]],
+    results: str | Path | Sequence[Row],
     *,
     photos: str | Path,
-    images: str | Path | Sequence[Mapping[str, Any]],
+    images: str | Path | Sequence[Row],
     out: str | Path,
     refine: bool = True,
     focus: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Give every detection of a COCO results file a mask, and write them as COCO results.
+    """Add a mask to every detection of a COCO results file; one photo is in memory at a time.
+
+    Each row is written as it came and with `segmentation` (compressed RLE), `predicted_iou` and
+    `stability_score`. Rows are grouped by photo, in the order of the photos' first rows.
 
     Args:
         model: The model.
         results: The detector's file, or its rows: `image_id`, `category_id`, `bbox` (x, y, width,
             height), `score`.
-        photos: The folder that the `file_name` of an image starts from.
+        photos: The folder to which the `file_name` of an image is relative.
         images: A COCO file with `images` (annotations or image info), or that list: `id`,
-            `file_name`, and `height` and `width`, if they are to be checked.
-        out: The file to write; complete or not there at all.
+            `file_name`, and optionally `height` and `width`, which are then checked.
+        out: The file to write, complete or not at all.
         refine: As `instances`.
         focus: As `instances`.
-        progress: Called with (photos done, photos in all) after each photo.
+        progress: Called with (photos done, number of photos) after each photo.
 
     Returns:
-        Number of rows written: one for each that came, grouped by photo, as `refined_rows` says.
+        Number of rows written, one per detection.
 
     Raises:
-        ValueError: No results, an `image_id` without an image, or a box that cannot be meant; the
-            message names photo and box.
+        ValueError: The results are not valid, an `image_id` has no image, or a box is not valid;
+            the message names photo and box.
         OSError: A file cannot be read or written.
     """
-    rows = refined_rows(
-        model,
-        results,
-        photos=photos,
-        images=images,
-        refine=refine,
-        focus=focus,
-        progress=progress,
-    )
+    if isinstance(results, str | Path):
+        rows: Sequence[Row] = read_results(results)
+    else:
+        check_results(results, where="results")
+        rows = results
     count = 0
     with open_atomically(out) as file:
         file.write(b"[")
-        for row in rows:
+        for row in _rows_with_masks(
+            model,
+            group_by_photo(rows),
+            photos=Path(photos),
+            images=_images_by_id(images),
+            refine=refine,
+            focus=focus,
+            progress=progress,
+        ):
             file.write(b",\n" if count else b"\n")
             file.write(json.dumps(row).encode())
             count += 1
@@ -159,106 +165,84 @@ def refine_results(
     return count
 
 
-def refined_rows(
+def _rows_with_masks(
     model: TextSAM,
-    results: str | Path | Sequence[Mapping[str, Any]],
+    groups: Mapping[Hashable, Sequence[Row]],
     *,
-    photos: str | Path,
-    images: str | Path | Sequence[Mapping[str, Any]],
-    refine: bool = True,
-    focus: bool | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    photos: Path,
+    images: Mapping[Hashable, Row],
+    refine: bool,
+    focus: bool | None,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows that `refine_results` writes, one photo in memory at a time.
-
-    Yields:
-        Each row as it came, its score and box included, and with `segmentation` (compressed RLE),
-        `predicted_iou` and `stability_score`. Photos in the order in which they first come in the
-        results, rows of a photo in their order.
-
-    Raises:
-        ValueError: As `refine_results`.
-        OSError: A photo cannot be read.
-    """
-    if isinstance(results, str | Path):
-        rows: Sequence[Mapping[str, Any]] = read_results(results)
-    else:
-        check_rows(results, where="results")
-        rows = results
-    groups = group_by_photo(rows)
-    known = _known_images(images)
-    unknown = [number for number in groups if number not in known]
+    unknown = [number for number in groups if number not in images]
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(groups)} image ids of the results are not among the "
-            f"{len(known)} images, e.g. {unknown[0]!r}; give the images of the same set"
+            f"{len(images)} images, e.g. {unknown[0]!r}; give the images of the same set"
         )
     for done, (number, group) in enumerate(groups.items(), start=1):
-        path = Path(photos) / known[number]["file_name"]
+        path = photos / images[number]["file_name"]
         try:
             with model.open(path) as view:
-                _check_size(view.size, known[number])
-                found = instances(view, group, refine=refine, focus=focus)
+                _check_size(view.size, images[number])
+                masks = instances(view, group, refine=refine, focus=focus)
         except (ImageError, PromptError) as error:
             raise type(error)(f"photo {number!r} ({path}): {error}") from error
-        for row, item in zip(group, found, strict=True):
+        for row, mask in zip(group, masks, strict=True):
             yield {
                 **row,
-                "segmentation": rle_to_json(item.rle),
-                "predicted_iou": item.iou,
-                "stability_score": item.stability,
+                "segmentation": rle_to_json(mask.rle),
+                "predicted_iou": mask.iou,
+                "stability_score": mask.stability,
             }
         if progress is not None:
             progress(done, len(groups))
 
 
-def _masks(
-    view: ImageView,
-    boxes: NDArray[np.float32],
-    *,
-    refine: bool,
-    settings: FocusSettings | None,
-) -> _Masks:
+def _masks_of_boxes(
+    view: ImageView, boxes: NDArray[np.float32], *, refine: bool, settings: FocusSettings | None
+) -> tuple[list[RLE], list[float], list[float]]:
+    """Masks, predicted IoU and stability of N boxes, in their order."""
     rles: list[RLE] = []
     iou: list[float] = []
     stability: list[float] = []
     for start in range(0, len(boxes), _GROUP):
         group = boxes[start : start + _GROUP]
         if settings is None:
-            logits, quality = _together(view, group, refine=refine)
+            logits, predicted = _decode_on_photo(view, group, refine=refine)
         else:
-            logits, quality = _closely(view, group, refine=refine, settings=settings)
+            logits, predicted = _decode_on_windows(view, group, refine=refine, settings=settings)
         rles += encode_masks((logits > 0).numpy())
-        iou += quality.tolist()
+        iou += predicted.tolist()
         stability += stability_score(logits).tolist()
-    return _Masks(
-        rles=rles, iou=np.array(iou, np.float32), stability=np.array(stability, np.float32)
-    )
+    return rles, iou, stability
 
 
-def _together(
+def _decode_on_photo(
     view: ImageView, boxes: NDArray[np.float32], *, refine: bool
 ) -> tuple[Tensor, Tensor]:
-    """Logits (P, H, W) and predicted IoU (P,) of boxes asked at once on the whole photo."""
+    """Logits (P, H, W) and predicted IoU (P,) of boxes on the whole photo, decoded at once."""
+    # Of the decoder's four masks, the first is for unambiguous prompts, such as boxes.
     low_res, iou = (values[:, :1] for values in view.decode(box_prompts(view, boxes)))
     if refine:
-        again = view.decode(box_prompts(view, boxes, low_res=low_res))
-        low_res, iou = (values[:, :1] for values in again)
+        prompts = box_prompts(view, boxes, low_res=low_res)
+        low_res, iou = (values[:, :1] for values in view.decode(prompts))
     return to_original_frame(low_res[:, 0], view.frame), iou[:, 0]
 
 
-def _closely(
+def _decode_on_windows(
     view: ImageView, boxes: NDArray[np.float32], *, refine: bool, settings: FocusSettings
 ) -> tuple[Tensor, Tensor]:
-    """The same with a window for each box that is small enough."""
-    answers = [
+    """The same, with a window of its own for each box that is small enough."""
+    predictions = [
         predict_closer(
             view, Prompt(box=box), settings=settings, previous=None, reading=0, refine=refine
         )
         for box in boxes
     ]
-    logits = torch.from_numpy(np.stack([answer.logits[0] for answer in answers]))
-    return logits, torch.tensor([float(answer.iou[0]) for answer in answers])
+    logits = torch.from_numpy(np.stack([prediction.logits[0] for prediction in predictions]))
+    return logits, torch.tensor([float(prediction.iou[0]) for prediction in predictions])
 
 
 def _focus_settings(view: ImageView, focus: bool | None) -> FocusSettings | None:
@@ -267,33 +251,19 @@ def _focus_settings(view: ImageView, focus: bool | None) -> FocusSettings | None
     return (view.focus or view.model.focus or FocusSettings()) if focus else None
 
 
-def _known_images(
-    images: str | Path | Sequence[Mapping[str, Any]],
-) -> dict[Hashable, Mapping[str, Any]]:
-    """COCO's images by id."""
-    where = "images"
-    rows: Any = images
+def _images_by_id(images: str | Path | Sequence[Row]) -> dict[Hashable, Row]:
+    where, rows = "images", cast(Any, images)
     if isinstance(images, str | Path):
-        where = str(images)
-        try:
-            rows = json.loads(Path(images).read_bytes())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{where} is no JSON: {error}") from error
+        where, rows = str(images), read_json(images)
         rows = rows.get("images") if isinstance(rows, dict) else rows
-    named = isinstance(rows, list | tuple) and all(
-        isinstance(row, Mapping) and {"id", "file_name"} <= row.keys() for row in rows
-    )
-    if not named:
-        raise ValueError(
-            f'{where}: wanted a list of images, or a COCO file with one: {{"images": [{{"id", '
-            '"file_name", "height", "width"}, ...]}'
-        )
+    check_objects(rows, ("id", "file_name"), where=where)
     return {row["id"]: row for row in rows}
 
 
-def _check_size(size: tuple[int, int], image: Mapping[str, Any]) -> None:
+def _check_size(size: tuple[int, int], image: Row) -> None:
     wanted = (image.get("height", size[0]), image.get("width", size[1]))
     if wanted != size:
+        # Often the EXIF orientation: the photo is turned upright, and the boxes were not.
         raise ImageError(
             f"it is {size} (height, width) upright; the list of images says {wanted}, and boxes "
             "are for that size"

@@ -1,8 +1,8 @@
-"""Outlines of masks, from their maps of probabilities, and what many masks say together."""
+"""Outlines of masks from their maps of probabilities, combined over many masks and thinned."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
 
 import numpy as np
 import torch
@@ -14,51 +14,43 @@ from textsam.inference.photo.postprocess import to_original_frame
 from textsam.values.geometry import Frame
 
 __all__ = [
-    "Agreement",
     "Margins",
-    "Outlines",
-    "Strongest",
+    "MaxOutlines",
+    "SumOutlines",
     "add_outlines",
     "outline_gradients",
+    "ridges",
     "smooth_logits",
     "sobel",
+    "thin_edges",
 ]
 
 Floats = NDArray[np.float32]
 Window = tuple[int, int, int, int]  # x0, y0, x1, y1
 Margins = tuple[int, int, int, int]  # left, top, right, bottom
 
-# Of one float map of several masks at the photo's size; some six of them are there at a time.
+# Size of the logits of several masks at the size of the photo; about six such tensors are in memory
+# at the same time.
 _UPSCALED_BYTES = 16 * 1024 * 1024
 
 
-class Outlines(Protocol):
-    """What is kept of the outlines of many masks."""
+class MaxOutlines:
+    """The strongest outline at each pixel, as in the paper.
 
-    def look(self, window: Window) -> None:
-        """Begin with the masks of a window x0, y0, x1, y1 of the photo."""
-
-    def add(self, gradients: Tensor, window: Window) -> None:
-        """Take outlines (K, 2, h, w) of a window x0, y0, x1, y1 of the photo."""
-
-    def result(self) -> tuple[Floats, Floats]:
-        """Strength (H, W), 0 to 1, and the direction across the edge (2, H, W), x and y."""
-
-
-class Strongest:
-    """The paper's way: at each pixel the outline of the one mask that has the strongest there."""
+    `add` takes outlines (K, 2, h, w) of K masks in a window x0, y0, x1, y1 of the photo.
+    """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._strength = torch.zeros(size)
         self._gradient = torch.zeros(2, *size)
 
-    def look(self, window: Window) -> None:
-        """Nothing to do: the strongest of many windows is the strongest."""
+    def start_view(self, window: Window) -> None:
+        """Nothing to do: a maximum does not depend on the number of views."""
 
     def add(self, gradients: Tensor, window: Window) -> None:
-        """See `Outlines`."""
+        """Take the outlines of masks in a window."""
         x0, y0, x1, y1 = window
-        strength = self._strength[y0:y1, x0:x1]  # views: what is written there stays
+        strength = self._strength[y0:y1, x0:x1]  # tensor views, so writing to them is kept
         gradient = self._gradient[:, y0:y1, x0:x1]
         own, index = _lengths(gradients).max(0)
         chosen = gradients.gather(0, index.expand(1, 2, *own.shape))[0]
@@ -67,34 +59,35 @@ class Strongest:
         gradient[:, better] = chosen[:, better]
 
     def result(self) -> tuple[Floats, Floats]:
-        """The strongest of the photo is 1; the gradient is that of the mask."""
+        """Strength (H, W), of which the largest is 1, and that outline's gradient (2, H, W)."""
         top = self._strength.max()
         strength = self._strength / top if top > 0 else self._strength
         return strength.numpy(), self._gradient.numpy()
 
 
-class Agreement:
-    """The sum over all masks, a mean over the looks: an edge is where many have an outline.
+class SumOutlines:
+    """The sum over masks, averaged over views: an edge is where many masks have an outline.
 
     Args:
         size: (H, W) of the photo.
         unit: Pixels over which a change of probability is measured. Maps are less steep in larger
-            photos, so it grows with them.
+            photos, so it should grow with them.
     """
 
     def __init__(self, size: tuple[int, int], *, unit: float = 1.0) -> None:
         self._unit = unit
         self._sum = torch.zeros(size)
-        self._tensor = torch.zeros(3, *size)  # of the gradients: sums of xx, xy and yy
-        self._looks = torch.zeros(size)
+        # Structure tensor of the gradients: sums of xx, xy and yy.
+        self._tensor = torch.zeros(3, *size)
+        self._views = torch.zeros(size)
 
-    def look(self, window: Window) -> None:
-        """See `Outlines`."""
+    def start_view(self, window: Window) -> None:
+        """Count a view: the whole photo, its mirror image or a crop."""
         x0, y0, x1, y1 = window
-        self._looks[y0:y1, x0:x1] += 1
+        self._views[y0:y1, x0:x1] += 1
 
     def add(self, gradients: Tensor, window: Window) -> None:
-        """See `Outlines`."""
+        """Take the outlines of masks in a window, as `MaxOutlines.add`."""
         x0, y0, x1, y1 = window
         lengths = _lengths(gradients)
         self._sum[y0:y1, x0:x1] += lengths.sum(0)
@@ -104,20 +97,22 @@ class Agreement:
         self._tensor[:, y0:y1, x0:x1] += torch.stack([part.sum(0) for part in parts])
 
     def result(self) -> tuple[Floats, Floats]:
-        """The direction is the main axis of the gradients, for those of neighbours are opposite.
+        """Strength (H, W), below 1, and direction across the edge (2, H, W), x and y.
 
-        The strength is the root of m / (m + 1) for a mean m. Few edges reach a large one; m is 1
-        where each look has one mask that changes from 0 to 1 within a unit.
+        The strength is sqrt(m / (m + 1)) for the mean m over views. m is 1 where every view has one
+        mask whose probability changes from 0 to 1 within a unit.
         """
+        # The main axis of the gradients, not their sum: two objects that touch have opposite
+        # gradients at their common border.
         xx, xy, yy = self._tensor
         angle = torch.atan2(2 * xy, xx - yy) / 2
-        mean = self._unit * self._sum / self._looks.clamp(min=1)
+        mean = self._unit * self._sum / self._views.clamp(min=1)
         strength = (mean / (mean + 1)).sqrt()
         return strength.numpy(), torch.stack([angle.cos(), angle.sin()]).numpy()
 
 
 def add_outlines(
-    outlines: Outlines,
+    outlines: MaxOutlines | SumOutlines,
     logits: Tensor,
     frame: Frame,
     *,
@@ -126,29 +121,29 @@ def add_outlines(
     margins: Margins = (0, 0, 0, 0),
     mirrored: bool = False,
 ) -> None:
-    """Add the outlines of masks, few of them at the photo's size at a time.
+    """Add the outlines of masks, upscaling a few masks at a time.
 
     Args:
-        outlines: Takes them.
-        logits: (N, m, m) of the padded frame, unthresholded.
-        frame: Of the window.
+        outlines: Where to add them.
+        logits: (N, m, m) of the padded frame, not thresholded.
+        frame: Frame of the window.
         window: x0, y0, x1, y1, half-open pixels of the photo.
         reach: See `outline_gradients`.
-        margins: Pixels at the window's left, top, right and bottom that are left out.
-        mirrored: Whether the masks are of the window's mirror image, left and right exchanged.
+        margins: Pixels to leave out at the left, top, right and bottom of the window.
+        mirrored: Whether the masks are of the mirror image of the window, left and right exchanged.
     """
     left, top, right, bottom = margins
     x0, y0, x1, y1 = window
     inner = (x0 + left, y0 + top, x1 - right, y1 - bottom)
     if inner[0] >= inner[2] or inner[1] >= inner[3]:
         return
-    outlines.look(inner)
+    outlines.start_view(inner)
     height, width = frame.size
     step = max(1, _UPSCALED_BYTES // (4 * height * width))
     for start in range(0, len(logits), step):
         full = to_original_frame(logits[start : start + step], frame)
-        found = outline_gradients(full.flip(-1) if mirrored else full, reach=reach)
-        outlines.add(found[..., top : height - bottom, left : width - right], inner)
+        gradients = outline_gradients(full.flip(-1) if mirrored else full, reach=reach)
+        outlines.add(gradients[..., top : height - bottom, left : width - right], inner)
 
 
 def smooth_logits(logits: Tensor, side: int) -> Tensor:
@@ -159,7 +154,7 @@ def smooth_logits(logits: Tensor, side: int) -> Tensor:
 
 
 def outline_gradients(logits: Tensor, *, reach: int = 1) -> Tensor:
-    """Gradients of the maps of probabilities where they meet their masks' outer boundaries.
+    """Gradients of probability maps near the outer boundaries of their masks (Appendix D.2).
 
     Args:
         logits: (K, H, W) at the photo's size; positive inside a mask.
@@ -176,16 +171,91 @@ def outline_gradients(logits: Tensor, *, reach: int = 1) -> Tensor:
 
 
 def sobel(maps: Tensor) -> Tensor:
-    """Sobel filter: (K, H, W) -> (K, 2, H, W), change per pixel along x and y.
-
-    What lies beyond the border is as the pixel at the border, so that a border is no edge.
-    """
+    """Sobel filter: (K, H, W) -> (K, 2, H, W), change per pixel along x and y."""
+    # Replicated at the border, so that the border of the photo is not an edge.
     padded = F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     rows = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]) / 4
     columns = (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4
     x = (rows[..., 2:] - rows[..., :-2]) / 2
     y = (columns[:, 2:] - columns[:, :-2]) / 2
     return torch.stack([x, y], dim=1)
+
+
+def thin_edges(strength: Floats, gradient: Floats) -> Floats:
+    """Non-maximum suppression across the edge, as in Canny's detector.
+
+    A pixel stays if it is stronger than the two points one step along its gradient and against it,
+    which are interpolated between neighbours. Of two equal neighbours one stays.
+
+    Args:
+        strength: (H, W), at least 0.
+        gradient: (2, H, W) x and y; only the direction matters.
+
+    Returns:
+        (H, W) float32: the strength at local maxima, 0 elsewhere.
+    """
+    height, width = strength.shape
+    # Of the two directions of a line take the one to the right, so that ties are broken alike
+    # whichever way the gradients of the neighbours point.
+    turned = (gradient[0] < 0) | ((gradient[0] == 0) & (gradient[1] < 0))
+    x, y = np.where(turned, -gradient, gradient)
+    rows, columns = np.nonzero(strength > 0)
+    x, y = x[rows, columns], y[rows, columns]
+    flat = np.abs(x) >= np.abs(y)
+    major, minor = np.where(flat, x, y), np.where(flat, y, x)
+    share = np.abs(minor) / np.maximum(np.abs(major), np.finfo(np.float32).tiny)
+    sign_x, sign_y = np.where(x < 0, -1, 1), np.where(y < 0, -1, 1)
+    padded = np.pad(strength, 1)
+
+    def neighbour(step: int) -> Floats:
+        """Strength one step along the gradient (1) or against it (-1)."""
+        step_x, step_y = step * sign_x, step * sign_y
+        straight = padded[
+            rows + 1 + np.where(flat, 0, step_y), columns + 1 + np.where(flat, step_x, 0)
+        ]
+        diagonal = padded[rows + 1 + step_y, columns + 1 + step_x]
+        mixed: Floats = (1 - share) * straight + share * diagonal
+        return mixed
+
+    own = strength[rows, columns]
+    # One strict and one not: of two equal neighbours exactly one stays.
+    crest = (own > neighbour(-1)) & (own >= neighbour(1))
+    thinned = np.zeros((height, width), np.float32)
+    thinned[rows[crest], columns[crest]] = own[crest]
+    return thinned
+
+
+def ridges(strength: Floats, scale: float) -> Floats:
+    """Strength of a ridge at each pixel: minus the lower eigenvalue of the Hessian of the map.
+
+    This also finds a faint line on the slope of a strong one, where it is not a maximum. Second
+    derivatives of Gaussians, times the square of the scale (Lindeberg, IJCV 1998).
+
+    Args:
+        strength: (H, W).
+        scale: Standard deviation of the Gaussian, pixels; at least 0.5.
+
+    Returns:
+        (H, W) float32, 0 where the map is convex.
+    """
+    radius = math.ceil(4 * scale)
+    at = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    flat = torch.exp(-(at**2) / (2 * scale**2))
+    flat /= flat.sum()
+    slope, bend = -at / scale**2 * flat, (at**2 / scale**4 - 1 / scale**2) * flat
+    # Sampling the kernel leaves a small sum; without it a flat map has no curvature.
+    bend -= bend.sum() * flat
+    image = torch.from_numpy(strength)[None, None]
+    padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
+
+    def filtered(down: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+        rows = F.conv2d(padded, down[None, None, :, None])
+        return F.conv2d(rows, across[None, None, None, :])[0, 0]
+
+    xx, yy, xy = filtered(flat, bend), filtered(bend, flat), filtered(slope, slope)
+    lower = (xx + yy) / 2 - (((xx - yy) / 2) ** 2 + xy**2).sqrt()
+    strengths: Floats = ((-lower).clamp(min=0) * scale**2).numpy()
+    return strengths
 
 
 def _lengths(gradients: Tensor) -> Tensor:

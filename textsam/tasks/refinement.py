@@ -1,23 +1,22 @@
-"""Refinement: rough masks in, better ones out; also for other people's label files.
+"""Refinement: rough masks in, better masks out, also for label files of other projects.
 
     from textsam import TextSAM
     from textsam.tasks.refinement import refine
 
     better = refine(TextSAM.from_pretrained("tiny"), rough, image="street.jpg")
 
-Each mask is a prompt of its own, together with its box and a point in its middle: the decoder was
-trained on masks that come with other prompts (RECIPE section 3), and with both it mends more. One
-pass, since a second one walks away from the mask that was given. On 45 training photos, IoU with
-the truth before and after: masks grown by 4% of their length .774 to .834, shrunk by it .679 to
-.793, drawn in blocks of an eighth .800 to .847, boxes filled in .634 to .813. A quarter missing
-gets worse with the box (.823 to .742), which then is wrong as well, and hardly less bad without
-(.809); so do masks that are right to the pixel (.883): refine what is rough.
+Each mask is a prompt, together with its box and a point in its middle: the decoder was trained on
+masks that come with other prompts (arXiv 2304.02643, Appendix A, "Training algorithm"). There is
+one pass only, since a second one moves away from the original mask.
+
+Use it for masks that are grown, shrunk, blocky or a filled box. Masks that are right to the pixel
+get worse, and so do masks with a missing part; for these, `box=False` does the least harm.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from textsam.inference.view import ImageView
 from textsam.results.columns import as_array
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation
-from textsam.tasks.opening import opened
+from textsam.tasks.inputs import check_objects, group_by_photo, open_photo, read_json
 from textsam.values.files import write_atomically
 from textsam.values.geometry import boxes_to_xywh, mask_to_box
 from textsam.values.images import ImageSource
@@ -49,9 +48,10 @@ from textsam.values.rle import (
 
 __all__ = ["refine", "refine_coco"]
 
-# A mask that shares less with the rough one is something else.
-_LEAST_AGREEMENT = 0.3
-_SAMPLES = 64  # along the long side of a mask, where its middle is looked for
+# A prediction that overlaps less with the rough mask (IoU) is a mask of something else.
+_MIN_IOU = 0.3
+# The middle of a mask is searched on a grid of this many steps along its longer side.
+_GRID_STEPS = 64
 
 
 def refine(
@@ -62,36 +62,36 @@ def refine(
     box: bool = True,
     point: bool = True,
 ) -> Segmentation:
-    """Draw rough masks again.
+    """Segment objects again, starting from rough masks.
 
     Args:
         model: A model, with `image`; or a photo that is open already, `model.open(image)`.
         masks: A `Segmentation`, or (K, H, W) or (H, W) bool.
-        image: Whatever `textsam.load_image` takes.
-        box: Whether a mask's own box is a prompt as well: no, where a part of the thing is missing.
-        point: Whether a point in the mask's middle is a prompt as well.
+        image: Anything that `textsam.load_image` takes.
+        box: Whether the box of the mask is a prompt too; not useful if a part of the object is
+            missing.
+        point: Whether a point in the middle of the mask is a prompt too.
 
     Returns:
-        As many masks in their order, with their labels and scores, and with predicted IoU and
-        stability. A mask whose answer is something else (IoU below 0.3 with it), or that is empty,
-        stays as it was, with NaN for both.
+        The new masks in the same order, with the same labels and scores, and with predicted IoU and
+        stability. An empty mask, and one whose prediction is something else (IoU below 0.3 with
+        it), stays as it was, with NaN for both.
 
     Raises:
-        PromptError: Masks of another size or dtype, or an image missing or too many.
-        ImageError: If it is no image.
+        PromptError: The masks have another size or dtype; the image is missing, or one was given
+            with an open photo.
+        ImageError: The image cannot be read.
     """
-    view = opened(model, image)
+    view = open_photo(model, image)
     rough = _as_segmentation(masks, view.size)
     rles: list[RLE] = []
     iou = np.full(len(rough), np.nan, np.float32)
     stability = np.full(len(rough), np.nan, np.float32)
     for index, rle in enumerate(rough.rles):
-        answer = _again(view, rle, box=box, point=point)
-        if answer is None:
-            rles.append(rle)
-            continue
-        better, iou[index], stability[index] = answer
-        rles.append(better)
+        refined = _refine_mask(view, rle, box=box, point=point)
+        if refined is not None:
+            rle, iou[index], stability[index] = refined
+        rles.append(rle)
     return Segmentation(
         view.size,
         rles,
@@ -113,37 +113,40 @@ def refine_coco(
     point: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Draw the masks of a COCO file again; everything else in it stays.
+    """Refine the masks of a COCO file; everything else in it stays.
 
     Args:
         model: The model.
-        annotations: COCO's file: `images`, `annotations` with `segmentation` as polygons or
-            run-length codes.
-        photos: The folder that the `file_name` of an image starts from.
-        out: The file to write; complete or not there at all. Masks become compressed run-length
-            codes, `bbox` and `area` follow. Crowds stay as they are.
+        annotations: A COCO file with `images`, and with `annotations` whose `segmentation` is
+            polygons or RLE.
+        photos: The folder to which the `file_name` of an image is relative.
+        out: The file to write, complete or not at all. Masks are written as compressed RLE, with
+            their new `bbox` and `area`. Crowds stay as they are.
         box: As `refine`.
         point: As `refine`.
-        progress: Called with (photos done, photos in all) after each photo.
+        progress: Called with (photos done, number of photos) after each photo.
 
     Returns:
-        Number of masks that were drawn again.
+        Number of masks that were refined.
 
     Raises:
-        ValueError: No such file format, or a mask that cannot be read; the message names it.
+        ValueError: The file is not COCO's, or a mask in it cannot be read; the message names it.
         OSError: A file or photo cannot be read or written.
     """
-    payload = _read_coco(Path(annotations))
+    payload = read_json(annotations)
+    for key, wanted in (("images", ("id", "file_name")), ("annotations", ("image_id",))):
+        rows = payload.get(key) if isinstance(payload, dict) else None
+        check_objects(rows, wanted, where=f'{annotations}, "{key}"')
     images = {row["id"]: row for row in payload["images"]}
-    groups: dict[Any, list[dict[str, Any]]] = {}
     for row in payload["annotations"]:
         if row["image_id"] not in images:
             raise ValueError(
                 f"{annotations}: annotation {row.get('id')} is of image {row['image_id']!r}, which "
                 'is not among its "images"'
             )
-        if row.get("segmentation") and not row.get("iscrowd"):
-            groups.setdefault(row["image_id"], []).append(row)
+    groups: dict[Any, list[Any]] = group_by_photo(
+        row for row in payload["annotations"] if row.get("segmentation") and not row.get("iscrowd")
+    )
     count = 0
     for done, (number, rows) in enumerate(groups.items(), start=1):
         with model.open(Path(photos) / images[number]["file_name"]) as view:
@@ -151,24 +154,26 @@ def refine_coco(
                 rough = from_coco(
                     [{"segmentation": row["segmentation"]} for row in rows], view.size
                 )
-                found = refine(view, rough, box=box, point=point)
+                refined = refine(view, rough, box=box, point=point)
             except ValueError as error:
                 raise ValueError(f"image {number!r}: {error}") from error
-        for row, item in zip(rows, found, strict=True):
-            if np.isnan(item.iou):
+        for row, mask in zip(rows, refined, strict=True):
+            if np.isnan(mask.iou):  # unchanged, so the file keeps its polygons
                 continue
             count += 1
-            row["segmentation"] = rle_to_json(item.rle)
-            row["bbox"] = [float(side) for side in boxes_to_xywh(rle_box(item.rle))]
-            row["area"] = rle_area(item.rle)
+            row["segmentation"] = rle_to_json(mask.rle)
+            row["bbox"] = [float(side) for side in boxes_to_xywh(rle_box(mask.rle))]
+            row["area"] = rle_area(mask.rle)
         if progress is not None:
             progress(done, len(groups))
     write_atomically(out, json.dumps(payload).encode())
     return count
 
 
-def _again(view: ImageView, rle: RLE, *, box: bool, point: bool) -> tuple[RLE, float, float] | None:
-    """The mask as the decoder draws it, predicted IoU and stability; None to keep the old one."""
+def _refine_mask(
+    view: ImageView, rle: RLE, *, box: bool, point: bool
+) -> tuple[RLE, float, float] | None:
+    """The decoder's mask, predicted IoU and stability; None to keep the old mask."""
     mask = decode_rle(rle)
     if not mask.any():
         return None
@@ -178,18 +183,18 @@ def _again(view: ImageView, rle: RLE, *, box: bool, point: bool) -> tuple[RLE, f
         points=[_middle(mask)] if point else None,
     )
     logits = torch.from_numpy(prediction.logits[:1])
-    found = encode_masks((logits > 0).numpy())[0]
-    if float(rle_iou([found], [rle])[0, 0]) < _LEAST_AGREEMENT:
+    refined = encode_masks((logits > 0).numpy())[0]
+    if float(rle_iou([refined], [rle])[0, 0]) < _MIN_IOU:
         return None
-    return found, float(prediction.iou[0]), float(stability_score(logits)[0])
+    return refined, float(prediction.iou[0]), float(stability_score(logits)[0])
 
 
 def _middle(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    """x, y of a pixel's centre, as far inside as a coarse look tells."""
+    """x, y of the centre of a pixel that is far from the mask's border, on a coarse grid."""
     x0, y0, x1, y1 = mask_to_box(mask).tolist()
-    step = max(1, -(-max(x1 - x0, y1 - y0) // _SAMPLES))
+    step = max(1, -(-max(x1 - x0, y1 - y0) // _GRID_STEPS))
     coarse = mask[y0:y1:step, x0:x1:step]
-    if not coarse.any():  # thinner than a step
+    if not coarse.any():  # the mask is thinner than a step
         row, column = np.argwhere(mask)[0]
         return float(column) + 0.5, float(row) + 0.5
     depth = depth_inside(torch.from_numpy(np.ascontiguousarray(coarse)))
@@ -209,20 +214,3 @@ def _as_segmentation(masks: Segmentation | ArrayLike, size: tuple[int, int]) -> 
             f"{size[1]}), (H, W) of one, or a Segmentation"
         )
     return Segmentation(size, encode_masks(array.reshape(-1, *size)))
-
-
-def _read_coco(path: Path) -> dict[str, Any]:
-    try:
-        payload = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    keys = {"images": ("id", "file_name"), "annotations": ("image_id",)}
-    for name, wanted in keys.items():
-        rows = payload.get(name) if isinstance(payload, Mapping) else None
-        if not isinstance(rows, list) or any(
-            not isinstance(row, dict) or any(key not in row for key in wanted) for row in rows
-        ):
-            raise ValueError(
-                f'{path} is no COCO file: wanted "{name}": [{{{", ".join(wanted)}, ...}}, ...]'
-            )
-    return dict(payload)

@@ -1,7 +1,7 @@
 """`config.json` and `preprocessor_config.json` of a transformers `SamModel` <-> `SamConfig`.
 
-Fields that change nothing here are ignored (there are dozens); those that would change the network
-in a way that ours cannot follow are refused.
+Dozens of their fields do not affect the network and are ignored. Fields that would change it in a
+way that ours cannot follow are refused.
 """
 
 from __future__ import annotations
@@ -15,38 +15,35 @@ from textsam.weights.infer import mlp_ratio
 
 __all__ = ["config_from_huggingface", "config_to_huggingface"]
 
-_PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+_VISION, _PROMPT, _DECODER = "vision_config", "prompt_encoder_config", "mask_decoder_config"
 
-# What transformers assumes where a file is silent.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "vision_config": {
-        "hidden_size": 768,
-        "output_channels": 256,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "image_size": 1024,
-        "patch_size": 16,
-        "mlp_ratio": 4.0,
-        "mlp_dim": None,
-        "window_size": 14,
-        "global_attn_indexes": [2, 5, 8, 11],
-    },
-    "prompt_encoder_config": {"hidden_size": 256, "image_size": 1024, "mask_input_channels": 16},
-    "mask_decoder_config": {
-        "hidden_size": 256,
-        "mlp_dim": 2048,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 8,
-        "attention_downsample_rate": 2,
-        "num_multimask_outputs": 3,
-        "iou_head_depth": 3,
-        "iou_head_hidden_dim": 256,
-        "layer_norm_eps": 1e-6,
-    },
-}
-# Our network has no choice here; each is transformers' default, too.
+# Their section and field, ours (a dot: in the encoder), and the value that transformers assumes if
+# the field is missing. Several of theirs may be one of ours, and must then agree.
+_SIZES: tuple[tuple[str, str, str, Any], ...] = (
+    (_VISION, "hidden_size", "encoder.width", 768),
+    (_VISION, "num_hidden_layers", "encoder.depth", 12),
+    (_VISION, "num_attention_heads", "encoder.heads", 12),
+    (_VISION, "global_attn_indexes", "encoder.global_attention_indexes", [2, 5, 8, 11]),
+    (_VISION, "window_size", "encoder.window_size", 14),
+    (_VISION, "patch_size", "encoder.patch_size", 16),
+    (_VISION, "output_channels", "embed_dim", 256),
+    (_VISION, "image_size", "image_size", 1024),
+    (_PROMPT, "hidden_size", "embed_dim", 256),
+    (_PROMPT, "image_size", "image_size", 1024),
+    (_PROMPT, "mask_input_channels", "mask_channels", 16),
+    (_DECODER, "hidden_size", "embed_dim", 256),
+    (_DECODER, "mlp_dim", "decoder_mlp", 2048),
+    (_DECODER, "num_hidden_layers", "decoder_depth", 2),
+    (_DECODER, "num_attention_heads", "decoder_heads", 8),
+    (_DECODER, "attention_downsample_rate", "attention_downsample", 2),
+    (_DECODER, "num_multimask_outputs", "multimasks", 3),
+    (_DECODER, "iou_head_depth", "iou_depth", 3),
+    (_DECODER, "iou_head_hidden_dim", "iou_hidden", 256),
+    (_DECODER, "layer_norm_eps", "decoder_norm_eps", 1e-6),
+)
+# Fixed in our network; the values are also the defaults of transformers.
 _FIXED: dict[str, dict[str, Any]] = {
-    "vision_config": {
+    _VISION: {
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
         "num_channels": 3,
@@ -54,13 +51,13 @@ _FIXED: dict[str, dict[str, Any]] = {
         "use_abs_pos": True,
         "use_rel_pos": True,
     },
-    "prompt_encoder_config": {
+    _PROMPT: {
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,
         "num_point_embeddings": 4,
         "patch_size": 16,
     },
-    "mask_decoder_config": {"hidden_act": "relu"},
+    _DECODER: {"hidden_act": "relu"},
 }
 
 
@@ -80,37 +77,25 @@ def config_from_huggingface(
         raise WeightsError(
             f"config.json says model_type {values.get('model_type')!r}; only 'sam' can be read"
         )
-    parts = {part: _read_part(values, part) for part in _PARTS}
-    vision, prompt, decoder = (parts[part] for part in _PARTS)
-    if not vision["output_channels"] == prompt["hidden_size"] == decoder["hidden_size"]:
-        raise WeightsError("vision, prompt encoder and mask decoder differ in their width")
-    if vision["image_size"] != prompt["image_size"]:
-        raise WeightsError("vision and prompt encoder differ in their image_size")
-    statistics: dict[str, Any] = _read_pixel_statistics(preprocessor or {})
-    width = vision["hidden_size"]
-    hidden = vision["mlp_dim"] or int(width * vision["mlp_ratio"])
+    parts = {part: values.get(part) or {} for part in _FIXED}
+    for part, fixed in _FIXED.items():
+        for key, wanted in fixed.items():
+            if parts[part].get(key, wanted) != wanted:
+                got = parts[part][key]
+                raise WeightsError(f"{part}.{key} is {got!r}; only {wanted!r} can be read")
+    sizes: dict[str, Any] = {}
+    for part, key, field, default in _SIZES:
+        size = parts[part].get(key, default)
+        size = tuple(size) if isinstance(size, list) else size
+        if sizes.setdefault(field, size) != size:
+            raise WeightsError(f"{part}.{key} is {size!r}; another part says {sizes[field]!r}")
+    vit = {k.removeprefix("encoder."): v for k, v in sizes.items() if k.startswith("encoder.")}
+    vision = parts[_VISION]
+    hidden = vision.get("mlp_dim") or int(vit["width"] * vision.get("mlp_ratio", 4.0))
     return SamConfig(
-        encoder=ViTConfig(
-            width=width,
-            depth=vision["num_hidden_layers"],
-            heads=vision["num_attention_heads"],
-            global_attention_indexes=tuple(vision["global_attn_indexes"]),
-            window_size=vision["window_size"],
-            patch_size=vision["patch_size"],
-            mlp_ratio=mlp_ratio(hidden, width),
-        ),
-        image_size=vision["image_size"],
-        embed_dim=decoder["hidden_size"],
-        mask_channels=prompt["mask_input_channels"],
-        decoder_depth=decoder["num_hidden_layers"],
-        decoder_heads=decoder["num_attention_heads"],
-        decoder_mlp=decoder["mlp_dim"],
-        attention_downsample=decoder["attention_downsample_rate"],
-        decoder_norm_eps=decoder["layer_norm_eps"],
-        multimasks=decoder["num_multimask_outputs"],
-        iou_depth=decoder["iou_head_depth"],
-        iou_hidden=decoder["iou_head_hidden_dim"],
-        **statistics,
+        encoder=ViTConfig(mlp_ratio=mlp_ratio(hidden, vit["width"]), **vit),
+        **{field: size for field, size in sizes.items() if not field.startswith("encoder.")},
+        **_read_pixel_statistics(preprocessor or {}),
     )
 
 
@@ -125,54 +110,25 @@ def config_to_huggingface(config: SamConfig) -> dict[str, Any]:
         raise WeightsError(f"a SamModel has a ViT image encoder, this one is {vit}")
     if config.first_layer_residual:
         raise WeightsError("a SamModel has no first_layer_residual")
-    vision = {
-        "hidden_size": vit.width,
-        "output_channels": config.embed_dim,
-        "num_hidden_layers": vit.depth,
-        "num_attention_heads": vit.heads,
-        "image_size": config.image_size,
-        "patch_size": vit.patch_size,
+    parts = {part: dict(fixed) for part, fixed in _FIXED.items()}
+    for part, key, field, _ in _SIZES:
+        owner = vit if field.startswith("encoder.") else config
+        size = getattr(owner, field.removeprefix("encoder."))
+        parts[part][key] = list(size) if isinstance(size, tuple) else size
+    parts[_VISION] |= {
         "mlp_ratio": vit.mlp_ratio,
         "mlp_dim": int(vit.width * vit.mlp_ratio),
-        "window_size": vit.window_size,
-        "global_attn_indexes": list(vit.global_attention_indexes),
         "num_pos_feats": config.embed_dim // 2,
     }
-    prompt = {
-        "hidden_size": config.embed_dim,
-        "image_size": config.image_size,
-        "image_embedding_size": config.embedding_size,
-        "mask_input_channels": config.mask_channels,
-    }
-    decoder = {
-        "hidden_size": config.embed_dim,
-        "mlp_dim": config.decoder_mlp,
-        "num_hidden_layers": config.decoder_depth,
-        "num_attention_heads": config.decoder_heads,
-        "attention_downsample_rate": config.attention_downsample,
-        "num_multimask_outputs": config.multimasks,
-        "iou_head_depth": config.iou_depth,
-        "iou_head_hidden_dim": config.iou_hidden,
-        "layer_norm_eps": config.decoder_norm_eps,
-    }
-    sizes: tuple[dict[str, Any], ...] = (vision, prompt, decoder)
-    parts = {p: {**_FIXED[p], **values} for p, values in zip(_PARTS, sizes, strict=True)}
+    parts[_PROMPT]["image_embedding_size"] = config.embedding_size
     return {"architectures": ["SamModel"], "model_type": "sam", **parts}
 
 
-def _read_part(values: Mapping[str, Any], part: str) -> dict[str, Any]:
-    given = values.get(part) or {}
-    for key, wanted in _FIXED[part].items():
-        if given.get(key, wanted) != wanted:
-            raise WeightsError(f"{part}.{key} is {given[key]!r}; only {wanted!r} can be read")
-    return {key: given.get(key, default) for key, default in _DEFAULTS[part].items()}
-
-
-def _read_pixel_statistics(values: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    """Mean and standard deviation, there of pixels in [0, 1], on our scale of 0..255."""
+def _read_pixel_statistics(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and standard deviation, theirs for pixels in [0, 1], on our scale of 0..255."""
     scale = 1.0 / values.get("rescale_factor", 1 / 255)
     fields = {"pixel_mean": values.get("image_mean"), "pixel_std": values.get("image_std")}
-    # Rounded: 0.485 * 255 is meant to be the released code's 123.675.
+    # Rounded, so that 0.485 * 255 is the 123.675 of the released code.
     return {
         field: tuple(round(float(value) * scale, 6) for value in triple)
         for field, triple in fields.items()

@@ -75,7 +75,7 @@ def methods_of(points_per_side: int, *, baseline: bool = True) -> dict[str, Meth
     settings = with_points(points_per_side)
     count = max(LIMITS)
     methods: dict[str, Method] = {
-        _OURS: lambda view, sample: proposals(view, settings=settings, most=count).rles
+        _OURS: lambda view, sample: proposals(view, settings=settings, max_masks=count).rles
     }
     if baseline:
         methods[_FAST] = lambda view, sample: view.everything("fast").rles

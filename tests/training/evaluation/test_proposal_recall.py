@@ -300,8 +300,8 @@ def test_ways_are_the_papers_settings_and_two_baselines():
 def test_the_way_of_the_proposals_asks_the_task(monkeypatch):
     seen = {}
 
-    def fake(view, *, settings, most):
-        seen.update(view=view, side=settings.points_per_side, nms=settings.nms, most=most)
+    def fake(view, *, settings, max_masks):
+        seen.update(view=view, side=settings.points_per_side, nms=settings.nms, most=max_masks)
         return SimpleNamespace(rles=["masks"])
 
     monkeypatch.setattr(proposals, "proposals", fake)

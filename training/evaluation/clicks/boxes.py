@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.tasks.detections import group_by_photo, read_results
+from textsam.tasks.inputs import group_by_photo, read_results
 from textsam.values.geometry import boxes_from_xywh
 from textsam.values.rle import rle_box
 

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import require
-from textsam.tasks.outlines import sobel
-from textsam.tasks.thinning import thin_edges
+from textsam.tasks.outlines import sobel, thin_edges
 
 __all__ = ["CANNY_LOW", "CANNY_SIGMA", "canny_edges", "sobel_edges"]
 

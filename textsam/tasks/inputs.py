@@ -1,0 +1,118 @@
+"""What the tasks take: a photo with its model, and files in COCO's layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from textsam.errors import PromptError
+from textsam.inference.model import TextSAM
+from textsam.inference.view import ImageView
+from textsam.values.images import ImageSource
+
+__all__ = [
+    "check_objects",
+    "check_results",
+    "group_by_photo",
+    "open_photo",
+    "read_json",
+    "read_results",
+]
+
+Row = Mapping[str, Any]
+
+
+def open_photo(model: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
+    """Encode an image, or take a photo that is open already.
+
+    Args:
+        model: A model, with an image; or an open photo, without.
+        image: Anything that `textsam.load_image` takes.
+
+    Raises:
+        PromptError: The image is missing, or one was given with an open photo; or `model` is
+            something else.
+        ImageError: The image cannot be read.
+    """
+    if isinstance(model, ImageView):
+        if image is not None:
+            raise PromptError(
+                "got an open photo and an image; wanted the open photo alone, or a model and an "
+                "image"
+            )
+        return model
+    if not isinstance(model, TextSAM):
+        raise PromptError(
+            f"got {type(model).__name__}; wanted a TextSAM and an image, or the photo that "
+            "model.open(image) returns (not a tiled one)"
+        )
+    if image is None:
+        raise PromptError("got a model and no image; type image=... too")
+    return model.open(image)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: It is not JSON.
+        OSError: It cannot be read.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
+    """Raise a ValueError unless rows are a list of JSON objects that have these keys."""
+    if not isinstance(rows, list | tuple) or any(
+        not isinstance(row, dict) or any(key not in row for key in keys) for row in rows
+    ):
+        wanted = ", ".join(f'"{key}"' for key in keys)
+        raise ValueError(f"{where}: wanted COCO's list of objects with {wanted}")
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """Read a file of COCO detection results.
+
+    Raises:
+        ValueError: It is another kind of file; the message gives the number of the wrong row.
+        OSError: It cannot be read.
+    """
+    rows = read_json(path)
+    if isinstance(rows, dict) and "annotations" in rows:
+        raise ValueError(
+            f"{path} contains annotations, not results; wanted a list of detections. "
+            'For the annotated boxes type: json.load(...)["annotations"]'
+        )
+    check_results(rows, where=str(path))
+    return list(rows)
+
+
+def check_results(rows: Any, *, where: str) -> None:
+    """Check that rows are COCO detections.
+
+    Raises:
+        PromptError: They are not; the message gives the number of the first wrong row.
+    """
+    if not isinstance(rows, list | tuple):
+        raise PromptError(f"{where} is a {type(rows).__name__}; wanted a list of COCO detections")
+    wanted = 'wanted {"image_id", "category_id", "bbox": [x, y, width, height], "score"}'
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping) or "image_id" not in row or "bbox" not in row:
+            raise PromptError(f"{where}, row {index}: got {str(row)[:80]}; {wanted}")
+        box = row["bbox"]
+        numeric = isinstance(box, list | tuple) and all(isinstance(x, int | float) for x in box)
+        if not numeric or len(box) != 4:
+            raise PromptError(f"{where}, row {index}: got bbox {str(box)[:60]}; {wanted}")
+
+
+def group_by_photo(rows: Iterable[Row]) -> dict[Hashable, list[Row]]:
+    """Group COCO rows by `image_id`, photos in the order of their first row."""
+    groups: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["image_id"], []).append(row)
+    return groups
