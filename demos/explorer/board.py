@@ -107,27 +107,22 @@ class Board:
         name: str | None = None,
         **known: Any,
     ) -> Board:
-        """Append masks; masks of one phrase share a colour if there are several phrases.
+        """Append masks as objects; if there are several labels, one label has one colour.
 
-        Args:
-            results: Masks of the photo.
-            origin: The action that created them.
-            name: Name of every object; by default its label, or else a number.
-            **known: Further attributes of the objects.
+        The objects are called `name`, or else by their labels; `known` are further attributes.
         """
         results = list(results)
-        by_phrase = len({result.label for result in results}) > 1
+        by_label = len({result.label for result in results}) > 1
         board, colors = self, dict[str | None, int]()
         for count, result in enumerate(results, start=1):
-            known_color = by_phrase and result.label in colors
-            color = colors[result.label] if known_color else board.free_color()
-            colors[result.label] = color
+            if not (by_label and result.label in colors):
+                colors[result.label] = board.free_color()
             item = BoardObject(
                 number=board.next_number,
                 result=result,
-                # Not "object": that is what objects made by hand are called.
+                # Not "object 1": objects made by hand have such names.
                 name=name or result.label or f"mask {count}",
-                color=color,
+                color=colors[result.label],
                 origin=origin,
                 **known,
             )

@@ -1,10 +1,12 @@
 """One user's photo and board: every answer is a call of `ImageView`.
 
-explorer = Explorer(PhotoCache(lambda: model))
-explorer.open(read_photo(Path("bus.jpg")))
-explorer.find("wheel, -steering wheel")
-explorer.click(300, 285)
-explorer.undo()
+    explorer = Explorer(PhotoCache(lambda: model))
+    explorer.open(read_photo(Path("bus.jpg")))
+    explorer.find("wheel, -steering wheel")
+    explorer.click(300, 285)
+    explorer.undo()
+
+Coordinates are pixels of the photo. What cannot be done raises `PromptError` and changes nothing.
 """
 
 from __future__ import annotations
@@ -72,11 +74,7 @@ class Explorer:
 
     @property
     def view(self) -> ImageView:
-        """The encoded photo.
-
-        Raises:
-            PromptError: No photo is open.
-        """
+        """The encoded photo."""
         if self._view is None:
             raise PromptError("Open a photo first: drop one on the page, or choose an example")
         return self._view
@@ -84,10 +82,8 @@ class Explorer:
     def find(self, text: str | None, exclude: str | None = None, **options: Any) -> None:
         """Find every instance of phrases; replaces all objects that were not made by hand.
 
-        Args:
-            text: What the user typed, see `read_phrases`.
-            exclude: Phrases to exclude.
-            **options: `strategy`, `threshold` and `overlap` of `ImageView.segment`.
+        `text` and `exclude` are what the user typed (`read_phrases`); the options are `strategy`,
+        `threshold` and `overlap` of `ImageView.segment`.
         """
         view = self.view
         query = phrase_query(text, exclude, **options)
@@ -134,13 +130,7 @@ class Explorer:
             view.history = history
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> None:
-        """Correct the active object, select the one at this place, or start a new one.
-
-        Args:
-            x: Pixels of the photo.
-            y: Pixels of the photo.
-            foreground: False to remove this place from the active object.
-        """
+        """Correct the active object, select the one at this place, or start a new one."""
         view = self.view
         x, y = self._inside(x, y)
         target = self.board.active_object
@@ -176,14 +166,9 @@ class Explorer:
         self.note = f"Mask {index + 1} of {len(active.readings)}"
 
     def put(self, result: MaskResult, name: str) -> None:
-        """Add a mask of this photo that was found elsewhere, and make it the active object.
+        """Add a mask that was found elsewhere, and make it the active object.
 
-        Args:
-            result: A mask at the size of the photo's file, or at the size shown here.
-            name: Name of the object.
-
-        Raises:
-            PromptError: The mask has another size, so it belongs to another photo.
+        The mask has the size of the photo's file, or the size shown here.
         """
         if self.photo is None:
             raise PromptError("Open a photo first, then a mask of it")

@@ -43,15 +43,9 @@ def export(
     opacity: float = 0.45,
     outline: bool = True,
 ) -> Path:
-    """Write masks to a file.
+    """Write the masks of `photo.image`, each with a label, to a file in an existing folder.
 
-    Args:
-        result: Masks of `photo.image`, each with a label.
-        photo: The photo.
-        format: The kind of file.
-        folder: Where to write it; it exists.
-        opacity: Opacity of the overlay's tint.
-        outline: Whether the overlay has outlines.
+    Opacity and outline are those of the overlay.
 
     Raises:
         PromptError: There is nothing to export, or the format is unknown.

@@ -64,11 +64,7 @@ class UserPhoto:
         return (self.image.shape[0], self.image.shape[1])
 
     def fit_mask(self, rle: RLE) -> RLE:
-        """Scale a mask of the file, or of `image`, to the size of `image`.
-
-        Raises:
-            PromptError: The mask has another size, or vanishes at this one.
-        """
+        """Scale a mask of the file, or of `image`, to the size of `image`."""
         if rle.size == self.size:
             return rle
         if rle.size != self.original_size:
@@ -87,11 +83,7 @@ class UserPhoto:
 
 
 def read_photo(path: Path, name: str | None = None) -> UserPhoto:
-    """Read a user's file, scaled down to `LONG_SIDE`.
-
-    Args:
-        path: The file.
-        name: Its name on the user's machine; by default the name of `path`.
+    """Read a user's file, scaled down to `LONG_SIDE`; `name` is its name on the user's machine.
 
     Raises:
         ImageError: The file is empty, no image, too large, or too small.
@@ -115,7 +107,7 @@ def read_photo(path: Path, name: str | None = None) -> UserPhoto:
     if scale < 1:
         image = resize_image(image, (max(1, round(height * scale)), max(1, round(width * scale))))
     image.flags.writeable = False
-    digest = hashlib.sha256(repr(image.shape).encode())
+    digest = hashlib.sha256(repr(image.shape).encode())  # the same bytes may have another shape
     digest.update(image.data)
     return UserPhoto(file_name, image, (height, width), path, digest.hexdigest())
 
@@ -157,11 +149,7 @@ class PhotoCache:
     """
 
     def __init__(
-        self,
-        model: Callable[[], TextSAM],
-        *,
-        max_photos: int = 24,
-        max_bytes: int = 512 * 1024 * 1024,
+        self, model: Callable[[], TextSAM], *, max_photos: int = 24, max_bytes: int = 2**29
     ) -> None:
         self.model = model
         self.max_photos = max_photos

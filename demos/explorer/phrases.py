@@ -18,11 +18,10 @@ _MINUS = "-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
 
 
 def read_phrases(text: str | None, exclude: str | None = None) -> tuple[list[str], list[str]]:
-    """Split what was typed: "wheel, window, -steering wheel".
+    """Split what was typed, such as "wheel, window, -steering wheel".
 
-    Args:
-        text: Phrases separated by commas, semicolons or line ends; a leading minus excludes one.
-        exclude: The field for exclusions, where the minus may be left out.
+    Phrases are separated by commas, semicolons or line ends. A leading minus excludes a phrase;
+    in `exclude` it may be left out.
 
     Returns:
         Phrases to find and phrases to exclude, in the order typed, without repetitions.
@@ -53,17 +52,22 @@ def read_phrases(text: str | None, exclude: str | None = None) -> tuple[list[str
     return list(wanted), list(excluded)
 
 
-def phrase_query(text: str | None, exclude: str | None = None, **options: Any) -> dict[str, Any]:
-    """Keyword arguments of `ImageView.segment` and `explain` for what was typed.
-
-    Args:
-        text: See `read_phrases`.
-        exclude: See `read_phrases`.
-        **options: `strategy`, `overlap`, and `threshold`, where 0 stands for the calibrated levels.
-    """
+def phrase_query(
+    text: str | None,
+    exclude: str | None = None,
+    strategy: str = "auto",
+    threshold: float | None = None,
+    overlap: str = "allow",
+) -> dict[str, Any]:
+    """Keyword arguments of `ImageView.segment` and `explain` for what was typed and set."""
     wanted, excluded = read_phrases(text, exclude)
-    threshold = options.pop("threshold", None) or None
-    return {"text": wanted, "exclude": excluded or None, "threshold": threshold, **options}
+    return {
+        "text": wanted,
+        "exclude": excluded or None,
+        "strategy": strategy,
+        "threshold": threshold or None,  # the page sends 0 for the calibrated levels
+        "overlap": overlap,
+    }
 
 
 def _split(text: str | None) -> list[str]:

@@ -40,14 +40,7 @@ def empty_scene(message: str = "", *, error: bool = False) -> dict[str, Any]:
 def scene_of(
     explorer: Explorer, *, photo_url: str | None, message: str | None = None, error: bool = False
 ) -> dict[str, Any]:
-    """The scene of an explorer.
-
-    Args:
-        explorer: One user's explorer.
-        photo_url: Where the browser finds the photo.
-        message: Replaces the explorer's note.
-        error: Whether the message is about an error.
-    """
+    """The scene of an explorer; `message` replaces its note."""
     scene = empty_scene(explorer.note if message is None else message, error=error)
     photo, board = explorer.photo, explorer.board
     if photo is None or photo_url is None:

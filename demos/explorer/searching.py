@@ -33,11 +33,7 @@ _MARGIN = 0.25  # around a mask, as a share of its longer side
 
 
 class SharedIndex:
-    """An index that is opened when it is first used.
-
-    Attributes:
-        uri: Path or address of the index.
-    """
+    """An index that is opened when it is first used; `uri` is its path or address."""
 
     def __init__(self, uri: str, model: Callable[[], TextSAM]) -> None:
         self.uri = uri
@@ -59,14 +55,8 @@ class SharedIndex:
     def search(self, query: dict[str, Any], *, count: int, **conditions: Any) -> SearchResults:
         """The nearest masks, best first.
 
-        Args:
-            query: `text`, `mask` or `image` of `MaskIndex.search`, and `space`.
-            count: Number of results.
-            **conditions: Arguments of `Where`; empty ones are no condition.
-
-        Raises:
-            PromptError: The query is empty, or a condition is invalid.
-            TextSamError: As `open`.
+        `query` has `text`, `mask` or `image` of `MaskIndex.search`, and `space`; the conditions are
+        arguments of `Where`, where an empty one is no condition.
         """
         from textsam.search.where import Where
 
@@ -118,11 +108,7 @@ class Indexes:
         self._lock = threading.Lock()
 
     def at(self, uri: str) -> SharedIndex:
-        """The index at an address; it is not opened yet.
-
-        Raises:
-            PromptError: The address is empty.
-        """
+        """The index at an address; it is not opened yet."""
         # People paste paths with the quotes that a shell needs.
         clean = uri.strip().strip("\"'")
         if not clean:

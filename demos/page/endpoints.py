@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,28 +49,44 @@ def add_endpoints(photos: PhotoCache) -> None:
         (functions.explain, [photo, text, exclude, *options], answer),
         (functions.everything, [photo], answer),
     ):
+        endpoint = _make_endpoint(function)
         button.click(
-            _with_plain_errors(function),
+            endpoint,
             inputs=inputs,
             outputs=output,
-            api_name=function.__name__,
-            api_description=function.__doc__,
+            api_name=endpoint.__name__,
+            api_description=endpoint.__doc__,
             concurrency_id="api",
             concurrency_limit=2,
         )
 
 
-def _with_plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Programs get the same error messages as users of the page."""
+# What agents read of the parameters.
+_PARAMETERS = {
+    "photo": "The photo.",
+    "text": 'Phrases separated by commas: "wheel, window".',
+    "exclude": "Phrases to exclude, separated by commas.",
+    "points": "Clicks [x, y] or [x, y, 1 or 0] in pixels of the photo; 0: not on the object.",
+    "box": "[x0, y0, x1, y1] around one object, in pixels of the photo.",
+    "strategy": '"auto": every instance; "prompt": one object; "rank": ranked automatic masks.',
+    "threshold": "Minimum probability of a phrase and of a mask, 0 to 1; 0: the calibrated levels.",
+    "overlap": '"allow", or "exclusive": a pixel belongs to at most one mask.',
+}
+
+
+def _make_endpoint(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the descriptions of the parameters, and give programs the messages that users get."""
 
     @wraps(function)
-    def run(*arguments: Any) -> Any:
+    def endpoint(*arguments: Any) -> Any:
         try:
             return function(*arguments)
         except Exception as error:
             raise gr.Error(error_message(error), print_exception=False) from None
 
-    return run
+    lines = [f"    {name}: {_PARAMETERS[name]}" for name in signature(function).parameters]
+    endpoint.__doc__ = "\n".join([f"{function.__doc__}\n", "Args:", *lines])
+    return endpoint
 
 
 class _EndpointFunctions:
@@ -89,23 +106,10 @@ class _EndpointFunctions:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> dict[str, Any]:
-        """Find objects in a photo by phrases, clicks or a box; masks are returned as COCO RLE.
-
-        Args:
-            photo: The photo.
-            text: Phrases separated by commas: "wheel, window". Leave empty with points or box.
-            exclude: Phrases to exclude, separated by commas.
-            points: Clicks [x, y] or [x, y, 1 or 0] in pixels of the photo; 0: not on the object.
-            box: [x0, y0, x1, y1] around one object, in pixels of the photo.
-            strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
-            overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
-        """
+        """Find objects in a photo by phrases, clicks or a box; masks are returned as COCO RLE."""
         view = self._open(photo)
         if not points and not box:
-            query = phrase_query(
-                text, exclude, strategy=strategy, threshold=threshold, overlap=overlap
-            )
+            query = phrase_query(text, exclude, strategy, threshold, overlap)
             return view.segment(**query).to_dict()
         points = points or []
         result = view.segment(
@@ -125,17 +129,8 @@ class _EndpointFunctions:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> str:
-        """Find objects in a photo by phrases; returns a picture of the photo with their masks.
-
-        Args:
-            photo: The photo.
-            text: Phrases separated by commas: "wheel, window".
-            exclude: Phrases to exclude, separated by commas.
-            strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
-            overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
-        """
-        query = phrase_query(text, exclude, strategy=strategy, threshold=threshold, overlap=overlap)
+        """Find objects in a photo by phrases; returns a picture of the photo with their masks."""
+        query = phrase_query(text, exclude, strategy, threshold, overlap)
         result = self._open(photo).segment(**query)
         path = Path(photo)
         return str(result.save(path.with_name(f"{path.stem}_overlay.png")))
@@ -149,26 +144,13 @@ class _EndpointFunctions:
         threshold: float = 0,
         overlap: str = "allow",
     ) -> dict[str, Any]:
-        """Explain why phrases find these masks in a photo, or none: which gate rejected them.
-
-        Args:
-            photo: The photo.
-            text: Phrases separated by commas: "wheel, window".
-            exclude: Phrases to exclude, separated by commas.
-            strategy: "auto": every instance; "prompt": one object; "rank": ranked automatic masks.
-            threshold: Minimum probability of a phrase and of a mask, 0 to 1; 0: calibrated levels.
-            overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
-        """
-        query = phrase_query(text, exclude, strategy=strategy, threshold=threshold, overlap=overlap)
+        """Explain why phrases find these masks in a photo, or none: which gate rejected them."""
+        query = phrase_query(text, exclude, strategy, threshold, overlap)
         why = self._open(photo).explain(**query)
         return {"text": str(why), **why.to_dict()}
 
     def everything(self, photo: str) -> dict[str, Any]:
-        """Segment everything in a photo, without a prompt; masks are returned as COCO RLE.
-
-        Args:
-            photo: The photo.
-        """
+        """Segment everything in a photo, without a prompt; masks are returned as COCO RLE."""
         return self._open(photo).everything().to_dict()
 
     def _open(self, path: str | None) -> ImageView:

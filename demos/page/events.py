@@ -14,18 +14,6 @@ from ..explorer.photos import PhotoCache
 from ..explorer.scene import empty_scene
 from .sessions import EXPIRED, Session, error_message
 
-__all__ = [
-    "act",
-    "everything",
-    "explain",
-    "export_file",
-    "find",
-    "find_again",
-    "like",
-    "open_photo",
-    "scenes",
-]
-
 _PROGRESS_INTERVAL = 0.3  # seconds
 
 Scenes = tuple[dict[str, Any], dict[str, Any]]
@@ -95,8 +83,8 @@ def find(
     exclusive: bool,
 ) -> Scenes:
     """Find phrases."""
-    options = {"strategy": strategy, "threshold": threshold}
-    options["overlap"] = "exclusive" if exclusive else "allow"
+    overlap = "exclusive" if exclusive else "allow"
+    options = {"strategy": strategy, "threshold": threshold, "overlap": overlap}
     return _scenes_after(session, lambda page: page.explorer.find(text, exclude, **options))
 
 

@@ -33,11 +33,7 @@ _WORK: dict[str, Any] = {"concurrency_id": "work", "concurrency_limit": 2}
 
 
 def add_explore_tab(photos: PhotoCache, session: gr.State) -> list[Any]:
-    """Lay out the tab, inside a `gr.Tab`.
-
-    Returns:
-        Canvas and list.
-    """
+    """Lay out the tab, inside a `gr.Tab`; returns canvas and list."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=320):
             canvas = make_canvas(example_photos(), elem_id="canvas")

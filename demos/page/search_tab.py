@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .sessions import EXPIRED, Session, error_message
 __all__ = ["add_search_tab"]
 
 _SEARCH_BY = [("a phrase", "text"), ("the object chosen in Explore", "mask"), ("a crop", "image")]
+_WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "work"}
 _SPACES = [("what it is (CLIP)", "clip"), ("what it looks like (SAM)", "sam")]
 
 
@@ -56,52 +58,30 @@ def add_search_tab(
             query = _add_query()
             filters = _add_filters()
             button = gr.Button("Search", variant="primary", elem_id="search")
-            status = gr.Markdown(
-                f"Index: {first}" if first else "Type the path of an index and open it",
-                elem_id="search-status",
-            )
+            hint = f"Index: {first}" if first else "Type the path of an index and open it"
+            status = gr.Markdown(hint, elem_id="search-status")
         with gr.Column(scale=5, min_width=320):
-            gallery = gr.Gallery(
-                label="Results; click one to open its photo",
-                columns=4,
-                object_fit="contain",
-                height="auto",
-                allow_preview=False,
-                elem_id="results",
-            )
-
-    def search(page: Session | None, *inputs: Any) -> tuple[Any, ...]:
-        return _search(indexes, page, *inputs)
-
-    def open_result(
-        page: Session | None, uri: str | None, rows: list[Any], event: gr.SelectData
-    ) -> tuple[Any, ...]:
-        return _open_result(page, uri, rows, int(event.index))
-
-    work: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "work"}
-    datasets, text = filters[0], query[1]
-    for trigger in (button.click, text.submit):
+            gallery = _add_gallery()
+    results = [gallery, rows, status, filters[0]]  # filters[0]: the data sets of the index
+    for trigger in (button.click, query[1].submit):
         trigger(
-            search,
+            partial(_search, indexes),
             inputs=[session, uri, *query, *filters],
-            outputs=[gallery, rows, status, datasets],
+            outputs=results,
             show_progress_on=[gallery],
-            **work,
+            **_WORK,
         )
     gallery.select(
-        open_result,
-        inputs=[session, uri, rows],
-        outputs=[*explored, tabs, status],
-        **work,
+        _open_result, inputs=[session, uri, rows], outputs=[*explored, tabs, status], **_WORK
     )
     if choose:  # without these events, a forged request cannot open an index either
         for trigger in (open_button.click, path.submit):
             trigger(
-                lambda typed: _open_index(indexes, typed),
+                partial(_open_index, indexes),
                 inputs=path,
-                outputs=[uri, status, datasets, gallery, rows],
+                outputs=[uri, *results],
                 show_progress_on=[status],
-                **work,
+                **_WORK,
             )
 
 
@@ -131,6 +111,17 @@ def _add_query() -> list[Any]:
     return [kind, text, crop, space]
 
 
+def _add_gallery() -> gr.Gallery:
+    return gr.Gallery(
+        label="Results; click one to open its photo",
+        columns=4,
+        object_fit="contain",
+        height="auto",
+        allow_preview=False,
+        elem_id="results",
+    )
+
+
 def _add_filters() -> list[Any]:
     """Which rows count, and how many results are shown."""
     with gr.Accordion("Filters", open=False):
@@ -142,14 +133,14 @@ def _add_filters() -> list[Any]:
 
 
 def _open_index(indexes: Indexes, path: str) -> tuple[Any, ...]:
-    """Address, status, the choice of data sets, and no results; or what is wrong with the path."""
+    """Address, no results, status and data sets; or what is wrong with the path."""
     try:
         index = indexes.at(path or "")
         count, names = index.open().count(), sorted(index.open().datasets())
     except Exception as error:
-        return gr.skip(), f"⚠ {error_message(error)}", gr.skip(), gr.skip(), gr.skip()
+        return gr.skip(), gr.skip(), gr.skip(), f"⚠ {error_message(error)}", gr.skip()
     note = f"{index.uri}: {count:,} masks of {', '.join(names[:5])}{', …' * (len(names) > 5)}"
-    return index.uri, note, gr.Dropdown(names, value=[]), [], []
+    return index.uri, [], [], note, gr.Dropdown(names, value=[])
 
 
 def _search(
@@ -211,13 +202,13 @@ def _chosen_mask(page: Session | None) -> MaskResult:
 
 
 def _open_result(
-    page: Session | None, uri: str | None, rows: list[Any], place: int
+    page: Session | None, uri: str | None, rows: list[Any], event: gr.SelectData
 ) -> tuple[Any, ...]:
     """Canvas, list, tabs and status, after a result was clicked."""
     try:
         if page is None:
             raise PromptError(EXPIRED)
-        row = rows[place]
+        row = rows[int(event.index)]
         photo = photo_of(row, uri or "")
         if photo is None:
             raise PromptError(f"The photo {row.image} is not a file on this machine")

@@ -55,11 +55,7 @@ class Session:
         return self._folder
 
     def open_upload(self, path: str, name: str) -> None:
-        """Open a photo that the browser uploaded.
-
-        Raises:
-            ImageError: The path is outside the upload folder, or the file is no photo.
-        """
+        """Open a photo that the browser uploaded."""
         uploads = Path(get_upload_folder()).resolve()
         real = Path(path).resolve()
         # The browser sends the path, and a forged one could name any file of the server.
@@ -68,11 +64,7 @@ class Session:
         self.open_file(real, name)
 
     def open_example(self, name: str) -> None:
-        """Open an example photo.
-
-        Raises:
-            ImageError: There is no such example.
-        """
+        """Open an example photo."""
         path = next((path for path in example_photos() if path.stem == name), None)
         if path is None:
             raise ImageError(f"There is no example {name[:40]!r}")

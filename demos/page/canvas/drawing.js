@@ -13,10 +13,6 @@ let draft = null; // the box that is being dragged
 let cursor = null; // the crosshair that the arrow keys move
 let hovered = null; // number of the object under the mouse in the list
 
-function css(name) {
-  return getComputedStyle(stage).getPropertyValue(name).trim();
-}
-
 function toPhoto(x, y) {
   return [(x - place.x) / place.scale, (y - place.y) / place.scale];
 }
@@ -88,14 +84,13 @@ function drawNow() {
   visible.sort((a, b) => b.share - a.share); // small masks on top
   const shown = visible.map((item) => [item, layerOf(item, photo)]);
   for (const [item, layer] of shown) {
-    const lit = item.number === scene.active || item.number === hovered;
-    pen.globalAlpha = Math.min(1, look.opacity * (lit ? 1.35 : 1));
+    pen.globalAlpha = Math.min(1, look.opacity * (isLit(item) ? 1.35 : 1));
     pen.drawImage(layer.tint, item.box[0], item.box[1]);
   }
   pen.globalAlpha = 1;
   pen.lineCap = "round";
   for (const [item, layer] of shown) {
-    const lit = item.number === scene.active || item.number === hovered;
+    const lit = isLit(item);
     if (!look.outline && !lit) continue;
     const fine = item.origin === "everything" && !lit; // a hundred white outlines would hide the photo
     const line = (lit ? 3.2 : fine ? 1.4 : 2) / place.scale;
@@ -109,79 +104,76 @@ function drawNow() {
     pen.stroke(layer.line);
   }
   pen.restore();
-  const active = scene.objects.find((item) => item.number === scene.active);
+  const active = activeObject();
   if (active) drawPrompts(active);
   if (look.labels) drawLabels(visible);
-  if (draft) drawBox(draft, true);
+  if (draft) drawBox(draft);
   if (cursor) drawCursor(cursor);
   canvas.dataset.drawn = scene.serial; // tests and benchmarks wait for this
+}
+
+function activeObject() {
+  return scene.objects.find((item) => item.number === scene.active);
+}
+
+function isLit(item) {
+  return item.number === scene.active || item.number === hovered;
 }
 
 function onScreen(x, y) {
   return [x * place.scale + place.x, y * place.scale + place.y];
 }
 
-function drawBox([x0, y0, x1, y1], dashed) {
-  const [left, top] = onScreen(Math.min(x0, x1), Math.min(y0, y1));
-  const [right, bottom] = onScreen(Math.max(x0, x1), Math.max(y0, y1));
-  pen.setLineDash(dashed ? [6, 4] : []);
+// Dark on a white rim, so that it is visible on every photo.
+function strokeOnRim(path) {
   for (const [color, width] of [["#fff", 4], ["#111", 2]]) {
     pen.strokeStyle = color;
     pen.lineWidth = width;
-    pen.strokeRect(left, top, right - left, bottom - top);
+    pen.stroke(path);
   }
+}
+
+function drawBox([x0, y0, x1, y1]) {
+  const [left, top] = onScreen(x0, y0);
+  const [right, bottom] = onScreen(x1, y1);
+  pen.setLineDash([6, 4]);
+  strokeOnRim(new Path2D(`M${left} ${top}H${right}V${bottom}H${left}Z`));
   pen.setLineDash([]);
 }
 
-// A plus or a minus in each point, for people who cannot tell the colours apart.
 function drawPrompts(item) {
-  if (item.prompt_box) drawBox(item.prompt_box, true);
+  if (item.prompt_box) drawBox(item.prompt_box);
+  pen.lineWidth = 2;
+  pen.strokeStyle = "#fff";
   for (const [x, y, foreground] of item.points) {
     const [left, top] = onScreen(x, y);
-    pen.beginPath();
-    pen.arc(left, top, 8, 0, 2 * Math.PI);
+    const disk = new Path2D();
+    disk.arc(left, top, 8, 0, 2 * Math.PI);
     pen.fillStyle = foreground ? "#0b57d0" : "#b3261e";
-    pen.fill();
-    pen.lineWidth = 2;
-    pen.strokeStyle = "#fff";
-    pen.stroke();
-    pen.beginPath();
-    pen.moveTo(left - 4, top);
-    pen.lineTo(left + 4, top);
-    if (foreground) {
-      pen.moveTo(left, top - 4);
-      pen.lineTo(left, top + 4);
-    }
-    pen.stroke();
+    pen.fill(disk);
+    pen.stroke(disk);
+    // A plus or a minus, for people who cannot tell the colours apart.
+    pen.stroke(new Path2D(`M${left - 4} ${top}h8${foreground ? `M${left} ${top - 4}v8` : ""}`));
   }
 }
 
 function drawCursor([x, y]) {
   const [left, top] = onScreen(x, y);
-  for (const [color, width] of [["#fff", 4], ["#111", 1.5]]) {
-    pen.strokeStyle = color;
-    pen.lineWidth = width;
-    pen.beginPath();
-    pen.moveTo(left - 14, top);
-    pen.lineTo(left + 14, top);
-    pen.moveTo(left, top - 14);
-    pen.lineTo(left, top + 14);
-    pen.stroke();
-  }
+  strokeOnRim(new Path2D(`M${left - 14} ${top}h28M${left} ${top - 14}v28`));
 }
 
 // A label goes to the first of four places where it hides no other label; else it is left out.
 function drawLabels(visible) {
   const size = stage.clientWidth < 480 ? 11 : 13;
   const high = size + 9;
-  pen.font = `600 ${size}px ${css("--font") || "sans-serif"}`;
+  pen.font = `600 ${size}px ${getComputedStyle(stage).getPropertyValue("--font") || "sans-serif"}`;
   pen.textBaseline = "middle";
   const taken = [];
   const first = [...visible].sort(
     (a, b) => (b.number === scene.active) - (a.number === scene.active) || b.share - a.share
   );
   for (const item of first) {
-    const lit = item.number === scene.active || item.number === hovered;
+    const lit = isLit(item);
     if (item.origin === "everything" && !lit) continue; // a hundred labels are unreadable
     const score = item.score === null ? "" : `  ${item.score.toFixed(2)}`;
     const words = shortened(item.name) + score;

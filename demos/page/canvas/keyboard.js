@@ -45,7 +45,7 @@ function pressed(event) {
     draft = null;
     press = null;
     act({ do: "select", number: null });
-  } else if ("123".includes(key) && activeReadings() > 1) {
+  } else if ("123".includes(key) && activeObject()?.readings > 1) {
     act({ do: "reading", reading: Number(key) - 1 });
   } else if (!event.altKey && (keys[key] || keys[key.toLowerCase()])) {
     (keys[key] || keys[key.toLowerCase()])();
@@ -69,8 +69,3 @@ document.addEventListener("keydown", pressed);
 stage.addEventListener("keyup", (event) => {
   if (event.key === " ") spaceDown = false;
 });
-
-function activeReadings() {
-  const active = scene.objects.find((item) => item.number === scene.active);
-  return active ? active.readings : 0;
-}

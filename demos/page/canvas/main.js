@@ -88,7 +88,7 @@ function receive() {
 }
 
 function showReadings() {
-  const active = scene.objects.find((item) => item.number === scene.active);
+  const active = activeObject();
   readings.hidden = !active || active.readings < 2;
   if (readings.hidden) return;
   [...readings.querySelectorAll("button")].forEach((button, index) => {
