@@ -54,7 +54,7 @@ SEES_ONLY = {
 
 # The command line opens what rides inside the wheel, from within the function that needs it.
 GUESTS = ("training", "demos")
-MAY_OPEN_GUESTS = {"textsam.cli.calibrate", "textsam.cli.demo", "textsam.cli.sources"}
+MAY_OPEN_GUESTS = {"textsam.cli.calibrate", "textsam.cli.demo", "textsam.cli.data_sources"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),
@@ -255,7 +255,7 @@ def test_imports_of_the_library_are_absolute() -> None:
 
 
 def test_gradio_is_imported_by_demos_only() -> None:
-    """`cli_demo` asks for it by name, to say how to install it; nothing else knows it."""
+    """`textsam demo` asks for it by name, to say how to install it; nothing else knows it."""
     files = FILES | source_files("training")
     asking = {
         module

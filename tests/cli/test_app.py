@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import re
@@ -12,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import textsam
-from textsam.cli import app as cli
-from textsam.cli import doctor
+from textsam.cli.app import app
+from textsam.cli.doctor import Finding, examine
 from textsam.errors import PromptError, WeightsError
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import Candidate, PhraseAnswer
@@ -47,7 +48,7 @@ class StandIn:
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model(replace_model):
     model = StandIn()
     model.loaded = []
 
@@ -57,7 +58,7 @@ def model(monkeypatch):
             raise WeightsError("no weights called 'broken'\n  try tiny")
         return model
 
-    monkeypatch.setattr(cli, "load_model", load_model)
+    replace_model(load_model)
     return model
 
 
@@ -70,7 +71,7 @@ def textsam_command(tmp_path, monkeypatch, model):
     runner = CliRunner()
 
     def run(*arguments):
-        return runner.invoke(cli.app, [str(argument) for argument in arguments])
+        return runner.invoke(app, [str(argument) for argument in arguments])
 
     return run
 
@@ -80,7 +81,13 @@ def test_one_photo(textsam_command, model):
         "segment", "street.jpg", "-t", "wheel", "-t", "cat", "-o", "out/wheels.png"
     )
     assert result.exit_code == 0, result.output
-    for word in ("wheel", "0.94", "0 0 20 30", "600 px (50.0%)", "no 'cat' here (presence 0.03)"):
+    for word in (
+        "wheel",
+        "0.94",
+        "0 0 20 30",
+        "600 px (50.0%)",
+        "no 'cat' in the photo (presence 0.03)",
+    ):
         assert word in result.stdout
     assert "wrote out/wheels.png" in result.stdout
     assert Image.open("out/wheels.png").size == (40, 30)
@@ -174,9 +181,9 @@ class Explains(StandIn):
 
 
 @pytest.fixture
-def explains(model, monkeypatch):
+def explains(replace_model):
     explains = Explains()
-    monkeypatch.setattr(cli, "load_model", lambda *_, **__: explains)
+    replace_model(lambda *_, **__: explains)
     return explains
 
 
@@ -265,7 +272,8 @@ def test_a_folder_with_a_bad_photo(textsam_command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["street.jpg"], "nothing asked for"),
+        (["street.jpg"], "no prompt; type for example: textsam segment street.jpg -t wheel"),
+        (["street.jpg", "boat"], "textsam segment street.jpg -t boat"),
         (["no.jpg", "-t", "x"], "no.jpg"),
         (["street.jpg", "-t", "x", "-o", "a.bmp"], "-o a.bmp: wanted"),
         (["street.jpg", "-t", "x", "-o", "a.png", "--format", "json"], "disagree"),
@@ -287,7 +295,7 @@ def test_a_folder_with_a_bad_photo(textsam_command):
         (["street.jpg", "-t", "x", "--explain", "a.txt"], "--explain a.txt: wanted a file"),
         (["street.jpg", "-t", "x", "--explain", "street.jpg"], "is the photo or the result"),
         (["street.jpg", "-t", "x", "-o", "a.png", "--explain", "a.png"], "is the photo or the"),
-        (["street.jpg", "-p", "1,1", "--explain", "a.png"], "--explain tells of phrases"),
+        (["street.jpg", "-p", "1,1", "--explain", "a.png"], "--explain works for phrases"),
         (["street.jpg", "-t", "x", "--explain", "a.png"], "nothing to explain"),
     ],
 )
@@ -306,7 +314,10 @@ def test_unexpected_errors_tell_how_to_see_more(textsam_command, model, monkeypa
     monkeypatch.setattr(model, "segment", lambda *_, **__: {}["key"])
     result = textsam_command("segment", "street.jpg", "-t", "x")
     assert result.exit_code == 1
-    assert result.stderr.strip() == "error: KeyError: 'key' (set TEXTSAM_TRACEBACK=1 to see where)"
+    assert (
+        result.stderr.strip()
+        == "error: KeyError: 'key' (set TEXTSAM_TRACEBACK=1 for the traceback)"
+    )
     monkeypatch.setenv("TEXTSAM_TRACEBACK", "1")
     assert isinstance(textsam_command("segment", "street.jpg", "-t", "x").exception, KeyError)
 
@@ -318,7 +329,7 @@ def test_ctrl_c(textsam_command, model, monkeypatch):
     monkeypatch.setattr(model, "segment", interrupted)
     result = textsam_command("segment", "street.jpg", "-t", "x")
     assert result.exit_code == 130
-    assert result.stderr.strip() == "stopped; what is finished is kept"
+    assert result.stderr.strip() == "stopped; finished results are kept"
 
 
 def test_wrong_usage(textsam_command):
@@ -329,19 +340,6 @@ def test_wrong_usage(textsam_command):
 def test_the_model_is_not_loaded_for_a_photo_that_is_missing(textsam_command, model):
     textsam_command("segment", "no.jpg", "-t", "x")
     assert model.loaded == []
-
-
-def test_load_model_passes_everything_on(monkeypatch):
-    class TextSAM:
-        @staticmethod
-        def from_pretrained(name, **options):
-            return name, options
-
-    # Not setattr: it would look for the real one, and so import torch and all the networks.
-    monkeypatch.setitem(vars(textsam), "TextSAM", TextSAM)
-    loaded = cli.load_model("a", clip="b", device="cpu", calibration=Path("c.json"))
-    options = {"clip": "b", "device": "cpu", "calibration": Path("c.json")}
-    assert loaded == ("a", options)
 
 
 # info --------------------------------------------------------------------------------------------
@@ -389,7 +387,7 @@ def test_info_errors_are_one_line(textsam_command, weights, monkeypatch):
     (weights / "cut.safetensors").write_bytes(b"\x10\x00")
     (weights.parent / "empty").mkdir()
     for name, message in (
-        (weights, "no complete safetensors file"),
+        (weights, "not a complete safetensors file"),
         (weights.parent / "empty", "holds no weights"),
         ("nobody/nothing", "is not on this machine"),
         ("not a name!", "is not on this machine"),
@@ -411,8 +409,8 @@ def test_doctor(textsam_command, monkeypatch):
         'numpy; extra == "x"',
     ]
     lines.append('textsam[demo]; extra == "all"')
-    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: lines)
-    findings = {finding.name: finding for finding in doctor.examine()}
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: lines)
+    findings = {finding.name: finding for finding in examine()}
     assert findings["numpy"].value == np.__version__
     assert findings["nowhere-to-be-found"].is_problem
     assert findings["nowhere-to-be-found"].advice == "pip install nowhere-to-be-found"
@@ -430,11 +428,11 @@ def test_doctor(textsam_command, monkeypatch):
 
 
 def test_doctor_is_content_when_nothing_is_missing(textsam_command, monkeypatch):
-    fine = [doctor.Finding("packages", "numpy", "2.0")]
-    monkeypatch.setattr(doctor, "examine", lambda: fine)
+    fine = [Finding("packages", "numpy", "2.0")]
+    monkeypatch.setattr(sys.modules["textsam.cli.doctor"], "examine", lambda: fine)
     result = textsam_command("doctor")
     assert result.exit_code == 0
-    assert "Everything that segmenting needs is here" in result.stdout
+    assert "Everything needed for segmentation is installed" in result.stdout
 
 
 def test_version(textsam_command):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zlib
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,8 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from textsam.cli import app as cli
-from textsam.cli import calibrate as cli_calibrate
+from textsam.cli.app import app
 from textsam.errors import MissingExtraError
 from textsam.values.calibration import Calibration, Curve, StrategyCurves
 from textsam.values.candidates import Candidate, PhraseAnswer
@@ -88,14 +88,14 @@ def _write(path, count=24, *, exhaustive=True):
 
 
 @pytest.fixture
-def loaded(monkeypatch):
+def loaded(replace_model):
     names = []
 
     def load_model(name, **options):
         names.append(name)
         return StandIn()
 
-    monkeypatch.setattr(cli, "load_model", load_model)
+    replace_model(load_model)
     return names
 
 
@@ -108,7 +108,7 @@ def calibrate(tmp_path, monkeypatch, loaded):
     runner = CliRunner()
 
     def run(*arguments):
-        return runner.invoke(cli.app, ["calibrate", *map(str, arguments)])
+        return runner.invoke(app, ["calibrate", *map(str, arguments)])
 
     return run
 
@@ -122,8 +122,15 @@ def test_it_writes_a_file_and_shows_what_it_is_worth(calibrate, tmp_path):
     assert fitted.strategies["rank"] == OLD  # what the model had
     shown = " ".join(result.stdout.split())
     for word in (
-        *("auto: is it there?", "auto: its masks", "AUROC", "siblings empty", "ECE", "24 48 48"),
-        *("a phrase is answered from presence", "wrote calibration.json"),
+        *(
+            "auto: is the phrase in the photo?",
+            "auto: masks",
+            "AUROC",
+            "siblings empty",
+            "ECE",
+            "24 48 48",
+        ),
+        *("with a presence of at least", "wrote calibration.json"),
         'TextSAM.from_pretrained("stand-in", calibration="calibration.json")',
     ):
         assert word in shown
@@ -222,7 +229,7 @@ def test_without_the_extra_it_says_what_to_type(calibrate, monkeypatch):
     def missing(module, extra):
         raise MissingExtraError(f'Type: pip install "textsam[{extra}]"')
 
-    monkeypatch.setattr(cli_calibrate, "require", missing)
+    monkeypatch.setattr(sys.modules["textsam.cli.calibrate"], "require", missing)
 
     result = calibrate("pets.parquet")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from textsam.cli import app as cli
+from textsam.cli.app import app
 
 
 def test_without_gradio_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    done = CliRunner().invoke(cli.app, ["demo"])
+    done = CliRunner().invoke(app, ["demo"])
     assert done.exit_code == 1
     assert 'pip install "textsam[demo]"' in done.output
 
@@ -57,7 +57,7 @@ def test_a_port_that_is_taken_is_told(repo: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = CliRunner().invoke(cli.app, ["demo", "--port", str(port)])
+        done = CliRunner().invoke(app, ["demo", "--port", str(port)])
     assert done.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.output
 

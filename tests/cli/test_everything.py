@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from textsam.batch.folders import everything_folder
 from textsam.batch.run import sa1b_id
-from textsam.cli import app as cli
+from textsam.cli.app import app
 from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.results.interop import from_sa1b
 from textsam.results.segmentation import Segmentation
@@ -39,9 +39,9 @@ class StandIn:
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+def model(replace_model: Any) -> StandIn:
     model = StandIn()
-    monkeypatch.setattr(cli, "load_model", lambda *_, **__: model)
+    replace_model(lambda *_, **__: model)
     return model
 
 
@@ -55,7 +55,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: StandIn) -> Any:
     Image.new("RGB", (40, 30), "grey").save("in/sa_12.jpg")
     Image.new("RGB", (20, 10), "grey").save("in/b.png")
     runner = CliRunner()
-    return lambda *arguments: runner.invoke(cli.app, [str(argument) for argument in arguments])
+    return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
 
 
 def test_one_photo_as_a_picture_numbers_codes_and_sa1b(run: Any) -> None:
@@ -73,9 +73,9 @@ def test_one_photo_as_a_picture_numbers_codes_and_sa1b(run: Any) -> None:
 
 
 def test_settings_reach_the_model(run: Any, model: StandIn) -> None:
-    options = ("--points-per-side", 5, "--crop-layers", 1, "--least-iou", 0.2)
+    options = ("--points-per-side", 5, "--crop-n-layers", 1, "--pred-iou-thresh", 0.2)
     arguments = ("everything", "street.jpg", "-o", "a.png", "--preset", "paper", *options)
-    assert run(*arguments, "--least-stability", 0.1, "--refine").exit_code == 0
+    assert run(*arguments, "--stability-score-thresh", 0.1, "--refine").exit_code == 0
     (settings,) = model.settings
     paper = AutomaticSettings.paper()
     assert (settings.points_per_side, settings.crop_layers) == (5, 1)
@@ -105,7 +105,7 @@ def test_a_folder_goes_on_where_it_was(run: Any, model: StandIn) -> None:
         (("everything", "street.jpg", "-o", "street.jpg"), "overwritten"),
         (("everything", "street.jpg", "--points-per-side", 0), "points_per_side"),
         (("refine", "a.png", "-o", "b.png"), "--photo"),
-        (("refine", "street.jpg", "--photo", "street.jpg", "-o", "b.png"), "numbered pixels"),
+        (("refine", "street.jpg", "--photo", "street.jpg", "-o", "b.png"), "pixel numbers"),
         (("refine", "a.png", "--photo", "street.jpg", "-o", "a.png"), "overwritten"),
         (("refine", "a.png", "--photos", "in", "-o", "b.json"), "COCO"),
     ],
@@ -155,7 +155,7 @@ def test_refine_a_coco_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(refinement, "refine_coco", counted)
     result = run("refine", "labels.json", "--photos", "in", "-o", "better.json")
-    assert result.exit_code == 0 and "7 masks drawn again" in result.stdout
+    assert result.exit_code == 0 and "7 masks refined" in result.stdout
     assert asked == {
         "annotations": Path("labels.json"),
         "photos": Path("in"),

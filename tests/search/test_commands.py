@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from textsam.cli import app as cli
-from textsam.cli import sources as cli_sources
+from textsam.cli.app import app
+from textsam.cli.data_sources import open_photo
 from textsam.inference.model import TextSAM
 from textsam.search.index import MaskIndex
 from textsam.search.records import read_rows
@@ -81,17 +81,22 @@ def run(
     """Runs a command in a folder with `noise.parquet`, `instances.json` and `photos/`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(cli, "load_model", lambda *_, **__: model)
+    _use_model(monkeypatch, model)
     write_parquet(tmp_path / "noise.parquet", photo_sets, 4)
     write_coco(tmp_path, photo_sets, 3)
     runner = CliRunner()
 
     def invoke(*arguments: Any, code: int = 0) -> Result:
-        result = runner.invoke(cli.app, [str(argument) for argument in arguments])
+        result = runner.invoke(app, [str(argument) for argument in arguments])
         assert result.exit_code == code, result.output
         return result
 
     return invoke
+
+
+def _use_model(monkeypatch: pytest.MonkeyPatch, model: TextSAM) -> None:
+    """Make commands use this model whatever --model says."""
+    monkeypatch.setattr(TextSAM, "from_pretrained", lambda *_, **__: model)
 
 
 def rows_of(index: str) -> list[Any]:
@@ -113,11 +118,11 @@ def test_given_masks_of_a_parquet_file(run: Any, photo_sets: ModuleType) -> None
     assert counts == wanted
     assert {row.dataset for row in rows} == {"noise"} and {row.label for row in rows} == {"sail"}
     # What is known of a photo is enough to find it again, from another folder too.
-    pixels = cli_sources.open_photo(rows[0].image)
+    pixels = open_photo(rows[0].image)
     number = int(rows[0].image.rpartition("#")[2])
     assert (pixels == load_image(photo_sets.encoded(number))).all()
     again = run("embed", "noise.parquet", "-o", "masks.lance").output
-    assert f"0 new masks, {len(rows)} were there" in again
+    assert f"0 new masks, {len(rows)} were in the index already" in again
 
 
 def test_coco_and_a_name(run: Any) -> None:
@@ -138,7 +143,7 @@ def test_data_sets_of_the_hub(
     run("embed", data, "-o", "masks.lance")
     rows = rows_of("masks.lance")
     assert {row.image.rpartition(":")[2] for row in rows} == {f"n#{n}" for n in range(4)}
-    assert cli_sources.open_photo(rows[0].image).shape == (40, 60, 3)
+    assert open_photo(rows[0].image).shape == (40, 60, 3)
 
 
 def test_photos_without_masks(run: Any, photo_sets: ModuleType) -> None:
@@ -184,7 +189,7 @@ def test_results_as_a_data_set(run: Any) -> None:
     assert set(datasets.load_from_disk("found")["label"]) == {"sail"}
     assert not Path("search.png").exists()
     told = run("search", "masks.lance", "-t", "sail", "--save-dataset", "found", code=1).output
-    assert "is there already" in told
+    assert "already exists" in told
 
 
 def test_photos_that_have_gone(run: Any) -> None:
@@ -199,9 +204,9 @@ def test_photos_that_have_gone(run: Any) -> None:
     ("arguments", "told"),
     [
         (["nowhere", "-t", "sail"], "there is no index 'nowhere'. Type: textsam embed"),
-        (["photos", "-t", "sail"], "is no index of masks"),
+        (["photos", "-t", "sail"], "is not an index of masks"),
         (["masks.lance", "-t", " "], "wanted a phrase"),
-        (["masks.lance"], "got nothing to look for"),
+        (["masks.lance"], "got nothing to search for"),
         (["masks.lance", "-t", "a", "--image", "photos/1.png"], "wanted one of"),
         (["masks.lance", "--like", "photos/1.png"], "--like needs --point"),
         (["masks.lance", "-t", "a", "-p", "1,2"], "add --like"),
@@ -229,7 +234,7 @@ def test_another_model_is_refused(
     run: Any, monkeypatch: pytest.MonkeyPatch, handless_model: TextSAM
 ) -> None:
     run("embed", "noise.parquet", "-o", "masks.lance", "--spaces", "sam", "--limit", 1)
-    monkeypatch.setattr(cli, "load_model", lambda *_, **__: handless_model)
+    _use_model(monkeypatch, handless_model)
     told = run("embed", "noise.parquet", "-o", "masks.lance", "--latents", "crops", code=1).output
     assert "They differ in" in told
 

@@ -1,95 +1,91 @@
-"""What `textsam calibrate` does once its options are read."""
+"""`textsam calibrate`: fit a model's probabilities and thresholds on labelled photos."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from textsam.cli import options
+from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
 from textsam.errors import require
-from textsam.values.calibration import CALIBRATION_FILE, Calibration
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
-__all__ = ["calibrate_model", "choose_file"]
+    from textsam import TextSAM
+    from textsam.values.calibration import Calibration
+
+__all__ = ["calibrate"]
 
 
-def calibrate_model(
-    load: Callable[[], Any],
-    data: Sequence[str],
-    out: Path,
-    *,
-    strategies: Sequence[str] | None,
-    settings: dict[str, Any],
-    console: Console,
-    progress_console: Console,
-) -> Calibration:
-    """Fit a model's curves on labelled photos, write them, and show what they are worth.
+def calibrate(
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="Labelled photos: FILE.parquet, coco:FILE.json@FOLDER, or another source that "
+            "training reads.",
+        ),
+    ],
+    model: options.ModelOption = "tiny",
+    clip: options.ClipOption = None,
+    device: options.DeviceOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, or a folder.")] = Path(
+        "calibration.json"
+    ),
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            "-s",
+            help="auto, rank or like; may be repeated (default: those that the model uses).",
+        ),
+    ] = None,
+    photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
+    absent: Annotated[int, typer.Option(help="Phrases per photo that are not in it.")] = 10,
+    recall: Annotated[
+        float, typer.Option(help="Share of present phrases that the default threshold keeps.")
+    ] = 0.9,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of photos and phrases.")] = 0,
+) -> None:
+    """Fit a model's probabilities and default thresholds on your own labelled photos."""
+    with one_line_errors():
+        calibration = _import_training()
+        config = calibration.CalibrationConfig(
+            photos=photos, absent=absent, recall=recall, seed=seed
+        )
+        # All checks come before the model, which is slow to load.
+        strategies = None if strategy is None else calibration.check_strategies(strategy)
+        target = _choose_file(out)
+        sets = calibration.open_sets(data, photos=photos, seed=seed)
+        loaded = options.load_model(model, clip=clip, device=device)
+        kept = _load_other_curves(target, loaded)
+        with ProgressBar("photos") as bar:
+            fitted: Calibration = calibration.calibrate(
+                loaded, sets, strategies=strategies, config=config, kept=kept, progress=bar.show
+            )
+        fitted.save(target)
+        for name in strategies or calibration.default_strategies(loaded):
+            _print_fit(name, fitted)
+        print_line(
+            f"wrote {target}; use it by TextSAM.from_pretrained("
+            f'"{loaded.name}", calibration="{target}")'
+        )
 
-    Args:
-        load: Gives the model; called once the photos and the file are known to be there.
-        data: Sources as the trainer names them, e.g. "voc.parquet" or "coco:INSTANCES.json@IMAGES".
-        out: File or folder to write.
-        strategies: What is fitted; None for what people get by default.
-        settings: Keywords of `training.calibration.CalibrationConfig`.
-        console: For results.
-        progress_console: For the progress bar.
+
+def _choose_file(out: Path) -> Path:
+    """The file that `-o` names; in a folder, the one that `from_pretrained` reads.
 
     Raises:
-        ValueError: The photos are of no use, or the file is another model's.
-        OSError: A file is not there.
-        MissingExtraError: What reads photos for training is not installed.
+        FileNotFoundError: Its folder does not exist.
+        ValueError: It is not a `.json`.
     """
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from textsam.values.calibration import CALIBRATION_FILE
 
-    calibration = _open_training()
-    config = calibration.CalibrationConfig(**settings)
-    chosen = None if strategies is None else calibration.check_strategies(strategies)
-    target = choose_file(out)
-    sets = calibration.open_sets(data, photos=config.photos, seed=config.seed)
-    model = load()
-    kept = _kept_from(target, model)
-    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.description}"))
-    with Progress(*columns, console=progress_console, transient=True) as progress:
-        task = progress.add_task("photos", total=None)
-        fitted: Calibration = calibration.calibrate(
-            model,
-            sets,
-            strategies=chosen,
-            config=config,
-            kept=kept,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    fitted.save(target)
-    for strategy in chosen or calibration.default_strategies(model):
-        curves, told = fitted.strategies[strategy], fitted.fitted_on[strategy]
-        console.print(_presence_table(strategy, told["figures"]))
-        console.print(_mask_table(strategy, told["figures"]))
-        console.print(
-            f"{strategy}: a phrase is answered from presence {curves.min_presence:.3f} on, a "
-            f"mask kept from score {curves.min_score:.3f} on",
-            soft_wrap=True,
-        )
-    console.print(
-        f"wrote {escape(str(target))}; use it by TextSAM.from_pretrained("
-        f'"{escape(str(model.name))}", calibration="{escape(str(target))}")',
-        soft_wrap=True,
-    )
-    return fitted
-
-
-def choose_file(out: Path) -> Path:
-    """The file that `-o` means: itself, or in a folder the one that a model brings along.
-
-    Raises:
-        FileNotFoundError: Its folder is not there.
-        ValueError: It is no `.json`.
-    """
     target = out / CALIBRATION_FILE if out.is_dir() else out
     if target.suffix.lower() != ".json":
         raise ValueError(f"-o {out}: wanted a folder, or a file that ends in .json")
@@ -100,84 +96,90 @@ def choose_file(out: Path) -> Path:
     return target
 
 
-def _kept_from(target: Path, model: Any) -> Calibration | None:
-    """Curves of other strategies that the file already has; None if there is no file."""
+def _load_other_curves(target: Path, model: TextSAM) -> Calibration | None:
+    """The calibration that the file already holds, to keep its other strategies."""
+    from textsam.values.calibration import Calibration
+
     if not target.exists():
         return None
-    earlier = Calibration.load(target)
-    others = {str(told["model"]) for told in earlier.fitted_on.values()} - {str(model.name)}
+    calibration = Calibration.load(target)
+    others = {str(facts["model"]) for facts in calibration.fitted_on.values()} - {str(model.name)}
     if others:
         raise ValueError(
             f"{target} has curves of {', '.join(sorted(others))}, and this is {model.name}; give "
             "another -o"
         )
-    return earlier
+    return calibration
 
 
-def _open_training() -> Any:
-    """`training.calibration`: inside the wheel, or beside `textsam` in a checkout."""
+def _import_training() -> Any:
+    """`training.calibration`: inside the installed package, or beside `textsam` in a checkout."""
     if find_spec("textsam.training") is None:
         return require("training.calibration", "train")
     return require("textsam.training.calibration", "train")
 
 
-def _presence_table(strategy: str, figures: dict[str, dict[str, Any]]) -> Table:
-    return _table(
-        f"{strategy}: is it there?",
-        figures,
-        {
-            "photos": "photos",
-            "there": "present",
-            "not": "absent",
-            "ECE": "presence_ece",
-            "AUROC": "auroc",
-            "found": "recall",
-            "absent empty": "absent_empty",
-            "siblings empty": "siblings_empty",
-        },
-        "on photos left out of the fit; siblings: the absent names most like those that are there",
+_PRESENCE_COLUMNS = {
+    "photos": "photos",
+    "present": "present",
+    "absent": "absent",
+    "ECE": "presence_ece",
+    "AUROC": "auroc",
+    "recall": "recall",
+    "absent empty": "absent_empty",
+    "siblings empty": "siblings_empty",
+}
+_MASK_COLUMNS = {
+    "masks": "masks",
+    "right": "right",
+    "ECE": "score_ece",
+    "recall": "instance_recall",
+    "precision": "instance_precision",
+}
+
+
+def _print_fit(strategy: str, fitted: Calibration) -> None:
+    """Show the quality of one strategy's curves, and the thresholds."""
+    curves, figures = fitted.strategies[strategy], fitted.fitted_on[strategy]["figures"]
+    console = make_console()
+    console.print(
+        _figures_table(
+            f"{strategy}: is the phrase in the photo?",
+            figures,
+            _PRESENCE_COLUMNS,
+            "on photos left out of the fit; siblings: the absent names most similar to present "
+            "ones",
+        )
+    )
+    console.print(
+        _figures_table(
+            f"{strategy}: masks",
+            figures,
+            _MASK_COLUMNS,
+            "right: more than half of the mask belongs to the phrase; recall and precision: of "
+            "instances at IoU 0.5",
+        )
+    )
+    print_line(
+        f"{strategy}: phrases with a presence of at least {curves.min_presence:.3f} get masks, "
+        f"masks with a score of at least {curves.min_score:.3f} are kept"
     )
 
 
-def _mask_table(strategy: str, figures: dict[str, dict[str, Any]]) -> Table:
-    return _table(
-        f"{strategy}: its masks",
-        figures,
-        {
-            "masks": "masks",
-            "right": "right",
-            "ECE": "score_ece",
-            "recall": "instance_recall",
-            "precision": "instance_precision",
-        },
-        "right: more than half of it is the phrase's; recall, precision: of instances at IoU .5",
-    )
-
-
-def _table(
-    title: str, figures: dict[str, dict[str, Any]], columns: dict[str, str], caption: str
+def _figures_table(
+    title: str, figures: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], caption: str
 ) -> Table:
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+    from textsam.cli.tables import make_table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        caption=caption,
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("set", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right")
-    for source, values in figures.items():
-        table.add_row(escape(source), *(_cell(values[key]) for key in columns.values()))
-    return table
+    rows = [
+        (source, *(_format_figure(values[key]) for key in columns.values()))
+        for source, values in figures.items()
+    ]
+    headings = tuple(columns)
+    return make_table("set", *headings, rows=rows, right=headings, title=title, caption=caption)
 
 
-def _cell(value: float | int | None) -> str:
+def _format_figure(value: float | int | None) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,32 +1,32 @@
-"""What every command does alike: one line for an error, an exit code, a console."""
+"""The terminal: consoles, progress bars, and errors as one line with an exit code."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["make_console", "one_line_errors", "steps_bar"]
+__all__ = ["ProgressBar", "make_console", "one_line_errors", "print_line"]
 
-# Set to see the traceback of an error in place of one line.
+# Set this to see the traceback of an error instead of one line.
 _TRACEBACK = "TEXTSAM_TRACEBACK"
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors into one line on standard error and an exit code."""
+    """Turn errors into one line on standard error and an exit code: 1, or 130 for Ctrl-C."""
     try:
         yield
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
-        typer.echo("stopped; what is finished is kept", err=True)
+        typer.echo("stopped; finished results are kept", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
         if os.environ.get(_TRACEBACK):
@@ -34,27 +34,59 @@ def one_line_errors() -> Iterator[None]:
         from textsam.errors import TextSamError, one_line
 
         expected = isinstance(error, TextSamError | ValueError | OSError)
-        more = "" if expected else f" (set {_TRACEBACK}=1 to see where)"
+        more = "" if expected else f" (set {_TRACEBACK}=1 for the traceback)"
         typer.echo(f"error: {one_line(error)}{more}", err=True)
         raise typer.Exit(1) from None
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console for results, or for progress and errors."""
+    """A console for results, or one for progress and errors."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
 
 
-@contextmanager
-def steps_bar(console: Console, name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; yields what is to be called with (steps done, steps in all)."""
-    from rich.progress import Progress
+def print_line(text: str, *, console: Console | None = None) -> None:
+    """Print one line as it is, without colours or wrapping, so that paths can be copied."""
+    (console or make_console()).print(text, soft_wrap=True, markup=False)
 
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(name, total=None)
 
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+class ProgressBar:
+    """A progress bar on standard error that disappears at the end; use it in a `with`."""
 
-        yield show
+    def __init__(self, description: str = "", *, total: int | None = None) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=make_console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(description, total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, done: int, total: int | None = None, description: str | None = None) -> None:
+        """Show how many items are done, out of how many (as before if None)."""
+        self._progress.update(self._task, completed=done, total=total, description=description)
+
+    def show_failure(self, photo: str, error: str) -> None:
+        """Print a photo that failed above the bar."""
+        from rich.text import Text
+
+        line = Text.assemble(("failed", "red"), f" {photo}: {error}")
+        self._progress.console.print(line, soft_wrap=True, highlight=False)

@@ -1,21 +1,30 @@
-"""What `textsam doctor` looks at: versions, device, weights, optional extras."""
+"""`textsam doctor`: versions, device, weights and extras, and what to type if one is missing."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from textsam.weights.info import KNOWN_MODELS, find_model
+import typer
 
-__all__ = ["Finding", "examine"]
+from textsam.cli.console import make_console, one_line_errors
+from textsam.cli.options import JsonOption
 
-# What the installed package says counts; this is for a checkout that is only on the path.
-_BASE = [
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Finding", "doctor", "examine"]
+
+# For a checkout that is only on the path; an installed package states its own requirements.
+_REQUIRED = [
     *("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "pillow"),
     *("safetensors", "huggingface_hub", "pycocotools", "typer", "rich"),
 ]
@@ -29,11 +38,11 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        part: What it belongs to: `"system"`, `"packages"`, `"weights"` or `"extras"`.
-        name: What was looked at.
-        value: What was found.
-        advice: What to type to mend it; empty if nothing is wrong or missing.
-        needed: Whether textsam does not work without it.
+        part: `"system"`, `"packages"`, `"weights"` or `"extras"`.
+        name: What was checked, for example a package.
+        value: Its version or state.
+        advice: A command that fixes it; empty if nothing is wrong or missing.
+        needed: Whether textsam cannot work without it.
     """
 
     part: str
@@ -44,14 +53,33 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether textsam does not work for this."""
+        """Whether textsam cannot work because of this."""
         return self.needed and bool(self.advice)
 
 
+def doctor(as_json: JsonOption = False) -> None:
+    """Check versions, device, threads, weights and extras; say what to type if one is missing."""
+    with one_line_errors():
+        findings = examine()
+        problems = [finding for finding in findings if finding.is_problem]
+        if as_json:
+            typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+        else:
+            console = make_console()
+            console.print(_findings_table(findings))
+            for finding in problems:
+                line = f"{finding.name}: {finding.value}. Type: {finding.advice}"
+                console.print(line, style="red", markup=False)
+            if not problems:
+                console.print("Everything needed for segmentation is installed.", style="green")
+        if problems:
+            raise typer.Exit(1)
+
+
 def examine() -> list[Finding]:
-    """Look at everything; never raises, and downloads nothing."""
+    """Check everything; never raises, and downloads nothing."""
     needs = _requirements()
-    packages = [_package(name) for name in needs.get("", _BASE)]
+    packages = [_package(name) for name in needs.get("", _REQUIRED)]
     extras = [_extra(extra, names) for extra, names in sorted(needs.items()) if extra]
     return [*_system(), *_torch(), *packages, *_weights(), *extras]
 
@@ -67,10 +95,10 @@ def _system() -> list[Finding]:
 
 
 def _torch() -> list[Finding]:
-    """Device and threads, by asking torch itself."""
+    """Device and threads, as torch reports them."""
     try:
         import torch
-    except Exception as error:  # a broken binary fails in its own ways
+    except Exception as error:  # a broken binary raises OSError, ImportError and others
         advice = "pip install --force-reinstall torch"
         why = f"cannot be imported: {' '.join(str(error).split())}"
         return [Finding("system", "device", why, advice, needed=True)]
@@ -89,6 +117,8 @@ def _torch() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
+    from textsam.weights.info import KNOWN_MODELS, find_model
+
     findings = []
     for model in KNOWN_MODELS:
         folder = find_model(model.name)
@@ -112,13 +142,12 @@ def _package(name: str) -> Finding:
 
 
 def _extra(extra: str, names: list[str]) -> Finding:
-    """Whether everything that an extra brings is there."""
-    there = {name: version for name in names if (version := _version(name)) is not None}
-    missing = [name for name in names if name not in there]
+    versions = {name: _version(name) for name in names}
+    missing = [name for name, version in versions.items() if version is None]
     if missing:
         advice = f'pip install "textsam[{extra}]"'
         return Finding("extras", extra, f"without {', '.join(missing)}", advice)
-    return Finding("extras", extra, ", ".join(f"{name} {there[name]}" for name in names))
+    return Finding("extras", extra, ", ".join(f"{name} {v}" for name, v in versions.items()))
 
 
 def _version(name: str) -> str | None:
@@ -129,7 +158,7 @@ def _version(name: str) -> str | None:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Names of what textsam needs, by extra; `""` for the base, absent if not installed."""
+    """Names of the packages that textsam requires, by extra; `""` for those always required."""
     try:
         lines = importlib.metadata.requires("textsam") or []
     except importlib.metadata.PackageNotFoundError:
@@ -137,7 +166,28 @@ def _requirements() -> dict[str, list[str]]:
     needs: dict[str, list[str]] = {}
     for line in lines:
         name, extra = _REQUIREMENT.match(line), _EXTRA.search(line)
-        # `[all]` lists the other extras of textsam itself; it has nothing of its own to look for.
+        # The extra `[all]` lists textsam itself with its other extras: no package to check.
         if name is not None and name[1] != "textsam":
             needs.setdefault(extra[1] if extra else "", []).append(name[1])
     return needs
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    from rich.markup import escape
+
+    from textsam.cli.tables import make_table
+
+    table = make_table("", "", "", header=False)
+    part = None
+    for finding in findings:
+        if part is not None and finding.part != part:
+            table.add_section()
+        color = "red" if finding.is_problem else "yellow" if finding.advice else "green"
+        advice = f"; {finding.advice}" if finding.advice else ""
+        table.add_row(
+            finding.part if finding.part != part else "",
+            escape(finding.name),
+            f"[{color}]{escape(finding.value)}[/{color}]{escape(advice)}",
+        )
+        part = finding.part
+    return table

@@ -1,24 +1,63 @@
-"""`textsam embed`: the masks of a data set into an index."""
+"""`textsam embed`: write the masks of a data set to an index."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textsam.cli.console import make_console, one_line_errors
+from textsam.cli import options
+from textsam.cli.console import ProgressBar, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from textsam.search.commits import PhotoRows
     from textsam.search.data_photos import PhotoSource
     from textsam.search.job import EmbedReport, EmbedSettings, Progress
 
 __all__ = ["embed"]
 
-_SPACES = {None: None, "clip": ["clip"], "sam": ["sam"], "both": ["clip", "sam"]}
+# Name of the model, of its CLIP, and the device.
+ModelNames = tuple[str, str | None, str | None]
+
+MasksOption = Annotated[
+    Literal["given", "everything"] | None,
+    typer.Option(
+        "--masks",
+        help="given: those of the data set (default if it has any); everything: automatic masks.",
+    ),
+]
+PresetOption = Annotated[
+    Literal["fast", "paper", "released-code"], typer.Option("--preset", help="Of automatic masks.")
+]
+SpacesOption = Annotated[
+    Literal["clip", "sam", "both"] | None,
+    typer.Option(
+        "--spaces",
+        help="clip: what a mask shows, searchable by phrases; sam: what it looks like (default: "
+        "all that the model has).",
+    ),
+]
+LatentsOption = Annotated[
+    Literal["photo", "crops"],
+    typer.Option(
+        "--latents",
+        help="Of space sam: photo, one encoding for all masks of a photo; crops, two for each "
+        "mask, as in the SAM paper.",
+    ),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of the Ray cluster: auto, ray://HOST:10001 (default: start one here).",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", help="Ray actors that embed (default: one per GPU, else per core)."),
+]
 
 
 def embed(
@@ -33,169 +72,114 @@ def embed(
     index: Annotated[
         str, typer.Option("-o", "--out", metavar="INDEX", help="A folder, or s3://BUCKET/PATH.")
     ],
-    masks: Annotated[
-        Literal["given", "everything"] | None,
-        typer.Option(
-            "--masks",
-            help="given: the data set's own (default if it has any); everything: automatic.",
-        ),
-    ] = None,
-    preset: Annotated[
-        Literal["fast", "paper", "released-code"],
-        typer.Option("--preset", help="Of automatic masks."),
-    ] = "fast",
+    masks: MasksOption = None,
+    preset: PresetOption = "fast",
     data_set: Annotated[
         str | None, typer.Option("--data-set", help="Its name in the index (default: its own).")
     ] = None,
-    spaces: Annotated[
-        Literal["clip", "sam", "both"] | None,
-        typer.Option(
-            "--spaces",
-            help="clip: what a mask shows, phrases find it; sam: what it looks like (default: all "
-            "that the model has).",
-        ),
-    ] = None,
-    latents: Annotated[
-        Literal["photo", "crops"],
-        typer.Option(
-            "--latents",
-            help="Space sam: photo, one encoding for all masks of a photo; crops, the paper's two "
-            "for each mask.",
-        ),
-    ] = "photo",
-    limit: Annotated[int | None, typer.Option("--limit", help="Photos at most.")] = None,
-    batch: Annotated[int, typer.Option("--batch", help="Photos at a time.")] = 8,
-    model: Annotated[
-        str, typer.Option("--model", help="tiny, a folder or file of weights, or a hub id.")
-    ] = "tiny",
-    clip: Annotated[str | None, typer.Option("--clip", help="CLIP to use with it.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
+    spaces: SpacesOption = None,
+    latents: LatentsOption = "photo",
+    limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of photos.")] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Photos per batch.")] = 8,
+    model: options.ModelOption = "tiny",
+    clip: options.ClipOption = None,
+    device: options.DeviceOption = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="ray: on the machines of a cluster.")
     ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address",
-            help="Of the Ray cluster: auto, ray://HOST:10001 (default: start one here).",
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", help="Ray actors that embed (default: one a GPU, else one a core)."
-        ),
-    ] = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
 ) -> None:
-    """Embed the masks of a data set into an index, to be searched with `textsam search`.
+    """Embed the masks of a data set into an index, for `textsam search`.
 
-    A run can be stopped and started again: what the index has is passed over.
+    A run can be stopped; the same command continues it and skips the masks in the index.
     """
     with one_line_errors():
-        from textsam.cli.sources import open_data
+        from textsam.cli.data_sources import open_data
         from textsam.search.job import EmbedSettings
 
         if engine != "ray" and (address or workers):
-            raise ValueError("--address and --workers are Ray's; add --engine ray")
+            raise ValueError("--address and --workers are for Ray; add --engine ray")
         settings = EmbedSettings(masks=masks, automatic=preset, limit=limit, batch=batch)
         source = open_data(data, name=data_set, index=index)
-        options: dict[str, Any] = {"latents": latents, "spaces": _SPACES[spaces]}
-
-        def run(show: Progress) -> EmbedReport:
-            if engine == "ray":
-                return _on_ray(
-                    (model, clip, device), options, source, index, settings, address, workers, show
-                )
-            return _here((model, clip, device), options, source, index, settings, show)
-
-        report = _with_bar(run, source, settings, console=make_console(stderr=True))
-        _tell(report, index, console=make_console())
+        names = ["clip", "sam"] if spaces == "both" else spaces and [spaces]
+        embedding: dict[str, Any] = {"latents": latents, "spaces": names}
+        run: Callable[..., EmbedReport] = _embed_here
+        if engine == "ray":
+            run = partial(_embed_on_ray, address=address, workers=workers)
+        run = partial(run, (model, clip, device), embedding, source, index, settings)
+        report = _run_with_bar(run, source.total, limit)
+        parts = [f"{report.masks:,} new masks"]
+        parts += [f"{report.kept:,} were in the index already"] if report.kept else []
+        parts += [f"{len(report.failed):,} photos failed"] if report.failed else []
+        print_line(f"{report.photos:,} photos: {', '.join(parts)}; in {index}")
         if report.failed:
             raise typer.Exit(1)
 
 
-def _here(
-    named: tuple[str, str | None, str | None],
-    options: dict[str, Any],
+def _embed_here(
+    model: ModelNames,
+    embedding: dict[str, Any],
     source: PhotoSource,
     uri: str,
     settings: EmbedSettings,
-    show: Progress,
+    progress: Progress,
 ) -> EmbedReport:
-    from textsam.cli import app as cli
     from textsam.search.embed import Embedder
     from textsam.search.index import MaskIndex
     from textsam.search.job import embed_data_set
     from textsam.search.photo_rows import choose_masks
 
-    choose_masks(source, settings.masks)
-    loaded: Any = cli.load(*named)
-    embedder = Embedder(loaded, **options)
-    with MaskIndex.open(uri) as opened:
-        return embed_data_set(embedder, source, opened, settings=settings, progress=show)
+    choose_masks(source, settings.masks)  # before the model, which is slow to load
+    name, clip, device = model
+    embedder = Embedder(options.load_model(name, clip=clip, device=device), **embedding)
+    with MaskIndex.open(uri) as index:
+        return embed_data_set(embedder, source, index, settings=settings, progress=progress)
 
 
-def _on_ray(
-    named: tuple[str, str | None, str | None],
-    options: dict[str, Any],
+def _embed_on_ray(
+    model: ModelNames,
+    embedding: dict[str, Any],
     source: PhotoSource,
     uri: str,
     settings: EmbedSettings,
+    progress: Progress,
+    *,
     address: str | None,
     workers: int | None,
-    show: Progress,
 ) -> EmbedReport:
     import logging
 
     from textsam.search.ray_job import embed_on_ray, load_embedder
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # its plans and hints; the bar tells the rest
+    # Ray prints its plans and hints; the progress bar shows what matters.
+    logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    model, clip, device = named
+    name, clip, device = model
     return embed_on_ray(
-        functools.partial(load_embedder, model, clip=clip, device=device, **options),
+        partial(load_embedder, name, clip=clip, device=device, **embedding),
         source,
         uri,
         settings=settings,
         address=address,
         workers=workers,
-        progress=show,
+        progress=progress,
     )
 
 
-def _with_bar(
-    run: Callable[[Progress], EmbedReport],
-    source: PhotoSource,
-    settings: EmbedSettings,
-    *,
-    console: Console,
+def _run_with_bar(
+    run: Callable[[Progress], EmbedReport], photos: int | None, limit: int | None
 ) -> EmbedReport:
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    # A stream does not know how many photos it has.
+    total = min((count for count in (photos, limit) if count is not None), default=None)
+    done = masks = 0
+    with ProgressBar(total=total) as bar:
 
-    counts = [count for count in (source.total, settings.limit) if count is not None]
-    total = None if source.total is None and settings.limit is None else min(counts)
-    columns = (BarColumn(), MofNCompleteColumn(), Remaining(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        masks = 0
-
-        def show(photo: Any) -> None:
-            nonlocal masks
-            masks += photo.masks
-            bar.update(task, advance=1, description=f"{masks:,} masks")
+        def show(photo: PhotoRows) -> None:
+            nonlocal done, masks
+            done, masks = done + 1, masks + photo.masks
+            bar.show(done, description=f"{masks:,} masks")
             if photo.error is not None:
-                told = f"[red]failed[/red] {escape(photo.image)}: {escape(photo.error)}"
-                bar.console.print(told, soft_wrap=True, highlight=False)
+                bar.show_failure(photo.image, photo.error)
 
         return run(show)
-
-
-def _tell(report: EmbedReport, uri: str, *, console: Console) -> None:
-    from rich.markup import escape
-
-    parts = [f"{report.masks:,} new masks"]
-    parts += [f"{report.kept:,} were there"] if report.kept else []
-    parts += [f"[red]{len(report.failed):,} photos failed[/red]"] if report.failed else []
-    console.print(f"{report.photos:,} photos: {', '.join(parts)}; in {escape(uri)}", soft_wrap=True)

@@ -7,99 +7,99 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from textsam.cli.console import make_console, one_line_errors, steps_bar
+from textsam.cli import options
+from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from textsam.inference.automatic.generator import AutomaticSettings
 
 __all__ = ["everything"]
 
-_Format = Literal["png", "jpg", "webp", "json", "npz", "sa1b"]
-_Kind = Literal["overlay", "cutout", "mask", "instances", "compare"]
-_Preset = Literal["fast", "paper", "released-code"]
+PresetOption = Annotated[
+    Literal["fast", "paper", "released-code"],
+    typer.Option(
+        "--preset",
+        help="fast: 16 x 16 points, thresholds for small models, masks refined; paper: with crops "
+        "and clean-up; released-code: the defaults of SamAutomaticMaskGenerator.",
+    ),
+]
+PointsPerSideOption = Annotated[
+    int | None, typer.Option("--points-per-side", help="Points along each side of the grid.")
+]
+PredIouThreshOption = Annotated[
+    float | None, typer.Option("--pred-iou-thresh", help="Minimum predicted IoU of a mask.")
+]
+StabilityScoreThreshOption = Annotated[
+    float | None, typer.Option("--stability-score-thresh", help="Minimum stability of a mask.")
+]
+CropNLayersOption = Annotated[
+    int | None, typer.Option("--crop-n-layers", help="Layers of crops besides the whole photo.")
+]
+MinMaskRegionAreaOption = Annotated[
+    int | None,
+    typer.Option("--min-mask-region-area", help="Remove smaller regions and holes, in pixels."),
+]
+RefineOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine/--no-refine",
+        help="Whether each mask is predicted again from its own box (default: with fast).",
+    ),
+]
+FormatOption = Annotated[
+    Literal["png", "jpg", "webp", "json", "npz", "sa1b"] | None,
+    typer.Option(
+        "--format",
+        help="Of the results (default png); json: COCO run-length codes; sa1b: .json in the layout "
+        "of SA-1B.",
+    ),
+]
+KindOption = Annotated[
+    Literal["overlay", "cutout", "mask", "instances", "compare"] | None,
+    typer.Option("--kind", help="What pictures show (default overlay); instances: pixel numbers."),
+]
 
 
 def everything(
-    photos: Annotated[
-        list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="File for one photo, folder for several."),
-    ] = None,
-    preset: Annotated[
-        _Preset,
-        typer.Option(
-            "--preset",
-            help="fast: 16 x 16 points, levels that suit small models, a second look; paper: crops "
-            "and clean-up; released-code: what Segment Anything's own generator does.",
-        ),
-    ] = "fast",
-    points_per_side: Annotated[
-        int | None, typer.Option("--points-per-side", help="Points of the grid, each way.")
-    ] = None,
-    crop_layers: Annotated[
-        int | None, typer.Option("--crop-layers", help="Layers of crops beside the whole photo.")
-    ] = None,
-    least_iou: Annotated[
-        float | None, typer.Option("--least-iou", help="Least predicted IoU of a mask.")
-    ] = None,
-    least_stability: Annotated[
-        float | None, typer.Option("--least-stability", help="Least stability of a mask.")
-    ] = None,
-    refine: Annotated[
-        bool | None,
-        typer.Option(
-            "--refine/--no-refine",
-            help="Whether masks are asked again with their own box (default: with fast).",
-        ),
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", help="tiny, a folder or file of weights, or a hub id.")
-    ] = "tiny",
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
-    format: Annotated[
-        _Format | None,
-        typer.Option(
-            "--format",
-            help="Of the results (default png): json has COCO's run-length codes, sa1b is .json in "
-            "the layout of SA-1B.",
-        ),
-    ] = None,
-    kind: Annotated[
-        _Kind | None,
-        typer.Option(
-            "--kind", help="What pictures show (default overlay); instances: numbered pixels."
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make finished results of a folder anew.")
-    ] = False,
+    photos: options.PhotosArgument,
+    out: options.OutOption = None,
+    preset: PresetOption = "fast",
+    points_per_side: PointsPerSideOption = None,
+    pred_iou_thresh: PredIouThreshOption = None,
+    stability_score_thresh: StabilityScoreThreshOption = None,
+    crop_n_layers: CropNLayersOption = None,
+    min_mask_region_area: MinMaskRegionAreaOption = None,
+    refine: RefineOption = None,
+    model: options.ModelOption = "tiny",
+    device: options.DeviceOption = None,
+    format: FormatOption = None,
+    kind: KindOption = None,
+    overwrite: options.OverwriteOption = False,
 ) -> None:
-    """Find everything in photos, by a grid of points, and write pictures or masks of it.
+    """Find everything in photos, from a grid of points, and write pictures or masks of it.
 
-    A run over many photos can be stopped and started again: it goes on where it was.
+    A run over many photos can be stopped; the same command continues it.
     """
-    from textsam.cli import app as cli
-    from textsam.cli.segment import run_many
+    from textsam.cli.photo_runs import is_one_photo
 
     with one_line_errors():
         changes = {
             "points_per_side": points_per_side,
-            "crop_layers": crop_layers,
-            "least_iou": least_iou,
-            "least_stability": least_stability,
+            "least_iou": pred_iou_thresh,
+            "least_stability": stability_score_thresh,
+            "crop_layers": crop_n_layers,
+            "least_region": min_mask_region_area,
             "refine": refine,
         }
-        if len(photos) == 1 and not photos[0].is_dir():
-            _one_photo(photos[0], out, preset, changes, model, device, format, kind)
+        settings = _resolve_settings(preset, changes)
+        if is_one_photo(photos, out):
+            _one_photo(photos[0], out, settings, format, kind, model, device)
             return
-        if out is None:
-            raise ValueError("several photos need a folder for their results; add -o FOLDER")
-        settings = _settings(preset, changes)
         from textsam.batch.folders import everything_folder
+        from textsam.cli.photo_runs import run_many
 
-        loaded: Any = cli.load(model, None, device)
+        assert out is not None  # is_one_photo has checked
+        loaded = options.load_model(model, device=device)
         report = run_many(
             lambda show: everything_folder(
                 loaded,
@@ -110,9 +110,7 @@ def everything(
                 kind=kind,
                 overwrite=overwrite,
                 on_progress=show,
-            ),
-            console=make_console(),
-            progress_console=make_console(stderr=True),
+            )
         )
         if report.failed:
             raise typer.Exit(1)
@@ -121,43 +119,37 @@ def everything(
 def _one_photo(
     photo: Path,
     out: Path | None,
-    preset: str,
-    changes: dict[str, Any],
+    settings: AutomaticSettings,
+    format: str | None,
+    kind: Any,
     model: str,
     device: str | None,
-    format: str | None,
-    kind: _Kind | None,
 ) -> None:
-    from rich.markup import escape
-
     from textsam.batch.run import write_result
-    from textsam.cli import app as cli
-    from textsam.cli.segment import choose_target
+    from textsam.cli.photo_runs import choose_target
     from textsam.cli.tables import result_table
     from textsam.values.images import load_image
 
-    suffix = "json" if format == "sa1b" else format
-    target = choose_target(photo, out, suffix, ["everything"])
-    if target.suffix.lower() == ".txt":
+    target = choose_target(photo, out, "json" if format == "sa1b" else format, ["everything"])
+    suffix = target.suffix.lower()
+    if suffix == ".txt":
         raise ValueError(f"-o {target}: YOLO's .txt needs a class for each mask; write .json")
-    settings = _settings(preset, changes)
     image = load_image(photo)
-    loaded: Any = cli.load(model, None, device)
-    with steps_bar(make_console(stderr=True), "points") as progress:
-        result = loaded.everything(image, settings, progress=progress)
+    loaded = options.load_model(model, device=device)
+    with ProgressBar("points") as bar:
+        result = loaded.everything(image, settings, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
-    kept = "sa1b" if format == "sa1b" else target.suffix.lower().removeprefix(".")
-    write_result(result, target, name=photo.name, image=image, format=kept, kind=kind)
-    console = make_console()
+    layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")
+    write_result(result, target, name=photo.name, image=image, format=layout, kind=kind)
     if len(result):
-        console.print(result_table(result))
-    console.print(f"{len(result)} masks; wrote {escape(str(target))}", soft_wrap=True)
+        make_console().print(result_table(result))
+    print_line(f"{len(result)} masks; wrote {target}")
 
 
-def _settings(preset: str, changes: dict[str, Any]) -> AutomaticSettings:
+def _resolve_settings(preset: str, changes: dict[str, Any]) -> AutomaticSettings:
     from dataclasses import replace
 
     from textsam.inference.automatic.generator import resolve_settings
 
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(resolve_settings(preset), **given)
+    chosen = {name: value for name, value in changes.items() if value is not None}
+    return replace(resolve_settings(preset), **chosen)

@@ -1,13 +1,14 @@
-"""`textsam refine`: other people's masks, drawn again."""
+"""`textsam refine`: redraw rough masks from another source along the edges of the photo."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textsam.cli.console import make_console, one_line_errors, steps_bar
+from textsam.cli import options
+from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from textsam.results.segmentation import Segmentation
@@ -20,13 +21,11 @@ def refine(
         Path,
         typer.Argument(
             metavar="MASKS",
-            help="COCO's .json (with --photos), a result of textsam (.json, .npz), or a PNG of "
-            "numbered pixels (with --photo).",
+            help="A COCO .json (with --photos), or a result of textsam (.json, .npz) or a PNG of "
+            "pixel numbers (with --photo).",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="File to write: .json for COCO, else as segment.")
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; .json for a COCO file.")],
     photos: Annotated[
         Path | None, typer.Option("--photos", metavar="FOLDER", help="Photos of a COCO file.")
     ] = None,
@@ -34,64 +33,56 @@ def refine(
         Path | None, typer.Option("--photo", metavar="FILE", help="The photo of the masks.")
     ] = None,
     box: Annotated[
-        bool, typer.Option(help="Take each mask's box as right; not where a part is missing.")
+        bool,
+        typer.Option(help="Trust the box of each mask; use --no-box where masks miss a part."),
     ] = True,
-    model: Annotated[
-        str, typer.Option("--model", help="tiny, a folder or file of weights, or a hub id.")
-    ] = "tiny",
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps.")] = None,
+    model: options.ModelOption = "tiny",
+    device: options.DeviceOption = None,
 ) -> None:
-    """Draw rough masks again, with the photo in sight; labels, scores and order stay."""
+    """Refine rough masks by means of their photo; labels, scores and order stay the same."""
     with one_line_errors():
         if (photo is None) == (photos is None):
             raise ValueError(
                 "give --photos FOLDER with a COCO file, or --photo FILE with the masks of one photo"
             )
-        given = [path.resolve() for path in (masks, photo) if path is not None]
-        if out.resolve() in given:
+        inputs = [path.resolve() for path in (masks, photo) if path is not None]
+        if out.resolve() in inputs:
             raise ValueError(f"{out} would be overwritten; give another -o")
         if photos is not None:
             _refine_coco(masks, photos, out, box=box, model=model, device=device)
         elif photo is not None:
             _refine_photo(masks, photo, out, box=box, model=model, device=device)
+        print_line(f"wrote {out}")
 
 
 def _refine_coco(
     masks: Path, photos: Path, out: Path, *, box: bool, model: str, device: str | None
 ) -> None:
-    from rich.markup import escape
-
-    from textsam.cli import app as cli
     from textsam.tasks.refinement import refine_coco
 
     if masks.suffix.lower() != ".json" or out.suffix.lower() != ".json":
-        raise ValueError(f"{masks} and -o {out}: wanted two .json files, COCO's layout")
-    loaded: Any = cli.load(model, None, device)
-    with steps_bar(make_console(stderr=True), "photos") as progress:
-        count = refine_coco(loaded, masks, photos=photos, out=out, box=box, progress=progress)
-    make_console().print(f"{count} masks drawn again; wrote {escape(str(out))}", soft_wrap=True)
+        raise ValueError(f"{masks} and -o {out}: wanted two .json files in the layout of COCO")
+    loaded = options.load_model(model, device=device)
+    with ProgressBar("photos") as bar:
+        count = refine_coco(loaded, masks, photos=photos, out=out, box=box, progress=bar.show)
+    print_line(f"{count} masks refined")
 
 
 def _refine_photo(
     masks: Path, photo: Path, out: Path, *, box: bool, model: str, device: str | None
 ) -> None:
-    from rich.markup import escape
-
-    from textsam.cli import app as cli
     from textsam.cli.tables import result_table
-    from textsam.tasks.refinement import refine as draw_again
+    from textsam.tasks import refinement
     from textsam.values.images import load_image
 
     image = load_image(photo)
     rough = _read_masks(masks)
-    loaded: Any = cli.load(model, None, device)
-    result = draw_again(loaded, rough, image=image, box=box)
-    # A PNG of numbers comes back as one, so that it can take the old one's place.
-    numbered = masks.suffix.lower() == ".png" and out.suffix.lower() == ".png"
-    result.save(out, kind="instances" if numbered else None)
-    console = make_console()
-    console.print(result_table(result))
-    console.print(f"wrote {escape(str(out))}", soft_wrap=True)
+    loaded = options.load_model(model, device=device)
+    result = refinement.refine(loaded, rough, image=image, box=box)
+    # A PNG of pixel numbers gives a PNG of pixel numbers, so that it can replace the old file.
+    both_png = masks.suffix.lower() == out.suffix.lower() == ".png"
+    result.save(out, kind="instances" if both_png else None)
+    make_console().print(result_table(result))
 
 
 def _read_masks(path: Path) -> Segmentation:
@@ -106,7 +97,7 @@ def _read_masks(path: Path) -> Segmentation:
     with Image.open(path) as picture:
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise ValueError(
-                f"{path} is a picture of colours ({picture.mode}); wanted one of numbered pixels, "
+                f"{path} is a colour picture ({picture.mode}); wanted a picture of pixel numbers, "
                 "as `textsam everything --kind instances` writes"
             )
         return from_label_map(np.asarray(picture))

@@ -1,8 +1,8 @@
 """Data sets on the command line: folders of photos, and everything that training reads.
 
-A photo that lies in a file of its own is known in an index by its path. One inside a Parquet file
-or a data set of the Hub is known as `SPEC#ROW:ID`: the source as `training.data.specs` writes it,
-its row there, and its id. Both say where it is, so that a search can show what it found.
+An index refers to a photo in a file of its own by the file's path, and to one inside a Parquet file
+or a Hugging Face data set by `SPEC#ROW:ID`: the source as `training.data.specs` writes it, the row
+there, and the id. With either, `textsam search` can show the photo.
 """
 
 from __future__ import annotations
@@ -25,30 +25,32 @@ if TYPE_CHECKING:
 
 __all__ = ["FilePhotos", "SamplePhotos", "open_data", "open_photo", "short_name"]
 
-# SPEC#ROW:ID; a stream's photos have no row.
-_INSIDE = re.compile(r"(.+?)#(\d*):(.*)", re.DOTALL)
+# SPEC#ROW:ID; photos of a stream have no row.
+_INSIDE_SET = re.compile(r"(.+?)#(\d*):(.*)", re.DOTALL)
 
 
 def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSource:
-    """Open what a text names.
+    """Open a data set.
 
     Args:
-        data: A folder of photos, a photo, a Parquet file, or a source as the trainer names it.
-        name: Name of the data set in the index; by default the source's own, or the folder's.
-        index: The index, passed over if it lies in the folder.
+        data: A folder of photos, a photo, a Parquet file, or a source as training names it.
+        name: Name of the data set in the index; by default that of the source or the folder.
+        index: Path of the index, which is skipped if it lies in the folder.
 
     Raises:
-        ValueError: It can be several things or nothing, or holds no photo.
-        OSError: It is not there.
-        MissingExtraError: What reads sources of training is not installed.
+        ValueError: The name is ambiguous or unknown, or there are no photos.
+        OSError: A file does not exist.
+        MissingExtraError: The extra that reads training sources is not installed.
     """
     path = Path(data)
-    folder = path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("sa_*.json"))
-    if folder or (path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES):
+    # Folders with such files are data sets of training, whose masks count too.
+    has_annotations = any(path.glob("*.parquet")) or any(path.glob("sa_*.json"))
+    is_folder = path.is_dir() and not has_annotations
+    if is_folder or (path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES):
         photos = find_photos([path], Path(index or "no index"), suffix=".lance")
-        default = path.resolve().name if folder else path.stem
+        default = path.resolve().name if is_folder else path.stem
         return FilePhotos([photo.path.resolve() for photo in photos], dataset=name or default)
-    specs = _open_specs()
+    specs = _import_specs()
     spec = specs.SourceSpec.parse(data).absolute()
     source = specs.open_source(spec)
     return SamplePhotos(source, spec=str(spec), dataset=name or source.name)
@@ -64,7 +66,7 @@ class FilePhotos:
         self.total = len(paths)
 
     def rows(self) -> Iterator[int]:
-        """Their places."""
+        """Indices of the photos."""
         return iter(range(self.total))
 
     def name(self, row: int, /) -> str:
@@ -72,13 +74,13 @@ class FilePhotos:
         return str(self._paths[row])
 
     def photo(self, row: int, /) -> DataPhoto:
-        """The photo, known by its path."""
+        """The photo; its id is its path."""
         path = self._paths[row]
         return DataPhoto(dataset=self._dataset, image=str(path), encoded=path)
 
 
 class SamplePhotos:
-    """A `PhotoSource` of a source of training: by number, or a stream."""
+    """A `PhotoSource` of a training source: a table with numbered rows, or a stream."""
 
     def __init__(self, source: Any, *, spec: str, dataset: str) -> None:
         self._source, self._spec, self._dataset = source, spec, dataset
@@ -86,7 +88,7 @@ class SamplePhotos:
         self.has_masks = bool(getattr(source, "has_masks", True))
 
     def rows(self) -> Iterator[Any]:
-        """Numbers, or what a stream gives, in the order of its first epoch."""
+        """Row numbers, or the items of a stream in the order of its first epoch."""
         if self.total is None:
             return iter(self._source.rows(seed=0, epoch=0))
         return iter(range(self.total))
@@ -96,58 +98,56 @@ class SamplePhotos:
         return f"{self._spec}#{row}:" if isinstance(row, int) else f"{self._spec}#:{row[0]}"
 
     def photo(self, row: Any, /) -> DataPhoto:
-        """The photo, and its objects but those that its set leaves open (crowds)."""
-        numbered = isinstance(row, int)
-        sample = self._source[row] if numbered else self._source.sample(row)
-        image = f"{self._spec}#{row if numbered else ''}:{sample.image_id}"
+        """The photo and its objects, without those marked to be ignored (crowds)."""
+        is_numbered = isinstance(row, int)
+        sample = self._source[row] if is_numbered else self._source.sample(row)
+        image = f"{self._spec}#{row if is_numbered else ''}:{sample.image_id}"
         if isinstance(sample.encoded, Path):
             image = str(sample.encoded.absolute())
-        masks = (
+        masks = tuple(
             GivenMask(rle=item.rle, label=item.label or None)
             for item in sample.objects
             if not item.ignore
         )
-        return DataPhoto(
-            dataset=self._dataset, image=image, encoded=sample.encoded, masks=tuple(masks)
-        )
+        return DataPhoto(dataset=self._dataset, image=image, encoded=sample.encoded, masks=masks)
 
 
 def open_photo(image: str) -> NDArray[np.uint8]:
-    """The pixels (H, W, 3) uint8 RGB of a photo as an index knows it: a path, or `SPEC#ROW:ID`.
+    """The pixels (H, W, 3) uint8 RGB of a photo, by its id in an index: a path, or `SPEC#ROW:ID`.
 
     Raises:
-        ImageError: It is not there (any more), or another one is in its place.
+        ImageError: The photo is not there any more, or another one is in its row.
         ValueError: The source cannot be opened.
-        OSError: Likewise.
+        OSError: A file of the source does not exist.
     """
-    inside = _INSIDE.fullmatch(image)
+    inside = _INSIDE_SET.fullmatch(image)
     if inside is None or Path(image).exists():
         return load_image(image)
-    spec, number, name = inside.groups()
-    source = _source(spec)
-    if number:
-        sample = source[int(number)]
-    else:
-        sample = next((sample for sample in source if sample.image_id == name), None)
-    if sample is None or sample.image_id != name:
-        raise ImageError(f"{spec} has no photo {name!r} there any more")
+    spec, row, image_id = inside.groups()
+    source = _open_source(spec)
+    if row:
+        sample = source[int(row)]
+    else:  # a stream has to be read up to the photo
+        sample = next((sample for sample in source if sample.image_id == image_id), None)
+    if sample is None or sample.image_id != image_id:
+        raise ImageError(f"photo {image_id!r} is not in {spec} any more")
     pixels: NDArray[np.uint8] = sample.image()
     return pixels
 
 
 def short_name(image: str) -> str:
-    """A photo as an index knows it, short enough for a table: its id, or the name of its file."""
-    inside = _INSIDE.fullmatch(image)
+    """A photo's name for a table: its id in its data set, or the name of its file."""
+    inside = _INSIDE_SET.fullmatch(image)
     return image.rstrip("/").rpartition("/")[2] if inside is None else inside[3]
 
 
 @lru_cache(maxsize=4)
-def _source(spec: str) -> Any:
-    return _open_specs().open_source(spec)
+def _open_source(spec: str) -> Any:
+    return _import_specs().open_source(spec)
 
 
-def _open_specs() -> Any:
-    """`training.data.specs`: inside the wheel, or beside `textsam` in a checkout."""
+def _import_specs() -> Any:
+    """`training.data.specs`: inside the installed package, or beside `textsam` in a checkout."""
     if find_spec("textsam.training") is None:
         return require("training.data.specs", "train")
     return require("textsam.training.data.specs", "train")

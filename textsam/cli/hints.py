@@ -1,0 +1,112 @@
+"""Answers to command lines that people know from other tools.
+
+`yolo`, Segment Anything's `amg.py` and LangSAM have their own names for options and commands. Such
+a name fails with a line that says what to type here. Numbers after `--box` and `--point` may also
+be separated by spaces, as those tools have them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["HintingCommand", "HintingGroup"]
+
+# What other tools call a command or an option here.
+_COMMANDS = {
+    "segment": "predict detect track run seg infer",
+    "everything": "auto amg automatic generate",
+    "demo": "gui ui web app serve",
+    "embed": "index embeddings",
+    "info": "models list summary",
+    "doctor": "check checks settings version",
+}
+_OPTIONS = {
+    "--text": "prompt prompts text-prompt phrase query classes class names",
+    "--threshold": "conf confidence box-threshold text-threshold score-threshold",
+    "--point": "points point-coords click clicks",
+    "--box": "boxes bbox bboxes",
+    "--out": "output output-dir save save-dir project",
+    "--model": "weights checkpoint ckpt sam-type",
+    "--exclude": "negative-prompt not",
+    "--device cuda": "gpu",
+    "--point X,Y,0": "point-labels",
+    "--format json": "convert-to-rle",
+}
+# Options of other tools that are not needed, and why.
+_UNNEEDED = {
+    "the photo has no option: textsam COMMAND PHOTO": "source input image images img",
+    "leave it out, the weights say it": "model-type config",
+    "leave it out, each model has one input size": "imgsz image-size",
+    "leave it out, and open the file that is written": "show",
+}
+
+_NUMBER = re.compile(r"-?\d+(\.\d*)?")
+_ASSIGNMENT = re.compile(r"(\w+)=.+")  # Ultralytics writes source=bus.jpg
+
+
+def _by_name(table: dict[str, str]) -> dict[str, str]:
+    return {name: ours for ours, names in table.items() for name in names.split()}
+
+
+_COMMAND_OF, _OPTION_OF, _REASON_OF = map(_by_name, (_COMMANDS, _OPTIONS, _UNNEEDED))
+
+
+class HintingGroup(TyperGroup):
+    """The command `textsam`: says which subcommand was probably meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As click does, after a hint for names of other tools and for a forgotten command."""
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            if name in _COMMAND_OF:
+                ctx.fail(f"there is no command {name!r}. Type: textsam {_COMMAND_OF[name]} ...")
+            if Path(name).exists():
+                ctx.fail(f"{name!r} is not a command. Type: textsam segment {name} -t PHRASE")
+        return super().resolve_command(ctx, args)
+
+
+class HintingCommand(TyperCommand):
+    """A subcommand: says which of its options was probably meant."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As click does, after a hint for names of other tools."""
+        own = {name for parameter in self.params for name in parameter.opts}
+        for word in args:
+            assignment = _ASSIGNMENT.fullmatch(word)
+            if assignment is not None and not Path(word).exists():
+                self._check_option(ctx, f"--{assignment[1]}", own, typed=word)
+            elif word.startswith("--"):
+                option = word.partition("=")[0]
+                if option not in own:
+                    self._check_option(ctx, option, own, typed=option)
+        return super().parse_args(ctx, _join_numbers(args, own))
+
+    @staticmethod
+    def _check_option(ctx: Any, option: str, own: set[str], *, typed: str) -> None:
+        name = option.removeprefix("--").replace("_", "-")
+        ours = f"--{name}" if f"--{name}" in own else _OPTION_OF.get(name)
+        if ours is not None and ours.split()[0] in own:
+            ctx.fail(f"{typed} is not an option. Type: {ours}")
+        if name in _REASON_OF:
+            ctx.fail(f"{typed} is not an option: {_REASON_OF[name]}")
+
+
+def _join_numbers(args: list[str], own: set[str]) -> list[str]:
+    """`--box 1 2 3 4` to `--box 1,2,3,4`, and `--point 1 2` likewise."""
+    counts = {"--box": 4, "-b": 4, "--point": 2, "-p": 2}
+    joined: list[str] = []
+    words = iter(range(len(args)))
+    for index in words:
+        joined.append(args[index])
+        count = counts.get(args[index], 0) if args[index] in own else 0
+        numbers = args[index + 1 : index + 1 + count]
+        # refine has a --box without a value: no numbers follow it.
+        if count and len(numbers) == count and all(map(_NUMBER.fullmatch, numbers)):
+            joined.append(",".join(numbers))
+            for _ in numbers:
+                next(words)
+    return joined
