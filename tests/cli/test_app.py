@@ -388,7 +388,7 @@ def test_info_errors_are_one_line(textsam_command, weights, monkeypatch):
     (weights.parent / "empty").mkdir()
     for name, message in (
         (weights, "not a complete safetensors file"),
-        (weights.parent / "empty", "holds no weights"),
+        (weights.parent / "empty", "has no weights"),
         ("nobody/nothing", "is not on this machine"),
         ("not a name!", "is not on this machine"),
     ):
