@@ -26,17 +26,11 @@ _ROWS_PER_PHOTO = 20
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationSet:
-    """Photos of one source.
+    """Photos of one source."""
 
-    Attributes:
-        name: Name of the source.
-        samples: The photos; the labels in `vocabulary` of each are complete.
-        labels: All labels of the rows that were read, sorted.
-    """
-
-    name: str
-    samples: tuple[Sample, ...]
-    labels: tuple[str, ...]
+    name: str  # name of the source
+    samples: tuple[Sample, ...]  # the photos; the labels in `vocabulary` of each are complete
+    labels: tuple[str, ...]  # all labels of the rows that were read, sorted
 
     def vocabulary(self, sample: Sample) -> tuple[str, ...]:
         """Labels that the photo could have been given; where it names what it lacks, those."""
@@ -68,12 +62,6 @@ def choose_photos(
     source: Source | StreamSource, *, name: str, photos: int, seed: int
 ) -> CalibrationSet:
     """Draw photos of a source.
-
-    Args:
-        source: Rows by number, or a stream.
-        name: Name of the set.
-        photos: How many; all there are, if there are fewer.
-        seed: Decides which.
 
     Raises:
         ValueError: None of the photos has complete labels, or none has a label at all.

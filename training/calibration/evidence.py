@@ -56,44 +56,28 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskEvidence:
-    """A mask that a strategy proposed for a phrase.
+    """A mask that a strategy proposed for a phrase."""
 
-    Attributes:
-        evidence: The inputs of its score.
-        right: Whether more than half of its counted pixels belong to the phrase.
-        overlaps: (T,) IoU with each object of the phrase.
-        counted: False if most of it lies on pixels without a truth.
-    """
-
-    evidence: Mapping[str, float]
-    right: bool
-    overlaps: NDArray[np.float64]
-    counted: bool = True
+    evidence: Mapping[str, float]  # the inputs of its score
+    right: bool  # whether more than half of its counted pixels belong to the phrase
+    overlaps: NDArray[np.float64]  # (T,) IoU with each object of the phrase
+    counted: bool = True  # false if most of it lies on pixels without a truth
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhraseEvidence:
-    """A phrase that a photo was asked for, and the strategy's evidence for it.
+    """A phrase that a photo was asked for, and the strategy's evidence for it."""
 
-    Attributes:
-        source: Name of the photo's set.
-        photo: The photo's name in it.
-        label: The phrase.
-        present: Whether the photo has it.
-        sibling: Of an absent one, whether it was drawn for its likeness to one that is there.
-        evidence: The inputs of its presence; empty where the strategy proposed nothing.
-        objects: Number of its objects.
-        masks: The proposed masks.
-    """
-
-    source: str
-    photo: str
-    label: str
-    present: bool
+    source: str  # name of the photo's set
+    photo: str  # the photo's name in it
+    label: str  # the phrase
+    present: bool  # whether the photo has it
+    # Of an absent one, whether it was drawn for its likeness to one that is there.
     sibling: bool = False
+    # The inputs of its presence; empty where the strategy proposed nothing.
     evidence: Mapping[str, float]
-    objects: int = 0
-    masks: tuple[MaskEvidence, ...] = ()
+    objects: int = 0  # number of its objects
+    masks: tuple[MaskEvidence, ...] = ()  # the proposed masks
 
 
 @contextmanager
@@ -117,15 +101,6 @@ def gather(
     progress: Progress | None = None,
 ) -> dict[str, list[PhraseEvidence]]:
     """Ask every photo for what it has, and for some of what it lacks, by each strategy.
-
-    Args:
-        model: A `TextSAM` with a CLIP.
-        sets: The photos.
-        strategies: Some of `STRATEGIES`.
-        absent: Absent phrases a photo, half of them siblings of what it has; fewer where the set
-            has fewer labels.
-        seed: Decides the absent phrases, with the photo's name.
-        progress: Called after each photo with the number of photos done and of all.
 
     Returns:
         The evidence by strategy; photos that cannot be read are left out, with a warning.

@@ -19,20 +19,14 @@ _MATCH = 0.5  # IoU from which a mask is an object, as in COCO's AP50
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredMasks:
-    """The masks of a phrase in a photo that has it.
+    """The masks of a phrase in a photo that has it."""
 
-    Attributes:
-        scores: (K,) float64.
-        overlaps: (K, T) IoU with each of its objects.
-        counted: (K,) bool, False for masks that lie mostly on pixels without a truth; such a mask
-            counts only if it matches.
-        objects: T.
-    """
-
-    scores: NDArray[np.float64]
-    overlaps: NDArray[np.float64]
+    scores: NDArray[np.float64]  # (K,) float64
+    overlaps: NDArray[np.float64]  # (K, T) IoU with each of its objects
+    # (K,) bool, False for masks that lie mostly on pixels without a truth; such a mask counts only
+    # if it matches.
     counted: NDArray[np.bool_]
-    objects: int
+    objects: int  # T
 
 
 def presence_level(present: Sequence[float], *, recall: float) -> float:

@@ -19,24 +19,19 @@ __all__ = ["CalibrationConfig", "calibrate", "check_strategies", "default_strate
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
-    """Settings.
+    """Settings."""
 
-    Attributes:
-        photos: Photos of each set.
-        absent: Absent phrases that a photo is asked for, half of them the nearest in CLIP's text
-            space to what it has. How many there are decides what a presence of 0.5 means: where
-            people ask less for what is not there, phrases are likelier than it says.
-        recall: Share of the phrases that are there which the default level of presence lets pass.
-        keep: Share of the masks that match an object which the default level of scores lets pass;
-            None for the level with the best F1 of instances.
-        seed: Decides photos, absent phrases and folds.
-    """
-
-    photos: int = 60
+    photos: int = 60  # Photos of each set
+    # Absent phrases that a photo is asked for, half of them the nearest in CLIP's text space to
+    # what it has. How many there are decides what a presence of 0.5 means: where people ask less
+    # for what is not there, phrases are likelier than it says.
     absent: int = 10
+    # Share of the phrases that are there which the default level of presence lets pass.
     recall: float = 0.9
+    # Share of the masks that match an object which the default level of scores lets pass; None for
+    # the level with the best F1 of instances.
     keep: float | None = None
-    seed: int = 0
+    seed: int = 0  # Decides photos, absent phrases and folds
 
     def __post_init__(self) -> None:
         if self.photos < 1 or self.absent < 1:

@@ -1,7 +1,9 @@
-"""Measuring, each a command.
+"""Measuring, each a command: `python -m training.evaluation.NAME DATA ...`.
 
 The paper's protocols: `points` (clicks, boxes) · `interactive` (NoC, a curve) · `edges` ·
-`proposals` · `instances` (from boxes) · `fairness` · `ablation` (checkpoints side by side).
-Ours: `text` (phrases, presence) · `names` (never trained on) · `transfer` (by example) ·
-`big_photos` (by tiles).
+`proposals` · `instances` (from boxes) · `fairness`. Ours: `text` (phrases, presence) · `transfer`
+(by example) · `search` (masks by phrase and by mask) · `big_photos` (by tiles).
+
+Below: `figures/` means, intervals, AP, AR, tables, charts, sheets · `clicks/` and `phrases/` what a
+model is asked · `edge_detection/` the BSDS benchmark.
 """

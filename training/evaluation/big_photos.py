@@ -37,18 +37,13 @@ _LEVEL = 0.5  # lowest IoU of a match
 
 @dataclass(frozen=True, kw_only=True)
 class BigPhotoOptions(EvaluationOptions):
-    """Ask mosaics of a file's photos for a label, by tiles: seconds, peak memory, objects found.
-
-    Attributes:
-        label: What to ask for.
-        megapixels: Sizes of mosaics.
-        tile: Side of a tile, a quarter of which overlaps; that of open_tiled by default.
-    """
+    """Ask mosaics of a file's photos for a label, by tiles: seconds, peak memory, objects found."""
 
     minimum: ClassVar[Mapping[str, int]] = {"megapixels": 1, "tile": 64}
 
-    label: str = ""
-    megapixels: tuple[int, ...] = (12, 100)
+    label: str = ""  # What to ask for
+    megapixels: tuple[int, ...] = (12, 100)  # Sizes of mosaics
+    # Side of a tile, a quarter of which overlaps; that of open_tiled by default.
     tile: int | None = None
 
     def check(self) -> None:
@@ -106,14 +101,6 @@ def measure_size(
     name: str, data: DataSet, *, label: str, megapixels: float, tile: int | None, seed: int
 ) -> dict[str, Any]:
     """Ask one mosaic.
-
-    Args:
-        name: What `TextSAM.from_pretrained` takes.
-        data: The photos.
-        label: What is asked for.
-        megapixels: Size of the mosaic.
-        tile: Side of a tile, pixels, a quarter of which overlaps; `open_tiled`'s own by default.
-        seed: Decides the order of its photos.
 
     Returns:
         `megapixels`, `height`, `width`, `tiles`, `seconds` (opening and asking), `peak` and

@@ -68,27 +68,20 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(Options):
-    """Options of every evaluation.
-
-    Attributes:
-        data: Photos with masks: Parquet files in the schema of training/data/parquet.py, or sources
-            in the syntax of training/data/specs.py: voc:VOCdevkit, sbd:, davis:, grabcut:,
-            berkeley:, ade20k:, coco:FILE.json@FOLDER, lvis:, sa1b:, pngs:, hf:. Each is one row of
-            the table.
-        model: What TextSAM.from_pretrained takes: "tiny", a folder or a hub id.
-        json: Also write settings, versions, means and one record per item to this file.
-        limit: Measure only this many photos of each set, spread evenly over it; of a stream the
-            first ones.
-        seed: Decides every random choice; the same seed gives the same items.
-    """
+    """Options of every evaluation."""
 
     minimum: ClassVar[Mapping[str, int]] = {"limit": 1, "seed": 0}
 
+    # Photos with masks: Parquet files in the schema of training/data/parquet.py, or sources in the
+    # syntax of training/data/specs.py: voc:VOCdevkit, sbd:, davis:, grabcut:, berkeley:, ade20k:,
+    # coco:FILE.json@FOLDER, lvis:, sa1b:, pngs:, hf:. Each is one row of the table.
     data: tuple[str, ...]
-    model: str = "tiny"
+    model: str = "tiny"  # What TextSAM.from_pretrained takes: "tiny", a folder or a hub id
+    # Also write settings, versions, means and one record per item to this file.
     json: Path | None = None
+    # Measure only this many photos of each set, spread evenly over it; of a stream the first ones.
     limit: int | None = None
-    seed: int = 0
+    seed: int = 0  # Decides every random choice; the same seed gives the same items
 
     def check(self) -> None:
         """Also refuse an empty list of data sets."""
@@ -99,24 +92,17 @@ class EvaluationOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class PlotOption(Options):
-    """The option `--plot`.
+    """The option `--plot`."""
 
-    Attributes:
-        plot: Also draw the main figures into this PNG file; needs matplotlib.
-    """
-
-    plot: Path | None = None
+    plot: Path | None = None  # Also draw the main figures into this PNG file; needs matplotlib
 
 
 @dataclass(frozen=True, kw_only=True)
 class SheetOption(Options):
-    """The option `--sheet`.
+    """The option `--sheet`."""
 
-    Attributes:
-        sheet: Also draw the photos with the lowest and the highest figures into this picture file:
-            predictions in vermilion, truths in mint.
-    """
-
+    # Also draw the photos with the lowest and the highest figures into this picture file:
+    # predictions in vermilion, truths in mint.
     sheet: Path | None = None
 
 
@@ -155,11 +141,6 @@ def measure_sets(
 ) -> list[dict[str, Any]]:
     """Read the sets, load the model, and measure set by set; the JSON is written after each.
 
-    Args:
-        options: An `EvaluationOptions`.
-        measure: (model, set) -> figures of the set.
-        read: (data, limit=...) -> the sets, each with `name` and `path`; `read_sets` by default.
-
     Returns:
         For each set its `name`, `path` and figures, and `broken` if photos were left out.
 
@@ -168,15 +149,17 @@ def measure_sets(
         TextSamError: The model lacks what is measured.
     """
     sets = (read or read_sets)(options.data, limit=options.limit)
-    model = load_model(options.model)
     measured: list[dict[str, Any]] = []
-    for data in sets:
-        row = {"name": data.name, "path": str(data.path), **measure(model, data)}
-        if broken := getattr(data, "broken", 0):
-            row["broken"] = broken
-        measured.append(row)
-        # After every set, so that a run that is cut off leaves what it has measured.
-        write_report(options, measured)
+    for name in (options.model, *getattr(options, "compare", ())):
+        model = load_model(name)
+        for data in sets:
+            row = {"name": data.name, "path": str(data.path), "model": name}
+            row |= measure(model, data)
+            if broken := getattr(data, "broken", 0):
+                row["broken"] = broken
+            measured.append(row)
+            # After every set, so that a run that is cut off leaves what it has measured.
+            write_report(options, measured)
     return measured
 
 

@@ -41,23 +41,17 @@ class BadInputError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """One Parquet file, or one source.
+    """One Parquet file, or one source."""
 
-    Attributes:
-        name: The file's stem, with its folder's name before it if two files share a stem; or the
-            source's name, or its whole line if two share that.
-        path: The file, or the line that names the source.
-        samples: The photos to measure.
-        labels: Every label of the set, also of photos that are not measured, sorted. A source that
-            does not list its labels gives those of the photos that are measured.
-        broken: Number of photos that could not be read and are left out.
-    """
-
+    # The file's stem, with its folder's name before it if two files share a stem; or the source's
+    # name, or its whole line if two share that.
     name: str
-    path: Path | str
-    samples: tuple[Sample, ...]
+    path: Path | str  # the file, or the line that names the source
+    samples: tuple[Sample, ...]  # the photos to measure
+    # Every label of the set, also of photos that are not measured, sorted. A source that does not
+    # list its labels gives those of the photos that are measured.
     labels: tuple[str, ...]
-    broken: int = 0
+    broken: int = 0  # number of photos that could not be read and are left out
 
 
 def read_sets(data: Iterable[Path | str], *, limit: int | None = None) -> list[DataSet]:
@@ -65,10 +59,6 @@ def read_sets(data: Iterable[Path | str], *, limit: int | None = None) -> list[D
 
     Of a source only the annotations of the photos to measure are read, and no photo is decoded.
     Broken photos are left out; a line on stderr counts them.
-
-    Args:
-        data: Parquet files, and lines like `voc:VOCdevkit/?split=val`.
-        limit: Photos to measure of each set, spread evenly over it; of a stream the first ones.
 
     Raises:
         BadInputError: No such file or folder, a file of another schema, no sound photo among those

@@ -30,7 +30,7 @@ from .edge_detection.edge_runs import (
     sheet_rows,
 )
 from .figures.charts import Curve, write_curves
-from .figures.result_table import Column, show_figures
+from .figures.result_table import Column, columns_of, show_figures
 from .figures.sheets import Gallery, write_cells
 
 __all__ = ["EdgeOptions", "main"]
@@ -52,19 +52,16 @@ class EdgeOptions(SheetOption, PlotOption, EvaluationOptions):
     photos with people's boundaries: a Parquet file with the columns image, image_id, boundaries;
     "bsds500:ROOT?split=test"; or a set of masks, whose borders count (of value where masks cover
     the photos).
-
-    Attributes:
-        thresholds: Points of the precision-recall curve. The benchmark has 99, which takes three
-            times as long to match and gives the same ODS to .001 or so.
-        workers: Processes, each with a model of its own.
-        settings: How the edges are made: "paper" (Appendix D.2), or "agreement", ours for small
-            models, which takes seven times as long.
     """
 
     minimum: ClassVar[Mapping[str, int]] = {"thresholds": 1, "workers": 1}
 
+    # Points of the precision-recall curve. The benchmark has 99, which takes three times as long to
+    # match and gives the same ODS to .001 or so.
     thresholds: int = EdgeConfig().levels
-    workers: int = 1
+    workers: int = 1  # Processes, each with a model of its own
+    # How the edges are made: "paper" (Appendix D.2), or "agreement", ours for small models, which
+    # takes seven times as long.
     settings: Preset = "paper"
 
 
@@ -95,15 +92,9 @@ def _show(sets: Sequence[dict[str, Any]], options: EdgeOptions) -> None:
         "diagonal",
     ]
     columns = [
-        Column("set: method", "title"),
-        Column("photos", "photos"),
-        Column("ODS", "ods"),
-        Column("95%", "bounds"),
-        Column("OIS", "ois"),
-        Column("AP", "ap"),
-        Column("R50", "r50"),
-        Column("P", "ods_precision"),
-        Column("R", "ods_recall"),
+        *columns_of("", {"set: method": "title", "photos": "photos", "ODS": "ods"}),
+        *columns_of("", {"95%": "bounds", "OIS": "ois", "AP": "ap", "R50": "r50"}),
+        *columns_of("", {"P": "ods_precision", "R": "ods_recall"}),
         Column("s/photo", "seconds", 1),
     ]
     show_figures(f"Edges, zero-shot, model {options.model}", columns, rows, notes=notes)

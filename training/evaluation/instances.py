@@ -34,7 +34,7 @@ from .figures.average_precision import MaskAP, undecided_pixels
 from .figures.charts import write_bars
 from .figures.intervals import Interval, Score, mean_interval, paired_interval
 from .figures.matching import masked_iou
-from .figures.result_table import Column, show_figures
+from .figures.result_table import Column, columns_of, show_figures
 
 __all__ = ["InstancesOptions", "main", "measure_set", "methods_of"]
 
@@ -50,17 +50,15 @@ class InstancesOptions(PlotOption, EvaluationOptions):
 
     The boxes are the truth's own (an upper bound), the same with noise, or a detector's; the second
     pass is the paper's refinement.
-
-    Attributes:
-        boxes: COCO detection results in place of the true boxes; image_id is the photo's id in the
-            set, category_id a label of it, or a number that --categories names.
-        categories: A COCO file with the categories that the numbers in --boxes mean.
-        jitter: Noise of the true boxes' corners: standard deviation as a share of the side; 0.1 is
-            that of the paper's training.
     """
 
+    # COCO detection results in place of the true boxes; image_id is the photo's id in the set,
+    # category_id a label of it, or a number that --categories names.
     boxes: Path | None = None
+    # A COCO file with the categories that the numbers in --boxes mean.
     categories: Path | None = None
+    # Noise of the true boxes' corners: standard deviation as a share of the side; 0.1 is that of
+    # the paper's training.
     jitter: float = 0.0
 
     def check(self) -> None:
@@ -95,13 +93,6 @@ def measure_set(
     detector: DetectorFile | None = None,
 ) -> dict[str, Any]:
     """Measure one file.
-
-    Args:
-        model: A `TextSAM`: `open(image)` gives a context manager.
-        data: The photos.
-        jitter: Noise of the true boxes, share of the side.
-        seed: Decides the noise and the draws of intervals.
-        detector: Boxes in place of the truth's.
 
     Returns:
         `photos`, `boxes`, `ways` (for each method, the figures of `MaskAP`, `miou` with its
@@ -192,17 +183,10 @@ def _refinement(scores: dict[str, list[Score]], *, seed: int) -> dict[str, Inter
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str, boxes: str) -> None:
     columns = [
-        Column("set", "name"),
-        Column("photos", "photos"),
-        Column("boxes", "boxes"),
-        Column("masks of", "method"),
-        Column("mIoU", "miou/mean"),
-        Column("95%", "miou"),
-        Column("AP", "ap"),
-        Column("95%", "ap_interval"),
-        Column("AP50", "ap50"),
-        Column("AP75", "ap75"),
-        *(Column(size, f"ap_{size}") for size in ("small", "medium", "large")),
+        *columns_of("", {"set": "name", "photos": "photos", "boxes": "boxes"}),
+        *columns_of("", {"masks of": "method", "mIoU": "miou/mean", "95%": "miou", "AP": "ap"}),
+        *columns_of("", {"95%": "ap_interval", "AP50": "ap50", "AP75": "ap75"}),
+        *columns_of("", {size: f"ap_{size}" for size in ("small", "medium", "large")}),
         Column("s/photo", "seconds_per_photo", 2),
     ]
     rows = [

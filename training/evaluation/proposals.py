@@ -36,7 +36,7 @@ from .figures.average_recall import (
 )
 from .figures.charts import write_bars
 from .figures.coco_eval import SIZES
-from .figures.result_table import Column, show_figures
+from .figures.result_table import Column, columns_of, show_figures
 
 __all__ = ["SCALES", "ProposalOptions", "felzenszwalb_regions", "main", "measure_set", "methods_of"]
 
@@ -57,17 +57,14 @@ class ProposalOptions(PlotOption, EvaluationOptions):
 
     For all, small, medium and large objects, beside regions that need no model and the masks of
     everything('fast'). LVIS is measured at its photos' original size: store them so.
-
-    Attributes:
-        points_per_side: Side of the grid of points; 64 is the paper's and takes minutes per photo
-            on a CPU, 16 takes seconds.
-        baseline: Also measure Felzenszwalb's regions and everything('fast').
     """
 
     minimum: ClassVar[Mapping[str, int]] = {"points_per_side": 1}
 
+    # Side of the grid of points; 64 is the paper's and takes minutes per photo on a CPU, 16 takes
+    # seconds.
     points_per_side: int = 64
-    baseline: bool = True
+    baseline: bool = True  # Also measure Felzenszwalb's regions and everything('fast')
 
 
 def methods_of(points_per_side: int, *, baseline: bool = True) -> dict[str, Method]:
@@ -114,12 +111,6 @@ def measure_set(
 ) -> dict[str, Any]:
     """Measure one file.
 
-    Args:
-        model: A `TextSAM`: `open(image)` gives a context manager.
-        data: The photos.
-        methods: What to measure.
-        seed: Decides the draws of intervals.
-
     Returns:
         `photos` (with an object), `objects` of each size, `ways` (for each method: `ar`,
         `"all@10"` -> mean and interval, None without such an object; `masks` and seconds per
@@ -160,15 +151,10 @@ def measure_set(
 
 def _show(sets: Sequence[dict[str, Any]], options: ProposalOptions) -> None:
     columns = [
-        Column("set", "name"),
-        Column("photos", "photos"),
-        Column("objects", "objects/all"),
-        Column("masks of", "method"),
-        Column("AR@10", "ar/all@10/mean"),
-        Column("AR@100", "ar/all@100/mean"),
-        Column("95%", "ar/all@100"),
-        Column("AR@1000", "ar/all@1000/mean"),
-        *(Column(size, f"ar/{size}@1000/mean") for size in list(SIZES)[1:]),
+        *columns_of("", {"set": "name", "photos": "photos", "objects": "objects/all"}),
+        *columns_of("", {"masks of": "method", "AR@10": "ar/all@10/mean"}),
+        *columns_of("ar", {"AR@100": "all@100/mean", "95%": "all@100", "AR@1000": "all@1000/mean"}),
+        *columns_of("ar", {size: f"{size}@1000/mean" for size in list(SIZES)[1:]}),
         Column("masks", "masks", 0),
         Column("s/photo", "seconds_per_photo", 2),
     ]

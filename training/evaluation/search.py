@@ -46,20 +46,15 @@ Method = Callable[[npt.NDArray[np.uint8], Sequence[RLE]], npt.NDArray[np.float32
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """Settings.
-
-    Attributes:
-        masks: Embed only this many masks of each set, drawn with the seed; some two seconds per
-            mask on one core with tiny.
-        min_area: Leave out masks of fewer pixels.
-        seed: Of the draw and of the intervals.
-    """
+    """Settings."""
 
     minimum: ClassVar[Mapping[str, int]] = {"masks": 2, "min_area": 0}
 
+    # Embed only this many masks of each set, drawn with the seed; some two seconds per mask on one
+    # core with tiny.
     masks: int | None = None
-    min_area: int = 0
-    seed: int = 0
+    min_area: int = 0  # Leave out masks of fewer pixels
+    seed: int = 0  # Of the draw and of the intervals
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,33 +44,27 @@ Part = Literal["union", "click", "exclude", "map", "cost"]
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Settings.
-
-    Attributes:
-        strategies: What is compared. "components" is the baseline, connected components of the
-            phrase's map; "prompt" and "rank" take seconds per photo.
-        parts: What else is measured of the default strategy; nothing with --parts alone.
-        prompt: Whether single objects are asked by strategy "prompt".
-        presence: Whether absent phrases are asked.
-        absent: Absent phrases drawn for a photo, half of them the nearest in CLIP's text space to
-            what is there; fewer where the file has fewer.
-        drawn_only: Ask only the present and the drawn absent phrases, not every label of the file:
-            AP and AUROC then look better than they are.
-        ap_threshold: Ask every phrase once more with this threshold, for AP and AR alone, since the
-            levels of a model cut off what COCO's AP would still rank.
-        seed: Decides the wrong and the absent phrases, and the intervals.
-    """
+    """Settings."""
 
     minimum: ClassVar[Mapping[str, int]] = {"absent": 2}
 
+    # What is compared. "components" is the baseline, connected components of the phrase's map;
+    # "prompt" and "rank" take seconds per photo.
     strategies: tuple[Strategy, ...] = ("auto", "components")
+    # What else is measured of the default strategy; nothing with --parts alone.
     parts: tuple[Part, ...] = ("union", "click", "exclude", "map", "cost")
-    prompt: bool = True
-    presence: bool = True
+    prompt: bool = True  # Whether single objects are asked by strategy "prompt"
+    presence: bool = True  # Whether absent phrases are asked
+    # Absent phrases drawn for a photo, half of them the nearest in CLIP's text space to what is
+    # there; fewer where the file has fewer.
     absent: int = 10
+    # Ask only the present and the drawn absent phrases, not every label of the file: AP and AUROC
+    # then look better than they are.
     drawn_only: bool = False
+    # Ask every phrase once more with this threshold, for AP and AR alone, since the levels of a
+    # model cut off what COCO's AP would still rank.
     ap_threshold: float | None = None
-    seed: int = 0
+    seed: int = 0  # Decides the wrong and the absent phrases, and the intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +75,9 @@ class TextOptions(TextConfig, SheetOption, EvaluationOptions):
     and AR, precision, recall and F1 of presence with absent phrases, AUROC, calibration errors. Of
     the default strategy also, as parts: the IoU of the union and of single objects beside a wrong
     phrase and the whole image, one corrective click, exclusions, semantic maps, seconds and memory.
-
-    Attributes:
-        per_label: Also print a table with a row for every label.
     """
 
-    per_label: bool = False
+    per_label: bool = False  # Also print a table with a row for every label
 
     def check(self) -> None:
         """Also refuse a threshold outside (0, 1)."""
@@ -198,14 +189,6 @@ def measure_set(
     name: str | None = None,
 ) -> dict[str, Any]:
     """Measure one file.
-
-    Args:
-        model: A `TextSAM`: `open(image)` gives a context manager with `segment`.
-        data: The photos; wrong and absent phrases come from all labels of the file.
-        config: The settings.
-        galleries: See `_galleries`; they take the best and worst cases, for a sheet.
-        name: The name or path by which a fresh process can load the model, to measure its memory;
-            None to leave that out.
 
     Returns:
         `photos`, `skipped` (objects or phrases by reason), `strategies` (see

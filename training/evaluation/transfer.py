@@ -24,7 +24,7 @@ from .command import EvaluationOptions, measure_sets, progress, run_command
 from .data_sets import DataSet
 from .figures.intervals import mean
 from .figures.matching import masked_iou
-from .figures.result_table import Column, show_figures
+from .figures.result_table import Column, columns_of, show_figures
 from .phrases.asking import StrategyView
 from .phrases.examples import Examples, ExampleView
 from .phrases.questions import NAMELESS, Siblings, questions_of
@@ -37,25 +37,15 @@ WAYS = ("by name", "by example")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions(EvaluationOptions):
-    """Ask photos for things by one example from another photo, and by name.
-
-    Attributes:
-        absent: Absent names drawn for a photo, half of them siblings.
-    """
+    """Ask photos for things by one example from another photo, and by name."""
 
     minimum: ClassVar[Mapping[str, int]] = {"absent": 0}
 
-    absent: int = 10
+    absent: int = 10  # Absent names drawn for a photo, half of them siblings
 
 
 def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[str, Any]:
     """Measure one file.
-
-    Args:
-        model: A `TextSAM` with a CLIP.
-        data: The photos; those that are not exhaustive are left out.
-        absent: Absent names for each photo, half of them siblings of what it has.
-        seed: Decides absent names and examples.
 
     Returns:
         `photos`, and by each of `WAYS` the figures of a strategy (see `StrategyTally.figures`) with
@@ -119,17 +109,12 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
         for way in WAYS
     ]
     columns = [
-        Column("set, asked", "title"),
-        Column("photos", "photos"),
-        Column("present", "verdicts/present"),
-        Column("absent", "verdicts/absent"),
+        *columns_of("", {"set, asked": "title", "photos": "photos"}),
+        *columns_of("verdicts", ("present", "absent")),
         Column("union", "union"),
-        Column("recall", "instances/recall"),
-        Column("prec", "instances/precision"),
-        Column("answered", "verdicts/recall"),
-        Column("empty", "verdicts/absent_empty"),
-        Column("hard", "verdicts/siblings_empty"),
-        Column("AUROC", "verdicts/auroc"),
+        *columns_of("instances", {"recall": "recall", "prec": "precision"}),
+        *columns_of("verdicts", {"answered": "recall", "empty": "absent_empty"}),
+        *columns_of("verdicts", {"hard": "siblings_empty", "AUROC": "auroc"}),
         Column("ECE mask", "masks/ece"),
         Column("pres", "verdicts/ece"),
         Column("s", "seconds", 2),

@@ -1,4 +1,4 @@
-"""`interactive`, `fairness` and `ablation`, on a model that each click helps by a known amount."""
+"""`points`, `interactive` and `fairness`, on a model that each click helps by a known amount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.values.rle import encode_mask
-from training.evaluation import checkpoints as ablation
 from training.evaluation import command, fairness, interactive, points
 from training.evaluation.clicks.simulated_clicks import random_click
 from training.evaluation.fairness import groups_of
@@ -53,7 +52,6 @@ class Growing:
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are named by the columns that they paint at the first click."""
     monkeypatch.setattr(command, "load_model", lambda name: Growing(int(name)))
-    monkeypatch.setattr(ablation, "load_model", lambda name: Growing(int(name)))
 
 
 def _write(path: Path, groups: list[str | None], masks: list[Mask] | None = None) -> Path:
@@ -143,13 +141,23 @@ def test_fairness_without_groups_says_what_is_wanted(
 
 
 @pytest.mark.usefixtures("models")
-def test_ablation_compares_checkpoints_object_by_object(
+def test_points_compares_checkpoints_object_by_object(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = _write(tmp_path / "set.parquet", [None] * 3)
     report, plot = tmp_path / "r.json", tmp_path / "p.png"
-    arguments = [str(data), "--models", "4", "6", "--json", str(report), "--plot", str(plot)]
-    assert ablation.main(arguments) == 0
+    arguments = [
+        str(data),
+        "--model",
+        "4",
+        "--compare",
+        "6",
+        "--json",
+        str(report),
+        "--plot",
+        str(plot),
+    ]
+    assert points.main(arguments) == 0
     first, second = json.loads(report.read_text())["sets"]
     assert (first["model"], second["model"]) == ("4", "6")
     assert "differences" not in first
@@ -159,7 +167,7 @@ def test_ablation_compares_checkpoints_object_by_object(
     printed = capsys.readouterr().out
     assert "+0.200*" in printed
     assert plot.exists()
-    assert ablation.main([str(data), "--models", "4", "4"]) == 2
+    assert points.main([str(data), "--model", "4", "--compare", "4"]) == 2
     assert "named twice" in capsys.readouterr().err
 
 

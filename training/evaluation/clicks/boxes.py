@@ -25,18 +25,12 @@ _MIN_SIDE = 1.0  # pixels: noise may not turn a box into nothing
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Boxes:
-    """N boxes of a photo.
+    """N boxes of a photo."""
 
-    Attributes:
-        boxes: (N, 4) float64 half-open x0, y0, x1, y1, original pixels.
-        labels: N names.
-        scores: N scores.
-        objects: For each box the index of its object in the photo; None for a detector's.
-    """
-
-    boxes: NDArray[np.float64]
-    labels: list[str]
-    scores: list[float]
+    boxes: NDArray[np.float64]  # (N, 4) float64 half-open x0, y0, x1, y1, original pixels
+    labels: list[str]  # N names
+    scores: list[float]  # N scores
+    # For each box the index of its object in the photo; None for a detector's.
     objects: list[int] | None = None
 
     def __len__(self) -> int:
@@ -71,11 +65,6 @@ def true_boxes(sample: Sample, *, jitter: float = 0.0, seed: int = 0) -> Boxes:
 class DetectorFile:
     """COCO detection results whose `image_id` is the photo's id in the set.
 
-    Args:
-        path: The results.
-        categories: A COCO file with `categories`, or that list; needed where `category_id` is a
-            number.
-
     Raises:
         BadInputError: A file cannot be read, or a category has no name.
     """
@@ -91,11 +80,6 @@ class DetectorFile:
 
     def check(self, samples: Sequence[Sample], labels: Sequence[str]) -> None:
         """Refuse a file of other photos or other categories, before anything is encoded.
-
-        Args:
-            samples: The photos to measure.
-            labels: The labels of their set. Without a file of categories a name must be one of
-                them; with it, what the set does not label is left out.
 
         Raises:
             BadInputError: None of the photos has a row, or a category is unknown.

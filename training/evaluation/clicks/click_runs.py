@@ -1,4 +1,4 @@
-"""Clicking objects by the paper's protocol: `points`, `interactive`, `fairness`, `checkpoints`.
+"""Clicking objects by the paper's protocol: `points`, `interactive`, `fairness`.
 
 The centre protocol (arXiv 2304.02643, Section 7.1 and Appendix D.1): click the pixel farthest from
 the mask's boundary, then the one farthest from the boundary of the error region of the last
@@ -35,29 +35,23 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class ClickConfig:
-    """Settings of the protocol.
-
-    Attributes:
-        clicks: Clicks per object at most; an object stops early once IoU 0.90 and the last column
-            are reached. The interactive field gives 20; 9 fills every mIoU column.
-        columns: Numbers of clicks that get a column of mIoU.
-        levels: IoU levels of the number of clicks (NoC).
-        min_area: Leave out masks of fewer pixels. 32 are about one cell (5.3 x 5.3 px) of the
-            logits of a 384-px model on a 512-px photo, where IoU measures rounding.
-        per_photo: Measure at most this many objects of a photo, drawn with the seed.
-        seed: Decides every random choice; the same seed gives the same items.
-        sampling: Where to click: farthest from the border (the paper's main protocol), or anywhere
-            in the mask or the error region.
-    """
+    """Settings of the protocol."""
 
     minimum: ClassVar[Mapping[str, int]] = {"clicks": 1, "min_area": 1, "per_photo": 1}
 
+    # Clicks per object at most; an object stops early once IoU 0.90 and the last column are
+    # reached. The interactive field gives 20; 9 fills every mIoU column.
     clicks: int = 20
-    columns: tuple[int, ...] = (1, 2, 3, 5, 9)
-    levels: tuple[float, ...] = (0.85, 0.90)
+    columns: tuple[int, ...] = (1, 2, 3, 5, 9)  # Numbers of clicks that get a column of mIoU
+    levels: tuple[float, ...] = (0.85, 0.90)  # IoU levels of the number of clicks (NoC)
+    # Leave out masks of fewer pixels. 32 are about one cell (5.3 x 5.3 px) of the logits of a
+    # 384-px model on a 512-px photo, where IoU measures rounding.
     min_area: int = 32
+    # Measure at most this many objects of a photo, drawn with the seed.
     per_photo: int | None = None
-    seed: int = 0
+    seed: int = 0  # Decides every random choice; the same seed gives the same items
+    # Where to click: farthest from the border (the paper's main protocol), or anywhere in the mask
+    # or the error region.
     sampling: Literal["centre", "random"] = "centre"
 
     def shown(self) -> tuple[int, ...]:
@@ -154,12 +148,6 @@ def measure_clicks(
     model: Any, data: DataSet, *, config: ClickConfig, gallery: Gallery[MaskCase] | None = None
 ) -> dict[str, Any]:
     """Measure one file.
-
-    Args:
-        model: A `TextSAM`: `open(image)` gives a context manager with `predict`.
-        data: The photos.
-        config: The protocol.
-        gallery: Takes the lowest and highest masks after one click, for a picture sheet.
 
     Returns:
         `photos`, `objects`, `skipped`, `means` (None where nothing was measured), `intervals` (of

@@ -34,17 +34,11 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Click:
-    """A click at a pixel's centre.
+    """A click at a pixel's centre."""
 
-    Attributes:
-        x: Original pixels, continuous: the centre of column c is c + 0.5.
-        y: As `x`, for rows.
-        foreground: Whether it says "this belongs to it".
-    """
-
-    x: float
-    y: float
-    foreground: bool
+    x: float  # original pixels, continuous: the centre of column c is c + 0.5
+    y: float  # as `x`, for rows
+    foreground: bool  # whether it says "this belongs to it"
 
 
 def distance_inside(region: Mask) -> NDArray[np.float64]:

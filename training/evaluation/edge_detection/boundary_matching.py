@@ -90,19 +90,12 @@ def match_pixels(drawn: Mask, edge: Mask, *, reach: float) -> int:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which predicted pixels one annotator's pixels can be matched with: E pairs, nearest first.
+    """Which predicted pixels one annotator's pixels can be matched with: E pairs, nearest first."""
 
-    Attributes:
-        drawn: (E,) number of the drawn pixel.
-        predicted: (E,) number of the predicted pixel.
-        by_drawn: (E,) the pairs in the order of their drawn pixels.
-        by_predicted: (E,) the pairs in the order of their predicted pixels.
-    """
-
-    drawn: Numbers
-    predicted: Numbers
-    by_drawn: Numbers
-    by_predicted: Numbers
+    drawn: Numbers  # (E,) number of the drawn pixel
+    predicted: Numbers  # (E,) number of the predicted pixel
+    by_drawn: Numbers  # (E,) the pairs in the order of their drawn pixels
+    by_predicted: Numbers  # (E,) the pairs in the order of their predicted pixels
 
     @classmethod
     def find(cls, drawn: Numbers, predicted: Numbers, *, reach: float) -> Neighbours:

@@ -42,20 +42,14 @@ METHODS = ("model", "canny", "sobel")
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeConfig:
-    """Settings of the measurement.
+    """Settings of the measurement."""
 
-    Attributes:
-        levels: Number of thresholds. The benchmark has 99; 33 of them give the same ODS to .001 or
-            so, for its best F is interpolated between thresholds, in a third of the time.
-        tolerance: Farthest match, as a share of the photo's diagonal.
-        edges: How the model's edges are made.
-        seed: Decides the bootstrap's draws.
-    """
-
+    # Number of thresholds. The benchmark has 99; 33 of them give the same ODS to .001 or so, for
+    # its best F is interpolated between thresholds, in a third of the time.
     levels: int = 33
-    tolerance: float = TOLERANCE
-    edges: EdgeSettings = field(default_factory=EdgeSettings)
-    seed: int = 0
+    tolerance: float = TOLERANCE  # Farthest match, as a share of the photo's diagonal
+    edges: EdgeSettings = field(default_factory=EdgeSettings)  # How the model's edges are made
+    seed: int = 0  # Decides the bootstrap's draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,45 +64,26 @@ class BoundarySet:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeCase:
-    """One photo for a picture sheet.
+    """One photo for a picture sheet."""
 
-    Attributes:
-        figure: What it is ranked by.
-        photo: The photo and its boundaries.
-        maps: (H, W) uint8, 255 for the strongest edge, by method.
-    """
-
-    figure: float
-    photo: BoundaryPhoto
-    maps: dict[str, NDArray[np.uint8]]
+    figure: float  # what it is ranked by
+    photo: BoundaryPhoto  # the photo and its boundaries
+    maps: dict[str, NDArray[np.uint8]]  # (H, W) uint8, 255 for the strongest edge, by method
 
 
 @dataclass(frozen=True, kw_only=True)
 class _PhotoEdges:
-    """The figures of one photo.
+    """The figures of one photo."""
 
-    Attributes:
-        image_id: Its name.
-        counts: (T, 4) of each method.
-        seconds: Of the model's edges.
-        maps: (H, W) uint8 of each method.
-        broken: Why it could not be read, or empty.
-    """
-
-    image_id: str = ""
-    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    seconds: float = 0.0
-    maps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    broken: str = ""
+    image_id: str = ""  # its name
+    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # (T, 4) of each method
+    seconds: float = 0.0  # of the model's edges
+    maps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (H, W) uint8 of each method
+    broken: str = ""  # why it could not be read, or empty
 
 
 def read_boundary_sets(data: Iterable[str], *, limit: int | None = None) -> list[BoundarySet]:
     """Open every set before anything is measured; photos are read when their turn comes.
-
-    Args:
-        data: Parquet files with `boundaries` or with masks, and lines like
-            `bsds500:BSR?split=test` or `ade20k:ADEChallengeData2016`.
-        limit: Photos to measure of each, spread evenly over it.
 
     Raises:
         BadInputError: No such file or folder, one without boundaries or masks, a set without a
@@ -138,14 +113,6 @@ def measure_edges(
     gallery: Gallery[EdgeCase] | None = None,
 ) -> dict[str, Any]:
     """Measure one set.
-
-    Args:
-        model: A `TextSAM`.
-        data: The photos.
-        config: The protocol.
-        workers: Processes; with more than one each loads the model by its name.
-        name: What `TextSAM.from_pretrained` takes, for the processes.
-        gallery: Takes the photos, for a picture sheet.
 
     Returns:
         `photos`, `broken`, `methods` (of each its scores and its curve), `gain` (ODS over Canny's

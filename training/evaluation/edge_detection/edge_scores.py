@@ -23,31 +23,21 @@ _STEPS = 100  # between two thresholds, where the best F is looked for
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeScores:
-    """The figures of a set of photos.
+    """The figures of a set of photos."""
 
-    Attributes:
-        ods: Best F at one threshold for the whole set, precision and recall interpolated linearly
-            between thresholds.
-        ods_threshold: That threshold.
-        ods_precision: Precision there.
-        ods_recall: Recall there.
-        ods_low: Low end of the 95% interval of `ods`, over other photos of this kind.
-        ods_high: High end.
-        ois: F of the sums, if each photo has the threshold that is best for it.
-        ap: Mean of the precision at recall 0, .01, ..., 1, where recalls that the curve does not
-            reach count as 0.
-        r50: Recall where half of what is predicted is right; None if so much never is.
-    """
-
+    # Best F at one threshold for the whole set, precision and recall interpolated linearly between
+    # thresholds.
     ods: float
-    ods_threshold: float
-    ods_precision: float
-    ods_recall: float
-    ods_low: float
-    ods_high: float
-    ois: float
+    ods_threshold: float  # that threshold
+    ods_precision: float  # precision there
+    ods_recall: float  # recall there
+    ods_low: float  # low end of the 95% interval of `ods`, over other photos of this kind
+    ods_high: float  # high end
+    ois: float  # F of the sums, if each photo has the threshold that is best for it
+    # Mean of the precision at recall 0, .01, ..., 1, where recalls that the curve does not reach
+    # count as 0.
     ap: float
-    r50: float | None
+    r50: float | None  # recall where half of what is predicted is right; None if so much never is
 
 
 def score_edges(counts: NDArray[np.int64], levels: Array, *, seed: int = 0) -> EdgeScores:

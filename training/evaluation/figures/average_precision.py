@@ -83,15 +83,7 @@ class MaskAP:
     def add(
         self, sample: Sample, rles: Sequence[RLE], *, labels: Sequence[str], scores: Sequence[float]
     ) -> None:
-        """Add a photo, its objects and its masks.
-
-        Args:
-            sample: The photo.
-            rles: K masks of its size.
-            labels: K labels; masks of a label that is no category are left out, for they change no
-                figure.
-            scores: K numbers.
-        """
+        """Add a photo, its objects and its masks."""
         self._rows.add_photo(sample.image_id, sample.size)
         void = undecided_pixels(sample)
         truths = _cut_out([o.rle for o in sample.objects], void, sample.size)

@@ -25,18 +25,12 @@ LIMITS = (10, 100, 1000)
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRecall:
-    """Recall of the masks of one photo.
+    """Recall of the masks of one photo."""
 
-    Attributes:
-        image_id: The photo.
-        masks: Number of masks.
-        objects: Number of objects of each size.
-        found: `"all@10"` -> objects found, averaged over the IoU levels, for each size and limit.
-    """
-
-    image_id: str
-    masks: int
-    objects: Mapping[str, int]
+    image_id: str  # the photo
+    masks: int  # number of masks
+    objects: Mapping[str, int]  # number of objects of each size
+    # `"all@10"` -> objects found, averaged over the IoU levels, for each size and limit.
     found: Mapping[str, float]
 
 
@@ -44,11 +38,6 @@ def photo_recall(
     sample: Sample, masks: Sequence[RLE], *, limits: Sequence[int] = LIMITS
 ) -> PhotoRecall:
     """Measure one photo.
-
-    Args:
-        sample: The photo with its objects.
-        masks: Masks of its size, the likeliest first.
-        limits: How many of them count, ascending.
 
     Raises:
         MissingExtraError: faster-coco-eval is not installed.

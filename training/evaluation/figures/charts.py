@@ -47,13 +47,6 @@ def write_bars(
 ) -> None:
     """Draw a group of bars for each panel; nothing without a path or without a bar.
 
-    Args:
-        path: Where the PNG goes.
-        panels: For each group (a data set), its bars by name with their intervals.
-        title: Of the picture.
-        axis: What the figures are.
-        limits: Of the axis.
-
     Raises:
         MissingExtraError: Without matplotlib.
     """

@@ -82,12 +82,7 @@ class CocoRows:
         sizes: Mapping[str, tuple[float, float]] = SIZES,
         limits: Sequence[int] = (100,),
     ) -> Evaluation:
-        """Match masks with objects, photo by photo and category by category.
-
-        Args:
-            sizes: Ranges of areas by name, the widest first.
-            limits: Numbers of masks of a photo and category that count at most, ascending.
-        """
+        """Match masks with objects, photo by photo and category by category."""
         categories = [{"id": index, "name": name} for name, index in self.categories.items()]
         shared = {"images": self._images, "categories": categories}
         run = self._library.COCOeval_faster(
@@ -114,10 +109,6 @@ class Evaluation:
 
     def arrays(self, drawn: Sequence[int] | None = None) -> dict[str, NDArray[np.float64]]:
         """COCO's arrays; -1 where a category has no object.
-
-        Args:
-            drawn: Places of the photos that count, by ascending id; one that is drawn twice counts
-                twice. All photos once by default.
 
         Returns:
             "precision" (IoU, recall, category, size, limit), "recall" (IoU, category, size, limit).

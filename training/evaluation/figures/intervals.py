@@ -51,6 +51,11 @@ class Interval:
         """Whether zero lies outside."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def signed_mean(self) -> str:
+        """The mean of a difference with its sign, and a star if the interval leaves out zero."""
+        return f"{self.mean:+.3f}{'*' if self.is_clear_of_zero else ''}"
+
 
 def mean(values: Iterable[float | bool | None]) -> float | None:
     """Mean of the values that are known; None if there is none."""

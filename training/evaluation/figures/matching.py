@@ -34,29 +34,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matches:
-    """The masks of a phrase, best score first, and the objects that they took.
+    """The masks of a phrase, best score first, and the objects that they took."""
 
-    Attributes:
-        size: (H, W) of the photo.
-        scores: (K,) float64.
-        truth: (K,) int64, the object that each mask took; -1 for none.
-        iou: (K,) float64 with that object; with the best object if it took none.
-        counted: (K,) bool; False if it lies mostly on ignored pixels and took nothing.
-        right: (K,) bool, more than half of its counted pixels belong to the phrase.
-        objects: Objects that could be found (not wholly ignored).
-        rles: K masks without ignored pixels.
-        truths: The objects without ignored pixels.
-    """
-
-    size: tuple[int, int]
-    scores: NDArray[np.float64]
-    truth: NDArray[np.int64]
-    iou: NDArray[np.float64]
+    size: tuple[int, int]  # (H, W) of the photo
+    scores: NDArray[np.float64]  # (K,) float64
+    truth: NDArray[np.int64]  # (K,) int64, the object that each mask took; -1 for none
+    iou: NDArray[np.float64]  # (K,) float64 with that object; with the best object if it took none
+    # (K,) bool; False if it lies mostly on ignored pixels and took nothing.
     counted: NDArray[np.bool_]
-    right: NDArray[np.bool_]
-    objects: int
-    rles: tuple[RLE, ...]
-    truths: tuple[RLE, ...]
+    right: NDArray[np.bool_]  # (K,) bool, more than half of its counted pixels belong to the phrase
+    objects: int  # objects that could be found (not wholly ignored)
+    rles: tuple[RLE, ...]  # K masks without ignored pixels
+    truths: tuple[RLE, ...]  # the objects without ignored pixels
 
 
 @dataclass(frozen=True, kw_only=True)

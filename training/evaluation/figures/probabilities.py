@@ -50,25 +50,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class PresencePair:
-    """A phrase asked of a photo.
+    """A phrase asked of a photo."""
 
-    Attributes:
-        image_id: The photo.
-        label: The phrase.
-        present: Whether the photo has it.
-        score: The model's score, higher for "it is there", on any scale; None if it gives none.
-        answered: Whether a pixel was painted.
-        drawn: Whether it is one of the present or of the few drawn absent phrases.
-        sibling: Whether it was drawn as a hard one.
-    """
-
-    image_id: str
-    label: str
-    present: bool
+    image_id: str  # the photo
+    label: str  # the phrase
+    present: bool  # whether the photo has it
+    # The model's score, higher for "it is there", on any scale; None if it gives none.
     score: float | None
-    answered: bool = False
-    drawn: bool = True
-    sibling: bool = False
+    answered: bool = False  # whether a pixel was painted
+    drawn: bool = True  # whether it is one of the present or of the few drawn absent phrases
+    sibling: bool = False  # whether it was drawn as a hard one
 
 
 def reliability(claims: Sequence[Claim], *, bins: int = BINS) -> list[dict[str, Any]]:

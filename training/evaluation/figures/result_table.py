@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Column", "cell", "figure_at", "show_figures", "show_table"]
+__all__ = ["Column", "cell", "columns_of", "figure_at", "show_figures", "show_table"]
 
 # Wide enough for most tables; a pipe has no width of its own and rich would assume 80.
 _PIPE_COLUMNS = 140
@@ -30,6 +30,14 @@ class Column(NamedTuple):
     digits: int = 3
 
 
+def columns_of(
+    path: str, headings: Iterable[str] | Mapping[str, str], *, digits: int = 3
+) -> list[Column]:
+    """Columns of figures under one path of the row ("" for the row): heading -> key, or keys."""
+    pairs = headings if isinstance(headings, Mapping) else {key: key for key in headings}
+    return [Column(h, f"{path}/{key}" if path else key, digits) for h, key in pairs.items()]
+
+
 def show_figures(
     title: str,
     columns: Sequence[Column],
@@ -38,15 +46,7 @@ def show_figures(
     notes: Iterable[str] = (),
     width: int = _PIPE_COLUMNS,
 ) -> None:
-    """Print a table of figures with notes under it; nothing if there is no row.
-
-    Args:
-        title: What it shows.
-        columns: What is shown of each row.
-        rows: Records: mappings, or objects with attributes.
-        notes: Lines below.
-        width: Columns of the screen where the output is no terminal.
-    """
+    """Print a table of figures with notes under it; nothing if there is no row."""
     if rows:
         cells = [[cell(figure_at(row, c.figure), digits=c.digits) for c in columns] for row in rows]
         show_table(title, [c.heading for c in columns], cells, notes=notes, width=width)

@@ -28,36 +28,23 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskVectorTable:
-    """Masks of all sets and their vectors.
+    """Masks of all sets and their vectors."""
 
-    Attributes:
-        sets: (N,) name of the set.
-        photos: (N,) name of the photo, with its set's.
-        labels: (N,) label.
-        vectors: By embedding method, (N, D) of length 1.
-        texts: By those methods that a phrase can be compared with: label -> (D,) of length 1.
-    """
-
-    sets: npt.NDArray[np.str_]
-    photos: npt.NDArray[np.str_]
-    labels: npt.NDArray[np.str_]
-    vectors: Mapping[str, npt.NDArray[np.float32]]
+    sets: npt.NDArray[np.str_]  # (N,) name of the set
+    photos: npt.NDArray[np.str_]  # (N,) name of the photo, with its set's
+    labels: npt.NDArray[np.str_]  # (N,) label
+    vectors: Mapping[str, npt.NDArray[np.float32]]  # by embedding method, (N, D) of length 1
+    # By those methods that a phrase can be compared with: label -> (D,) of length 1.
     texts: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RankedQuery:
-    """One question and what is searched for it.
+    """One question and what is searched for it."""
 
-    Attributes:
-        label: What counts as right.
-        row: The mask that is the query; None for a phrase.
-        gallery: Rows that are searched, at least one of them right.
-    """
-
-    label: str
-    row: int | None
-    gallery: Rows
+    label: str  # what counts as right
+    row: int | None  # the mask that is the query; None for a phrase
+    gallery: Rows  # rows that are searched, at least one of them right
 
 
 def queries_of(data: MaskVectorTable, task: str, name: str) -> list[RankedQuery]:

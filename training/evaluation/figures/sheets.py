@@ -40,23 +40,14 @@ CaseT = TypeVar("CaseT", bound=_Ranked)
 
 @dataclass(frozen=True, kw_only=True)
 class MaskCase:
-    """One measured mask.
+    """One measured mask."""
 
-    Attributes:
-        figure: What it is ranked by.
-        title: What was asked, for the caption.
-        sample: The photo.
-        prediction: What the model painted.
-        truth: What it should have been.
-        clicks: x, y of every click, original pixels.
-    """
-
-    figure: float
-    title: str
-    sample: Sample
-    prediction: RLE
-    truth: RLE
-    clicks: tuple[tuple[float, float], ...] = ()
+    figure: float  # what it is ranked by
+    title: str  # what was asked, for the caption
+    sample: Sample  # the photo
+    prediction: RLE  # what the model painted
+    truth: RLE  # what it should have been
+    clicks: tuple[tuple[float, float], ...] = ()  # x, y of every click, original pixels
 
     @classmethod
     def of(

@@ -32,19 +32,13 @@ _MIN_COMPONENT = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhraseMasks:
-    """The answer of a strategy to a phrase of a photo.
+    """The answer of a strategy to a phrase of a photo."""
 
-    Attributes:
-        size: (H, W).
-        rles: Masks with at least a pixel, best score first.
-        scores: (K,) float64 probability that the phrase describes the mask; NaN if unknown.
-        presence: Probability that the phrase is there; NaN if the strategy gives none.
-    """
-
-    size: tuple[int, int]
-    rles: tuple[RLE, ...]
+    size: tuple[int, int]  # (H, W)
+    rles: tuple[RLE, ...]  # masks with at least a pixel, best score first
+    # (K,) float64 probability that the phrase describes the mask; NaN if unknown.
     scores: NDArray[np.float64]
-    presence: float
+    presence: float  # probability that the phrase is there; NaN if the strategy gives none
 
     @property
     def union(self) -> NDArray[np.bool_]:

@@ -48,11 +48,6 @@ class ClickItem:
 def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, NDArray[np.bool_]]:
     """Ask for a single object, and click once if its mask is below IoU .7.
 
-    Args:
-        view: The open photo, with `segment` and `click`.
-        phrase: The object's name and truth.
-        sample: The photo.
-
     Returns:
         The figures, and the last mask (H, W).
     """

@@ -25,13 +25,7 @@ _MAX_PHOTOS = 8  # that are tried for an example of a label
 
 
 class Examples:
-    """For each label one object of another photo, as the model embeds it.
-
-    Args:
-        model: A `TextSAM`.
-        samples: Where objects are taken from.
-        seed: Decides which, with the label.
-    """
+    """For each label one object of another photo, as the model embeds it."""
 
     def __init__(self, model: Any, samples: Sequence[Sample], *, seed: int) -> None:
         self.model = model

@@ -75,11 +75,6 @@ def _median(values: Sequence[float]) -> Any:
 def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
     """Peak memory of one phrase and of twenty, each in a process of its own.
 
-    Args:
-        name: What `TextSAM.from_pretrained` takes.
-        data: The first photo with a name is asked; labels of the file, and made-up ones if it has
-            fewer than twenty.
-
     Returns:
         `one` and `many` in MiB, `ratio`, `phrases` (twenty); None each if there is no such photo.
     """

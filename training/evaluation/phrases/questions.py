@@ -43,24 +43,15 @@ NAMELESS = frozenset({"object", ""})
 
 @dataclass(frozen=True, kw_only=True)
 class Phrase:
-    """A label that a photo has.
+    """A label that a photo has."""
 
-    Attributes:
-        label: The phrase.
-        rles: Its objects that are not `ignore`, one by one.
-        single: Whether there is exactly one, and no `ignore` object of this label beside it.
-        truth: (H, W) bool, union of its objects.
-        ignored: (H, W) bool, pixels without a truth for this label: the void, and its own `ignore`
-            objects.
-        wrong: A label that the photo does not have; None if the file has none.
-    """
-
-    label: str
-    rles: tuple[RLE, ...]
-    single: bool
-    truth: Mask
+    label: str  # the phrase
+    rles: tuple[RLE, ...]  # its objects that are not `ignore`, one by one
+    single: bool  # whether there is exactly one, and no `ignore` object of this label beside it
+    truth: Mask  # (H, W) bool, union of its objects
+    # (H, W) bool, pixels without a truth for this label: the void, and its own `ignore` objects.
     ignored: Mask
-    wrong: str | None
+    wrong: str | None  # A label that the photo does not have; None if the file has none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +64,11 @@ class AbsentPhrase:
 
 @dataclass(frozen=True, kw_only=True)
 class Questions:
-    """What one photo is asked.
+    """What one photo is asked."""
 
-    Attributes:
-        phrases: What it has.
-        absent: The drawn phrases that it does not have.
-        rest: Further absent labels, for AP and AUROC.
-    """
-
-    phrases: tuple[Phrase, ...]
-    absent: tuple[AbsentPhrase, ...] = ()
-    rest: tuple[str, ...] = ()
+    phrases: tuple[Phrase, ...]  # what it has
+    absent: tuple[AbsentPhrase, ...] = ()  # the drawn phrases that it does not have
+    rest: tuple[str, ...] = ()  # further absent labels, for AP and AUROC
 
     @property
     def any(self) -> bool:
@@ -132,12 +117,7 @@ class Siblings:
 
 
 def ignored_pixels(sample: Sample, label: str | None = None) -> Mask:
-    """Pixels without a truth, (H, W): the void, and `ignore` objects (crowds, say).
-
-    Args:
-        sample: The photo.
-        label: Whose `ignore` objects; None for those of every label.
-    """
+    """Pixels without a truth, (H, W): the void, and `ignore` objects (crowds, say)."""
     own = [o.rle for o in sample.objects if o.ignore and label in (None, o.label)]
     return sample.void_mask() | decode_rle(merge_rles(own, sample.size))
 
@@ -150,13 +130,7 @@ def absent_labels(sample: Sample, vocabulary: Iterable[str]) -> list[str]:
 def draw_wrong(
     right: Sequence[str], absent: Iterable[str], rng: np.random.Generator
 ) -> dict[str, str | None]:
-    """A wrong phrase for each right one, all different as long as there are enough.
-
-    Args:
-        right: Labels of the photo.
-        absent: Labels of the file that the photo does not have; without any, all values are None.
-        rng: Draws them.
-    """
+    """A wrong phrase for each right one, all different as long as there are enough."""
     pool = sorted(absent)
     if not pool:
         return dict.fromkeys(right)
@@ -171,12 +145,6 @@ def present_phrases(
 
     A label with `ignore` objects only is neither present nor absent. In a photo that is not
     exhaustive only single objects are asked for: the rest of the phrase may be unlabelled.
-
-    Args:
-        sample: The photo.
-        vocabulary: Labels of the file, for the wrong phrases.
-        skipped: Counts what is left out, by reason.
-        seed: Decides the wrong phrases, with the photo's id.
     """
     rles: dict[str, list[RLE]] = {}
     for o in sample.objects:
@@ -218,15 +186,7 @@ def draw_absent(
     count: int,
     seed: int,
 ) -> list[AbsentPhrase]:
-    """Absent phrases of a photo: half siblings of what it has, the others at random.
-
-    Args:
-        sample: An exhaustive photo.
-        vocabulary: Labels of the file.
-        siblings: Similarities of labels; without it all phrases are drawn at random.
-        count: How many; all there are, if there are fewer.
-        seed: Decides the draw, with the photo's id.
-    """
+    """Absent phrases of a photo: half siblings of what it has, the others at random."""
     pool = absent_labels(sample, vocabulary)
     present = {o.label for o in sample.objects if not o.ignore}
     hard: list[str] = []
@@ -250,17 +210,7 @@ def questions_of(
     all_labels: bool = False,
     seed: int,
 ) -> Questions:
-    """Everything that a photo is asked; absent phrases only where it is exhaustive.
-
-    Args:
-        sample: The photo.
-        vocabulary: Labels of the file.
-        siblings: Similarities of labels.
-        skipped: Counts what is left out, by reason.
-        absent: How many absent phrases are drawn.
-        all_labels: Whether the absent labels that are not drawn are asked, too.
-        seed: Decides the draws.
-    """
+    """Everything that a photo is asked; absent phrases only where it is exhaustive."""
     phrases = tuple(present_phrases(sample, vocabulary, skipped, seed=seed))
     if not (absent and sample.exhaustive):
         return Questions(phrases=phrases)

@@ -68,12 +68,6 @@ class StrategyTally:
     ) -> None:
         """Ask an exhaustive photo; a strategy that the model refuses is not asked again.
 
-        Args:
-            view: The open photo.
-            sample: Its truth.
-            questions: What to ask.
-            loose: The photo with a lower threshold, for AP; `view` by default.
-
         Raises:
             PromptError: The model does not have the default strategy.
             WeightsError: It lacks what that needs.

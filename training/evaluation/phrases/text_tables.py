@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..figures.result_table import Column, cell, show_figures
+from ..figures.result_table import Column, cell, columns_of, show_figures
 
 __all__ = ["show_labels", "show_parts", "show_phrases", "show_single", "show_strategies"]
 
@@ -16,19 +16,11 @@ _WIDE = 172
 
 _STRATEGY_COLUMNS = (
     Column("set, strategy", "title"),
-    Column("recall", "instances/recall"),
-    Column("prec", "instances/precision"),
-    Column("prec+", "instances/precision_all"),
-    Column("AP50", "ap/ap50_large"),
-    Column("AP", "ap/ap_large"),
-    Column("AR", "ap/ar_large"),
-    Column("P", "verdicts/precision"),
-    Column("R", "verdicts/recall"),
-    Column("F1", "verdicts/f1"),
-    Column("empty", "verdicts/absent_empty"),
-    Column("hard", "verdicts/siblings_empty"),
-    Column("@.85", "verdicts/absent_empty_at"),
-    Column("hard", "verdicts/siblings_empty_at"),
+    *columns_of("instances", {"recall": "recall", "prec": "precision", "prec+": "precision_all"}),
+    *columns_of("ap", {"AP50": "ap50_large", "AP": "ap_large", "AR": "ar_large"}),
+    *columns_of("verdicts", {"P": "precision", "R": "recall", "F1": "f1"}),
+    *columns_of("verdicts", {"empty": "absent_empty", "hard": "siblings_empty"}),
+    *columns_of("verdicts", {"@.85": "absent_empty_at", "hard": "siblings_empty_at"}),
     Column("AUROC", "presence/auroc"),
     Column("ECE mask", "masks/ece"),
     Column("pres", "verdicts/ece"),
@@ -86,15 +78,10 @@ def show_parts(sets: Sets, *, model: str) -> None:
         f"One click after the text, model {model}",
         [
             Column("set", "name"),
-            Column("objects", "click/objects"),
-            Column("IoU >= .7", "click/good"),
-            Column("clicked", "click/clicked"),
-            Column("before", "click/before"),
-            Column("after", "click/after"),
-            Column("gain", "click/gain"),
+            *columns_of("click", {"objects": "objects", "IoU >= .7": "good"}),
+            *columns_of("click", ("clicked", "before", "after", "gain")),
             Column("95%", "click/gain_interval"),
-            Column("had a mask", "click/found"),
-            Column("their gain", "click/gain_found"),
+            *columns_of("click", {"had a mask": "found", "their gain": "gain_found"}),
         ],
         [row for row in sets if row["click"]["objects"]],
         notes=[
@@ -106,14 +93,15 @@ def show_parts(sets: Sets, *, model: str) -> None:
         f"Exclusion, model {model}",
         [
             Column("set", "name"),
-            Column("phrases", "exclude/phrases"),
-            Column("spilling", "exclude/spilling"),
-            Column("spilled: removed", "exclude/spilled_removed"),
-            Column("95%", "exclude/spilled_removed_interval"),
-            Column("wrong: removed", "exclude/wrong_removed"),
-            Column("95%", "exclude/wrong_removed_interval"),
-            Column("right: lost", "exclude/right_lost"),
-            Column("95%", "exclude/right_lost_interval"),
+            *columns_of("exclude", ("phrases", "spilling")),
+            *(
+                column
+                for key in ("spilled_removed", "wrong_removed", "right_lost")
+                for column in (
+                    Column(key.replace("_", ": "), f"exclude/{key}"),
+                    Column("95%", f"exclude/{key}_interval"),
+                )
+            ),
         ],
         [row for row in sets if row["exclude"]["phrases"]],
         notes=[
@@ -130,11 +118,9 @@ def show_parts(sets: Sets, *, model: str) -> None:
             Column("photos", "map/photos"),
             Column("labels", lambda row: len(row["map"]["all"]["labels"])),
             Column("mIoU, all asked", "map/all/miou"),
-            Column("nothing", "map/all/nothing"),
-            Column("accuracy", "map/all/accuracy"),
+            *columns_of("map/all", ("nothing", "accuracy")),
             Column("mIoU, present asked", "map/present/miou"),
-            Column("nothing", "map/present/nothing"),
-            Column("accuracy", "map/present/accuracy"),
+            *columns_of("map/present", ("nothing", "accuracy")),
         ],
         [row for row in sets if row["map"]["photos"]],
         notes=["mIoU over labels, without 'nothing'; asked for every label or those that it has"],
@@ -143,15 +129,10 @@ def show_parts(sets: Sets, *, model: str) -> None:
         f"Cost of a phrase, model {model}",
         [
             Column("set", "name"),
-            Column("phrases", "cost/phrases"),
-            Column("encoding s", "cost/encode"),
-            Column("first phrase", "cost/first"),
-            Column("further", "cost/phrase"),
-            Column("absent", "cost/absent"),
-            Column("encoding + first", "cost/fresh"),
-            Column("further / encoding", "cost/share"),
-            Column("MiB, 1 phrase", "cost/memory/one", 0),
-            Column("20 phrases", "cost/memory/many", 0),
+            *columns_of("cost", {"phrases": "phrases", "encoding s": "encode"}),
+            *columns_of("cost", {"first phrase": "first", "further": "phrase", "absent": "absent"}),
+            *columns_of("cost", {"encoding + first": "fresh", "further / encoding": "share"}),
+            *columns_of("cost/memory", {"MiB, 1 phrase": "one", "20 phrases": "many"}, digits=0),
             Column("ratio", "cost/memory/ratio", 2),
         ],
         [row for row in sets if row["cost"] and row["cost"]["photos"]],
@@ -178,14 +159,10 @@ def show_phrases(sets: Sets, *, model: str) -> None:
     columns = [
         Column("set", _name),
         Column("photos", "photos"),
-        Column("phrases", "means/phrases"),
-        Column("union", "means/union"),
-        Column("wrong", "means/union_wrong"),
-        Column("whole", "means/whole"),
-        Column("present: answered", "means/present_answered"),
+        *columns_of("means", {"phrases": "phrases", "union": "union", "wrong": "union_wrong"}),
+        *columns_of("means", {"whole": "whole", "present: answered": "present_answered"}),
         Column("absent: empty", "means/absent_empty"),
-        Column("AUROC", "presence/auroc"),
-        Column("by phrase", "presence/auroc_phrase"),
+        *columns_of("presence", {"AUROC": "auroc", "by phrase": "auroc_phrase"}),
         Column("s/photo", "seconds_per_photo", 2),
     ]
     title = f"Phrases of exhaustive photos: union of strategy 'auto', model {model}"
@@ -207,15 +184,9 @@ def show_single(sets: Sets, *, model: str) -> None:
         if means["objects"]
     ]
     columns = [
-        Column("set", "name"),
-        Column("photos are", "origin"),
-        Column("objects", "objects"),
-        Column("top", "top"),
-        Column("best of 3", "best"),
-        Column("top, wrong", "top_wrong"),
-        Column("auto", "union"),
-        Column("auto, wrong", "union_wrong"),
-        Column("whole", "whole"),
+        *columns_of("", {"set": "name", "photos are": "origin", "objects": "objects"}),
+        *columns_of("", {"top": "top", "best of 3": "best", "top, wrong": "top_wrong"}),
+        *columns_of("", {"auto": "union", "auto, wrong": "union_wrong", "whole": "whole"}),
         Column("answered", "present_answered"),
     ]
     title = f"Single objects: strategy 'prompt', model {model}"
@@ -226,17 +197,10 @@ def show_single(sets: Sets, *, model: str) -> None:
 def show_labels(sets: Sets) -> None:
     """Print a table for each set with a row for each label."""
     columns = [
-        Column("label", "label"),
-        Column("phrases", "phrases"),
-        Column("union", "union"),
-        Column("wrong", "union_wrong"),
-        Column("answered", "present_answered"),
-        Column("AUROC", "auroc"),
-        Column("single", "single/objects"),
-        Column("top", "single/top"),
-        Column("best of 3", "single/best"),
-        Column("top, wrong", "single/top_wrong"),
-        Column("auto", "single/union"),
+        *columns_of("", ("label", "phrases", "union")),
+        *columns_of("", {"wrong": "union_wrong", "answered": "present_answered", "AUROC": "auroc"}),
+        *columns_of("single", {"single": "objects", "top": "top", "best of 3": "best"}),
+        *columns_of("single", {"top, wrong": "top_wrong", "auto": "union"}),
     ]
     for row in sets:
         aurocs = row["presence"]["labels"]

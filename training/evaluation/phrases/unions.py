@@ -77,14 +77,7 @@ class UnionTally:
 
 
 def measure_union(view: StrategyView, phrase: Phrase, sample: Sample, *, prompt: bool) -> TextItem:
-    """Measure one phrase.
-
-    Args:
-        view: The open photo, by strategy "auto".
-        phrase: What to ask.
-        sample: The photo.
-        prompt: Whether strategy "prompt" is measured, too.
-    """
+    """Measure one phrase."""
     exclude = ignored_pixels(sample)
 
     def iou(mask: NDArray[np.bool_]) -> float:

@@ -32,35 +32,26 @@ class AblationOptions(Options):
 
     Writes table.md, ablation.json and ablation.png. What has a result in --out is not trained
     again, and a run that was killed continues from its checkpoint.
-
-    Attributes:
-        data: Photos to train on: Parquet files, a folder of them, or another source in the syntax
-            of training/data/specs.py.
-        measure: Photos whose objects are clicked and boxed; never train on them.
-        ask: Photos whose objects are asked by name; without it the group 'pathway' is left out.
-        out: Folder of the results.
-        only: Groups to train; all by default.
-        steps: Steps of each core.
-        pathway_steps: Steps of each pathway.
-        objects: Objects to click, in all files together.
-        phrases: Objects to ask for, in all files together.
-        photos: Read at most this many photos of each source.
     """
 
     minimum: ClassVar[Mapping[str, int]] = dict.fromkeys(
         ("steps", "pathway_steps", "objects", "phrases", "photos"), 1
     )
 
+    # Photos to train on: Parquet files, a folder of them, or another source in the syntax of
+    # training/data/specs.py.
     data: tuple[str, ...] = ()
+    # Photos whose objects are clicked and boxed; never train on them.
     measure: tuple[Path, ...] = ()
+    # Photos whose objects are asked by name; without it the group 'pathway' is left out.
     ask: tuple[Path, ...] = ()
-    out: Path = Path("runs/ablation")
-    only: tuple[Group, ...] = ()
-    steps: int = CoreSettings().steps
-    pathway_steps: int = PathwaySettings().steps
-    objects: int = 40
-    phrases: int = 60
-    photos: int | None = None
+    out: Path = Path("runs/ablation")  # Folder of the results
+    only: tuple[Group, ...] = ()  # Groups to train; all by default
+    steps: int = CoreSettings().steps  # Steps of each core
+    pathway_steps: int = PathwaySettings().steps  # Steps of each pathway
+    objects: int = 40  # Objects to click, in all files together
+    phrases: int = 60  # Objects to ask for, in all files together
+    photos: int | None = None  # Read at most this many photos of each source
 
     def check(self) -> None:
         """Also refuse a run without photos to train on or to measure."""

@@ -28,27 +28,16 @@ _CLICKS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """What variants are measured on.
+    """What variants are measured on."""
 
-    Attributes:
-        clicked: Sets whose objects are clicked and boxed, one object of a photo.
-        asked: Sets whose single objects are asked by name.
-    """
-
-    clicked: Sequence[DataSet]
-    asked: Sequence[DataSet]
+    clicked: Sequence[DataSet]  # sets whose objects are clicked and boxed, one object of a photo
+    asked: Sequence[DataSet]  # sets whose single objects are asked by name
 
     @classmethod
     def read(
         cls, clicked: Sequence[Path], asked: Sequence[Path], *, objects: int, phrases: int
     ) -> Benchmark:
         """Choose photos, spread evenly over each file, until there are enough objects.
-
-        Args:
-            clicked: Files for points and boxes.
-            asked: Files for phrases.
-            objects: Objects to click at most, in all files together.
-            phrases: Objects to ask for at most, likewise.
 
         Raises:
             BadInputError: A file is not there or has another schema.

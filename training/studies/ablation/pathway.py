@@ -39,13 +39,6 @@ def train_pathway(
 ) -> tuple[TextSAM, TrainResult]:
     """Train a pathway, or go on with the run in `folder`.
 
-    Args:
-        settings: What is trained on what.
-        pool: The photos, some of which are used.
-        folder: Of the run.
-        cache: Folder of the embeddings, shared by all variants.
-        identity: See `Trainer`.
-
     Returns:
         The frozen core with the new pathway, and how the run ended.
 

@@ -24,21 +24,13 @@ _SUBSET_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoPool:
-    """Photos by source, in memory.
+    """Photos by source, in memory."""
 
-    Attributes:
-        samples: Source -> its sound photos.
-    """
-
-    samples: Mapping[str, Sequence[Sample]]
+    samples: Mapping[str, Sequence[Sample]]  # source -> its sound photos
 
     @classmethod
     def read(cls, specs: Sequence[str], *, limit: int | None = None) -> PhotoPool:
         """Read what specs (`data.specs`) name, encoded as the photos are.
-
-        Args:
-            specs: Files, folders or other sources, no streams.
-            limit: Most photos of a source, spread evenly over it; all when None.
 
         Raises:
             ValueError: A spec is none, names a stream, or has no sound photo; two have one name.

@@ -35,25 +35,17 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of a variant.
+    """The result of a variant."""
 
-    Attributes:
-        variant: Which one.
-        key: Names its run and its result, see `Variant.key`.
-        seconds: Of training in the process that ended it, and of measuring.
-        parameters: In the SAM's image encoder, and of all that was trained.
-        loss: Mean of the run's last record.
-        scores: Figure -> a score for each object; empty if it failed.
-        failure: Why it has no scores.
-    """
-
-    variant: Variant
-    key: str
-    seconds: float = 0.0
+    variant: Variant  # which one
+    key: str  # names its run and its result, see `Variant.key`
+    seconds: float = 0.0  # of training in the process that ended it, and of measuring
+    # In the SAM's image encoder, and of all that was trained.
     parameters: Mapping[str, int] = field(default_factory=dict)
-    loss: float | None = None
+    loss: float | None = None  # mean of the run's last record
+    # Figure -> a score for each object; empty if it failed.
     scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
-    failure: str | None = None
+    failure: str | None = None  # why it has no scores
 
 
 def run_variants(
@@ -65,13 +57,6 @@ def run_variants(
     report: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,
 ) -> list[Outcome]:
     """Train and measure what has no result yet.
-
-    Args:
-        variants: In the order of the table; equal settings are trained once.
-        pool: The photos to train on.
-        benchmark: What is measured.
-        folder: Takes `results/KEY.json`, `runs/KEY/` and `embeddings/`.
-        report: Called with all outcomes so far after each variant.
 
     Raises:
         StoppedError: On SIGTERM or SIGINT, after a checkpoint.

@@ -36,71 +36,46 @@ GROUPS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CoreSettings:
-    """A SAM core, trained on points and boxes from an ImageNet backbone.
+    """A SAM core, trained on points and boxes from an ImageNet backbone."""
 
-    Attributes:
-        seed: Of the weights, the photos and the prompts. Not of the choice of photos.
-        data_share: Share of the photos; a smaller one is a part of every larger one.
-        backbone: Key of `pretrained.STAGE_DEPTHS`, or a `timm` model with random weights.
-        tuned: Whether the backbone's late stages learn, as in `recipes.tiny`; else none does.
-        box_probability: That the first prompt is a box and not a point.
-        steps: Length of the run.
-        image_size: Side of the frame, pixels.
-        width: Of the decoder and the neck.
-        photos_per_step: Photos of a step.
-        masks: Most masks of a photo.
-        rounds: Decoder calls for a mask; every one after the first adds a point.
-        rate: Peak learning rate of everything but the backbone; high, since the run is so short.
-        backbone_rate: Share of it that the backbone learns at; `recipes.tiny` has 1e-4 of 8e-4.
-    """
-
-    seed: int = 0
-    data_share: float = 1.0
+    seed: int = 0  # of the weights, the photos and the prompts. Not of the choice of photos.
+    data_share: float = 1.0  # share of the photos; a smaller one is a part of every larger one
+    # Key of `pretrained.STAGE_DEPTHS`, or a `timm` model with random weights.
     backbone: str = "lite0"
+    # Whether the backbone's late stages learn, as in `recipes.tiny`; else none does.
     tuned: bool = True
-    box_probability: float = 0.5
-    steps: int = 200
-    image_size: int = 128
-    width: int = 64
-    photos_per_step: int = 8
-    masks: int = 3
-    rounds: int = 2
+    box_probability: float = 0.5  # that the first prompt is a box and not a point
+    steps: int = 200  # length of the run
+    image_size: int = 128  # side of the frame, pixels
+    width: int = 64  # of the decoder and the neck
+    photos_per_step: int = 8  # photos of a step
+    masks: int = 3  # most masks of a photo
+    rounds: int = 2  # decoder calls for a mask; every one after the first adds a point
+    # Peak learning rate of everything but the backbone; high, since the run is so short.
     rate: float = 2e-3
+    # Share of it that the backbone learns at; `recipes.tiny` has 1e-4 of 8e-4.
     backbone_rate: float = 0.125
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathwaySettings:
-    """A text pathway, trained between a frozen core and its frozen CLIP.
+    """A text pathway, trained between a frozen core and its frozen CLIP."""
 
-    Attributes:
-        seed: Of the weights and of the photos' order.
-        label_share: Probability that a mask is asked by the text of its name; by the CLIP embedding
-            of its crop otherwise, which is all that the paper does.
-        centring: Subtract each modality's own mean.
-        noise: Standard deviation of the noise on image embeddings, as a share of their length.
-        core: Model with a CLIP, as `TextSAM.from_pretrained` takes it.
-        photos: How many are used; both towers see them once, beforehand.
-        variants: Crops of each mask.
-        steps: Length of the run.
-        image_size: Side of the frame, pixels.
-        photos_per_step: Photos of a step.
-        masks: Most masks of a photo.
-        rate: Peak learning rate.
-    """
-
-    seed: int = 0
+    seed: int = 0  # of the weights and of the photos' order
+    # Probability that a mask is asked by the text of its name; by the CLIP embedding of its crop
+    # otherwise, which is all that the paper does.
     label_share: float = 0.0
-    centring: bool = False
+    centring: bool = False  # subtract each modality's own mean
+    # Standard deviation of the noise on image embeddings, as a share of their length.
     noise: float = 0.0
-    core: str = "tiny"
-    photos: int = 300
-    variants: int = 2
-    steps: int = 150
-    image_size: int = 256
-    photos_per_step: int = 8
-    masks: int = 3
-    rate: float = 1e-3
+    core: str = "tiny"  # model with a CLIP, as `TextSAM.from_pretrained` takes it
+    photos: int = 300  # how many are used; both towers see them once, beforehand
+    variants: int = 2  # crops of each mask
+    steps: int = 150  # length of the run
+    image_size: int = 256  # side of the frame, pixels
+    photos_per_step: int = 8  # photos of a step
+    masks: int = 3  # most masks of a photo
+    rate: float = 1e-3  # peak learning rate
 
 
 Settings = CoreSettings | PathwaySettings
@@ -111,18 +86,12 @@ class Variant:
     """One row of the table.
 
     Two variants with equal settings are one run: the reference of a group is trained once.
-
-    Attributes:
-        group: Key of `GROUPS`.
-        name: What is special about it.
-        settings: Everything that its weights depend on, apart from the data.
-        is_reference: Whether the others of its group are compared with it.
     """
 
-    group: str
-    name: str
-    settings: Settings
-    is_reference: bool = False
+    group: str  # key of `GROUPS`
+    name: str  # what is special about it
+    settings: Settings  # everything that its weights depend on, apart from the data
+    is_reference: bool = False  # whether the others of its group are compared with it
 
     @property
     def kind(self) -> str:
@@ -130,11 +99,7 @@ class Variant:
         return "core" if isinstance(self.settings, CoreSettings) else "pathway"
 
     def key(self, others: Mapping[str, Any]) -> str:
-        """12 hexadecimal digits that change with the settings or with the data.
-
-        Args:
-            others: JSON values of what else a result depends on.
-        """
+        """12 hexadecimal digits that change with the settings or with the data."""
         content = {"kind": self.kind, "settings": asdict(self.settings), "others": others}
         return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -142,12 +107,7 @@ class Variant:
 def ablation_variants(
     *, core: CoreSettings | None = None, pathway: PathwaySettings | None = None
 ) -> Sequence[Variant]:
-    """All variants, by group.
-
-    Args:
-        core: The reference core, if it is not to have the default settings.
-        pathway: Likewise the pathway of the paper, image embeddings alone.
-    """
+    """All variants, by group."""
     core, pathway = core or CoreSettings(), pathway or PathwaySettings()
 
     def changed(group: str, name: str, **changes: Any) -> Variant:

@@ -35,28 +35,18 @@ class CostOptions(Options):
     """FLOPs, memory, GPU-hours and dollars of the paper's runs.
 
     From FLOPs counted on the networks and the paper's numbers of steps.
-
-    Attributes:
-        utilisation: Share of the GPU's bf16 peak that a run reaches.
-        a100_price: Dollars per hour.
-        h100_price: Dollars per hour.
-        measure: Also time one real training step on this machine.
-        core: What --measure trains; vit_b takes some 8 GB.
-        device: Where --measure runs.
-        masks: Masks of the step that is measured.
-        rounds: Rounds of the step that is measured.
     """
 
     minimum: ClassVar[Mapping[str, int]] = {"masks": 1, "rounds": 1}
 
-    utilisation: float = 0.3
-    a100_price: float = 2.0
-    h100_price: float = 3.0
-    measure: bool = False
-    core: Core = "vit_b"
-    device: str = "cpu"
-    masks: int = 2
-    rounds: int = 2
+    utilisation: float = 0.3  # Share of the GPU's bf16 peak that a run reaches
+    a100_price: float = 2.0  # Dollars per hour
+    h100_price: float = 3.0  # Dollars per hour
+    measure: bool = False  # Also time one real training step on this machine
+    core: Core = "vit_b"  # What --measure trains; vit_b takes some 8 GB
+    device: str = "cpu"  # Where --measure runs
+    masks: int = 2  # Masks of the step that is measured
+    rounds: int = 2  # Rounds of the step that is measured
 
     def check(self) -> None:
         """Also refuse a utilisation that is no share."""

@@ -43,23 +43,14 @@ _POINTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class CoreCost:
-    """What one SAM core costs.
+    """What one SAM core costs."""
 
-    Attributes:
-        encoder_parameters: Of the image encoder.
-        decoder_parameters: Of prompt encoder and mask decoder.
-        encoder_flops: Forward pass of one image.
-        decoder_flops: Forward pass of one prompt of one round, prompt encoder included.
-        encoder_bytes: Kept for the backward pass of one image, bf16.
-        decoder_bytes: Kept for the backward pass of one prompt of one round, bf16, and its losses,
-            fp32.
-    """
-
-    encoder_parameters: int
-    decoder_parameters: int
-    encoder_flops: int
-    decoder_flops: int
-    encoder_bytes: int
+    encoder_parameters: int  # of the image encoder
+    decoder_parameters: int  # of prompt encoder and mask decoder
+    encoder_flops: int  # forward pass of one image
+    decoder_flops: int  # forward pass of one prompt of one round, prompt encoder included
+    encoder_bytes: int  # kept for the backward pass of one image, bf16
+    # Kept for the backward pass of one prompt of one round, bf16, and its losses, fp32.
     decoder_bytes: int
 
 
@@ -71,12 +62,7 @@ def count_flops(run: Callable[[], Any]) -> int:
 
 
 def kept_bytes(run: Callable[[], Any], *, weights: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps for the backward pass of `run`, each storage once.
-
-    Args:
-        run: A forward pass; its result is held while counting.
-        weights: Tensors that are there anyway and do not count.
-    """
+    """Bytes that autograd keeps for the backward pass of `run`, each storage once."""
     known = {weight.untyped_storage()._cdata for weight in weights}
     kept: dict[int, Tensor] = {}
 

@@ -45,30 +45,21 @@ GPUS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """One run.
+    """One run."""
 
-    Attributes:
-        name: The recipe.
-        core: A key of `SAM_CONFIGS`.
-        steps: Optimisation steps.
-        images: In the global batch.
-        masks: Of each image; the paper takes up to 64 on a GPU that has one image.
-        rounds: Decoder calls per mask (Appendix A: 1 + 8 + 2).
-        encoder: "trained"; "frozen" runs forward only; "cached" is read from disk.
-        clip: open_clip's image tower that embeds a crop of every mask; None without text, or when
-            its embeddings are read from disk.
-        recompute: Whether each round runs forward a second time instead of being kept
-            (`training.objectives.rounds`).
-    """
-
-    name: str
-    core: str
-    steps: int
-    images: int
-    masks: int = 64
-    rounds: int = 11
+    name: str  # the recipe
+    core: str  # A key of `SAM_CONFIGS`
+    steps: int  # optimisation steps
+    images: int  # in the global batch
+    masks: int = 64  # of each image; the paper takes up to 64 on a GPU that has one image
+    rounds: int = 11  # decoder calls per mask (Appendix A: 1 + 8 + 2)
+    # "trained"; "frozen" runs forward only; "cached" is read from disk.
     encoder: Literal["trained", "frozen", "cached"] = "trained"
+    # Open_clip's image tower that embeds a crop of every mask; None without text, or when its
+    # embeddings are read from disk.
     clip: str | None = None
+    # Whether each round runs forward a second time instead of being kept
+    # (`training.objectives.rounds`).
     recompute: bool = True
 
     @property
@@ -126,11 +117,6 @@ def step_flops(plan: RunPlan) -> dict[str, float]:
 
 def gpu_hours(flops: float, gpu: Gpu, *, utilisation: float) -> float:
     """Hours of one GPU for so many FLOPs.
-
-    Args:
-        flops: Of the whole run.
-        gpu: Its peak counts.
-        utilisation: Share of the peak that is reached, above 0 and at most 1.
 
     Raises:
         ValueError: For another share.

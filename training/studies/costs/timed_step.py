@@ -26,29 +26,17 @@ __all__ = ["StepMeasurement", "matmul_rate", "measure_step"]
 
 @dataclass(frozen=True, kw_only=True)
 class StepMeasurement:
-    """One training step on this machine.
+    """One training step on this machine."""
 
-    Attributes:
-        seconds: Forward, backward and AdamW, by the clock that stands above.
-        encoder_seconds: The encoder's forward pass alone.
-        decoder_seconds: All rounds' forward passes.
-        model_flops: What `core_cost` says: three forward passes.
-        counted_flops: What was counted while the step ran.
-        matmul_rate: FLOP/s of a large product on this machine, as many threads.
-        threads: Of torch.
-        dtype: Of the step.
-        device: Where it ran.
-    """
-
-    seconds: float
-    encoder_seconds: float
-    decoder_seconds: float
-    model_flops: int
-    counted_flops: int
-    matmul_rate: float
-    threads: int
-    dtype: str
-    device: str
+    seconds: float  # forward, backward and AdamW, by the clock that stands above
+    encoder_seconds: float  # the encoder's forward pass alone
+    decoder_seconds: float  # all rounds' forward passes
+    model_flops: int  # what `core_cost` says: three forward passes
+    counted_flops: int  # what was counted while the step ran
+    matmul_rate: float  # FLOP/s of a large product on this machine, as many threads
+    threads: int  # of torch
+    dtype: str  # of the step
+    device: str  # where it ran
 
     @property
     def rate(self) -> float:
@@ -89,16 +77,6 @@ def measure_step(
 
     The loss is the plain cross entropy with random masks: losses hold no product, so they are not
     what is modelled, and take little time.
-
-    Args:
-        config: The core.
-        images: In the batch.
-        masks: Of each image.
-        rounds: Decoder calls of each mask; the last logits are fed back.
-        device: "cpu" or "cuda".
-        dtype: Other than float32 runs under autocast.
-        warm_up: Steps before the one that is timed; a first step on a GPU compiles and allocates.
-        seed: Of weights and numbers.
     """
     torch.manual_seed(seed)
     sam = Sam(config).to(device).train()

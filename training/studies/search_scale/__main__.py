@@ -35,25 +35,16 @@ _SCANS = 15  # queries that read every vector from disk; each takes as long
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleOptions(Options):
-    """Build an index of real and synthetic rows; measure building, searching, recall and memory.
-
-    Attributes:
-        index: An index of real masks, in both spaces.
-        out: The new index: a folder or an object store.
-        rows: Rows of the new index.
-        queries: Real masks that are kept back as queries.
-        seed: Decides queries and synthetic rows.
-        json: File for all figures.
-    """
+    """Build an index of real and synthetic rows; measure building, searching, recall and memory."""
 
     minimum: ClassVar[Mapping[str, int]] = {"rows": 1000, "queries": 1}
 
-    index: str
-    out: str = ""
-    rows: int = 1_000_000
-    queries: int = 100
-    seed: int = 0
-    json: Path | None = None
+    index: str  # An index of real masks, in both spaces
+    out: str = ""  # The new index: a folder or an object store
+    rows: int = 1_000_000  # Rows of the new index
+    queries: int = 100  # Real masks that are kept back as queries
+    seed: int = 0  # Decides queries and synthetic rows
+    json: Path | None = None  # File for all figures
 
     def check(self) -> None:
         """Also refuse a missing place for the new index."""

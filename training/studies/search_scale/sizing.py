@@ -38,25 +38,16 @@ _FLOPS = 50e9  # per second, of a core that multiplies matrices: assumed
 
 @dataclass(frozen=True, kw_only=True)
 class SizingOptions(Options):
-    """Estimate bytes, build time and cost of a query up to a billion masks.
-
-    Attributes:
-        index: An index of real masks, in both spaces, in a folder.
-        rows: Rows of the two indexes that are built.
-        mask_seconds: Seconds of a core to embed a mask.
-        gpu_cores: How many cores one GPU is worth.
-        seed: Decides the synthetic rows.
-        json: File for all figures.
-    """
+    """Estimate bytes, build time and cost of a query up to a billion masks."""
 
     minimum: ClassVar[Mapping[str, int]] = {"rows": 11_000}  # from 10,000 on cells are built
 
-    index: str
-    rows: tuple[int, int] = (20_000, 80_000)
-    mask_seconds: float = 1.0
-    gpu_cores: float = 100.0
-    seed: int = 0
-    json: Path | None = None
+    index: str  # An index of real masks, in both spaces, in a folder
+    rows: tuple[int, int] = (20_000, 80_000)  # Rows of the two indexes that are built
+    mask_seconds: float = 1.0  # Seconds of a core to embed a mask
+    gpu_cores: float = 100.0  # How many cores one GPU is worth
+    seed: int = 0  # Decides the synthetic rows
+    json: Path | None = None  # File for all figures
 
     def check(self) -> None:
         """Also refuse times and numbers that are not positive."""
@@ -67,21 +58,13 @@ class SizingOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class IndexCosts:
-    """Bytes and times that were measured.
+    """Bytes and times that were measured."""
 
-    Attributes:
-        widths: Length of a vector in each space.
-        row_bytes: Of a row on disk, both vectors among them.
-        structure_bytes: Of the search structures, a row.
-        rows: Rows of the two indexes that were built.
-        build_seconds: Of each, on the cores that the process had.
-    """
-
-    widths: tuple[int, ...]
-    row_bytes: float
-    structure_bytes: float
-    rows: tuple[int, int]
-    build_seconds: tuple[float, float]
+    widths: tuple[int, ...]  # length of a vector in each space
+    row_bytes: float  # of a row on disk, both vectors among them
+    structure_bytes: float  # of the search structures, a row
+    rows: tuple[int, int]  # rows of the two indexes that were built
+    build_seconds: tuple[float, float]  # of each, on the cores that the process had
 
     @property
     def power(self) -> float:
@@ -92,32 +75,21 @@ class IndexCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizing:
-    """Bytes and times of an index.
+    """Bytes and times of an index."""
 
-    Attributes:
-        masks: Number of its masks.
-        row_bytes: All rows on disk, with their vectors.
-        vector_bytes: The vectors alone, exact.
-        structure_bytes: The search structures on disk.
-        centre_bytes: The centres of the cells, which a query compares itself with and a reader
-            holds in memory; of the widest space.
-        query_bytes: Cells that a query looks into and rows that it compares exactly; widest space.
-        build_hours: Of the search structures, by the power that was measured.
-        centre_hours: Of one core that compares each row with all centres, in all spaces.
-        embed_hours: Of one core that embeds.
-        gpu_hours: Of one GPU that embeds.
-    """
-
-    masks: int
-    row_bytes: float
-    vector_bytes: float
-    structure_bytes: float
+    masks: int  # number of its masks
+    row_bytes: float  # all rows on disk, with their vectors
+    vector_bytes: float  # the vectors alone, exact
+    structure_bytes: float  # the search structures on disk
+    # The centres of the cells, which a query compares itself with and a reader holds in memory; of
+    # the widest space.
     centre_bytes: float
+    # Cells that a query looks into and rows that it compares exactly; widest space.
     query_bytes: float
-    build_hours: float
-    centre_hours: float
-    embed_hours: float
-    gpu_hours: float
+    build_hours: float  # of the search structures, by the power that was measured
+    centre_hours: float  # of one core that compares each row with all centres, in all spaces
+    embed_hours: float  # of one core that embeds
+    gpu_hours: float  # of one GPU that embeds
 
 
 def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
@@ -153,14 +125,7 @@ def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
 
 
 def size_of(masks: int, measured: IndexCosts, *, mask_seconds: float, gpu_cores: float) -> Sizing:
-    """Bytes and times of an index.
-
-    Args:
-        masks: Number of its masks.
-        measured: Bytes and times of one row.
-        mask_seconds: Seconds of a core to embed one.
-        gpu_cores: How many cores one GPU is worth.
-    """
+    """Bytes and times of an index."""
     width = max(measured.widths)
     embed = masks * mask_seconds / 3600
     grown = (masks / measured.rows[1]) ** measured.power

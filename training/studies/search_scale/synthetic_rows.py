@@ -36,30 +36,19 @@ _MASKS_PER_PHOTO = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Clusters:
-    """Real vectors, sorted into clusters.
+    """Real vectors, sorted into clusters."""
 
-    Attributes:
-        members: Rows of each cluster, at least two.
-        vectors: (N, D) unit vectors by space.
-    """
-
-    members: Sequence[npt.NDArray[np.int64]]
-    vectors: Mapping[SpaceName, FloatArray]
+    members: Sequence[npt.NDArray[np.int64]]  # rows of each cluster, at least two
+    vectors: Mapping[SpaceName, FloatArray]  # (N, D) unit vectors by space
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """What neighbourhoods look like.
+    """What neighbourhoods look like."""
 
-    Attributes:
-        first: Median cosine to the nearest other vector.
-        tenth: Median cosine to the tenth nearest.
-        dimension: Intrinsic dimension.
-    """
-
-    first: float
-    tenth: float
-    dimension: float
+    first: float  # median cosine to the nearest other vector
+    tenth: float  # median cosine to the tenth nearest
+    dimension: float  # intrinsic dimension
 
 
 def find_clusters(vectors: Mapping[SpaceName, FloatArray], *, seed: int) -> Clusters:
@@ -81,14 +70,7 @@ def find_clusters(vectors: Mapping[SpaceName, FloatArray], *, seed: int) -> Clus
 def synthetic_rows(
     clusters: Clusters, spaces: Mapping[SpaceName, VectorSpace], count: int, *, seed: int
 ) -> tuple[list[MaskRow], MaskVectors]:
-    """Draw rows; another seed draws others, with other ids.
-
-    Args:
-        clusters: Where they come from.
-        spaces: What the vectors are said to be of.
-        count: How many.
-        seed: Of the draw; part of the photos' names.
-    """
+    """Draw rows; another seed draws others, with other ids."""
     rng = np.random.default_rng(seed)
     sizes = np.array([len(group) for group in clusters.members], dtype=np.float64)
     drawn = np.sort(rng.choice(len(sizes), size=count, p=sizes / sizes.sum()))

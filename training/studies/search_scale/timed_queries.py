@@ -28,17 +28,12 @@ _WARM = 5  # searches before the clock counts: files are opened, caches filled
 
 @dataclass(frozen=True, kw_only=True)
 class TimedQueries:
-    """Results and times of queries.
+    """Results and times of queries."""
 
-    Attributes:
-        ids: By space, the ids of k rows for each query, best first.
-        seconds: By space, of each query.
-        peak: Highest resident size of the process, MiB.
-    """
-
+    # By space, the ids of k rows for each query, best first.
     ids: Mapping[SpaceName, list[list[str]]]
-    seconds: Mapping[SpaceName, list[float]]
-    peak: float
+    seconds: Mapping[SpaceName, list[float]]  # by space, of each query
+    peak: float  # highest resident size of the process, MiB
 
 
 def time_queries(

@@ -33,61 +33,37 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughputOptions(Options):
-    """Time training steps of tiny's core: images and masks per second, waiting, peak memory.
-
-    Attributes:
-        data: Parquet files to train on.
-        workers: Numbers of loader workers; each is a row.
-        steps: Steps that are timed.
-        warm_up: Steps before them.
-        photos: Photos in a step.
-        size: Side of the frame, pixels.
-        rounds: Rounds of prompts.
-        threads: Threads of torch.
-        seed: Decides the photos and the views.
-    """
+    """Time training steps of tiny's core: images and masks per second, waiting, peak memory."""
 
     minimum: ClassVar[Mapping[str, int]] = {
         **dict.fromkeys(("workers", "warm_up", "seed"), 0),
         **dict.fromkeys(("steps", "photos", "size", "rounds", "threads"), 1),
     }
 
-    data: tuple[Path, ...]
-    workers: tuple[int, ...] = (0, 1, 2)
-    steps: int = 20
-    warm_up: int = 5
-    photos: int = 8
-    size: int = 384
-    rounds: int = 3
-    threads: int | None = None
-    seed: int = 0
+    data: tuple[Path, ...]  # Parquet files to train on
+    workers: tuple[int, ...] = (0, 1, 2)  # Numbers of loader workers; each is a row
+    steps: int = 20  # Steps that are timed
+    warm_up: int = 5  # Steps before them
+    photos: int = 8  # Photos in a step
+    size: int = 384  # Side of the frame, pixels
+    rounds: int = 3  # Rounds of prompts
+    threads: int | None = None  # Threads of torch
+    seed: int = 0  # Decides the photos and the views
 
 
 @dataclass(frozen=True, kw_only=True)
 class Throughput:
-    """Figures of some steps.
+    """Figures of some steps."""
 
-    Attributes:
-        steps: How many were timed.
-        seconds: All of them.
-        images: Per second.
-        masks: Per second.
-        waiting: Share of the time spent waiting for a batch, 0 to 1.
-        encoder: Share spent in the image encoder, forward and backward.
-        decoder: Share spent in the rest of forward and backward: prompts, decoder, losses.
-        optimizer: Share spent in the optimizer's step.
-        peak: Highest resident size of this process so far, bytes.
-    """
-
-    steps: int
-    seconds: float
-    images: float
-    masks: float
-    waiting: float
-    encoder: float
-    decoder: float
-    optimizer: float
-    peak: int
+    steps: int  # how many were timed
+    seconds: float  # all of them
+    images: float  # per second
+    masks: float  # per second
+    waiting: float  # share of the time spent waiting for a batch, 0 to 1
+    encoder: float  # share spent in the image encoder, forward and backward
+    decoder: float  # share spent in the rest of forward and backward: prompts, decoder, losses
+    optimizer: float  # share spent in the optimizer's step
+    peak: int  # highest resident size of this process so far, bytes
 
 
 @dataclass(kw_only=True)

@@ -43,17 +43,13 @@ class NamesOptions(EvaluationOptions):
     Top-1 and top-5 of CLIP's masked-crop embedding among the text embeddings of all names, of 192
     and of the 60, and IoU of what the names find as phrases, for the 60 held-out names of
     training/recipes/held_out.py and for 60 kept ones like them. Masks come from DATA.
-
-    Attributes:
-        vocabulary: Files whose labels are all the names; by default every .parquet beside the first
-            DATA, or the labels that the source lists.
-        expand: Side of a crop over its mask's longer side.
-        clip_only: Leave out the masks that names find as phrases.
     """
 
+    # Files whose labels are all the names; by default every .parquet beside the first DATA, or the
+    # labels that the source lists.
     vocabulary: tuple[Path, ...] = ()
-    expand: float = NamesConfig().expand
-    clip_only: bool = False
+    expand: float = NamesConfig().expand  # Side of a crop over its mask's longer side
+    clip_only: bool = False  # Leave out the masks that names find as phrases
 
 
 def read_labels(paths: Sequence[Path]) -> list[str]:

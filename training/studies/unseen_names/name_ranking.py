@@ -41,33 +41,22 @@ _STUDY = 192  # names of the second gallery: both groups and 72 others
 
 @dataclass(frozen=True, kw_only=True)
 class NamesConfig:
-    """Settings.
+    """Settings."""
 
-    Attributes:
-        min_side: Leaves out small masks as training does: area >= 100^2 of a photo whose long side
-            is 1024 (Appendix D.5), so the share counts and not the pixels.
-        expand: Side of a crop over its mask's; the middle of the 1x to 2x of training.
-        masks: Whether names are asked as phrases, too.
-    """
-
+    # Leaves out small masks as training does: area >= 100^2 of a photo whose long side is 1024
+    # (Appendix D.5), so the share counts and not the pixels.
     min_side: float = 100 / 1024
-    expand: float = 1.5
-    masks: bool = True
+    expand: float = 1.5  # Side of a crop over its mask's; the middle of the 1x to 2x of training
+    masks: bool = True  # Whether names are asked as phrases, too
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameGalleries:
-    """The names that a crop is compared with; each without doubles, in a fixed order.
+    """The names that a crop is compared with; each without doubles, in a fixed order."""
 
-    Attributes:
-        all: Every name of the data.
-        study: 192 of them: both groups, filled up by others.
-        own: The 60 of each group.
-    """
-
-    all: tuple[str, ...]
-    study: tuple[str, ...]
-    own: dict[str, tuple[str, ...]]
+    all: tuple[str, ...]  # every name of the data
+    study: tuple[str, ...]  # 192 of them: both groups, filled up by others
+    own: dict[str, tuple[str, ...]]  # the 60 of each group
 
 
 def group_of(label: str) -> str | None:
@@ -138,12 +127,6 @@ def measure_set(
     model: Any, data: DataSet, *, config: NamesConfig, galleries: NameGalleries
 ) -> dict[str, Any]:
     """Measure one file.
-
-    Args:
-        model: A `TextSAM` with a CLIP; a text pathway too, unless `config.masks` is off.
-        data: The photos; those without a name of either group are left out.
-        config: The settings.
-        galleries: What crops are compared with.
 
     Returns:
         `photos` (with such a name), `small` (masks left out), `means` (see `group_means`), `crops`
