@@ -22,7 +22,8 @@ from textsam.inference.automatic.generator import (
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
 from textsam.values.rle import encode_masks, rle_iou
-from textsam.weights.convert import from_official, infer_config
+from textsam.weights.infer import infer_config
+from textsam.weights.released_names import from_official
 
 from .test_segment_anything import build_official
 

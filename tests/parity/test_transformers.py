@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from textsam.modeling.sam import Sam
-from textsam.weights.convert import read_checkpoint, to_huggingface, write_huggingface
-from textsam.weights.huggingface import from_huggingface
-from textsam.weights.huggingface_config import config_from_huggingface, config_to_huggingface
+from textsam.weights.convert import read_checkpoint
+from textsam.weights.huggingface import (
+    config_from_huggingface,
+    config_to_huggingface,
+    write_huggingface,
+)
+from textsam.weights.released_names import from_huggingface, to_huggingface
 
 transformers = pytest.importorskip("transformers")
 

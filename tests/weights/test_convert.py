@@ -12,20 +12,22 @@ from safetensors.torch import save_file
 from textsam.errors import WeightsError
 from textsam.modeling.config import SAM_CONFIGS, SamConfig, TimmConfig, TinyViTConfig, ViTConfig
 from textsam.modeling.sam import Sam
-from textsam.weights.convert import (
+from textsam.weights.convert import read_checkpoint
+from textsam.weights.huggingface import (
+    config_from_huggingface,
+    config_to_huggingface,
+    write_huggingface,
+)
+from textsam.weights.infer import infer_config, mlp_ratio
+from textsam.weights.key_map import KeyMap
+from textsam.weights.released_names import (
     from_huggingface,
     from_mobile_sam,
     from_official,
-    infer_config,
-    read_checkpoint,
     to_huggingface,
     to_mobile_sam,
     to_official,
-    write_huggingface,
 )
-from textsam.weights.huggingface_config import config_from_huggingface, config_to_huggingface
-from textsam.weights.infer import mlp_ratio
-from textsam.weights.key_map import KeyMap
 
 VIT = SamConfig(
     encoder=ViTConfig(width=12, depth=3, heads=2, global_attention_indexes=(1,), mlp_ratio=2.5),
@@ -211,13 +213,13 @@ def test_files_that_are_no_checkpoint(tmp_path):
             read_checkpoint(path)
 
     check("there is no file or folder", name="absent.pth")
-    check("no plain state dict: epoch", value={"epoch": 3, "image_encoder.x": torch.zeros(1)})
-    check("holds a list", value=[torch.zeros(1)])
+    check("not a plain state dict: epoch", value={"epoch": 3, "image_encoder.x": torch.zeros(1)})
+    check("contains a list", value=[torch.zeros(1)])
     check(r"no key begins with 'image_encoder\.'", value={"layer.weight": torch.zeros(1)})
     check("give the folder", value=to_huggingface(random_state(VIT)))
     check("ends in '.ckpt'", name="model.ckpt", value={})
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
-    check("as safetensors", name="broken.safetensors")
+    check("not a safetensors file", name="broken.safetensors")
     (tmp_path / "broken.pth").write_bytes(b"nothing")
     check("weights_only", name="broken.pth")
 
@@ -251,8 +253,8 @@ def test_huggingface_shards(tmp_path):
     assert all(torch.equal(weights[key], whole[key]) for key in whole)
     for broken, message in (
         ({**places, "more": "part-0.safetensors"}, "lack more"),
-        ({**places, "more": "../secret.safetensors"}, "no plain file name"),
-        ({**places, "more": "absent.safetensors"}, r"cannot read .*absent\.safetensors"),
+        ({**places, "more": "../secret.safetensors"}, "not a plain file name"),
+        ({**places, "more": "absent.safetensors"}, r"no file .*absent\.safetensors"),
         (None, "no 'weight_map'"),
     ):
         index.write_text(json.dumps({"weight_map": broken}))

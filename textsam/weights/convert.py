@@ -1,13 +1,6 @@
-"""Read the checkpoints that other projects publish, whatever they are, as (sizes, weights).
+"""Read the checkpoints that other projects publish, as sizes and weights.
 
-| what | path | names |
-|---|---|---|
-| Segment Anything, ViT-B, L, H | `sam_vit_b_01ec64.pth` | `official` |
-| MobileSAM, TinyViT | `mobile_sam.pt` | `mobile_sam` |
-| Hugging Face `SamModel` | a folder with `config.json` | `huggingface` |
-
-Every translation is strict and goes both ways. Pickled files are opened with `weights_only=True`
-and never otherwise: an untrusted one can hold no code that runs.
+Pickled files are opened with `weights_only=True` only, so that an untrusted file cannot run code.
 """
 
 from __future__ import annotations
@@ -17,34 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig
-from textsam.weights.huggingface import (
-    from_huggingface,
-    read_huggingface,
-    to_huggingface,
-    write_huggingface,
-)
+from textsam.modeling.tensor_files import read_tensors
+from textsam.weights.huggingface import read_huggingface
 from textsam.weights.infer import infer_config
 from textsam.weights.key_map import describe_keys
-from textsam.weights.mobile_sam import from_mobile_sam, to_mobile_sam
-from textsam.weights.official import from_official, to_official
+from textsam.weights.released_names import from_mobile_sam, from_official
 
-__all__ = [
-    "from_huggingface",
-    "from_mobile_sam",
-    "from_official",
-    "infer_config",
-    "read_checkpoint",
-    "to_huggingface",
-    "to_mobile_sam",
-    "to_official",
-    "write_huggingface",
-]
+__all__ = ["read_checkpoint"]
 
 _PICKLED = (".pth", ".pt", ".bin")
 
@@ -57,11 +33,11 @@ def read_checkpoint(path: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
             format of Hugging Face's `SamModel`.
 
     Returns:
-        The sizes, from `config.json` or else read off the shapes, and the weights on the CPU under
-        our names: `Sam(config).load_state_dict(weights)`.
+        The sizes, from `config.json` or read off the shapes, and the weights under our names, on
+        the CPU: `Sam(config).load_state_dict(weights)`.
 
     Raises:
-        WeightsError: The file cannot be read, or is no complete checkpoint of a known kind.
+        WeightsError: The file cannot be read, or is not a complete checkpoint of a known kind.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,18 +56,15 @@ def read_checkpoint(path: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
         weights = from_official(state)
     else:
         raise WeightsError(
-            f"{path} is no Segment Anything checkpoint: no key begins with 'image_encoder.'; its "
-            f"keys are {describe_keys(sorted(state))}"
+            f"{path} is not a Segment Anything checkpoint: no key begins with 'image_encoder.'; "
+            f"its keys are {describe_keys(sorted(state))}"
         )
     return infer_config(weights), weights
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"cannot read {path} as safetensors: {error}") from error
+        return read_tensors(path)
     if path.suffix not in _PICKLED:
         raise WeightsError(
             f"{path} ends in {path.suffix!r}; wanted a folder or a file that ends in .safetensors, "
@@ -104,11 +77,11 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             f"cannot read {path} as plain tensors (weights_only=True): {error}"
         ) from error
     if not isinstance(state, Mapping):
-        raise WeightsError(f"{path} holds a {type(state).__name__}, wanted a state dict")
+        raise WeightsError(f"{path} contains a {type(state).__name__}, wanted a state dict")
     other = sorted(str(key) for key, value in state.items() if not isinstance(value, Tensor))
     if other:
         raise WeightsError(
-            f"{path} is no plain state dict: {describe_keys(other)} are no tensors. If the weights "
-            "lie under one of them, save that value alone"
+            f"{path} is not a plain state dict: {describe_keys(other)} are not tensors. If the "
+            "weights are under one of these keys, save that value alone"
         )
     return dict(state)

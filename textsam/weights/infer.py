@@ -1,8 +1,7 @@
 """Read the sizes of a network off the shapes of its weights.
 
-A `.pth` file says nothing about its architecture, but its shapes say nearly everything. What they
-do not say is taken from the published models: the decoder's number of heads (8), and the image size
-of a TinyViT (1024), which has no absolute positions.
+Two sizes leave no trace in the shapes and are taken from the published models: the number of heads
+of the decoder (8) and the image size of a TinyViT (1024), which has no absolute positions.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ def infer_config(state: Mapping[str, Tensor], *, key_map: KeyMap | None = None) 
 
     Args:
         state: Weights under our names.
-        key_map: Gives the names that the reader of an error knows; ours by default.
+        key_map: Names for errors, if the weights came from another project.
 
     Raises:
-        WeightsError: A weight that tells a size is missing; it is named.
+        WeightsError: A weight that gives a size is missing; it is named.
     """
     shapes = _Shapes(state, key_map)
     tiny = any(key.startswith("image_encoder.stem.") for key in state)
@@ -52,13 +51,14 @@ def infer_config(state: Mapping[str, Tensor], *, key_map: KeyMap | None = None) 
 
 
 def mlp_ratio(hidden: int, width: int) -> float:
-    """The ratio r for which `int(width * r)` is `hidden`, also where the division is inexact."""
+    """The ratio r for which `int(width * r)` is `hidden`."""
+    # Where the division is inexact, int() could round to one less; half a unit more cannot.
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
 class _Shapes:
-    """Shapes of weights by name, with an error that a reader of the file understands."""
+    """Shapes of weights by our names, with errors in the names of the file."""
 
     def __init__(self, state: Mapping[str, Tensor], key_map: KeyMap | None) -> None:
         self._state = state
@@ -70,8 +70,8 @@ class _Shapes:
         if key not in self._state:
             source = "textsam" if self._key_map is None else self._key_map.source
             raise WeightsError(
-                f"this is no complete {source} model: {names} is missing, and without it the sizes "
-                "cannot be told"
+                f"this is not a complete {source} model: {names} is missing, which gives one of "
+                "its sizes"
             )
         shape = self._state[key].shape
         if len(shape) != ndim:
@@ -79,10 +79,11 @@ class _Shapes:
         return shape
 
     def count(self, pattern: str) -> int:
-        """How many of the indices 0, 1, ... occur at `#`, up to the highest."""
+        """One more than the highest index that occurs at `#`."""
         regex = re.compile(re.escape(pattern).replace(r"\#", r"(\d+)"))
-        found = (regex.match(key) for key in self._state)
-        count = 1 + max((int(match[1]) for match in found if match), default=-1)
+        matches = (regex.match(key) for key in self._state)
+        count = 1 + max((int(match[1]) for match in matches if match), default=-1)
+        # A damaged or hostile name such as blocks.999999999 must not size a network.
         if count > len(self._state):
             raise WeightsError(f"{pattern!r} counts to {count}, beyond the number of weights")
         return count
@@ -96,11 +97,11 @@ def _infer_vit(shapes: _Shapes) -> ViTConfig:
         shapes.of(f"image_encoder.blocks.{index}.attention.relative_rows", ndim=2)
         for index in range(depth)
     ]
-    # A table has 2 n - 1 rows. Where the grid is as large as a window, both attend alike.
+    # A table for squares of n x n tokens has 2 n - 1 rows.
     sides = [(table[0] + 1) // 2 for table in tables]
     windows = {side for side in sides if side != grid}
     if not tables or len(windows) > 1:
-        raise WeightsError(f"a ViT has windows of one size in at least one block, got {sides}")
+        raise WeightsError(f"wanted windows of one size in at least one block, got {sides}")
     return ViTConfig(
         width=width,
         depth=depth,
@@ -122,7 +123,7 @@ def _infer_tiny_vit(shapes: _Shapes) -> TinyViTConfig:
     biases = [shapes.of(f"{block}.attention.biases", ndim=2) for block in blocks]
     widths = [shapes.of(f"{block}.attention.proj.weight", ndim=2)[0] for block in blocks]
     hidden = shapes.of(f"{blocks[0]}.mlp.1.weight", ndim=2)[0]
-    published = TinyViTConfig()  # the first stage has no attention: these sizes are unused there
+    published = TinyViTConfig()  # the first stage has no attention, so its sizes are unused
     return TinyViTConfig(
         widths=(stem, *widths),
         depths=depths,

@@ -27,23 +27,14 @@ _MAX_HEADER_BYTES = 100 * 1024 * 1024
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that `--model` knows by name; figures are those of the files on the hub, rounded.
-
-    Attributes:
-        name: What to type after `--model`.
-        architecture: Description of the networks.
-        parameters: Number of parameters, millions.
-        megabytes: Size of its weights, 10^6 bytes.
-        license: Licence of its weights.
-        shipped: Whether it is inside the package.
-    """
+    """A model that `--model` knows by name; figures are those of its files, rounded."""
 
     name: str
     architecture: str
-    parameters: float
-    megabytes: int
-    license: str
-    shipped: bool = False
+    parameters: float  # millions
+    megabytes: int  # 10^6 bytes
+    license: str  # of the weights
+    shipped: bool = False  # inside the package
 
 
 KNOWN_MODELS = (
@@ -56,40 +47,23 @@ KNOWN_MODELS = (
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of weights.
-
-    Attributes:
-        path: The file.
-        size: Bytes.
-        parameters: Number of parameters by the first part of the tensors' names; empty for a file
-            that is not safetensors, which is not opened.
-        dtypes: Names of the tensors' types.
-        metadata: What the file says about itself.
-    """
+    """A file of weights, read from its header; files of other formats are not opened."""
 
     path: Path
-    size: int
-    parameters: dict[str, int]
+    size: int  # bytes
+    parameters: dict[str, int]  # by the first part of the tensors' names; empty if not opened
     dtypes: list[str]
     metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the files of a model say about it.
-
-    Attributes:
-        name: The name that the user typed.
-        folder: Its folder, or its only file.
-        config: Content of `config.json`; empty if there is none.
-        license: From the model card or the licence file, or None.
-        files: Files of weights.
-    """
+    """What the files of a model say about it."""
 
     name: str
-    folder: Path
-    config: dict[str, Any]
-    license: str | None
+    folder: Path  # or the file, for a model of one file
+    config: dict[str, Any]  # content of config.json; empty if there is none
+    license: str | None  # from the model card or the licence file
     files: list[WeightFile]
 
     @property

@@ -1,7 +1,6 @@
-"""Two-way, strict translation between our names of weights and another project's.
+"""Translation between our names of weights and another project's, in both directions.
 
-A `KeyMap` is plain data, written once and read in both directions. It never guesses: a key that no
-pair names is reported. `strict` compares what came out with the network.
+A key that no pair covers is reported, never guessed; `strict` compares the result with the network.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from torch import Tensor
 
 __all__ = ["KeyMap", "Translation", "describe_keys"]
 
-_NAMED_AT_MOST = 8
+_MAX_NAMED = 8
 _Rules = list[tuple[re.Pattern[str], str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """Weights under our names, and what could not be translated, under the source's names."""
+    """Weights under our names, and the source's names that could not be translated."""
 
     state: dict[str, Tensor]
     unknown: list[str]
@@ -38,14 +37,14 @@ class KeyMap:
         *,
         stacked: Iterable[tuple[str, str, int]] = (),
     ) -> None:
-        """Take the names.
+        """Build both directions.
 
         Args:
-            source: Whose names these are, for error messages.
+            source: The other project, for error messages.
             pairs: (ours, theirs). A `#` stands for an index, the same on both sides. A pair names a
-                whole subtree; of several that fit, the longest wins.
-            stacked: (ours, theirs, count): rows of our one tensor that are separate tensors there;
-                `#` in `theirs` is the row.
+                module with everything in it; of several that match, the longest is taken.
+            stacked: (ours, theirs, count): rows of one tensor of ours that are separate tensors
+                there; `#` in `theirs` is the number of the row.
         """
         self.source = source
         pairs = tuple(pairs)
@@ -57,14 +56,14 @@ class KeyMap:
         }
 
     def theirs(self, key: str) -> list[str]:
-        """Their name of our weight, several if it is stacked, none if it has no counterpart."""
+        """Their names of our weight: several if it is stacked, none if it has no counterpart."""
         if key in self._stacked:
             return self._stacked[key]
-        found = _rename(key, self._from_ours)
-        return [] if found is None else [found]
+        name = _rename(key, self._from_ours)
+        return [] if name is None else [name]
 
     def to_ours(self, state: Mapping[str, Tensor]) -> Translation:
-        """Translate their weights; nothing is dropped, see `Translation.unknown`."""
+        """Translate their weights; nothing is dropped silently."""
         rest = dict(state)
         renamed: dict[str, Tensor] = {}
         missing: list[str] = []
@@ -73,7 +72,7 @@ class KeyMap:
             missing += [name for name in names if name not in rest]
             rows = {name: rest.pop(name) for name in names if name in rest}
             if len({row.shape for row in rows.values()}) > 1:
-                unknown += rows  # they cannot be stacked
+                unknown += rows  # rows of different shapes cannot be stacked
             elif len(rows) == len(names):
                 renamed[ours] = torch.cat(list(rows.values()))
         for key, tensor in rest.items():
@@ -85,41 +84,39 @@ class KeyMap:
         return Translation(state=renamed, unknown=unknown, missing=missing)
 
     def to_theirs(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Translate our weights, all of which must have a counterpart there."""
+        """Translate our weights, which must all have a counterpart there."""
         renamed: dict[str, Tensor] = {}
         for key, tensor in state.items():
             names = self.theirs(key)
-            # Contiguous copies: safetensors refuses tensors that share memory.
+            # Copies, since safetensors refuses tensors that share memory.
             rows = [tensor] if len(names) == 1 else [row[None].clone() for row in tensor]
             renamed.update(zip(names, rows, strict=True))
         return renamed
 
 
 def describe_keys(keys: list[str]) -> str:
-    """Name keys in a message, a few of them in full."""
-    text = ", ".join(keys[:_NAMED_AT_MOST])
-    more = len(keys) - _NAMED_AT_MOST
+    """List keys in a message, the first few in full."""
+    text = ", ".join(keys[:_MAX_NAMED])
+    more = len(keys) - _MAX_NAMED
     return text if more <= 0 else f"{text} and {more} more"
 
 
 def _rules(pairs: Iterable[tuple[str, str]]) -> _Rules:
+    """Compile pairs to patterns and templates."""
     longest_first = sorted(pairs, key=lambda pair: -len(pair[0]))
     return [(_pattern(pattern), _template(template)) for pattern, template in longest_first]
 
 
 def _pattern(name: str) -> re.Pattern[str]:
+    # The last group is the rest of the key, below the module that the pair names.
     return re.compile(re.escape(name).replace(r"\#", r"(\d+)") + r"((?:\..+)?)")
 
 
 def _template(name: str) -> str:
     """The replacement for `_pattern`: indices in order, then the rest of the key."""
-    count = 0
-    parts = name.split("#")
-    text = parts[0]
-    for part in parts[1:]:
-        count += 1
-        text += rf"\g<{count}>{part}"
-    return text + rf"\g<{count + 1}>"
+    first, *parts = name.split("#")
+    groups = (rf"\g<{index}>{part}" for index, part in enumerate([*parts, ""], start=1))
+    return first + "".join(groups)
 
 
 def _rename(key: str, rules: _Rules) -> str | None:

@@ -1,7 +1,6 @@
-"""Translate weights in and out, and accept nothing but a complete network.
+"""Translate weights and compare keys and shapes with the network that their sizes describe.
 
-A key map alone would let a truncated file through, with the rest at its random initialisation. Here
-every translation is compared with the network that its sizes describe, keys and shapes.
+A key map alone would accept a truncated file, and leave the rest at its random initialisation.
 """
 
 from __future__ import annotations
@@ -24,38 +23,30 @@ __all__ = ["export_state", "import_state"]
 def import_state(
     state: Mapping[str, Tensor], key_map: KeyMap, config: SamConfig | None = None
 ) -> dict[str, Tensor]:
-    """Translate another project's weights to ours.
+    """Translate another project's weights to our names.
 
     Args:
         state: Weights under their names.
         key_map: Names of that project.
         config: Sizes that the weights must have; read off their shapes if not given.
 
-    Returns:
-        The same tensors under our names.
-
     Raises:
         WeightsError: A key is missing or unexpected, or a shape does not fit; it is named.
     """
-    found = key_map.to_ours(state)
+    result = key_map.to_ours(state)
     if config is None:
-        config = infer_config(found.state, key_map=key_map)
-    _check(found.state, config, key_map, unknown=found.unknown, missing=found.missing)
-    return found.state
+        config = infer_config(result.state, key_map=key_map)
+    _check(result.state, config, key_map, unknown=result.unknown, missing=result.missing)
+    return result.state
 
 
 def export_state(
     state: Mapping[str, Tensor], key_map: KeyMap, config: SamConfig | None = None
 ) -> dict[str, Tensor]:
-    """Translate our weights to another project's names.
-
-    Args:
-        state: Weights under our names.
-        key_map: Names of that project.
-        config: Sizes that the weights must have; read off their shapes if not given.
+    """Translate our weights to another project's names; the arguments are as in `import_state`.
 
     Raises:
-        WeightsError: The weights are incomplete, or some have no counterpart there; it names them.
+        WeightsError: The weights are incomplete, or some have no counterpart; they are named.
     """
     unknown = [key for key in state if not key_map.theirs(key)]
     if unknown:
@@ -72,10 +63,7 @@ def _check(
     unknown: Iterable[str] = (),
     missing: Iterable[str] = (),
 ) -> None:
-    """Compare weights under our names with the network of `config`.
-
-    A key map gives the names for the error; `unknown` and `missing` are already known problems.
-    """
+    """Compare weights under our names with a network; errors use the names of the key map."""
 
     def names(key: str) -> list[str]:
         return (key_map.theirs(key) if key_map else []) or [key]
@@ -83,7 +71,7 @@ def _check(
     wanted = _wanted_shapes(config)
     lost, left, wrong = set(missing), set(unknown), []
     for key in wanted.keys() - state.keys():
-        if not lost.intersection(names(key)):  # of stacked rows, only some may be missing
+        if not lost.intersection(names(key)):  # of stacked rows, some may be there
             lost.update(names(key))
     for key in state.keys() - wanted.keys():
         left.update(names(key))
@@ -103,7 +91,7 @@ def _check(
         )
 
 
-@lru_cache(maxsize=8)  # a network of this many weights takes its time, even without their values
+@lru_cache(maxsize=8)  # even without values, building a ViT-H takes a while
 def _wanted_shapes(config: SamConfig) -> dict[str, torch.Size]:
     try:
         with torch.device("meta"):
