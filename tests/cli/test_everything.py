@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from textsam.batch.folders import everything_folder
 from textsam.batch.run import sa1b_id
 from textsam.cli.app import app
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.results.interop import from_sa1b
 from textsam.results.segmentation import Segmentation
 from textsam.tasks import refinement
+from textsam.values.settings import AutomaticSettings
 
 
 class StandIn:
@@ -78,9 +78,16 @@ def test_settings_reach_the_model(run: Any, model: StandIn) -> None:
     assert run(*arguments, "--stability-score-thresh", 0.1, "--refine").exit_code == 0
     (settings,) = model.settings
     paper = AutomaticSettings.paper()
-    assert (settings.points_per_side, settings.crop_layers) == (5, 1)
-    assert (settings.least_iou, settings.least_stability, settings.refine) == (0.2, 0.1, True)
-    assert settings.least_region == paper.least_region and settings.most_area == paper.most_area
+    assert (settings.points_per_side, settings.crop_n_layers) == (5, 1)
+    assert (settings.pred_iou_thresh, settings.stability_score_thresh, settings.refine) == (
+        0.2,
+        0.1,
+        True,
+    )
+    assert (
+        settings.min_mask_region_area == paper.min_mask_region_area
+        and settings.max_area == paper.max_area
+    )
 
 
 def test_a_folder_goes_on_where_it_was(run: Any, model: StandIn) -> None:

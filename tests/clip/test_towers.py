@@ -22,17 +22,19 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
+from textsam.values.settings import AutomaticSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = (
     *("a", "wheel", "un", "roue", "ein", "Rad", "車輪", "колесо", "bicycle", "vélo", "Fahrrad"),
     *("自行车", "the", "of", "photo"),
 )
-ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
+ALL = AutomaticSettings(
+    points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 
 XLM = {
     "embed_dim": 24,

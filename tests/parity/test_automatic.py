@@ -14,14 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from textsam.inference.automatic.generator import (
-    AutomaticReport,
-    AutomaticSettings,
-    automatic_masks,
-)
+from textsam.inference.automatic.generator import AutomaticReport, automatic_masks
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
 from textsam.values.rle import encode_masks, rle_iou
+from textsam.values.settings import AutomaticSettings
 from textsam.weights.infer import infer_config
 from textsam.weights.released_names import from_official
 
@@ -60,7 +57,7 @@ def _levels(model: TextSAM, photo: np.ndarray, settings: AutomaticSettings) -> t
 
 
 def _count_filters(
-    monkeypatch: pytest.MonkeyPatch, left: Counter[str], *, least_stability: float
+    monkeypatch: pytest.MonkeyPatch, left: Counter[str], *, stability_score_thresh: float
 ) -> None:
     """Count what the released code asks and what each of its filters leaves, by our names."""
     batch = generator.SamAutomaticMaskGenerator._process_batch
@@ -74,7 +71,7 @@ def _count_filters(
     def measured(masks: torch.Tensor, *rest: Any) -> torch.Tensor:
         scores = measure(masks, *rest)  # of what the filter by predicted IoU has left
         left["iou"] += len(masks)
-        left["stability"] += int((scores >= least_stability).sum())
+        left["stability"] += int((scores >= stability_score_thresh).sum())
         return scores
 
     def cut_off(*given: Any, **more: Any) -> torch.Tensor:
@@ -104,24 +101,28 @@ def test_the_same_masks_and_the_same_counts(
     oracle, model = pair
     photo = _photo()
     loose = AutomaticSettings(
-        points_per_side=6, least_iou=-99.0, least_stability=0.0, nms=1.0, crop_layers=0
+        points_per_side=6,
+        pred_iou_thresh=-99.0,
+        stability_score_thresh=0.0,
+        box_nms_thresh=1.0,
+        crop_n_layers=0,
     )
     iou, stability = _levels(model, photo, loose)
     settings = AutomaticSettings(
         points_per_side=6,
         points_per_batch=16,
-        least_iou=iou,
-        least_stability=stability,
-        nms=0.99,
-        crop_layers=layers,
-        crop_nms=0.99,
-        crop_points_factor=2,
+        pred_iou_thresh=iou,
+        stability_score_thresh=stability,
+        box_nms_thresh=0.99,
+        crop_n_layers=layers,
+        crop_nms_thresh=0.99,
+        crop_n_points_downscale_factor=2,
     )
     report = AutomaticReport()
     found = automatic_masks(model.open(photo), settings=settings, report=report)
 
     theirs_left: Counter[str] = Counter()
-    _count_filters(monkeypatch, theirs_left, least_stability=stability)
+    _count_filters(monkeypatch, theirs_left, stability_score_thresh=stability)
     assert iou > 0 and stability > 0
     theirs = generator.SamAutomaticMaskGenerator(
         oracle,

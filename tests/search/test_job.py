@@ -8,7 +8,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.search.commits import add_tables
 from textsam.search.data_photos import DataPhoto, ListedPhotos
@@ -17,10 +16,13 @@ from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedSettings, embed_data_set
 from textsam.search.photo_rows import RowMaker
 from textsam.search.records import read_rows, read_vectors
+from textsam.values.settings import AutomaticSettings
 
 SETTINGS = EmbedSettings(batch=3)
 # Few points, and nothing dropped: a random model's masks are worth nothing.
-GRID = AutomaticSettings(points_per_side=2, least_iou=-1e9, least_stability=0.0, nms=1.0)
+GRID = AutomaticSettings(
+    points_per_side=2, pred_iou_thresh=-1e9, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo import zoom as closer
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.view import ImageView
 from textsam.tasks import instances as module
 from textsam.tasks.detections import read_boxes
@@ -24,6 +23,7 @@ from textsam.tasks.instances import instances, refine_results
 from textsam.values.geometry import boxes_to_xywh
 from textsam.values.prompts import make_prompt
 from textsam.values.rle import decode_rle, encode_masks, rle_from_json
+from textsam.values.settings import FocusSettings
 
 Photo = NDArray[np.uint8]
 # More than a group, so that the last one is a short one; the last box is the whole photo.

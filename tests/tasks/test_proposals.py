@@ -20,12 +20,14 @@ from textsam.values.rle import encode_mask
 Photo = NDArray[np.uint8]
 # Without NMS, and with a small offset: a random model gives much the same box everywhere, and small
 # logits.
-GRID = replace(with_points(5), nms=1.0, stability_offset=0.01)
+GRID = replace(with_points(5), box_nms_thresh=1.0, stability_score_offset=0.01)
 
 
 def test_the_papers_settings() -> None:
-    assert (PAPER.points_per_side, PAPER.nms, PAPER.crop_layers) == (64, 0.9, 0)
-    assert PAPER.least_iou < -1e30 and PAPER.least_stability == 0 and PAPER.most_area == 1
+    assert (PAPER.points_per_side, PAPER.box_nms_thresh, PAPER.crop_n_layers) == (64, 0.9, 0)
+    assert (
+        PAPER.pred_iou_thresh < -1e30 and PAPER.stability_score_thresh == 0 and PAPER.max_area == 1
+    )
     assert with_points(3) == replace(PAPER, points_per_side=3)
 
 

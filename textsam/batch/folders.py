@@ -165,10 +165,10 @@ def everything_folder(
         ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.
         PromptError: An unknown preset.
     """
-    from textsam.inference.automatic.generator import resolve_settings  # imports torch
+    from textsam.values.settings import AutomaticSettings
 
     _check_format(format, kind, _EVERYTHING_FORMATS)
-    wanted = resolve_settings(settings)
+    wanted = AutomaticSettings.from_preset(settings)
     return run_over(
         paths,
         Path(out_dir),

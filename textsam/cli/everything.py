@@ -11,7 +11,7 @@ from textsam.cli import options
 from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from textsam.inference.automatic.generator import AutomaticSettings
+    from textsam.values.settings import AutomaticSettings
 
 __all__ = ["everything"]
 
@@ -85,10 +85,10 @@ def everything(
     with one_line_errors():
         changes = {
             "points_per_side": points_per_side,
-            "least_iou": pred_iou_thresh,
-            "least_stability": stability_score_thresh,
-            "crop_layers": crop_n_layers,
-            "least_region": min_mask_region_area,
+            "pred_iou_thresh": pred_iou_thresh,
+            "stability_score_thresh": stability_score_thresh,
+            "crop_n_layers": crop_n_layers,
+            "min_mask_region_area": min_mask_region_area,
             "refine": refine,
         }
         settings = _resolve_settings(preset, changes)
@@ -149,7 +149,7 @@ def _one_photo(
 def _resolve_settings(preset: str, changes: dict[str, Any]) -> AutomaticSettings:
     from dataclasses import replace
 
-    from textsam.inference.automatic.generator import resolve_settings
+    from textsam.values.settings import AutomaticSettings
 
     chosen = {name: value for name, value in changes.items() if value is not None}
-    return replace(resolve_settings(preset), **chosen)
+    return replace(AutomaticSettings.from_preset(preset), **chosen)

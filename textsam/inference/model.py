@@ -12,10 +12,7 @@ import torch
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
-from textsam.inference.automatic.generator import AutomaticSettings, Preset
-from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.strategies.like import Concept, Example, make_concept
-from textsam.inference.tiled.grid import TileSettings
 from textsam.inference.tiled.view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.sam import Sam
@@ -23,7 +20,13 @@ from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
 from textsam.values.images import ImageSource, load_image
-from textsam.values.settings import TextSettings
+from textsam.values.settings import (
+    AutomaticSettings,
+    FocusSettings,
+    Preset,
+    TextSettings,
+    TileSettings,
+)
 from textsam.weights.hub import read_model, read_pathway, write_model
 
 __all__ = ["TextSAM", "segment"]

@@ -18,18 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import (
-    AutomaticSettings,
-    Preset,
-    automatic_masks,
-    resolve_settings,
-)
+from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.dialogue import Step, chosen_instance
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import stability_score
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
-from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.strategies.like import Concept, Example, find_alike
 from textsam.inference.strategies.overlap import Overlap
@@ -41,6 +35,7 @@ from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
 from textsam.values.rle import encode_masks
+from textsam.values.settings import AutomaticSettings, FocusSettings, Preset
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
@@ -233,7 +228,7 @@ class ImageView(EncodedPhoto):
         Raises:
             PromptError: An unknown preset.
         """
-        wanted = resolve_settings(settings)
+        wanted = AutomaticSettings.from_preset(settings)
         if wanted not in self._everything:
             self._everything[wanted] = automatic_masks(self, settings=wanted, progress=progress)
         return self._everything[wanted]

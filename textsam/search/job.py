@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from textsam.inference.automatic.generator import AutomaticSettings, Preset
 from textsam.search.commits import PhotoRows, add_tables
 from textsam.search.data_photos import PhotoSource, batches
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.photo_rows import MaskChoice, RowMaker, choose_masks
+from textsam.values.settings import AutomaticSettings, Preset
 
 __all__ = ["EmbedReport", "EmbedSettings", "Progress", "embed_data_set"]
 

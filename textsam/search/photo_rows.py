@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError, one_line
-from textsam.inference.automatic.generator import AutomaticSettings, Preset
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.search.commits import PhotoRows
 from textsam.search.data_photos import DataPhoto, PhotoSource
@@ -20,6 +19,7 @@ from textsam.search.records import MaskRow, make_table
 from textsam.search.where import Where
 from textsam.values.images import load_image
 from textsam.values.rle import RLE
+from textsam.values.settings import AutomaticSettings, Preset
 
 __all__ = ["MaskChoice", "RowMaker", "choose_masks"]
 

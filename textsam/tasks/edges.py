@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings, crop_windows, open_crop
+from textsam.inference.automatic.generator import crop_windows, open_crop
 from textsam.inference.automatic.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
@@ -47,6 +47,7 @@ from textsam.tasks.outlines import (
 )
 from textsam.values.images import ImageSource
 from textsam.values.presets import resolve_preset
+from textsam.values.settings import AutomaticSettings
 
 __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
 
@@ -216,7 +217,7 @@ class _GridView:
 def _grid_views(view: ImageView, settings: EdgeSettings) -> Iterator[_GridView]:
     """The whole photo, its mirror image and crops; each is encoded only when it is reached."""
     grids = (settings.points_per_side, *settings.crop_points_per_side)
-    layers = AutomaticSettings(crop_layers=len(settings.crop_points_per_side))
+    layers = AutomaticSettings(crop_n_layers=len(settings.crop_points_per_side))
     for window, layer in crop_windows(view.size, settings=layers):
         if layer > 0:
             crop = open_crop(view, window)

@@ -28,7 +28,6 @@ from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.postprocess import stability_score, to_original_frame
 from textsam.inference.photo.prompt_batch import box_prompts
-from textsam.inference.photo.windows import FocusSettings
 from textsam.inference.photo.zoom import predict_closer
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
@@ -46,6 +45,7 @@ from textsam.values.files import open_atomically
 from textsam.values.images import ImageSource
 from textsam.values.prompts import ArrayLike, Prompt
 from textsam.values.rle import RLE, encode_masks, rle_to_json
+from textsam.values.settings import FocusSettings
 
 __all__ = ["instances", "refine_results"]
 

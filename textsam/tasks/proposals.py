@@ -21,21 +21,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings, automatic_masks
+from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.inputs import open_photo
 from textsam.values.images import ImageSource
+from textsam.values.settings import AutomaticSettings
 
 __all__ = ["PAPER", "proposal_ranks", "proposals", "with_points"]
 
 # Predicted IoU is the output of a regression and may be negative, so 0 would still drop some masks.
 PAPER = AutomaticSettings(
     points_per_side=64,
-    least_iou=-float("inf"),
-    least_stability=0.0,
-    nms=0.9,
+    pred_iou_thresh=-float("inf"),
+    stability_score_thresh=0.0,
+    box_nms_thresh=0.9,
 )
 
 

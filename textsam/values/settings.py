@@ -1,14 +1,20 @@
-"""Numbers of `strategy="auto"` that belong to a model."""
+"""Settings: of phrases, of zooming in, of tiles and of automatic masks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from numbers import Integral
+from typing import Any, Literal
 
-from textsam.errors import WeightsError
+from textsam.errors import PromptError, WeightsError
+from textsam.values.presets import resolve_preset
 
-__all__ = ["TextSettings"]
+__all__ = ["AutomaticSettings", "FocusSettings", "Preset", "TextSettings", "TileSettings"]
+
+Preset = Literal["paper", "released-code", "fast"]
+
+_MIN_TILE = 64  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +57,160 @@ class TextSettings:
         if unknown:
             raise WeightsError(f"TextSettings has no field {unknown}; it has {sorted(known)}")
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocusSettings:
+    """When and how closely to zoom in on a small object; saved with the model.
+
+    Attributes:
+        grow: Side of the window, as a multiple of the side of the object's box.
+        limit: A window longer than this share of the photo's long side is not worth encoding.
+        min_side: Side in original pixels below which an object counts as this large, so that a tiny
+            one keeps some surroundings.
+        reuse: A window that is already encoded serves a wanted one inside it that has at least this
+            share of its length.
+        box_margin: How far a mask may reach beyond the box of its prompt, as a share of the box's
+            side.
+    """
+
+    grow: float = 1.4
+    limit: float = 0.75
+    min_side: float = 48.0
+    reuse: float = 0.6
+    box_margin: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileSettings:
+    """How a big photo is cut into tiles.
+
+    Attributes:
+        tile: Side of a tile, original pixels. The model sees each tile at its own input size, so
+            half the side shows objects twice as large and takes four times as long.
+        overlap: Minimum number of pixels that neighbouring tiles share. An object that is not
+            longer than this is complete in at least one tile.
+        whole: Whether the whole photo, downscaled to one tile, is segmented as well, for objects
+            larger than a tile.
+
+    Raises:
+        PromptError: A tile below 64 pixels, or an overlap of more than half a tile.
+    """
+
+    tile: int = 1024
+    overlap: int = 256
+    whole: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no grid."""
+        for name in ("tile", "overlap"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool):
+                raise PromptError(f"{name} is {value!r}; wanted whole pixels, e.g. {name}=256")
+        if self.tile < _MIN_TILE:
+            raise PromptError(f"tile is {self.tile}; wanted {_MIN_TILE} pixels or more")
+        if not 0 <= self.overlap <= self.tile // 2:
+            raise PromptError(
+                f"overlap is {self.overlap}; wanted 0 to {self.tile // 2}, half of tile={self.tile}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomaticSettings:
+    """Grid, filters and crops of automatic masks (arXiv 2304.02643, Appendix B).
+
+    Names and defaults are those of Segment Anything's `SamAutomaticMaskGenerator`, which has no
+    `max_area` and no `refine`.
+
+    Attributes:
+        points_per_side: Points of the grid on the whole photo, each way.
+        points_per_batch: Prompts decoded at once.
+        pred_iou_thresh: Masks whose predicted IoU is at or below this are dropped.
+        stability_score_thresh: Masks with a lower stability score are dropped.
+        stability_score_offset: Shift of the logits' cut-off for the stability score.
+        box_nms_thresh: Box IoU above which the mask with the lower predicted IoU is dropped, within
+            one crop.
+        crop_n_layers: Layers of crops beside the whole photo; layer n has 2^n x 2^n crops.
+        crop_nms_thresh: As `box_nms_thresh`, between crops.
+        crop_overlap_ratio: Share of the short side by which crops of the first layer overlap.
+        crop_n_points_downscale_factor: Each layer has this many times fewer points per side.
+        min_mask_region_area: Pieces and holes of fewer original pixels are removed; 0 for none.
+        max_area: Masks of this share of the photo or more are dropped; 1 for none.
+        refine: Whether masks that pass the filters on the decoder's grid are decoded again with
+            their own logits and box (`textsam.inference.automatic.refine`).
+
+    Raises:
+        PromptError: A number outside its range.
+    """
+
+    points_per_side: int = 32
+    points_per_batch: int = 32
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    min_mask_region_area: int = 0
+    max_area: float = 1.0
+    refine: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside their range."""
+        for name, least in (
+            ("points_per_side", 1),
+            ("points_per_batch", 1),
+            ("crop_n_points_downscale_factor", 1),
+            ("crop_n_layers", 0),
+            ("min_mask_region_area", 0),
+        ):
+            if getattr(self, name) < least:
+                raise PromptError(f"{name} is {getattr(self, name)}; wanted at least {least}")
+        for name in ("box_nms_thresh", "crop_nms_thresh", "max_area"):
+            if not 0 < getattr(self, name) <= 1:
+                raise PromptError(f"{name} is {getattr(self, name)}; wanted more than 0, at most 1")
+        if not 0 <= self.crop_overlap_ratio < 1:
+            raise PromptError(f"crop_overlap_ratio is {self.crop_overlap_ratio}; wanted 0 to 1")
+
+    @classmethod
+    def released_code(cls) -> AutomaticSettings:
+        """The defaults of `SamAutomaticMaskGenerator`: no crops, no clean-up."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> AutomaticSettings:
+        """Appendix B: 32 x 32 points, 2 x 2 crops with 16 x 16, 4 x 4 crops with 8 x 8."""
+        return cls(
+            crop_n_layers=2,
+            crop_n_points_downscale_factor=2,
+            max_area=0.95,
+            min_mask_region_area=100,
+        )
+
+    @classmethod
+    def fast(cls) -> AutomaticSettings:
+        """A sparse grid, mild filters and a second look: seconds on a CPU, for small models.
+
+        The predicted IoU and stability of a small model stay below those of the large ones, whose
+        thresholds would leave nothing.
+        """
+        return cls(
+            points_per_side=16,
+            pred_iou_thresh=0.4,
+            stability_score_thresh=0.3,
+            max_area=0.95,
+            min_mask_region_area=200,
+            refine=True,
+        )
+
+    @classmethod
+    def from_preset(cls, settings: AutomaticSettings | str | None) -> AutomaticSettings:
+        """Settings as they are, those of a preset by its name, or "fast" for None.
+
+        Raises:
+            PromptError: The preset is unknown.
+        """
+        presets = {"fast": cls.fast, "paper": cls.paper, "released-code": cls.released_code}
+        return resolve_preset(settings, AutomaticSettings, presets, default="fast")

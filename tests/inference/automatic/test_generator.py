@@ -10,16 +10,17 @@ from textsam.errors import PromptError
 from textsam.inference.automatic import generator as automatic
 from textsam.inference.automatic.generator import (
     AutomaticReport,
-    AutomaticSettings,
     automatic_masks,
     crop_windows,
     point_grid,
-    resolve_settings,
 )
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.postprocess import without_small_regions
+from textsam.values.settings import AutomaticSettings
 
-ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
+ALL = AutomaticSettings(
+    points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 
 
 def test_the_papers_grids() -> None:
@@ -63,7 +64,11 @@ def test_batches_and_parts_do_not_change_the_masks(
     assert len(whole) > 3
     monkeypatch.setattr(automatic, "_UPSCALED_BYTES", 2 * 4 * 50 * 90)
     small = AutomaticSettings(
-        points_per_side=4, points_per_batch=3, least_iou=-99.0, least_stability=0.0, nms=1.0
+        points_per_side=4,
+        points_per_batch=3,
+        pred_iou_thresh=-99.0,
+        stability_score_thresh=0.0,
+        box_nms_thresh=1.0,
     )
     parts = automatic_masks(model.open(photo), settings=small)
     assert parts.rles == whole.rles
@@ -75,12 +80,12 @@ def test_filters_are_counted_and_progress_ends_at_all(
     report, told = AutomaticReport(), []
     settings = AutomaticSettings(
         points_per_side=4,
-        least_iou=-99.0,
-        least_stability=0.5,
-        crop_layers=1,
-        crop_points_factor=2,
-        most_area=0.6,
-        least_region=4,
+        pred_iou_thresh=-99.0,
+        stability_score_thresh=0.5,
+        crop_n_layers=1,
+        crop_n_points_downscale_factor=2,
+        max_area=0.6,
+        min_mask_region_area=4,
     )
     result = automatic_masks(
         model.open(photo), settings=settings, report=report, progress=lambda *n: told.append(n)
@@ -154,9 +159,13 @@ def test_a_small_disc_stays_a_disc() -> None:
 
 
 def test_presets_have_names(model: TextSAM, photo: NDArray[np.uint8]) -> None:
-    assert resolve_settings("paper") == AutomaticSettings.paper()
-    assert resolve_settings(None) == resolve_settings("fast") == AutomaticSettings.fast()
-    assert resolve_settings("released-code") == AutomaticSettings()
+    assert AutomaticSettings.from_preset("paper") == AutomaticSettings.paper()
+    assert (
+        AutomaticSettings.from_preset(None)
+        == AutomaticSettings.from_preset("fast")
+        == AutomaticSettings.fast()
+    )
+    assert AutomaticSettings.from_preset("released-code") == AutomaticSettings()
     with pytest.raises(PromptError, match="released-code"):
         model.open(photo).everything("best")  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="at least 1"):

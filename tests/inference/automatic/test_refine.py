@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.inference.automatic import refine as module
-from textsam.inference.automatic.generator import (
-    AutomaticReport,
-    AutomaticSettings,
-    automatic_masks,
-)
+from textsam.inference.automatic.generator import AutomaticReport, automatic_masks
 from textsam.inference.automatic.point_grid import (
     Answers,
     box_nms,
@@ -27,9 +23,14 @@ from textsam.inference.automatic.refine import second_look
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.view import ImageView
+from textsam.values.settings import AutomaticSettings
 
 ALL = AutomaticSettings(
-    points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0, refine=True
+    points_per_side=4,
+    pred_iou_thresh=-99.0,
+    stability_score_thresh=0.0,
+    box_nms_thresh=1.0,
+    refine=True,
 )
 
 
@@ -100,7 +101,13 @@ def test_batches_do_not_change_the_masks(
 
 def test_progress_and_counts_are_of_the_grid(model: TextSAM, photo: NDArray[np.uint8]) -> None:
     report, told = AutomaticReport(), []
-    settings = replace(ALL, crop_layers=1, crop_points_factor=2, least_region=4, points_per_batch=6)
+    settings = replace(
+        ALL,
+        crop_n_layers=1,
+        crop_n_points_downscale_factor=2,
+        min_mask_region_area=4,
+        points_per_batch=6,
+    )
     result = automatic_masks(
         model.open(photo), settings=settings, report=report, progress=lambda *n: told.append(n)
     )
@@ -115,12 +122,12 @@ def test_progress_and_counts_are_of_the_grid(model: TextSAM, photo: NDArray[np.u
 
 def test_levels_hold_before_and_after(model: TextSAM, photo: NDArray[np.uint8]) -> None:
     view = model.open(photo)
-    answers, counts = _looked(view, replace(ALL, least_stability=1.01, points_per_batch=6))
+    answers, counts = _looked(view, replace(ALL, stability_score_thresh=1.01, points_per_batch=6))
     assert answers == [] and counts["alike"] == 0
-    assert len(automatic_masks(view, settings=replace(ALL, least_stability=1.01))) == 0
+    assert len(automatic_masks(view, settings=replace(ALL, stability_score_thresh=1.01))) == 0
     every, _ = _looked(view, ALL)
     middle = float(torch.cat([a.iou for a in every]).median())
-    some, counts = _looked(view, replace(ALL, least_iou=middle))
+    some, counts = _looked(view, replace(ALL, pred_iou_thresh=middle))
     found = torch.cat([a.iou for a in some])
     assert (found > middle).all() and counts["iou again"] == len(found) < counts["alike"]
 

@@ -14,20 +14,15 @@ from numpy.typing import NDArray
 
 from textsam import TextSAM
 from textsam.errors import PromptError
-from textsam.inference.photo.windows import (
-    FocusSettings,
-    Window,
-    choose_window,
-    from_window,
-    within_box,
-)
+from textsam.inference.photo.windows import Window, choose_window, from_window, within_box
 from textsam.inference.view import ImageView
+from textsam.values.settings import FocusSettings
 
 from ..conftest import build_model
 
-SETTINGS = FocusSettings(least=8)
+SETTINGS = FocusSettings(min_side=8)
 # Masks may reach beyond their box, so that a window alone can be compared.
-UNBOUND = FocusSettings(least=8, box_margin=100.0)
+UNBOUND = FocusSettings(min_side=8, box_margin=100.0)
 NO_POINTS = np.zeros((0, 2), np.float32)
 
 

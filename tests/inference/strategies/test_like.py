@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.sam_embedding import in_frame, pooled_latents
 from textsam.inference.strategies import map_points as auto
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration, Curve, StrategyCurves
 from textsam.values.rle import encode_mask
-from textsam.values.settings import TextSettings
+from textsam.values.settings import AutomaticSettings, TextSettings
 
 from ..conftest import build_clip, build_model
 
 Photo = NDArray[np.uint8]
-ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
+ALL = AutomaticSettings(
+    points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 OPEN = StrategyCurves(
     presence=Curve(weights={}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),

@@ -8,14 +8,16 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import WeightsError
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.inference.strategies import rank
+from textsam.values.settings import AutomaticSettings
 
 from ..conftest import build_clip, build_model
 
 Photo = NDArray[np.uint8]
-ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
+ALL = AutomaticSettings(
+    points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 
 
 @pytest.fixture(autouse=True)

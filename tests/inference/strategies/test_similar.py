@@ -9,13 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.sam_embedding import crop_latents, photo_latents
 from textsam.inference.view import ImageView
 from textsam.values.rle import decode_rle
+from textsam.values.settings import AutomaticSettings
 
-ALL = AutomaticSettings(points_per_side=4, least_iou=-99.0, least_stability=0.0, nms=1.0)
+ALL = AutomaticSettings(
+    points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+)
 
 
 @pytest.fixture

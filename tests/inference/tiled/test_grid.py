@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from textsam.errors import PromptError
 from textsam.inference.photo.windows import Window
-from textsam.inference.tiled.grid import TileSettings, common, tile_windows
+from textsam.inference.tiled.grid import common, tile_windows
+from textsam.values.settings import TileSettings
 
 sizes = st.tuples(st.integers(1, 700), st.integers(1, 700))
 grids = st.integers(64, 200).flatmap(

@@ -23,12 +23,12 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.postprocess import connected_components
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.tiled import view as tiles_module
-from textsam.inference.tiled.grid import TileSettings
 from textsam.inference.tiled.view import TiledView, lowered, open_tiled
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.rle import encode_mask, rle_area
+from textsam.values.settings import TileSettings
 
 Photo = NDArray[np.uint8]
 GRID = TileSettings(tile=96, overlap=32)

@@ -301,7 +301,9 @@ def test_the_way_of_the_proposals_asks_the_task(monkeypatch):
     seen = {}
 
     def fake(view, *, settings, max_masks):
-        seen.update(view=view, side=settings.points_per_side, nms=settings.nms, most=max_masks)
+        seen.update(
+            view=view, side=settings.points_per_side, nms=settings.box_nms_thresh, most=max_masks
+        )
         return SimpleNamespace(rles=["masks"])
 
     monkeypatch.setattr(proposals, "proposals", fake)

@@ -17,14 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.errors import PromptError
 from textsam.inference.automatic.point_grid import (
     Answers,
     box_nms,
@@ -39,123 +38,25 @@ from textsam.inference.photo.postprocess import (
     without_small_regions,
 )
 from textsam.results.segmentation import Segmentation
-from textsam.values.presets import resolve_preset
 from textsam.values.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes
 from textsam.values.rle_ops import paste_rle
+from textsam.values.settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
 __all__ = [
     "AutomaticReport",
-    "AutomaticSettings",
-    "Preset",
     "automatic_masks",
     "crop_windows",
     "open_crop",
     "point_grid",
-    "resolve_settings",
 ]
 
-Preset = Literal["paper", "released-code", "fast"]
 Progress = Callable[[int, int], None]
 
 _UPSCALED_BYTES = 128 * 1024 * 1024
 _EDGE = 20.0  # (code) pixels from a crop's inner edge within which a mask is cut off by it
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutomaticSettings:
-    """Numbers of the grid, the filters and the crops; the defaults are the released code's.
-
-    Attributes:
-        points_per_side: Of the grid on the whole photo.
-        points_per_batch: Prompts decoded at once.
-        least_iou: Masks with a predicted IoU at or below are dropped.
-        least_stability: Masks with a lower stability are dropped.
-        stability_offset: Logits by which the cut-off moves for it.
-        nms: Box IoU above which the mask with the lower predicted IoU is dropped, within a crop.
-        crop_layers: Layers of crops beside the whole photo; layer n has 2^n x 2^n of them.
-        crop_nms: Box IoU for crops among each other.
-        crop_overlap: Share of the short side by which crops of the first layer overlap.
-        crop_points_factor: Each layer has that many times fewer points per side.
-        most_area: Masks over this share of the photo are dropped; 1 for none.
-        least_region: Pieces and holes of fewer original pixels go; 0 for none.
-        refine: Whether masks that pass by predicted IoU, and by stability on the decoder's grid,
-            are asked again with their own logits and box; what comes back meets all filters anew
-            (`textsam.inference.automatic.refine`; not in the paper).
-    """
-
-    points_per_side: int = 32
-    points_per_batch: int = 32
-    least_iou: float = 0.88
-    least_stability: float = 0.95
-    stability_offset: float = 1.0
-    nms: float = 0.7
-    crop_layers: int = 0
-    crop_nms: float = 0.7
-    crop_overlap: float = 512 / 1500
-    crop_points_factor: int = 1
-    most_area: float = 1.0
-    least_region: int = 0
-    refine: bool = False
-
-    def __post_init__(self) -> None:
-        counts = (self.points_per_side, self.points_per_batch, self.crop_points_factor)
-        if min(counts) < 1 or self.crop_layers < 0 or self.least_region < 0:
-            raise PromptError(
-                f"points_per_side, points_per_batch and crop_points_factor are {counts}, "
-                f"crop_layers {self.crop_layers}, least_region {self.least_region}; wanted at "
-                "least 1, 1, 1, 0, 0"
-            )
-        for name in ("nms", "crop_nms", "most_area"):
-            if not 0 < getattr(self, name) <= 1:
-                raise PromptError(f"{name} is {getattr(self, name)}; wanted more than 0, at most 1")
-        if not 0 <= self.crop_overlap < 1:
-            raise PromptError(f"crop_overlap is {self.crop_overlap}; wanted 0 to 1")
-
-    @classmethod
-    def released_code(cls) -> AutomaticSettings:
-        """What `SamAutomaticMaskGenerator` does unless told otherwise: no crops, no clean-up."""
-        return cls()
-
-    @classmethod
-    def paper(cls) -> AutomaticSettings:
-        """Appendix B: 32 x 32 points, 2 x 2 crops with 16 x 16, 4 x 4 crops with 8 x 8."""
-        return cls(crop_layers=2, crop_points_factor=2, most_area=0.95, least_region=100)
-
-    @classmethod
-    def fast(cls) -> AutomaticSettings:
-        """A sparse grid, mild filters and a second look: seconds on a CPU, for models like `tiny`.
-
-        Their predicted IoU and stability stay below the large models', whose levels would leave
-        nothing. With `tiny` on 20 training photos with everything labelled these find .420 of the
-        things and surfaces at IoU .5 with 20 masks a photo of 2.3 pieces and holes each; without
-        the second look .407 with 21; with `least_region` 30 .420, and 3.1 pieces; with a stability
-        of 0.5 .355 with 13.
-        """
-        return cls(
-            points_per_side=16,
-            least_iou=0.4,
-            least_stability=0.3,
-            most_area=0.95,
-            least_region=200,
-            refine=True,
-        )
-
-
-def resolve_settings(given: AutomaticSettings | str | None) -> AutomaticSettings:
-    """Settings, the name of a preset, or None for "fast".
-
-    Raises:
-        PromptError: Another name.
-    """
-    presets = {
-        "fast": AutomaticSettings.fast,
-        "paper": AutomaticSettings.paper,
-        "released-code": AutomaticSettings.released_code,
-    }
-    return resolve_preset(given, AutomaticSettings, presets, default="fast")
 
 
 @dataclass(kw_only=True)
@@ -256,14 +157,14 @@ def automatic_masks(
         done += len(grid)
     masks = _Masks.join(parts)
     if len(windows) > 1:
-        masks = masks[box_nms(masks.boxes, masks.zoom, settings.crop_nms)]
+        masks = masks[box_nms(masks.boxes, masks.zoom, settings.crop_nms_thresh)]
         report.count("crop nms", len(masks.rles))
-    if settings.most_area < 1:
+    if settings.max_area < 1:
         share = torch.as_tensor(rle_areas(masks.rles).astype(np.float64))
-        most = settings.most_area * view.size[0] * view.size[1]
+        most = settings.max_area * view.size[0] * view.size[1]
         masks = masks[torch.nonzero(share < most)[:, 0]]
         report.count("area", len(masks.rles))
-    if settings.least_region:
+    if settings.min_mask_region_area:
         masks = _cleaned(masks, settings=settings)
         report.count("regions", len(masks.rles))
     return Segmentation(
@@ -284,9 +185,9 @@ def crop_windows(
     """
     height, width = size
     windows = [((0, 0, width, height), 0)]
-    for layer in range(1, settings.crop_layers + 1):
+    for layer in range(1, settings.crop_n_layers + 1):
         count = 2**layer
-        overlap = int(settings.crop_overlap * min(height, width) * (2 / count))
+        overlap = int(settings.crop_overlap_ratio * min(height, width) * (2 / count))
         w, h = (math.ceil((overlap * (count - 1) + side) / count) for side in (width, height))
         for x in range(count):
             for y in range(count):
@@ -298,7 +199,9 @@ def crop_windows(
 
 
 def _grid(layer: int, settings: AutomaticSettings) -> NDArray[np.float64]:
-    return point_grid(max(1, settings.points_per_side // settings.crop_points_factor**layer))
+    return point_grid(
+        max(1, settings.points_per_side // settings.crop_n_points_downscale_factor**layer)
+    )
 
 
 def open_crop(view: ImageView, window: tuple[int, int, int, int]) -> ImageView:
@@ -334,7 +237,7 @@ def _of_window(
         if len(part)
     ]
     masks = _Masks.join(found)
-    masks = masks[box_nms(masks.boxes, masks.iou, settings.nms)]
+    masks = masks[box_nms(masks.boxes, masks.iou, settings.box_nms_thresh)]
     report.count("nms", len(masks.rles))
     return masks
 
@@ -354,7 +257,7 @@ def _counted(
     batch = settings.points_per_batch
     for number, answer in enumerate(decode_points(view, grid, batch=batch), start=1):
         report.asked += len(answer)
-        kept = answer[answer.iou > settings.least_iou]
+        kept = answer[answer.iou > settings.pred_iou_thresh]
         report.count("iou", len(kept))
         yield kept
         if number * batch < len(grid):
@@ -374,8 +277,8 @@ def _kept(
     x0, y0, x1, y1 = window
     iou = answer.iou
     full = to_original_frame(answer.logits, inner.frame)
-    stability = stability_score(full, offset=settings.stability_offset)
-    good = stability >= settings.least_stability
+    stability = stability_score(full, offset=settings.stability_score_offset)
+    good = stability >= settings.stability_score_thresh
     report.count("stability", int(good.sum()))
     masks = (full[good] > 0).numpy()
     del full
@@ -403,11 +306,13 @@ def _cleaned(masks: _Masks, *, settings: AutomaticSettings) -> _Masks:
     rles, untouched = [], []
     for rle in masks.rles:
         mask = decode_rle(rle)
-        clean = without_small_regions(mask, settings.least_region)
+        clean = without_small_regions(mask, settings.min_mask_region_area)
         same = bool((clean == mask).all())
         rles.append(rle if same else encode_masks(clean[None])[0])
         untouched.append(float(same))
     boxes = torch.from_numpy(rle_boxes(rles).astype(np.float32)) if rles else masks.boxes
     boxes = boxes - torch.tensor([0.0, 0.0, 1.0, 1.0])
-    keep = box_nms(boxes, torch.tensor(untouched), max(settings.nms, settings.crop_nms))
+    keep = box_nms(
+        boxes, torch.tensor(untouched), max(settings.box_nms_thresh, settings.crop_nms_thresh)
+    )
     return replace(masks, rles=rles, boxes=boxes)[keep.sort().values]

@@ -22,8 +22,9 @@ from textsam.inference.photo.postprocess import stability_score
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 
 if TYPE_CHECKING:
-    from textsam.inference.automatic.generator import AutomaticReport, AutomaticSettings
+    from textsam.inference.automatic.generator import AutomaticReport
     from textsam.inference.view import ImageView
+    from textsam.values.settings import AutomaticSettings
 
 __all__ = ["second_look"]
 
@@ -45,8 +46,8 @@ def second_look(
     Args:
         view: What they were asked of.
         answers: Batch by batch, at least one.
-        settings: `least_stability`, here measured on the decoder's grid, `points_per_batch` and,
-            for what comes out, `least_iou`.
+        settings: `stability_score_thresh`, here measured on the decoder's grid,
+            `points_per_batch` and, for what comes out, `pred_iou_thresh`.
         report: Counts "alike", what is asked again, and "iou again", what passes afterwards.
 
     Yields:
@@ -56,8 +57,8 @@ def second_look(
     kept_boxes: list[Tensor] = []
     for answer in answers:
         filled, boxes = cell_boxes(answer.logits, view.frame)
-        stable = stability_score(answer.logits, offset=settings.stability_offset)
-        good = filled & (stable >= settings.least_stability)
+        stable = stability_score(answer.logits, offset=settings.stability_score_offset)
+        good = filled & (stable >= settings.stability_score_thresh)
         stays = answer[good]
         kept.append(replace(stays, logits=stays.logits.half()))
         kept_boxes.append(boxes[good])
@@ -68,7 +69,7 @@ def second_look(
     for start in range(0, len(chosen), settings.points_per_batch):
         part = chosen[start : start + settings.points_per_batch]
         found = _again(view, [every[k] for k in part.tolist()], boxes[part])
-        passing = found[found.iou > settings.least_iou]
+        passing = found[found.iou > settings.pred_iou_thresh]
         report.count("iou again", len(passing))
         yield passing
 

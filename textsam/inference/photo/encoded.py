@@ -18,13 +18,14 @@ from textsam.inference.photo import phrase_map as language
 from textsam.inference.photo.postprocess import to_original_frame
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.prompt_batch import prompt_batch
-from textsam.inference.photo.windows import FocusSettings, Window
+from textsam.inference.photo.windows import Window
 from textsam.inference.photo.zoom import predict_closer
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.values.geometry import Frame
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt
 from textsam.values.resizing import resize_image
+from textsam.values.settings import FocusSettings
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -8,39 +8,18 @@ many. Interactive segmentation calls this zoom-in (f-BRS, arXiv 2001.10331, Sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.values.geometry import mask_to_box
+from textsam.values.settings import FocusSettings
 
-__all__ = ["FocusSettings", "Window", "choose_window", "from_window", "within_box"]
+__all__ = ["Window", "choose_window", "from_window", "within_box"]
 
 # Logits of what lies outside a window: not the thing, as sure as the decoder ever is.
 _OUTSIDE = -10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class FocusSettings:
-    """When and how closely to look; the numbers belong to a model and are saved with it.
-
-    Attributes:
-        grow: Side of the window in sides of the thing's box.
-        limit: A window longer than this share of the photo's long side is not worth encoding.
-        least: Shortest side of a thing, original pixels: what is smaller is shown with more around.
-        reuse: A window that is already encoded serves a wanted one inside it that is at least this
-            share of its length.
-        box_margin: How far a mask may reach beyond the box it was asked with, as a share of the
-            box's side.
-    """
-
-    grow: float = 1.4
-    limit: float = 0.75
-    least: float = 48.0
-    reuse: float = 0.6
-    box_margin: float = 0.02
 
 
 class Window(NamedTuple):
@@ -97,7 +76,7 @@ def choose_window(
     low, high = corners.min(axis=0), corners.max(axis=0)
     centre, extent = (low + high) / 2, high - low
     # A thin thing gets a window of at least three quarters of a square: it needs surroundings, too.
-    least = 0.75 * max(float(extent.max()), settings.least)
+    least = 0.75 * max(float(extent.max()), settings.min_side)
     half = np.maximum(extent, least) * settings.grow / 2
     start, end = np.floor(centre - half), np.ceil(centre + half)
     window = Window(

@@ -15,14 +15,9 @@ from numpy.typing import NDArray
 
 from textsam.inference.photo.postprocess import mask_to_low_res
 from textsam.inference.photo.prediction import Prediction
-from textsam.inference.photo.windows import (
-    FocusSettings,
-    Window,
-    choose_window,
-    from_window,
-    within_box,
-)
+from textsam.inference.photo.windows import Window, choose_window, from_window, within_box
 from textsam.values.prompts import Prompt
+from textsam.values.settings import FocusSettings
 
 if TYPE_CHECKING:
     from textsam.inference.photo.encoded import EncodedPhoto

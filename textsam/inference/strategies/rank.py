@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textsam.inference.automatic.generator import AutomaticSettings
 from textsam.inference.photo.phrase_map import require_clip
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import Candidate, Gate, PhraseAnswer
 from textsam.values.rle import decode_rles, rle_areas, rle_common_areas
+from textsam.values.settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings, Preset
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
 from textsam.results.columns import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import RLE, encode_mask
+from textsam.values.settings import AutomaticSettings, Preset
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView

@@ -2,48 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from numbers import Integral
-
-from textsam.errors import PromptError
 from textsam.inference.photo.windows import Window
+from textsam.values.settings import TileSettings
 
-__all__ = ["TileSettings", "common", "tile_windows"]
-
-_LEAST_TILE = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class TileSettings:
-    """How a big photo is cut.
-
-    Attributes:
-        tile: Side of a tile, original pixels. A model sees it at its own input size, so half the
-            side shows things twice as large, and takes four times the time.
-        overlap: Least pixels that neighbours share. What is not longer is whole in some tile.
-        whole: Whether the whole photo is asked as well, shrunk to one tile, for things larger than
-            a tile.
-
-    Raises:
-        PromptError: A tile below 64 pixels, or an overlap of more than half a tile.
-    """
-
-    tile: int = 1024
-    overlap: int = 256
-    whole: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse what makes no grid."""
-        for name in ("tile", "overlap"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool):
-                raise PromptError(f"{name} is {value!r}; wanted whole pixels, e.g. {name}=256")
-        if self.tile < _LEAST_TILE:
-            raise PromptError(f"tile is {self.tile}; wanted {_LEAST_TILE} pixels or more")
-        if not 0 <= self.overlap <= self.tile // 2:
-            raise PromptError(
-                f"overlap is {self.overlap}; wanted 0 to {self.tile // 2}, half of tile={self.tile}"
-            )
+__all__ = ["common", "tile_windows"]
 
 
 def tile_windows(size: tuple[int, int], settings: TileSettings) -> list[Window]:

@@ -21,12 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import AutomaticSettings, Preset
 from textsam.inference.photo.windows import Window
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.strategies.overlap import Overlap
 from textsam.inference.strategies.query import Question, Strategy
-from textsam.inference.tiled.grid import TileSettings, tile_windows
+from textsam.inference.tiled.grid import tile_windows
 from textsam.inference.tiled.maps import TileMaps
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
@@ -36,6 +35,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import GATES, Candidate, PhraseAnswer
 from textsam.values.images import ImageSource, load_image
 from textsam.values.resizing import resize_image
+from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
