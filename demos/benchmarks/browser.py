@@ -1,4 +1,4 @@
-"""The explorer's page in Chromium: its parts by name, and waiting until answers are drawn.
+"""The explorer's page in Chromium: clicks, and waiting until answers are drawn.
 
 Playwright drives the installed Chromium and downloads none. The tests use this too.
 """
@@ -66,8 +66,7 @@ class ExplorerPage:
         page.set_default_timeout(_TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(
-            "console",
-            lambda line: self.errors.append(line.text) if line.type == "error" else None,
+            "console", lambda line: self.errors.append(line.text) if line.type == "error" else None
         )
         page.goto(url)
         page.wait_for_selector("#canvas .ts-welcome button")
@@ -79,29 +78,6 @@ class ExplorerPage:
             "document.querySelector('#canvas .ts-stage').scene"
         )
         return scene
-
-    @property
-    def status(self) -> str:
-        """The message below the photo."""
-        return self.page.inner_text("#canvas .ts-status")
-
-    @property
-    def has_error(self) -> bool:
-        """Whether the message is about an error."""
-        return self.page.locator("#canvas .ts-status.ts-error").count() == 1
-
-    @property
-    def names(self) -> list[str]:
-        """Names in the list beside the photo."""
-        rows = self.page.locator("#objects .ts-name")
-        return [rows.nth(index).input_value() for index in range(rows.count())]
-
-    @property
-    def bar_rows(self) -> int:
-        """Number of rows of the buttons above the photo."""
-        buttons = self.page.locator("#canvas .ts-bar button:visible").all()
-        boxes = [box for button in buttons if (box := button.bounding_box())]
-        return len({round(box["y"] + box["height"] / 2) for box in boxes})
 
     def after(self, act: Callable[[], object]) -> None:
         """Do something and wait until the browser has drawn the server's answer."""
@@ -124,16 +100,6 @@ class ExplorerPage:
             self.page.click("#canvas [data-open=welcome]")
         self.after(lambda: self.page.click(f"#canvas [data-example={name}]"))
 
-    def upload(self, path: str) -> None:
-        """Open a file."""
-        self.after(lambda: self.page.set_input_files("#canvas input[type=file]", path))
-
-    def find(self, text: str, exclude: str = "") -> None:
-        """Type phrases and press Find."""
-        self.page.fill("#text input, #text textarea", text)
-        self.page.fill("#exclude input, #exclude textarea", exclude)
-        self.press("#find")
-
     def press(self, selector: str) -> None:
         """Press a button and wait for the server's answer."""
         self.after(lambda: self.page.click(selector))
@@ -154,41 +120,3 @@ class ExplorerPage:
     def click(self, x: float, y: float, *, button: Any = "left") -> None:
         """Click a place on the photo, given as shares of its sides."""
         self.after(lambda: self.page.mouse.click(*self.place(x, y), button=button))
-
-    def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
-        """Drag from one place of the photo to another."""
-
-        def move() -> None:
-            self.page.mouse.move(*self.place(x0, y0))
-            self.page.mouse.down()
-            self.page.mouse.move(*self.place((x0 + x1) / 2, (y0 + y1) / 2), steps=3)
-            self.page.mouse.move(*self.place(x1, y1), steps=3)
-            self.page.mouse.up()
-
-        self.after(move)
-
-    def tinted(self) -> int:
-        """Number of screen pixels covered by masks, from drawing with and without them."""
-        count: int = self.page.evaluate(
-            """async () => {
-              const stage = document.querySelector("#canvas .ts-stage");
-              const sheet = stage.querySelector("canvas");
-              const look = (opacity) => new Promise((done) => {
-                document.dispatchEvent(new CustomEvent("textsam-look",
-                  { detail: { opacity, outline: opacity > 0, labels: false } }));
-                requestAnimationFrame(() => requestAnimationFrame(() => done(
-                  sheet.getContext("2d").getImageData(0, 0, sheet.width, sheet.height).data)));
-              });
-              const bare = await look(0);
-              const full = await look(0.45);
-              document.dispatchEvent(new CustomEvent("textsam-look",
-                { detail: { opacity: 0.45, outline: true, labels: true } }));
-              let changed = 0;
-              for (let p = 0; p < bare.length; p += 4) {
-                if (Math.abs(bare[p] - full[p]) + Math.abs(bare[p + 1] - full[p + 1])
-                  + Math.abs(bare[p + 2] - full[p + 2]) > 12) changed += 1;
-              }
-              return changed;
-            }"""
-        )
-        return count

@@ -79,24 +79,21 @@ class SharedIndex:
         if "://" not in self.uri and not Path(self.uri).is_dir():
             raise PromptError(f"There is no index at {self.uri}; type another path")
         try:
-            bare = MaskIndex.open(self.uri)
-            spaces = dict(bare.spaces)
+            index = MaskIndex.open(self.uri)
+            spaces = dict(index.spaces)
         except (ValueError, OSError) as error:
             raise PromptError(f"{self.uri} cannot be opened: {error}") from error
         if not spaces:
             raise PromptError(f"{self.uri} is not an index, or it has no masks yet")
-        bare.close()
         model = self._model()
-        # The index says which of the two kinds of SAM embeddings it holds.
-        for latents in ("crops", "photo"):
-            embedder = Embedder(model, latents=latents, spaces=list(spaces))
-            if dict(embedder.spaces) == spaces:
-                return MaskIndex.open(self.uri, model=embedder)
-        made_by = ", ".join(sorted({space.model for space in spaces.values()}))
-        raise PromptError(
-            f"The index at {self.uri} was made by {made_by}, but this is {model.name}: start the "
-            "explorer with the model that made it, --model"
-        )
+        index.model = embedder = Embedder.of_spaces(model, spaces)
+        if dict(embedder.spaces) != spaces:
+            made_by = ", ".join(sorted({space.model for space in spaces.values()}))
+            raise PromptError(
+                f"The index at {self.uri} was made by {made_by}, but this is {model.name}: start "
+                "the explorer with the model that made it, --model"
+            )
+        return index
 
 
 class Indexes:

@@ -59,11 +59,7 @@ _DELETE_FILES = (1800, 6 * 3600)  # every so many seconds, files that are that o
 
 
 def build_app(
-    name: str,
-    load: Callable[[], TextSAM],
-    *,
-    index: str | None = None,
-    choose_index: bool = True,
+    name: str, load: Callable[[], TextSAM], *, index: str | None = None, choose_index: bool = True
 ) -> tuple[gr.Blocks, PhotoCache]:
     """Build the app; the model is loaded in the background.
 

@@ -48,10 +48,7 @@ def add_model_tab(model: ModelInBackground) -> None:
 
     timer.tick(refresh, outputs=[about, timer], api_visibility="private", show_progress="hidden")
     button.click(
-        lambda: _measure(model()),
-        outputs=speed,
-        api_visibility="private",
-        concurrency_id="work",
+        lambda: _measure(model()), outputs=speed, api_visibility="private", concurrency_id="work"
     )
 
 

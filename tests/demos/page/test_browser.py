@@ -20,7 +20,82 @@ from textsam.results.segmentation import Segmentation
 pytest.importorskip("playwright", reason="the browser's tests need playwright")
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
 
-Open = Callable[..., ExplorerPage]
+Open = Callable[..., "FullPage"]
+
+
+class FullPage(ExplorerPage):
+    """A page with everything that the tests look at and do."""
+
+    @property
+    def status(self) -> str:
+        """The message below the photo."""
+        return self.page.inner_text("#canvas .ts-status")
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the message is about an error."""
+        return self.page.locator("#canvas .ts-status.ts-error").count() == 1
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the list beside the photo."""
+        rows = self.page.locator("#objects .ts-name")
+        return [rows.nth(index).input_value() for index in range(rows.count())]
+
+    @property
+    def bar_rows(self) -> int:
+        """Number of rows of the buttons above the photo."""
+        buttons = self.page.locator("#canvas .ts-bar button:visible").all()
+        boxes = [box for button in buttons if (box := button.bounding_box())]
+        return len({round(box["y"] + box["height"] / 2) for box in boxes})
+
+    def upload(self, path: str) -> None:
+        """Open a file."""
+        self.after(lambda: self.page.set_input_files("#canvas input[type=file]", path))
+
+    def find(self, text: str, exclude: str = "") -> None:
+        """Type phrases and press Find."""
+        self.page.fill("#text input, #text textarea", text)
+        self.page.fill("#exclude input, #exclude textarea", exclude)
+        self.press("#find")
+
+    def drag(self, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Drag from one place of the photo to another."""
+
+        def move() -> None:
+            self.page.mouse.move(*self.place(x0, y0))
+            self.page.mouse.down()
+            self.page.mouse.move(*self.place((x0 + x1) / 2, (y0 + y1) / 2), steps=3)
+            self.page.mouse.move(*self.place(x1, y1), steps=3)
+            self.page.mouse.up()
+
+        self.after(move)
+
+    def tinted(self) -> int:
+        """Number of screen pixels covered by masks, from drawing with and without them."""
+        count: int = self.page.evaluate(
+            """async () => {
+              const stage = document.querySelector("#canvas .ts-stage");
+              const sheet = stage.querySelector("canvas");
+              const look = (opacity) => new Promise((done) => {
+                document.dispatchEvent(new CustomEvent("textsam-look",
+                  { detail: { opacity, outline: opacity > 0, labels: false } }));
+                requestAnimationFrame(() => requestAnimationFrame(() => done(
+                  sheet.getContext("2d").getImageData(0, 0, sheet.width, sheet.height).data)));
+              });
+              const bare = await look(0);
+              const full = await look(0.45);
+              document.dispatchEvent(new CustomEvent("textsam-look",
+                { detail: { opacity: 0.45, outline: true, labels: true } }));
+              let changed = 0;
+              for (let p = 0; p < bare.length; p += 4) {
+                if (Math.abs(bare[p] - full[p]) + Math.abs(bare[p + 1] - full[p + 1])
+                  + Math.abs(bare[p + 2] - full[p + 2]) > 12) changed += 1;
+              }
+              return changed;
+            }"""
+        )
+        return count
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +109,10 @@ def open_page(browser: Any, server: tuple[str, Any]) -> Iterator[Open]:
     """Opens a page; at the end, no page may have had an error in its console."""
     pages = []
 
-    def make(**options: Any) -> ExplorerPage:
+    def make(**options: Any) -> FullPage:
         options.setdefault("viewport", {"width": 1280, "height": 900})
         context = browser.new_context(accept_downloads=True, **options)
-        pages.append(ExplorerPage(context.new_page(), server[0]))
+        pages.append(FullPage(context.new_page(), server[0]))
         return pages[-1]
 
     yield make
@@ -48,15 +123,15 @@ def open_page(browser: Any, server: tuple[str, Any]) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="module")
-def shared_page(browser: Any, server: tuple[str, Any]) -> Iterator[ExplorerPage]:
+def shared_page(browser: Any, server: tuple[str, Any]) -> Iterator[FullPage]:
     """Loading the page takes seconds, and opening a photo begins anew."""
     context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
-    yield ExplorerPage(context.new_page(), server[0])
+    yield FullPage(context.new_page(), server[0])
     context.close()
 
 
 @pytest.fixture
-def page(shared_page: ExplorerPage) -> Iterator[ExplorerPage]:
+def page(shared_page: FullPage) -> Iterator[FullPage]:
     """A page that had other photos before; no test may leave an error in its console."""
     shared_page.page.click("button[role=tab]:has-text('Explore')")
     yield shared_page
@@ -65,7 +140,7 @@ def page(shared_page: ExplorerPage) -> Iterator[ExplorerPage]:
     assert not errors, errors
 
 
-def download(page: ExplorerPage, format: str, folder: Path) -> Path:
+def download(page: FullPage, format: str, folder: Path) -> Path:
     """Choose a format, press Download, save the file."""
     page.page.click("#format input")
     page.page.click(f"#format [role=option]:has-text('{format}')")
@@ -76,7 +151,7 @@ def download(page: ExplorerPage, format: str, folder: Path) -> Path:
     return path
 
 
-def test_upload_text_exclusion_and_export(page: ExplorerPage, repo: Path, tmp_path: Path) -> None:
+def test_upload_text_exclusion_and_export(page: FullPage, repo: Path, tmp_path: Path) -> None:
     page.upload(str(repo / "examples" / "bus.jpg"))
     assert page.scene["photo"]["width"] == 640 and "bus at 640 x 427" in page.status
     page.find("bus, giraffe")
@@ -109,7 +184,7 @@ def test_upload_text_exclusion_and_export(page: ExplorerPage, repo: Path, tmp_pa
         assert archive.read("classes.txt") == b"bus\n"
 
 
-def test_click_correct_undo_redo_and_box(page: ExplorerPage) -> None:
+def test_click_correct_undo_redo_and_box(page: FullPage) -> None:
     page.open_example("dog")
     page.click(0.47, 0.45)
     assert page.names == ["object 1"] and page.scene["objects"][0]["readings"] == 3
@@ -135,7 +210,7 @@ def test_click_correct_undo_redo_and_box(page: ExplorerPage) -> None:
     assert page.names == [] and page.tinted() == 0
 
 
-def test_list_renames_hides_chooses_and_deletes(page: ExplorerPage, tmp_path: Path) -> None:
+def test_list_renames_hides_chooses_and_deletes(page: FullPage, tmp_path: Path) -> None:
     page.open_example("bus")
     page.find("wheel")
     assert page.names == ["wheel", "wheel"]
@@ -153,7 +228,7 @@ def test_list_renames_hides_chooses_and_deletes(page: ExplorerPage, tmp_path: Pa
     assert page.names == ['rear <b onload="x">wheel']
 
 
-def test_everything_like_and_why(page: ExplorerPage, small_bus: Path) -> None:
+def test_everything_like_and_why(page: FullPage, small_bus: Path) -> None:
     page.upload(str(small_bus))
     page.press("#everything")
     assert len(page.names) > 1
@@ -232,7 +307,7 @@ def test_phone_width_and_fingers(open_page: Open) -> None:
     assert page.page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
-def test_button_and_wheel_zoom_and_keys_click(page: ExplorerPage) -> None:
+def test_button_and_wheel_zoom_and_keys_click(page: FullPage) -> None:
     page.open_example("cat")
     fit = page.page.evaluate("document.querySelector('#canvas .ts-stage').place.scale")
     page.page.click("#canvas [data-zoom='1.25']")
@@ -254,8 +329,8 @@ def test_button_and_wheel_zoom_and_keys_click(page: ExplorerPage) -> None:
     assert page.names == ["object 1", "object 2"]
 
 
-def test_two_users_do_not_see_each_other(open_page: Open) -> None:
-    one, other = open_page(), open_page()
+def test_two_users_do_not_see_each_other(page: FullPage, open_page: Open) -> None:
+    one, other = page, open_page()
     one.open_example("bus")
     other.open_example("bus")
     one.find("wheel")
@@ -265,7 +340,7 @@ def test_two_users_do_not_see_each_other(open_page: Open) -> None:
 
 
 def test_search_by_text_and_by_the_chosen_object_in_an_index_opened_by_path(
-    page: ExplorerPage, index_folder: Path, tmp_path: Path
+    page: FullPage, index_folder: Path, tmp_path: Path
 ) -> None:
     page.open_example("bus")
     page.find("wheel")
@@ -300,7 +375,10 @@ def test_search_by_text_and_by_the_chosen_object_in_an_index_opened_by_path(
     assert page.scene["photo"]["name"] == "cat" and page.names == ["cat"]
 
 
-def test_model_tab_tells_licence_limits_and_speed(page: ExplorerPage) -> None:
+def test_model_tab_tells_licence_limits_and_speed(
+    page: FullPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demos.page.model_tab._ROUNDS", 1)
     page.page.click("button[role=tab]:has-text('Model')")
     page.page.wait_for_selector("text=Licence of the weights: Apache-2.0")
     page.page.wait_for_selector("text=Limitations")
@@ -308,7 +386,7 @@ def test_model_tab_tells_licence_limits_and_speed(page: ExplorerPage) -> None:
     page.page.wait_for_selector("#speed :text('one click')")
 
 
-def test_everything_has_a_label_for_screen_readers(page: ExplorerPage) -> None:
+def test_everything_has_a_label_for_screen_readers(page: FullPage) -> None:
     page.open_example("bus")
     page.find("wheel")
     nameless = page.page.evaluate(
