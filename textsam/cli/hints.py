@@ -36,12 +36,12 @@ _OPTIONS = {
     "--point X,Y,0": "point-labels",
     "--format json": "convert-to-rle",
 }
-# Options of other tools that are not needed, and why.
+# Options of other tools that are not needed here, and what to do instead.
 _UNNEEDED = {
-    "the photo has no option: textsam COMMAND PHOTO": "source input image images img",
-    "leave it out, the weights say it": "model-type config",
-    "leave it out, each model has one input size": "imgsz image-size",
-    "leave it out, and open the file that is written": "show",
+    "Type: textsam {command} PHOTO": "source input image images img",
+    "The weights say it; leave it out": "model-type config",
+    "Each model has one input size; leave it out": "imgsz image-size",
+    "Leave it out and open the file that is written": "show",
 }
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
@@ -92,7 +92,8 @@ class HintingCommand(TyperCommand):
         if ours is not None and ours.split()[0] in own:
             ctx.fail(f"{typed} is not an option. Type: {ours}")
         if name in _REASON_OF:
-            ctx.fail(f"{typed} is not an option: {_REASON_OF[name]}")
+            reason = _REASON_OF[name].format(command=ctx.info_name)
+            ctx.fail(f"{typed} is not an option. {reason}")
 
 
 def _join_numbers(args: list[str], own: set[str]) -> list[str]:
