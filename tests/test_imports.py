@@ -123,7 +123,7 @@ def module_of(target: str, files: dict[str, Path]) -> str:
     """The module of textsam that a dotted name means."""
     head, _, name = target.rpartition(".")
     if head == "textsam" and target not in files:
-        return textsam._HOME.get(name, "textsam")
+        return textsam._MODULES.get(name, "textsam")
     while target not in files:
         target = target.rpartition(".")[0]
         assert target, f"{head}.{name} is no module of textsam"
@@ -357,9 +357,9 @@ def test_import_is_fast() -> None:
 
 
 def test_exports() -> None:
-    assert set(textsam.__all__) == {*textsam._HOME, "__version__"}
+    assert set(textsam.__all__) == {*textsam._MODULES, "__version__"}
     assert set(textsam.__all__) <= set(dir(textsam))
-    for name, home in textsam._HOME.items():
+    for name, home in textsam._MODULES.items():
         value = getattr(textsam, name)
         assert value is sys.modules[home] or value is getattr(sys.modules[home], name)
         assert getattr(value, "__module__", home) == home

@@ -4,9 +4,9 @@
 
     segment("street.jpg", text="wheel").save("wheels.png")
 
-`TextSAM` holds a model, `TextSAM.open` an encoded photo (`ImageView`) to ask again and again, and
-`Segmentation` is what comes out. Every name here is imported when it is first used (PEP 562), so
-`import textsam` costs milliseconds.
+`TextSAM` is a model, `TextSAM.open` encodes a photo once for many queries (`ImageView`), and
+`Segmentation` is the result. Names are imported on first use (PEP 562), so `import textsam` takes
+milliseconds.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Where each name lives; a submodule lives under its own.
-_HOME = {
+# The module that defines each name.
+_MODULES = {
     "ImageView": "textsam.inference.view",
     "MaskIndex": "textsam.search.index",
     "Segmentation": "textsam.results.segmentation",
@@ -48,11 +48,12 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(_HOME[name])
-    value = home if _HOME[name] == f"{__name__}.{name}" else getattr(home, name)
-    globals()[name] = value  # the next look-up does not come here
+    module = importlib.import_module(_MODULES[name])
+    # `errors` is a submodule itself.
+    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+    globals()[name] = value  # so that __getattr__ is called once per name
     return value
 
 

@@ -1,8 +1,7 @@
-"""The errors that textsam raises, and the lazy import that explains a missing extra.
+"""The errors that textsam raises, and an import that explains a missing extra.
 
-Every error says three things: what came, what was wanted, and what to type instead. All derive from
-`TextSamError`; those about a bad argument are a `ValueError` as well, so code that knows nothing of
-textsam can catch them.
+Each message says what came, what was wanted, and what to type instead. All errors derive from
+`TextSamError`; those about a bad argument are also a `ValueError`.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ __all__ = [
 
 
 class TextSamError(Exception):
-    """Base of every error that textsam raises on purpose."""
+    """Base class of all errors that textsam raises on purpose."""
 
 
 class ImageError(TextSamError, ValueError):
-    """Something given as an image is none, or is one that could be read in two ways."""
+    """An argument is not an image, or its layout is ambiguous."""
 
 
 class PromptError(TextSamError, ValueError):
-    """A phrase, point, label, box or mask that cannot be meant."""
+    """A phrase, point, label, box, mask or option is invalid, or several do not go together."""
 
 
 class WeightsError(TextSamError, ValueError):
-    """A checkpoint that is missing, unreadable, or does not fit the model."""
+    """A checkpoint is missing, unreadable, or does not fit the model."""
 
 
 class MissingExtraError(TextSamError, ImportError):
-    """An optional dependency is not installed; the message says which extra brings it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency at the moment it is needed.
+    """Import an optional dependency where it is needed.
 
     Args:
         module: Dotted name of the module, e.g. `"lancedb"` or `"matplotlib.pyplot"`.
@@ -52,12 +51,12 @@ def require(module: str, extra: str) -> ModuleType:
         The imported module; for a dotted name, the innermost one.
 
     Raises:
-        MissingExtraError: The module, or something that it imports, is not installed.
+        MissingExtraError: The module, or one that it imports, is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        # A module that is there but fails on ITS imports is told apart: say which one is missing.
+        # An installed module may fail because of ITS imports; then say which of them is missing.
         package = module.partition(".")[0]
         missing = (error.name or "").partition(".")[0] == package
         what = "is not installed" if missing else f"cannot be imported ({error})"
@@ -68,7 +67,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def one_line(error: BaseException) -> str:
-    """Say an error on one line; its type stands before messages that would mean little alone."""
+    """An error as one line, with its type if the message alone might say little (KeyError)."""
     text = " ".join(str(error).split())
     if isinstance(error, ValueError | OSError) and text:
         return text

@@ -251,13 +251,17 @@ def kill_at(step, folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_killed_anywhere_and_started_again_gives_the_same(photos, tmp_path):
+def test_killed_anywhere_and_started_again_gives_the_same(photos, tmp_path, monkeypatch):
+    # What a killed process wrote stays readable; fsync is for a machine that loses its power.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
     def run(out):
         segment_folder(StandIn(), photos, out, text=["wheel"], format="json")
 
+    (photos / "c.jpg").unlink()  # a good and a bad photo, and one in a folder, are enough
     run(tmp_path / "undisturbed")
     expected = tree(tmp_path / "undisturbed")
-    assert len(expected) == 8
+    assert len(expected) == 7
 
     killed = 0
     for step in range(500):
@@ -358,7 +362,7 @@ def test_what_is_one_photos_fault_does_not(photos, tmp_path, error):
 def test_wrong_runs_raise_before_anything_is_written(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     for paths, options, message in (
-        (photos, {}, "nothing asked for"),
+        (photos, {}, "no prompt"),
         (photos, {"text": " "}, "empty"),
         (photos, {"text": "x", "format": "bmp"}, "format 'bmp'"),
         (photos, {"text": "x", "format": "json", "kind": "mask"}, "kinds are for pictures"),

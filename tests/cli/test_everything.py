@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from textsam.batch.batch_run import sa1b_id
 from textsam.batch.folders import everything_folder
-from textsam.batch.run import sa1b_id
 from textsam.cli.app import app
 from textsam.results.interop import from_sa1b
 from textsam.results.segmentation import Segmentation

@@ -1,4 +1,4 @@
-"""Which photos a list of files and folders means, and where each one's output goes."""
+"""The photos in a list of files and folders, and the output file of each."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["PHOTO_SUFFIXES", "RESERVED_NAMES", "Photo", "find_photos"]
+__all__ = ["PHOTO_SUFFIXES", "RESERVED_NAMES", "PhotoFile", "find_photos"]
 
 PHOTO_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
     | {".tif", ".tiff", ".webp"}
 )
 
-# Files that a run itself writes into the output folder.
+# Files that a run writes besides the outputs.
 RESERVED_NAMES = frozenset({"classes.txt", "errors.jsonl", "summary.json"})
 
 
 @dataclass(frozen=True)
-class Photo:
+class PhotoFile:
     """A photo of a run.
 
     Attributes:
-        path: Where it is.
-        name: Its path below the folder that was given, with `/`; its file name if given itself.
+        path: Its file.
+        name: Path below the folder that was searched, with `/`; the file name of a single photo.
         output: Path of its output below the output folder, with `/`.
     """
 
@@ -34,50 +34,50 @@ class Photo:
     output: str
 
 
-def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[Photo]:
+def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[PhotoFile]:
     """List photos in a fixed order, and name their outputs.
 
-    Folders are searched with all their folders, for `PHOTO_SUFFIXES`; hidden files and the output
-    folder are passed over. A file that is named itself is taken whatever its suffix, and even if it
-    is missing, so that it can be reported. `a/b.jpg` below a folder becomes `a/b` + suffix; of
-    photos that differ only in their suffix, each keeps it (`b.jpg.json`).
+    Folders are searched recursively for `PHOTO_SUFFIXES`, without hidden files and without the
+    output folder. Files in `paths` are listed whatever their suffix, even if they do not exist, so
+    that a run can report them. The output of `a/b.jpg` is `a/b` + suffix; photos that differ only
+    in their suffix keep it (`b.jpg.json`).
 
     Args:
         paths: Files and folders.
-        out_dir: Where outputs go; need not exist.
-        suffix: Of the outputs, e.g. `".png"`.
+        out_dir: Folder of the outputs; need not exist.
+        suffix: Suffix of the outputs, e.g. `".png"`.
 
     Returns:
-        At least one photo; a file that was named twice only once.
+        At least one photo; each file once.
 
     Raises:
-        ValueError: No photos, two that would be written to one output, or one that would be
-            overwritten.
+        ValueError: There are no photos, two photos have the same output, or an output would
+            overwrite a photo.
     """
     folders = [path for path in paths if path.is_dir()]
-    named: dict[Path, str] = {}
+    names: dict[Path, str] = {}
     for path in paths:
         if path in folders:
             # Several folders may hold the same names.
             prefix = PurePosixPath(path.resolve().name if len(folders) > 1 else "")
             for photo in _walk(path, out_dir):
-                named.setdefault(photo, (prefix / photo.relative_to(path).as_posix()).as_posix())
+                names.setdefault(photo, (prefix / photo.relative_to(path).as_posix()).as_posix())
         else:
-            named.setdefault(path, path.name)
-    if not named:
+            names.setdefault(path, path.name)
+    if not names:
         raise ValueError(
             f"no photos in {', '.join(str(path) for path in paths) or 'an empty list'}; looked for "
             f"{' '.join(sorted(PHOTO_SUFFIXES))}"
         )
-    unique = {path.resolve(): (path, name) for path, name in reversed(named.items())}
-    chosen = list(reversed(unique.values()))
-    # Some file systems do not tell A from a.
-    stems = Counter(_stem(name).casefold() + suffix for _, name in chosen)
+    unique = {path.resolve(): (path, name) for path, name in reversed(names.items())}
+    files = list(reversed(unique.values()))  # reversed twice: the first name of a file counts
+    # casefold: some file systems do not distinguish upper from lower case.
+    stems = Counter(_stem(name).casefold() + suffix for _, name in files)
     stems.update(RESERVED_NAMES)
     photos = []
-    for path, name in chosen:
-        shared = stems[_stem(name).casefold() + suffix] > 1
-        photos.append(Photo(path, name, (name if shared else _stem(name)) + suffix))
+    for path, name in files:
+        is_shared = stems[_stem(name).casefold() + suffix] > 1
+        photos.append(PhotoFile(path, name, (name if is_shared else _stem(name)) + suffix))
     _check_outputs(photos, out_dir)
     return photos
 
@@ -91,6 +91,7 @@ def _walk(folder: Path, out_dir: Path) -> Iterator[Path]:
             f"e.g. {out_dir / 'masks'}"
         )
     for root, folders, files in os.walk(folder):
+        # Changed in place, which is how os.walk is told what to enter.
         here = Path(root)
         folders[:] = sorted(
             name
@@ -106,15 +107,15 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _check_outputs(photos: Sequence[Photo], out_dir: Path) -> None:
+def _check_outputs(photos: Sequence[PhotoFile], out_dir: Path) -> None:
     sources = {photo.path.resolve() for photo in photos}
-    taken: dict[str, Photo] = {}
+    outputs: dict[str, PhotoFile] = {}
     for photo in photos:
-        other = taken.setdefault(photo.output.casefold(), photo)
+        other = outputs.setdefault(photo.output.casefold(), photo)
         if other is not photo:
             raise ValueError(
                 f"{str(other.path)!r} and {str(photo.path)!r} would both be written to "
-                f"{photo.output!r}; give the folder above them, or run them apart"
+                f"{photo.output!r}; give the folder above them, or make two runs"
             )
         if (out_dir / photo.output).resolve() in sources:
             raise ValueError(

@@ -1,7 +1,7 @@
-"""Many photos, one question: `segment_folder` and `everything_folder` write a file for each.
+"""Many photos, one query: `segment_folder` and `everything_folder` write a file for each photo.
 
-A run may be killed at any moment and started again, and one bad photo does not stop it:
-`textsam.batch.run`.
+Runs can be killed and continued, and a photo that fails does not stop a run: see
+`textsam.batch.batch_run`.
 """
 
 from __future__ import annotations
@@ -9,53 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from textsam.batch.run import BatchReport, PhotoReport, run_over
+from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.errors import PromptError
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.results.columns import as_array
-from textsam.results.segmentation import PictureKind, Segmentation
+from textsam.results.segmentation import PictureKind
 from textsam.values.prompts import normalize_phrases
+from textsam.values.settings import AutomaticSettings, Preset
 
-__all__ = [
-    "BatchReport",
-    "FindsEverything",
-    "PhotoReport",
-    "Segmenter",
-    "everything_folder",
-    "segment_folder",
-]
+if TYPE_CHECKING:
+    from textsam.inference.model import TextSAM
+
+__all__ = ["BatchReport", "PhotoReport", "everything_folder", "segment_folder"]
 
 _FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "txt")
-# "sa1b" is .json in the layout of SA-1B; masks without a label have no YOLO class.
+# "sa1b" is .json in the layout of SA-1B. No "txt": YOLO needs a class for each mask.
 _EVERYTHING_FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "sa1b")
 
 
-class Segmenter(Protocol):
-    """What a run needs of a model; `TextSAM` is one."""
-
-    @property
-    def name(self) -> str:
-        """What tells this model from others, e.g. `"tiny"`; outputs of another are made anew."""
-
-    def segment(self, image: Any, **prompt: Any) -> Any:
-        """Segment one image (H, W, 3) uint8; returns a `Segmentation`."""
-
-
-class FindsEverything(Protocol):
-    """What a run over everything needs of a model; `TextSAM` is one."""
-
-    @property
-    def name(self) -> str:
-        """As `Segmenter.name`."""
-
-    def everything(self, image: Any, settings: Any = None) -> Segmentation:
-        """Masks of everything in one image (H, W, 3) uint8."""
-
-
 def segment_folder(
-    model: Segmenter,
+    model: TextSAM,
     paths: str | Path | Iterable[str | Path],
     out_dir: str | Path,
     *,
@@ -76,32 +51,32 @@ def segment_folder(
     """Segment many photos into a folder; resumable.
 
     Args:
-        model: A `TextSAM`, or anything with its `name` and `segment`.
-        paths: Photos and folders of photos; see `find_photos` for what is taken.
-        out_dir: Where results go; made if missing. Folders inside are those of the photos.
-        text: Phrases. This and the prompts below are put to every photo, as in `ImageView.segment`.
-        exclude: Phrases that are not meant.
-        background: Phrases that compete for the pixels and are not painted.
+        model: The model.
+        paths: Photos and folders of photos; see `find_photos`.
+        out_dir: Output folder, created if missing; subfolders mirror those of the photos.
+        text: Phrases. This and the prompts below apply to every photo, as in `ImageView.segment`.
+        exclude: Phrases that are not wanted.
+        background: Phrases that compete for the pixels and get no mask.
         points: (N, 2) x, y in pixels of each photo.
         labels: (N,) 1 for on the object, 0 for not.
         box: (4,) half-open x0, y0, x1, y1 in pixels of each photo.
         strategy: How phrases become masks.
-        threshold: Least probability of a phrase and of a mask; the model's own by default.
+        threshold: Minimum probability of a phrase and of a mask; the model's own by default.
         overlap: "allow", or "exclusive": a pixel belongs to at most one mask of a photo.
         format: Suffix of the results, without the dot, as in `Segmentation.save`.
         kind: Kind of picture, for pictures only.
-        overwrite: Whether to make everything anew.
+        overwrite: Whether to recompute finished results.
         on_progress: Called after each photo.
 
     Returns:
         A report; its `failed` is empty if all went well.
 
     Raises:
-        ValueError: Something about the run as a whole: no photos, an unknown format, a phrase that
-            is none, an output folder that holds the photos.
-        WeightsError: The model cannot work at all; so too `MissingExtraError`.
+        ValueError: The run as a whole is wrong: no photos, an unknown format, an empty phrase, an
+            output folder that contains the photos.
+        WeightsError: The model cannot segment that way at all; likewise `MissingExtraError`.
         OSError: The output folder cannot be written, or the disk is full.
-        RuntimeError: Another run is writing there.
+        RuntimeError: Another run is writing to the folder.
     """
     _check_format(format, kind, _FORMATS)
     by_hand = points is not None or box is not None
@@ -121,10 +96,10 @@ def segment_folder(
         "overlap": overlap,
     }
     if all(prompt[name] is None for name in ("text", "points", "box")):
-        raise ValueError('nothing asked for; give text="wheel", points=... or box=...')
+        raise ValueError('no prompt; give text="wheel", points=... or box=...')
     if text is not None:
         _check_question(prompt)
-    return run_over(
+    return run_batch(
         paths,
         Path(out_dir),
         lambda image: model.segment(image, **prompt),
@@ -135,11 +110,11 @@ def segment_folder(
 
 
 def everything_folder(
-    model: FindsEverything,
+    model: TextSAM,
     paths: str | Path | Iterable[str | Path],
     out_dir: str | Path,
     *,
-    settings: Any = None,
+    settings: AutomaticSettings | Preset | None = None,
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
@@ -148,14 +123,14 @@ def everything_folder(
     """Write masks of everything in many photos into a folder; resumable.
 
     Args:
-        model: A `TextSAM`, or anything with its `name` and `everything`.
+        model: The model.
         paths: Photos and folders of photos.
-        out_dir: Where results go; made if missing. Folders inside are those of the photos.
-        settings: `AutomaticSettings` or a preset's name, as `ImageView.everything`.
+        out_dir: Output folder, created if missing; subfolders mirror those of the photos.
+        settings: `AutomaticSettings` or the name of a preset, as in `ImageView.everything`.
         format: Suffix of the results, without the dot, as in `Segmentation.save`; or "sa1b": .json
-            files in the layout of SA-1B, numbered by `sa1b_id`.
-        kind: Kind of picture, for pictures only; "instances" is a PNG of numbered pixels.
-        overwrite: Whether to make everything anew.
+            files in the layout of SA-1B, with `sa1b_id` as image ids.
+        kind: Kind of picture, for pictures only; "instances" is a PNG of pixel numbers.
+        overwrite: Whether to recompute finished results.
         on_progress: Called after each photo.
 
     Returns:
@@ -165,15 +140,13 @@ def everything_folder(
         ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.
         PromptError: An unknown preset.
     """
-    from textsam.values.settings import AutomaticSettings
-
     _check_format(format, kind, _EVERYTHING_FORMATS)
-    wanted = AutomaticSettings.from_preset(settings)
-    return run_over(
+    resolved = AutomaticSettings.from_preset(settings)
+    return run_batch(
         paths,
         Path(out_dir),
-        lambda image: model.everything(image, wanted),
-        {"everything": asdict(wanted), "model": model.name, "format": format, "kind": kind},
+        lambda image: model.everything(image, resolved),
+        {"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
         overwrite=overwrite,
         on_progress=on_progress,
     )
@@ -187,12 +160,12 @@ def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -
 
 
 def _check_question(prompt: dict[str, Any]) -> None:
-    """Refuse what could be asked of no photo, once for the run and not for each of them."""
+    """Refuse what is invalid for every photo, once for the run and not for each of them."""
     from textsam.inference.strategies.query import make_question  # imports torch
 
     names = ("text", "exclude", "background", "strategy", "threshold", "overlap")
     make_question(**{name: prompt[name] for name in names})
 
 
-def _phrases(given: str | Sequence[str] | None, name: str) -> list[str] | None:
-    return None if given is None else normalize_phrases(given, name)
+def _phrases(phrases: str | Sequence[str] | None, name: str) -> list[str] | None:
+    return None if phrases is None else normalize_phrases(phrases, name)

@@ -1,9 +1,9 @@
-"""What a run over many photos has finished, kept so that a killed run can go on.
+"""Which outputs of a batch run are finished, so that a killed run can continue.
 
-In the output folder lies `.textsam/`: `settings.json` says what was asked last, for people;
-`done.jsonl` has a line per finished output, appended after the output is complete; `lock` keeps a
-second run out. A line counts only while its output has the recorded size, its photo has not
-changed, and the settings are the same.
+The output folder contains `.textsam/`: `settings.json` holds the settings of the last run, for
+people; `done.jsonl` has one line per finished output, appended once the output is complete; `lock`
+keeps a second run out. A line counts only while the output has the recorded size, the photo is
+unchanged, and the settings are the same.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 from textsam.results.storage import dump_json
 from textsam.values.files import remove_parts, write_atomically
 
-__all__ = ["Done", "Journal", "fingerprint", "only_run"]
+__all__ = ["Journal", "JournalEntry", "fingerprint", "lock_folder"]
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _FOLDER = ".textsam"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class JournalEntry:
     """One finished output.
 
     Attributes:
         output: Path of the output below the output folder, with `/`.
         source: Name of the photo.
         source_bytes: Size of the photo's file.
-        source_mtime_ns: When the photo was last changed.
+        source_mtime_ns: Time of the last change of the photo.
         settings: Fingerprint of the settings.
         output_bytes: Size of the output.
         labels: Number of masks by label; `""` for masks without a label.
@@ -55,11 +55,11 @@ class Journal:
     """The finished outputs of an output folder."""
 
     def __init__(self, out_dir: Path, settings: Mapping[str, Any]) -> None:
-        """Read the journal of an output folder, or begin one; tidies up after a killed run.
+        """Read the journal of an output folder or start one; cleans up after a killed run.
 
         Args:
             out_dir: The output folder, which must exist.
-            settings: Everything that decides what the outputs look like.
+            settings: Everything that changes the outputs.
 
         Raises:
             OSError: The folder cannot be written.
@@ -68,44 +68,44 @@ class Journal:
         self.settings = fingerprint(settings)
         self._path = out_dir / _FOLDER / "done.jsonl"
         remove_parts(self._path.parent)
-        self._done = {done.output: done for done in _read(self._path)}
-        # A killed run may have left half a line at the end; appending to it would spoil the next.
-        self.tidy()
+        self._entries = {entry.output: entry for entry in _read_entries(self._path)}
+        # A killed run may leave half a line at the end, which an appended line would continue.
+        self.sort()
         write_atomically(self._path.with_name("settings.json"), dump_json(dict(settings)))
 
-    def find(self, output: str, *, source: str, photo: Path) -> Done | None:
-        """The record of an output that is complete and up to date; None if it must be made.
+    def find(self, output: str, *, source: str, photo: Path) -> JournalEntry | None:
+        """The entry of an output that is complete and up to date, else None.
 
         Raises:
-            OSError: The photo is not there.
+            OSError: The photo does not exist.
         """
-        done = self._done.get(output)
-        if done is None or (done.settings, done.source) != (self.settings, source):
+        entry = self._entries.get(output)
+        if entry is None or (entry.settings, entry.source) != (self.settings, source):
             return None
         state = photo.stat()
-        if (done.source_bytes, done.source_mtime_ns) != (state.st_size, state.st_mtime_ns):
+        if (entry.source_bytes, entry.source_mtime_ns) != (state.st_size, state.st_mtime_ns):
             return None
         file = self.out_dir / output
-        return done if file.is_file() and file.stat().st_size == done.output_bytes else None
+        return entry if file.is_file() and file.stat().st_size == entry.output_bytes else None
 
-    def add(self, done: Done) -> None:
-        """Record an output that now is complete."""
-        self._done[done.output] = done
+    def add(self, entry: JournalEntry) -> None:
+        """Record an output that is complete."""
+        self._entries[entry.output] = entry
         with self._path.open("ab") as file:
-            file.write(dump_json(asdict(done)))
+            file.write(dump_json(asdict(entry)))
 
     def discard(self, output: str) -> None:
-        """Remove an output of an earlier run that could not be made again, and its record."""
-        if output in self._done:
+        """Remove an output of an earlier run that cannot be made again, and its entry."""
+        if output in self._entries:
             (self.out_dir / output).unlink(missing_ok=True)
-            del self._done[output]
-            self.tidy()
+            del self._entries[output]
+            self.sort()
 
-    def tidy(self) -> None:
-        """Write the journal anew: one line per output, by name, if it does not look so already."""
-        wanted = b"".join(dump_json(asdict(self._done[key])) for key in sorted(self._done))
-        if not self._path.is_file() or self._path.read_bytes() != wanted:
-            write_atomically(self._path, wanted)
+    def sort(self) -> None:
+        """Rewrite the file with one line per output, by name, if it differs from that."""
+        content = b"".join(dump_json(asdict(self._entries[key])) for key in sorted(self._entries))
+        if not self._path.is_file() or self._path.read_bytes() != content:
+            write_atomically(self._path, content)
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -114,8 +114,8 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def only_run(out_dir: Path) -> Iterator[None]:
-    """Keep other runs out of an output folder; the system frees it when this one dies.
+def lock_folder(out_dir: Path) -> Iterator[None]:
+    """Keep other runs out of an output folder; the system frees the lock if this process dies.
 
     Raises:
         RuntimeError: Another run is writing there.
@@ -124,7 +124,12 @@ def only_run(out_dir: Path) -> Iterator[None]:
     folder = out_dir / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("ab") as file:
-        _lock(file.fileno(), out_dir)
+        try:
+            _lock(file.fileno(), out_dir)
+        except BlockingIOError as error:
+            raise RuntimeError(
+                f"another run is writing to {str(out_dir)!r}; wait for it, or give another folder"
+            ) from error
         yield
 
 
@@ -135,8 +140,8 @@ if sys.platform == "win32":
 
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            raise _taken(out_dir) from error
+        except OSError as error:  # Windows has no error of its own for a lock that is held
+            raise BlockingIOError(str(out_dir)) from error
 
 else:
 
@@ -145,25 +150,19 @@ else:
 
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _taken(out_dir) from error
+        except BlockingIOError:
+            raise
         except OSError as error:
             # Some network file systems have no locks; that is no reason not to run.
-            _log.warning("cannot lock %s (%s); start no second run there", out_dir, error)
+            logger.warning("cannot lock %s (%s); start no second run there", out_dir, error)
 
 
-def _taken(out_dir: Path) -> RuntimeError:
-    return RuntimeError(
-        f"another run is writing to {str(out_dir)!r}; wait for it, or give another folder"
-    )
-
-
-def _read(path: Path) -> Iterator[Done]:
-    """Complete lines of a journal, in order; half a line, or one of another form, is left out."""
+def _read_entries(path: Path) -> Iterator[JournalEntry]:
+    """Entries of a journal, in order, without damaged lines."""
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines():
         try:
-            yield Done(**json.loads(line))
+            yield JournalEntry(**json.loads(line))
         except (ValueError, TypeError):
-            _log.info("left out a damaged line of %s", path)
+            logger.info("left out a damaged line of %s", path)

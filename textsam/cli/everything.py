@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -81,9 +82,10 @@ def everything(
     A run over many photos can be stopped; the same command continues it.
     """
     from textsam.cli.photo_runs import is_one_photo
+    from textsam.values.settings import AutomaticSettings
 
     with one_line_errors():
-        changes = {
+        changes: dict[str, Any] = {
             "points_per_side": points_per_side,
             "pred_iou_thresh": pred_iou_thresh,
             "stability_score_thresh": stability_score_thresh,
@@ -91,7 +93,10 @@ def everything(
             "min_mask_region_area": min_mask_region_area,
             "refine": refine,
         }
-        settings = _resolve_settings(preset, changes)
+        settings = replace(
+            AutomaticSettings.from_preset(preset),
+            **{name: value for name, value in changes.items() if value is not None},
+        )
         if is_one_photo(photos, out):
             _one_photo(photos[0], out, settings, format, kind, model, device)
             return
@@ -125,7 +130,7 @@ def _one_photo(
     model: str,
     device: str | None,
 ) -> None:
-    from textsam.batch.run import write_result
+    from textsam.batch.batch_run import write_result
     from textsam.cli.photo_runs import choose_target
     from textsam.cli.tables import result_table
     from textsam.values.images import load_image
@@ -144,12 +149,3 @@ def _one_photo(
     if len(result):
         make_console().print(result_table(result))
     print_line(f"{len(result)} masks; wrote {target}")
-
-
-def _resolve_settings(preset: str, changes: dict[str, Any]) -> AutomaticSettings:
-    from dataclasses import replace
-
-    from textsam.values.settings import AutomaticSettings
-
-    chosen = {name: value for name, value in changes.items() if value is not None}
-    return replace(AutomaticSettings.from_preset(preset), **chosen)

@@ -11,7 +11,7 @@ from textsam.cli.console import ProgressBar, make_console, print_line
 from textsam.pictures.draw import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
-    from textsam.batch.run import BatchReport, PhotoReport
+    from textsam.batch.batch_run import BatchReport, PhotoReport
 
 __all__ = ["choose_target", "is_one_photo", "run_many"]
 

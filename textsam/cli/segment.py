@@ -16,7 +16,7 @@ from textsam.errors import PromptError
 
 if TYPE_CHECKING:
     from textsam import TextSAM
-    from textsam.batch.run import PhotoReport
+    from textsam.batch.batch_run import PhotoReport
     from textsam.results.explanation import Explanation
     from textsam.results.segmentation import Segmentation
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from textsam.batch.run import BatchReport
+    from textsam.batch.batch_run import BatchReport
     from textsam.results.explanation import Explanation
     from textsam.results.segmentation import Segmentation
 

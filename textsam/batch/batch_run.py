@@ -1,0 +1,266 @@
+"""A run over many photos: one output file per photo, a journal to continue from, a report.
+
+A run may be killed at any moment and started again. Each output is either complete or missing,
+finished outputs are skipped if photo and settings are unchanged, and the files at the end equal
+those of an undisturbed run. A photo that fails is reported and does not stop the run.
+
+Besides the outputs, the output folder holds `summary.json`, `errors.jsonl` if photos failed,
+`classes.txt` for YOLO's `.txt`, and `.textsam/` (see `textsam.batch.journal`).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.batch.find_photos import RESERVED_NAMES, PhotoFile, find_photos
+from textsam.batch.journal import Journal, JournalEntry, lock_folder
+from textsam.errors import MissingExtraError, WeightsError, one_line
+from textsam.pictures.draw import PICTURE_SUFFIXES
+from textsam.results.interop import to_sa1b
+from textsam.results.segmentation import PictureKind, Segmentation
+from textsam.results.storage import dump_json
+from textsam.values.files import remove_parts, write_atomically
+from textsam.values.images import load_image
+
+__all__ = ["BatchReport", "PhotoReport", "run_batch", "sa1b_id", "write_result"]
+
+logger = logging.getLogger(__name__)
+
+# Errors of the disk, which every further photo would meet as well: these stop the run.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+Status = Literal["done", "kept", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoReport:
+    """The result of one photo.
+
+    Attributes:
+        source: The photo.
+        output: Its output file; None if it failed.
+        status: `"done"` in this run, `"kept"` from an earlier run, or `"failed"`.
+        masks: Number of masks by label; `""` for masks without a label.
+        error: Why it failed, on one line; None if it did not.
+        index: Position in the run, from 0.
+        total: Number of photos in the run.
+    """
+
+    source: Path
+    output: Path | None
+    status: Status
+    masks: dict[str, int]
+    error: str | None
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReport:
+    """The result of a run.
+
+    Attributes:
+        out_dir: The output folder.
+        photos: One report per photo, in order.
+    """
+
+    out_dir: Path
+    photos: list[PhotoReport]
+
+    @property
+    def failed(self) -> list[PhotoReport]:
+        """The photos that failed."""
+        return [photo for photo in self.photos if photo.status == "failed"]
+
+    @property
+    def masks(self) -> dict[str, int]:
+        """Number of masks by label, over all photos."""
+        total: Counter[str] = Counter()
+        for photo in self.photos:
+            total.update(photo.masks)
+        return dict(total)
+
+
+def run_batch(
+    paths: str | Path | Iterable[str | Path],
+    out_dir: Path,
+    segment: Callable[[NDArray[np.uint8]], Segmentation],
+    settings: dict[str, Any],
+    *,
+    overwrite: bool,
+    on_progress: Callable[[PhotoReport], None] | None,
+) -> BatchReport:
+    """Apply one function to many photos and write a file for each.
+
+    Args:
+        paths: Photos and folders of photos.
+        out_dir: Output folder.
+        segment: Segments one photo (H, W, 3) uint8.
+        settings: Everything that changes the outputs. `format`, `kind` and, for YOLO's `.txt`,
+            `text` say how results are written.
+        overwrite: Whether to recompute finished outputs.
+        on_progress: Called after each photo.
+
+    Raises:
+        ValueError: No photos, or an output folder that contains them.
+        OSError: The output folder cannot be written, or the disk is full.
+        RuntimeError: Another run is writing to the folder.
+    """
+    inputs = [paths] if isinstance(paths, str | Path) else list(paths)
+    suffix = ".json" if settings["format"] == "sa1b" else f".{settings['format']}"
+    photos = find_photos([Path(path) for path in inputs], out_dir, suffix=suffix)
+    with lock_folder(out_dir):
+        journal = Journal(out_dir, {**settings, "textsam": _version()})
+        _remove_leftovers(photos, out_dir)
+        reports = []
+        for index, photo in enumerate(photos):
+            status, masks, error = _segment_photo(
+                photo, segment, settings, journal, overwrite=overwrite
+            )
+            report = PhotoReport(
+                source=photo.path,
+                output=None if error else out_dir / photo.output,
+                status=status,
+                masks=masks,
+                error=error,
+                index=index,
+                total=len(photos),
+            )
+            if error is not None:
+                with (out_dir / "errors.jsonl").open("ab") as file:
+                    file.write(dump_json({"source": photo.name, "error": error}))
+            reports.append(report)
+            if on_progress is not None:
+                on_progress(report)
+        journal.sort()
+        batch = BatchReport(out_dir=out_dir, photos=reports)
+        _write_summary(batch, settings)
+    return batch
+
+
+def _remove_leftovers(photos: Sequence[PhotoFile], out_dir: Path) -> None:
+    """Remove half-written files and summaries of an earlier run; make the folders."""
+    for name in RESERVED_NAMES:
+        (out_dir / name).unlink(missing_ok=True)
+    for folder in {(out_dir / photo.output).parent for photo in photos} | {out_dir}:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(folder)
+
+
+def _segment_photo(
+    photo: PhotoFile,
+    segment: Callable[[NDArray[np.uint8]], Segmentation],
+    settings: dict[str, Any],
+    journal: Journal,
+    *,
+    overwrite: bool,
+) -> tuple[Status, dict[str, int], str | None]:
+    """Segment one photo unless its output is finished; returns status, masks by label, error."""
+    try:
+        entry = journal.find(photo.output, source=photo.name, photo=photo.path)
+        if entry is not None and not overwrite:
+            return "kept", entry.labels, None
+        # Before the photo is read: if it changes meanwhile, the next run sees a difference.
+        state = photo.path.stat()
+        image = load_image(photo.path)
+        result = segment(image)
+        path = journal.out_dir / photo.output
+        write_result(
+            result,
+            path,
+            name=photo.name,
+            image=image,
+            format=settings["format"],
+            kind=settings["kind"],
+            names=settings["text"] if path.suffix == ".txt" else None,
+        )
+        labels = dict(Counter(label or "" for label in result.labels))
+        entry = JournalEntry(
+            output=photo.output,
+            source=photo.name,
+            source_bytes=state.st_size,
+            source_mtime_ns=state.st_mtime_ns,
+            settings=journal.settings,
+            output_bytes=path.stat().st_size,
+            labels=labels,
+        )
+        journal.add(entry)
+        return "done", labels, None
+    except (WeightsError, MissingExtraError):
+        raise
+    except Exception as error:  # image decoders, networks and disks raise many types
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise
+        logger.info("failed: %s", photo.path, exc_info=True)
+        journal.discard(photo.output)
+        return "failed", {}, one_line(error)
+
+
+def write_result(
+    result: Segmentation,
+    path: Path,
+    *,
+    name: str,
+    image: NDArray[np.uint8],
+    format: str,
+    kind: PictureKind | None,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Write a result as `Segmentation.save` does, or in the layout of SA-1B.
+
+    Args:
+        result: The masks.
+        path: The file.
+        name: Name of the photo.
+        image: (H, W, 3) uint8 RGB.
+        format: Suffix without the dot, or "sa1b".
+        kind: Kind of picture, for pictures only.
+        names: Class names, for YOLO's `.txt` only.
+    """
+    if format == "sa1b":
+        layout = to_sa1b(result, image_id=sa1b_id(name), file_name=name)
+        write_atomically(path, dump_json(layout))
+        return
+    is_picture = path.suffix.lower() in PICTURE_SUFFIXES
+    result.save(path, kind=kind, image=image if is_picture else None, names=names)
+
+
+def sa1b_id(name: str) -> int:
+    """The image id of a photo in SA-1B's layout: 123 for `sa_123.jpg` and `123.jpg`, or a checksum.
+
+    A checksum of the name, not a count, so that a photo keeps its id when others come or go.
+    """
+    digits = PurePosixPath(name).stem.removeprefix("sa_")
+    return int(digits) if digits.isascii() and digits.isdecimal() else zlib.crc32(name.encode())
+
+
+def _write_summary(batch: BatchReport, settings: dict[str, Any]) -> None:
+    if settings["format"] == "txt" and settings["text"]:
+        classes = "".join(f"{phrase}\n" for phrase in settings["text"])
+        write_atomically(batch.out_dir / "classes.txt", classes.encode())
+    # Nothing here depends on when or how often the run was started.
+    summary = {
+        "settings": settings,
+        "textsam": _version(),
+        "photos": len(batch.photos),
+        "failed": len(batch.failed),
+        "photos_with_masks": sum(bool(photo.masks) for photo in batch.photos),
+        "masks": batch.masks,
+    }
+    write_atomically(batch.out_dir / "summary.json", dump_json(summary))
+
+
+def _version() -> str:
+    from textsam import __version__
+
+    return str(__version__)
