@@ -17,7 +17,7 @@ from textsam.cli.app import app
 from textsam.cli.doctor import Finding, examine
 from textsam.errors import PromptError, WeightsError
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask
 from textsam.weights import info as model_info
 
@@ -164,8 +164,7 @@ class Explains(StandIn):
                     phrase=phrase,
                     strategy="auto",
                     presence=chance,
-                    min_presence=level,
-                    min_score=level,
+                    levels=Levels(presence=level, score=level),
                     candidates=() if closed else (Candidate(rle=everything, score=0.9375),),
                     **closed,
                 )

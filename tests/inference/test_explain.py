@@ -12,7 +12,8 @@ from textsam.inference.strategies import map_points as auto
 from textsam.inference.view import ImageView
 from textsam.results import gates
 from textsam.results.explanation import LOW_THRESHOLD, Explanation, blind_phrases
-from textsam.results.gates import closed_gate, sweep
+from textsam.results.gates import sweep
+from textsam.values.judge import closed_gate
 from textsam.values.settings import TextSettings
 
 PHRASES = ["wheel", "cat", "a red door"]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from textsam.results.explanation import LOW_THRESHOLD, Explanation, blind_phrases
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask, rle_from_json
 
 H, W = 30, 40
@@ -27,7 +27,7 @@ def candidate(score, gate=None, reason="", *, rle=None, **values):
     return Candidate(rle=rle, score=score, gate=gate, reason=reason, evidence=evidence, **values)
 
 
-LEVELS = {"min_presence": 0.6, "min_score": 0.5, "strategy": "auto"}
+LEVELS = {"levels": Levels(presence=0.6, score=0.5), "strategy": "auto"}
 WHEEL = PhraseAnswer(
     phrase="wheel",
     presence=0.97,
@@ -47,8 +47,7 @@ CAT_OPENED = PhraseAnswer(
     phrase="cat",
     strategy="auto",
     presence=0.25,
-    min_presence=LOW_THRESHOLD,
-    min_score=LOW_THRESHOLD,
+    levels=LEVELS["levels"].at(LOW_THRESHOLD),
     candidates=(candidate(0.2), candidate(0.0002, "score", "score 0.00 < 0.00")),
 )
 

@@ -5,10 +5,10 @@ from textsam.results.explanation import Explanation
 from textsam.results.explanation_picture import explanation_picture, heat_picture
 from textsam.results.gates import SweepStep
 from textsam.results.sweep_chart import sweep_chart
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask
 
-LEVELS = {"strategy": "auto", "min_presence": 0.6, "min_score": 0.5, "presence": 0.9}
+LEVELS = {"strategy": "auto", "levels": Levels(presence=0.6, score=0.5), "presence": 0.9}
 
 
 def square(size, x, y, side):

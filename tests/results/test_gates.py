@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textsam.results.gates import advice, closed_gate, sentence, sweep
-from textsam.values.candidates import GATES, Candidate, PhraseAnswer
+from textsam.results.gates import advice, sentence, sweep
+from textsam.values.candidates import GATES, Candidate, Levels, PhraseAnswer
+from textsam.values.judge import closed_gate
 from textsam.values.rle import encode_mask
 
 RLE = encode_mask(np.ones((4, 6), bool))
+LEVELS = Levels(presence=0.6, score=0.5, quality=0.2, place=0.3)
 
 
 def mask(score=0.9, gate=None, reason="", **values):
@@ -17,7 +19,7 @@ def mask(score=0.9, gate=None, reason="", **values):
 
 
 def answer(*candidates, phrase="cat", presence=0.9, **values):
-    values = {"strategy": "auto", "min_presence": 0.6, "min_score": 0.5, **values}
+    values = {"strategy": "auto", "levels": LEVELS, **values}
     return PhraseAnswer(phrase=phrase, presence=presence, candidates=candidates, **values)
 
 
@@ -73,7 +75,7 @@ def test_an_answer_without_anything_found_no_place():
         (refused(0.0437), {"threshold": 0.043}),
         (refused(0.0094), {}),  # no threshold that anybody would type admits it
         (answer(mask(0.41, "score"), mask(0.3, "score")), {"threshold": 0.41}),
-        (answer(mask(0.95, "score"), presence=0.7, min_score=0.99), {"threshold": 0.7}),
+        (answer(mask(0.95, "score"), presence=0.7, levels=Levels(score=0.99)), {"threshold": 0.7}),
         (answer(gate="map", similarity=np.full((2, 3), 0.25, np.float32)), {"threshold": 0.25}),
         (answer(gate="map"), {"strategy": "rank"}),
         (answer(gate="map", strategy="rank"), {}),
@@ -93,7 +95,7 @@ def test_advice(given, expected):
 
 
 def test_advice_is_exact_where_the_phrase_was_asked_again():
-    low = {"min_presence": 0.05, "min_score": 0.05}
+    low = {"levels": LEVELS.at(0.05)}
     closed = refused(0.3)
     assert advice(closed, opened=answer(mask(0.2), presence=0.3, **low)) == {"threshold": 0.2}
     assert advice(closed, opened=answer(mask(0.8), presence=0.3, **low)) == {"threshold": 0.3}
@@ -109,8 +111,7 @@ def test_what_is_advised_admits_a_mask(presence, scores):
     one = answer(
         *(mask(score, "score") for score in scores),
         presence=presence,
-        min_presence=0.0,
-        min_score=1.01,
+        levels=Levels(score=1.01),
     )
     threshold = advice(one).get("threshold")
     if threshold is None:
@@ -182,7 +183,7 @@ def test_sweep_counts_by_presence_and_score():
 def test_sweep_knows_that_a_rough_outline_may_not_pass():
     """A mask that only a low threshold let pass: its quality, 0.5 x 0.2, may be too low later."""
     rough = {"iou": 0.5, "evidence": {"map": math.log(0.25)}}
-    one = answer(mask(0.8, **rough), min_presence=0.01, min_score=0.01)
+    one = answer(mask(0.8, **rough), levels=Levels(presence=0.01, score=0.01))
     steps = sweep([one], [0.05, 0.15, 0.7, 0.85])
     assert [(step.masks, step.exact) for step in steps] == [
         (1, True),
@@ -190,12 +191,12 @@ def test_sweep_knows_that_a_rough_outline_may_not_pass():
         (0, False),
         (0, True),
     ]
-    fair = answer(mask(0.8, iou=0.9, evidence={"map": 2.0}), min_score=0.01)
+    fair = answer(mask(0.8, iou=0.9, evidence={"map": 2.0}), levels=Levels(score=0.01))
     assert sweep([fair], [0.7])[0] == sweep([answer(mask(0.8))], [0.7])[0]
 
 
 def test_sweep_does_not_know_faint_places():
-    faint = answer(mask(0.9), similarity=np.zeros((2, 2), np.float32), min_score=0.1)
+    faint = answer(mask(0.9), similarity=np.zeros((2, 2), np.float32), levels=Levels(score=0.1))
     assert [step.exact for step in sweep([faint], [0.3, 0.5])] == [False, True]
 
 

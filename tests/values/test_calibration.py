@@ -100,10 +100,3 @@ def test_a_newer_format_says_what_to_type(tmp_path):
 def test_a_file_that_is_missing_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         Calibration.load(tmp_path / "no.json")
-
-
-def test_a_threshold_takes_the_place_of_both_levels() -> None:
-    flat = Curve(weights={}, bias=0.0)
-    curves = StrategyCurves(presence=flat, score=flat, min_presence=0.2, min_score=0.3)
-    assert curves.at(None) is curves
-    assert (curves.at(0.7).min_presence, curves.at(0.7).min_score) == (0.7, 0.7)

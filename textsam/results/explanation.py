@@ -20,10 +20,11 @@ from PIL import Image
 
 from textsam.pictures.draw import PICTURE_SUFFIXES, check_photo, encode_picture
 from textsam.results.explanation_picture import explanation_picture
-from textsam.results.gates import SweepStep, advice, closed_gate, sentence, sweep, to_options
+from textsam.results.gates import SweepStep, advice, sentence, sweep, to_options
 from textsam.results.storage import dump_json
 from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
 from textsam.values.files import write_atomically
+from textsam.values.judge import closed_gate
 from textsam.values.rle import rle_area, rle_box, rle_to_json
 
 __all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases", "explain_fully"]
@@ -289,8 +290,8 @@ class Explanation:
             "strategy": answer.strategy,
             "presence": _number(answer.presence),
             "evidence": {key: _number(value) for key, value in answer.evidence.items()},
-            "min_presence": answer.min_presence,
-            "min_score": answer.min_score,
+            "min_presence": answer.levels.min_presence,
+            "min_score": answer.levels.min_score,
             "gate": gate,
             "reason": reason,
             "sentence": self.sentence(answer.phrase),

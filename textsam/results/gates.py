@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
+from textsam.values.judge import closed_gate
 
-__all__ = ["SweepStep", "advice", "closed_gate", "sentence", "sweep", "to_options"]
+__all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 
 # Thresholds are advised with two decimals, below 0.1 with three, rounded down so that they let
 # through what they should. Lower ones than the least would let everything through.
@@ -43,23 +44,6 @@ class SweepStep:
     masks: int
     phrases: int
     exact: bool
-
-
-def closed_gate(answer: PhraseAnswer) -> tuple[Gate | None, str]:
-    """The gate that left nothing of a phrase, and its numbers; None and "" if something is left.
-
-    Where each mask was dropped for a reason of its own, the best scored one's counts. A duplicate
-    is passed over: it lost to a better mask, which another gate then dropped.
-    """
-    if answer.kept:
-        return None, ""
-    if answer.gate is not None and answer.gate != "duplicate":
-        return answer.gate, answer.reason
-    items = [item for item in answer.candidates if item.gate != "duplicate"] or answer.candidates
-    if items:
-        best = max(items, key=lambda item: _known(item.score))
-        return best.gate, best.reason
-    return answer.gate or "map", answer.reason
 
 
 def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[str, Any]:
@@ -218,7 +202,7 @@ def _looked_everywhere(answer: PhraseAnswer, threshold: float) -> bool:
         return True  # it scores every mask of the picture
     if answer.gate == "presence" and not answer.candidates:
         return False
-    least = answer.min_score
+    least = answer.levels.min_score
     return threshold >= (least if answer.similarity is None else max(least, _SURE_PLACE))
 
 
@@ -247,10 +231,10 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
     """By how much the best missed the level of a gate that has one."""
     if gate == "presence":
-        missed = answer.min_presence - answer.presence
+        missed = answer.levels.min_presence - answer.presence
     elif gate == "score":
         scores = [item.score for item in answer.candidates if item.gate == gate]
-        missed = answer.min_score - max(scores, default=math.nan)
+        missed = answer.levels.min_score - max(scores, default=math.nan)
     else:
         return ""
     return f"{missed:.2f} too low" if missed > 0 else ""

@@ -53,7 +53,10 @@ def sweep_chart(
         return across * _FINE, up * _FINE
 
     _draw_axes(pen, place, most)
-    for level, color in ((answer.min_presence, _PRESENCE), (answer.min_score, _SCORE)):
+    for level, color in (
+        (answer.levels.min_presence, _PRESENCE),
+        (answer.levels.min_score, _SCORE),
+    ):
         _dashed(pen, place(level, 0), place(level, most), color)
     for before, after in pairwise(steps):
         # What is left just above `before` is what `after` counts.
@@ -97,8 +100,8 @@ def _draw_legend(pen: ImageDraw.ImageDraw, answer: PhraseAnswer, *, partly: bool
     font = load_font(_LETTER)
     known = "unknown" if math.isnan(answer.presence) else f"{answer.presence:.2f}"
     rows = [
-        [(f"presence {known}, needs {answer.min_presence:.2f}", _PRESENCE)],
-        [(f"score of a mask, needs {answer.min_score:.2f}", _SCORE)],
+        [(f"presence {known}, needs {answer.levels.min_presence:.2f}", _PRESENCE)],
+        [(f"score of a mask, needs {answer.levels.min_score:.2f}", _SCORE)],
         [("masks left", _EXACT), *([("pale: at least", _AT_LEAST)] if partly else [])],
     ]
     for row, parts in enumerate(rows):

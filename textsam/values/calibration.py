@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,12 +67,6 @@ class StrategyCurves:
     score: Curve
     min_presence: float = 0.5
     min_score: float = 0.5
-
-    def at(self, threshold: float | None) -> StrategyCurves:
-        """With a threshold as both levels; as they are for None."""
-        if threshold is None:
-            return self
-        return replace(self, min_presence=threshold, min_score=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

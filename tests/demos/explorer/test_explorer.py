@@ -177,7 +177,7 @@ def test_reasons_are_those_of_the_last_phrases(explorer: Explorer) -> None:
     explorer.find("wheel, door", "roof", threshold=0.3)
     reasons = explorer.why()
     assert reasons.phrases == ["wheel", "door"]
-    assert all(answer.min_score == 0.3 for answer in reasons.answers)
+    assert all(answer.levels.min_score == 0.3 for answer in reasons.answers)
 
 
 @pytest.mark.parametrize("place", [(float("nan"), 1), (1, float("inf")), ("1", 2), (None, 1)])

@@ -262,5 +262,5 @@ def test_a_concept_belongs_to_its_model(photo: Photo, other: Photo) -> None:
 def test_without_a_calibration_the_map_counts(photo: Photo, other: Photo) -> None:
     model = build_model()
     found = model.segment(photo, like=example(other, box=(5, 5, 25, 30)))
-    assert found.answers[0].min_presence == auto.DEFAULT_CURVES.min_presence
-    assert found.answers[0].min_score == auto.DEFAULT_CURVES.min_score
+    assert found.answers[0].levels.min_presence == auto.DEFAULT_CURVES.min_presence
+    assert found.answers[0].levels.min_score == auto.DEFAULT_CURVES.min_score

@@ -26,7 +26,7 @@ from textsam.inference.tiled import view as tiles_module
 from textsam.inference.tiled.view import TiledView, lowered, open_tiled
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask, rle_area
 from textsam.values.settings import TileSettings
 
@@ -69,8 +69,7 @@ def read_off(view: ImageView, phrase: str) -> PhraseAnswer:
         strategy="auto",
         presence=presence,
         evidence={"peak": 4.0},
-        min_presence=0.5,
-        min_score=0.5,
+        levels=Levels(presence=0.5, score=0.5),
         candidates=candidates,
         similarity=(view.image[..., CHANNELS[phrase]] / 255).astype(np.float32),
         **gate,

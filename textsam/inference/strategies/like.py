@@ -30,7 +30,8 @@ from textsam.inference.strategies.query import check_threshold, to_segmentation
 from textsam.results.columns import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import PhraseAnswer
+from textsam.values.judge import best_first, judge, judge_mask
 from textsam.values.rle import RLE, decode_rles
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ _BARE_CURVES = StrategyCurves(
 )
 _EXPANDS = (1.0, 1.5)  # crops of an example, of the paper's 1x to 2x (Appendix D.5)
 _EXPAND = 1.5  # of a mask that is judged
-_SURE = Curve(weights={}, bias=60.0)  # a probability of 1: judged later
 _LEAST_COSINE = 0.01  # and the most is 0.99: log odds have no end
 
 
@@ -155,24 +155,19 @@ def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -
     """
     _check_fits(view.model, concept)
     given = view.model.calibration.strategies.get("like")
-    if view.model.has_dense_text and concept.clip is not None:
-        curves = (given or auto.DEFAULT_CURVES).at(threshold)
-        _, pathway = require_text(view.model)
-        embedding = pathway.centre(concept.clip[None].to(view.model.device), "image")[0]
-        answer = auto.instances_of(
-            view,
-            embedding,
-            concept.name,
-            strategy="like",
-            curves=replace(curves, presence=_SURE, score=_SURE),
-            threshold=threshold,
-        )
-        return _judged(view, answer, concept, curves=curves)
-    usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
-    return _of_everything(view, concept, curves=(given or usual).at(threshold))
+    if not view.model.has_dense_text or concept.clip is None:
+        usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
+        return _of_everything(view, concept, curves=given or usual, threshold=threshold)
+    curves = given or auto.DEFAULT_CURVES
+    _, pathway = require_text(view.model)
+    embedding = pathway.centre(concept.clip[None].to(view.model.device), "image")[0]
+    proposed = auto.propose(view, embedding, concept.name, threshold=threshold)
+    return _scored(view, replace(proposed, strategy="like"), concept, curves=curves)
 
 
-def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves) -> PhraseAnswer:
+def _of_everything(
+    view: ImageView, concept: Concept, *, curves: StrategyCurves, threshold: float | None
+) -> PhraseAnswer:
     """Automatic masks, by falling likeness, as `rank` has them by a phrase."""
     if concept.clip is not None:
         ranked = rank.ranked_masks(view)
@@ -189,39 +184,36 @@ def _of_everything(view: ImageView, concept: Concept, *, curves: StrategyCurves)
         item["latent"] = _log_odds(float(latent))
     nearest = "clip" if concept.clip is not None else "latent"
     best = max(evidence, key=lambda item: item[nearest], default={})
-    return rank.judge_masks(concept.name, "like", masks, evidence, best, curves=curves)
+    return rank.answer_from_masks(
+        concept.name, "like", masks, evidence, best, curves=curves, threshold=threshold
+    )
 
 
-def _judged(
+def _scored(
     view: ImageView, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
 ) -> PhraseAnswer:
-    """Presence, and scores of the masks that the map proposed and geometry kept; best first."""
-    masks = answer.kept
-    # What geometry dropped was never compared with the concept.
-    dropped = [replace(c, score=math.nan) for c in answer.candidates if c.gate is not None]
-    likeness = _likeness(view, [c.rle for c in masks], concept)
+    """Presence and scores by the likeness of the masks that geometry leaves of the map's."""
+    levels = replace(answer.levels, presence=curves.min_presence, score=curves.min_score)
+    # Only these are compared with the concept, since each costs a pass of CLIP.
+    sound = [item for item in answer.candidates if judge_mask(item, levels)[0] is None]
+    likeness = _likeness(view, [item.rle for item in sound], concept)
     best = max(likeness, key=lambda item: item["clip"], default=_nothing_like())
-    seen = {**answer.evidence, **best}
-    presence = curves.presence.probability(seen)
-    answer = replace(answer, presence=presence, evidence=seen, candidates=tuple(dropped))
-    if presence < curves.min_presence:
-        reason = f"presence {presence:.2f} < {curves.min_presence:.2f}"
-        return replace(answer, candidates=(), gate="presence", reason=reason)
-    if not masks:
-        return answer
-    judged: list[Candidate] = []
-    for item, own in zip(masks, likeness, strict=True):
-        evidence = {**item.evidence, **own}
-        item = replace(item, evidence=evidence, score=curves.score.probability(evidence))
-        if item.score < curves.min_score:
-            reason = f"score {item.score:.2f} < {curves.min_score:.2f}"
-            item = replace(item, gate="score", reason=reason)
-        judged.append(item)
-    judged.sort(key=lambda item: (item.gate is not None, -item.score))
-    answer = replace(answer, candidates=(*judged, *dropped))
-    if judged[0].gate is not None:
-        return replace(answer, gate=judged[0].gate, reason=judged[0].reason)
-    return answer
+    evidence = {**answer.evidence, **best}
+    candidates = {id(item): item for item in answer.candidates}
+    for item, own in zip(sound, likeness, strict=True):
+        joined = {**item.evidence, **own}
+        score = curves.score.probability(joined)
+        candidates[id(item)] = replace(item, evidence=joined, score=score)
+    answer = replace(
+        answer,
+        presence=curves.presence.probability(evidence),
+        evidence=evidence,
+        levels=levels,
+    )
+    absent = judge(replace(answer, candidates=(), searched=False))
+    if absent.gate is not None:
+        return absent
+    return best_first(judge(replace(answer, candidates=tuple(candidates.values()))))
 
 
 def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,13 +31,22 @@ from textsam.inference.photo.postprocess import to_original_frame
 from textsam.inference.strategies.regions import find_regions, tidied
 from textsam.inference.strategies.separate import Proposal, separate
 from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import Candidate, Gate, PhraseAnswer
+from textsam.values.candidates import Candidate, Gate, Levels, MaskNumbers, PhraseAnswer
+from textsam.values.judge import best_first, find_repeats, judge, judge_mask
 from textsam.values.rle import encode_masks, rle_area
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["DEFAULT_CURVES", "instances_of", "look", "mask_evidence", "peak_of"]
+__all__ = [
+    "DEFAULT_CURVES",
+    "instances_of",
+    "look",
+    "map_levels",
+    "mask_evidence",
+    "peak_of",
+    "propose",
+]
 
 # Without a calibration the map is taken at its word.
 DEFAULT_CURVES = StrategyCurves(
@@ -47,9 +55,8 @@ DEFAULT_CURVES = StrategyCurves(
     min_presence=0.6,
     min_score=0.5,
 )
+_ANY = Curve(weights={}, bias=0.0)  # for what is not scored
 _PEAK_CELLS = 8  # as in the words' loss of training
-_LOWEST_LEVEL = 0.1  # regions are not looked for below, however low the threshold
-_LEAST_LEFT = 0.5  # of a mask, when excluded pixels are cut from it
 _RUNNERS_UP = 3  # duplicates that an answer remembers
 _LIMIT = 30.0  # of log odds
 
@@ -82,7 +89,6 @@ def instances_of(
     embedding: Tensor,
     name: str,
     *,
-    strategy: str = "auto",
     curves: StrategyCurves = DEFAULT_CURVES,
     threshold: float | None = None,
     exclude: Tensor | None = None,
@@ -94,7 +100,6 @@ def instances_of(
         view: The photo; its model has a dense text head.
         embedding: (D,) unit, centred by the pathway for its modality.
         name: Label of the masks.
-        strategy: Written into the answer.
         curves: Probabilities from the evidence "peak" (presence; log odds of the map's best
             places) and "map", "peak" (score; log odds of the mean probability inside a mask, and of
             its best place).
@@ -103,38 +108,47 @@ def instances_of(
             masks.
         background: (B, D) embeddings, B > 0, that it competes with.
     """
-    curves = curves.at(threshold)
     field = _map(view, embedding, exclude, background)
-    answer = replace(_seen(field, name, curves=curves), strategy=strategy)
-    peaks: dict[Gate, float] = {
-        "presence": field.peak,
-        "exclusion": field.unexcluded,
-        "background": field.left,
-    }
-    for gate, peak in peaks.items():
-        chance = curves.presence.probability({"peak": peak})
-        if chance < curves.min_presence:
-            what = "presence" if gate == "presence" else "presence of what is left"
-            reason = f"{what} {chance:.2f} < {curves.min_presence:.2f}"
-            return replace(answer, gate=gate, reason=reason)
-    decoded, level = _decode(view, embedding, field, threshold=threshold)
-    if not decoded:
-        best = float(field.fair.max().sigmoid())
-        reason = f"the best place has {best:.2f}; regions start at {level:.2f}"
-        return replace(answer, gate="map", reason=reason)
-    min_quality = view.model.text_settings.min_quality
-    if threshold is not None:  # who asks for less probable masks takes rougher ones, too
-        min_quality = min(min_quality, threshold)
-    candidates = _judge(view, decoded, field, curves=curves, min_quality=min_quality)
-    if all(c.gate is not None for c in candidates):
-        first = candidates[0]
-        return replace(answer, candidates=candidates, gate=first.gate, reason=first.reason)
-    return replace(answer, candidates=candidates)
+    levels = map_levels(view, curves, threshold)
+    answer = judge(_seen(field, name, curves=curves, levels=levels))
+    if answer.gate is not None:
+        return answer
+    decoded = _decode(view, embedding, field, levels=levels)
+    candidates = _candidates(view, decoded, field, score=curves.score, levels=levels)
+    return best_first(judge(replace(answer, candidates=candidates, searched=True)))
+
+
+def propose(
+    view: ImageView, embedding: Tensor, name: str, *, threshold: float | None
+) -> PhraseAnswer:
+    """The masks of an embedding's map without scores and without a verdict.
+
+    Presence is unknown, and no level but those of quality and of places is set.
+    """
+    field = _map(view, embedding, None, None)
+    unknown = StrategyCurves(presence=_ANY, score=_ANY, min_presence=0.0, min_score=0.0)
+    levels = map_levels(view, unknown, threshold)
+    answer = _seen(field, name, curves=unknown, levels=levels)
+    decoded = _decode(view, embedding, field, levels=levels)
+    candidates = _candidates(view, decoded, field, score=None, levels=levels)
+    return replace(answer, presence=math.nan, rivaled={}, candidates=candidates, searched=True)
+
+
+def map_levels(view: ImageView, curves: StrategyCurves, threshold: float | None) -> Levels:
+    """The levels of a strategy that works from the map, those of the view's model."""
+    settings = view.model.text_settings
+    return Levels(
+        presence=curves.min_presence,
+        score=curves.min_score,
+        quality=settings.min_quality,
+        place=settings.threshold,
+        threshold=threshold,
+    )
 
 
 def look(view: ImageView, embedding: Tensor, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
     """Presence, its evidence and the similarity map of an embedding (D,); no candidates."""
-    return _seen(_map(view, embedding, None, None), name, curves=curves)
+    return _seen(_map(view, embedding, None, None), name, curves=curves, levels=Levels())
 
 
 def peak_of(view: ImageView, logits: Tensor) -> float:
@@ -148,15 +162,17 @@ def mask_evidence(mean: float, best: float) -> dict[str, float]:
     return {"map": _logit(mean), "peak": _logit(best)}
 
 
-def _seen(field: _Map, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
+def _seen(field: _Map, name: str, *, curves: StrategyCurves, levels: Levels) -> PhraseAnswer:
     evidence = {"peak": field.peak}
+    rivaled: dict[Gate, float] = {"exclusion": field.unexcluded, "background": field.left}
     return PhraseAnswer(
         phrase=name,
         strategy="auto",
         presence=curves.presence.probability(evidence),
         evidence=evidence,
-        min_presence=curves.min_presence,
-        min_score=curves.min_score,
+        rivaled={gate: curves.presence.probability({"peak": p}) for gate, p in rivaled.items()},
+        best_place=float(field.fair.max().sigmoid()),
+        levels=levels,
         similarity=field.similarity,
     )
 
@@ -208,106 +224,84 @@ def _peak(logits: Tensor) -> float:
     return max(-_LIMIT, min(_LIMIT, value))
 
 
-def _decode(
-    view: ImageView,
-    embedding: Tensor,
-    field: _Map,
-    *,
-    threshold: float | None,
-) -> tuple[list[Proposal], float]:
-    """Masks of the map's regions, best first, and the level from which a place belongs to one."""
+def _decode(view: ImageView, embedding: Tensor, field: _Map, *, levels: Levels) -> list[Proposal]:
+    """Masks of the map's regions, best quality first; none if no place reaches the level."""
     settings = view.model.text_settings
     probability = field.fair.sigmoid()
     rows, columns = _covered(view, probability.shape[-1])
     inside = torch.zeros_like(probability)
     inside[:rows, :columns] = probability[:rows, :columns]
-    level = settings.threshold
-    if threshold is not None and threshold < level:
-        level = max(threshold, _LOWEST_LEVEL)
-    regions = find_regions(inside, level=settings.threshold, settings=settings)
-    if level < settings.threshold:  # fainter ones, as far as they are elsewhere
-        regions += find_regions(inside, level=level, settings=settings, beside=regions)
+    regions = find_regions(inside, level=levels.place, settings=settings)
+    if levels.min_place < levels.place:  # fainter ones, as far as they are elsewhere
+        regions += find_regions(inside, level=levels.min_place, settings=settings, beside=regions)
     if not regions:
-        return [], level
+        return []
     _, pathway = require_text(view.model)
     with torch.no_grad():
         token = torch.as_tensor(pathway(embedding[None]))
-    found = separate(view, token, field.fair, regions, covered=(rows, columns))
-    return found, level
+    return separate(view, token, field.fair, regions, covered=(rows, columns))
 
 
-def _judge(
+def _candidates(
     view: ImageView,
     decoded: Sequence[Proposal],
     field: _Map,
     *,
-    curves: StrategyCurves,
-    min_quality: float,
+    score: Curve | None,
+    levels: Levels,
 ) -> tuple[Candidate, ...]:
-    """Gates over decoded masks in order of quality; best score first."""
+    """Decoded masks with their numbers, best score first; of repeats the best few.
+
+    Without a curve they are not scored, and stay in the order of their quality.
+    """
+    if not decoded:
+        return ()
     settings = view.model.text_settings
-    taken = torch.zeros_like(field.fair, dtype=torch.bool)
-    kept: list[Candidate] = []
-    dropped: list[Candidate] = []
-    runners_up = 0
-    for item in decoded:
+    masks = np.stack([(item.logits > 0).numpy() for item in decoded])
+    rejected = [item.rejected for item in decoded]
+    repeats = find_repeats(masks, rejected, max_covered=settings.overlap)
+    candidates = []
+    for number, (item, repeat) in enumerate(zip(decoded, repeats, strict=True)):
+        if repeat and sum(map(bool, repeats[:number])) >= _RUNNERS_UP:
+            continue
         evidence = mask_evidence(item.mean, item.best)
-        score = curves.score.probability(evidence)
-        candidate = partial(_candidate, view, item, evidence, score)
-        mask = item.logits > 0
-        covered = float((mask & taken).sum()) / max(1, int(mask.sum()))
-        if item.rejected or covered > settings.overlap:
-            runners_up += 1
-            if runners_up <= _RUNNERS_UP:
-                reason = item.rejected or f"{covered:.0%} of it is covered by better masks"
-                dropped.append(candidate(item.logits, "duplicate", reason))
-            continue
-        taken |= mask
-        logits = tidied(item.logits, item.region.cells)
-        if score < curves.min_score:
-            reason = f"score {score:.2f} < {curves.min_score:.2f}"
-            dropped.append(candidate(logits, "score", reason))
-            continue
-        if item.quality < min_quality:
-            reason = f"predicted IoU x map {item.quality:.2f} < {min_quality:.2f}"
-            dropped.append(candidate(logits, "quality", reason))
-            continue
-        if field.rival is not None:
+        numbers = MaskNumbers(
+            score=math.nan if score is None else score.probability(evidence),
+            quality=item.quality,
+            ruled_out=("duplicate", repeat) if repeat else None,
+        )
+        logits = item.logits if repeat else tidied(item.logits, item.region.cells)
+        if field.rival is not None and not repeat:
             cut = (field.rival + settings.exclusion_margin > field.own) & (logits > 0)
-            left = 1 - float(cut.sum()) / max(1, int((logits > 0).sum()))
-            if left < _LEAST_LEFT:
-                reason = f"{1 - left:.0%} of it is rather what is excluded"
-                dropped.append(candidate(logits, "exclusion", reason))
-                continue
-            logits = torch.where(cut, -logits.abs(), logits)
-        kept.append(candidate(logits, None, ""))
-    kept = [c for c in kept if rle_area(c.rle)]
-    return (*sorted(kept, key=lambda c: -c.score), *sorted(dropped, key=lambda c: -c.score))
+            share = float(cut.sum()) / max(1, int((logits > 0).sum()))
+            numbers = replace(numbers, excluded=share)
+            if judge_mask(numbers, levels)[0] is None:  # a dropped mask is shown uncut
+                logits = torch.where(cut, -logits.abs(), logits)
+        candidate = _candidate(view, item, logits, evidence, numbers)
+        if rle_area(candidate.rle):
+            candidates.append(candidate)
+    return tuple(candidates if score is None else sorted(candidates, key=lambda c: -c.score))
 
 
 def _candidate(
     view: ImageView,
     item: Proposal,
-    evidence: dict[str, float],
-    score: float,
     logits: Tensor,
-    gate: Gate | None,
-    reason: str,
+    evidence: dict[str, float],
+    numbers: MaskNumbers,
 ) -> Candidate:
     full = to_original_frame(logits[None], view.frame)
     inner = int((full > 1).sum())
     outer = max(1, int((full > -1).sum()))
     x, y = view.frame.points_to_original(np.array([item.point], np.float32))[0]
     return Candidate(
+        **vars(numbers),
         rle=encode_masks((full > 0).numpy())[0],
-        score=score,
         iou=item.iou,
         stability=inner / outer,
         evidence=evidence,
         point=(float(x), float(y)),
         low_res=logits.half().numpy(),
-        gate=gate,
-        reason=reason,
     )
 
 

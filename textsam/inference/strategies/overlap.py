@@ -75,7 +75,9 @@ def _share_out(items: Sequence[Candidate]) -> list[Candidate]:
         left = rle_area(own) / max(1, rle_area(item.rle))
         if left < _LEAST_LEFT:
             reason = f"{1 - left:.0%} of it belongs to other masks"
-            result[index] = replace(item, gate="overlap", reason=reason)
+            result[index] = replace(
+                item, gate="overlap", reason=reason, ruled_out=("overlap", reason)
+            )
             continue
         if left < 1:
             result[index] = replace(item, rle=own, low_res=None)

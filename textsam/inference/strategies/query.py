@@ -31,7 +31,8 @@ from textsam.inference.strategies import rank
 from textsam.inference.strategies.overlap import Overlap, check_overlap, without_overlap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import StrategyCurves
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.candidates import Candidate, Levels, PhraseAnswer
+from textsam.values.judge import judge
 from textsam.values.prompts import normalize_phrases
 from textsam.values.rle import encode_masks
 
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 Strategy = Literal["auto", "prompt", "rank"]
+
+_NO_GATES = Levels(fixed=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +213,15 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
     order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
     if not view.model.has_dense_text:
         candidates = _read(view, prediction, order, None)
-        return PhraseAnswer(phrase=phrase, strategy="prompt", candidates=candidates)
+        return judge(
+            PhraseAnswer(
+                phrase=phrase,
+                strategy="prompt",
+                levels=_NO_GATES,
+                candidates=candidates,
+                searched=True,
+            )
+        )
     [embedding] = embed_phrases(view.model, [phrase])
     seen = auto.look(view, embedding, phrase, curves=curves_of(view, "auto"))
     probability = view.text_map(phrase)
@@ -219,15 +230,12 @@ def _prompted(view: ImageView, phrase: str) -> PhraseAnswer:
     pointed = view.predict(text=phrase, points=[point])
     agreed = [_agreement(mask > 0, probability) for mask in pointed.logits]
     first = int((np.maximum(pointed.iou, 0) * np.sqrt(agreed)).argmax())
-    return replace(
-        seen,
-        strategy="prompt",
-        min_presence=0.0,
-        min_score=0.0,
-        candidates=(
-            *_read(view, pointed, [first], probability, point=point),
-            *_read(view, prediction, order[:2], probability),
-        ),
+    candidates = (
+        *_read(view, pointed, [first], probability, point=point),
+        *_read(view, prediction, order[:2], probability),
+    )
+    return judge(
+        replace(seen, strategy="prompt", levels=_NO_GATES, candidates=candidates, searched=True)
     )
 
 

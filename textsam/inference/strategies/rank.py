@@ -19,14 +19,22 @@ from torch import Tensor
 from textsam.inference.photo.phrase_map import require_clip
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import Candidate, Gate, PhraseAnswer
-from textsam.values.rle import decode_rles, rle_areas, rle_common_areas
+from textsam.values.candidates import Candidate, Gate, Levels, PhraseAnswer
+from textsam.values.judge import judge
+from textsam.values.rle import decode_rles
 from textsam.values.settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
 
-__all__ = ["BACKGROUND", "BATCH", "RANK_CURVES", "judge_masks", "rank_answers", "ranked_masks"]
+__all__ = [
+    "BACKGROUND",
+    "BATCH",
+    "RANK_CURVES",
+    "answer_from_masks",
+    "rank_answers",
+    "ranked_masks",
+]
 
 # What else a mask may show; a tower trained with a softmax knows a phrase only beside others.
 BACKGROUND = (
@@ -40,7 +48,7 @@ RANK_CURVES = StrategyCurves(
 )
 _EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5)
 BATCH = 32  # masks that are decoded and cropped at once
-_COVERED = 0.6  # share of a mask that better ones of the phrase cover
+_MAX_COVERED = 0.6  # share of a mask that better ones of the phrase may cover
 _REMEMBERED = 8  # dropped masks of an answer
 _LIMIT = 30.0
 
@@ -63,6 +71,12 @@ class _Rival:
     own: Tensor
     others: Tensor
     excluded: int
+
+    def of(self, index: int) -> tuple[Gate, float, float]:
+        """The gate of a mask's strongest competitor, the phrase's log odds and its."""
+        best = int(self.others[index].argmax())
+        gate: Gate = "exclusion" if best < self.excluded else "background"
+        return gate, float(self.own[index]), float(self.others[index, best])
 
 
 def ranked_masks(view: ImageView, settings: AutomaticSettings | None = None) -> RankedMasks:
@@ -110,7 +124,7 @@ def rank_answers(
     """
     clip = require_clip(view.model)
     ranked = ranked_masks(view, settings)
-    curves = (RANK_CURVES if curves is None else curves).at(threshold)
+    curves = RANK_CURVES if curves is None else curves
     rivals = [*exclude, *background]
     texts = clip.encode_text([*phrases, *rivals])
     others = clip.encode_text([*BACKGROUND])
@@ -122,12 +136,21 @@ def rank_answers(
         rival = _Rival(own=odds[:, number], others=best, excluded=len(exclude)) if rivals else None
         top = {"clip": float(odds[:, number].max())} if evidence else {}
         results.append(
-            judge_masks(phrase, "rank", ranked.masks, evidence, top, curves=curves, rival=rival)
+            answer_from_masks(
+                phrase,
+                "rank",
+                ranked.masks,
+                evidence,
+                top,
+                curves=curves,
+                threshold=threshold,
+                rival=rival,
+            )
         )
     return results
 
 
-def judge_masks(
+def answer_from_masks(
     name: str,
     strategy: str,
     masks: Segmentation,
@@ -135,9 +158,10 @@ def judge_masks(
     best: Mapping[str, float],
     *,
     curves: StrategyCurves,
+    threshold: float | None,
     rival: _Rival | None = None,
 ) -> PhraseAnswer:
-    """Gates over automatic masks, by falling score.
+    """The answer with automatic masks as candidates, best score first.
 
     Args:
         name: What was asked for.
@@ -146,77 +170,50 @@ def judge_masks(
         evidence: Of each mask.
         best: The evidence of presence; not looked at where there are no masks.
         curves: Probabilities and levels.
+        threshold: Least presence and least score; the curves' own levels by default.
         rival: What else the masks may show.
     """
-    answer = PhraseAnswer(
-        phrase=name,
-        strategy=strategy,
-        min_presence=curves.min_presence,
-        min_score=curves.min_score,
+    levels = Levels(
+        presence=curves.min_presence,
+        score=curves.min_score,
+        max_covered=_MAX_COVERED,
+        threshold=threshold,
     )
     if not len(masks):
-        return replace(answer, presence=0.0, gate="map", reason="there are no automatic masks")
-    presence = curves.presence.probability(best)
-    answer = replace(answer, presence=presence, evidence=best)
-    if presence < curves.min_presence:
-        reason = f"presence {presence:.2f} < {curves.min_presence:.2f}"
-        return replace(answer, gate="presence", reason=reason)
-    return _judged(answer, masks, evidence, rival, curves=curves)
-
-
-def _judged(
-    answer: PhraseAnswer,
-    masks: Segmentation,
-    evidence: Sequence[Mapping[str, float]],
-    rival: _Rival | None,
-    *,
-    curves: StrategyCurves,
-) -> PhraseAnswer:
-    scores = np.array([curves.score.probability(item) for item in evidence])
-    rles = masks.rles
-    areas = rle_areas(rles)
-    kept: list[int] = []
-    candidates: list[Candidate] = []
-    dropped = 0
-    for index in np.argsort(-scores, kind="stable"):
-        gate, reason = _gate(int(index), float(scores[index]), rival, answer)
-        if gate is None and kept:
-            common = rle_common_areas([rles[index]], [rles[k] for k in kept])[0]
-            covers = float((common / areas[kept]).max())
-            if max(float(common.sum() / areas[index]), covers) > _COVERED:
-                gate, reason = "duplicate", "it shares most pixels with better masks"
-        if gate is not None:
-            dropped += 1
-            if dropped > _REMEMBERED:
-                continue
-        else:
-            kept.append(int(index))
-        candidates.append(
-            Candidate(
-                rle=rles[index],
-                score=float(scores[index]),
-                iou=float(masks.iou[index]),
-                stability=float(masks.stability[index]),
-                evidence=evidence[index],
-                gate=gate,
-                reason=reason,
-            )
+        nothing = PhraseAnswer(phrase=name, strategy=strategy, levels=levels, searched=True)
+        return replace(judge(nothing), presence=0.0)
+    answer = judge(
+        PhraseAnswer(
+            phrase=name,
+            strategy=strategy,
+            presence=curves.presence.probability(best),
+            evidence=best,
+            levels=levels,
         )
-    if not kept:
-        first = candidates[0]
-        return replace(answer, candidates=tuple(candidates), gate=first.gate, reason=first.reason)
-    return replace(answer, candidates=tuple(candidates))
+    )
+    if answer.gate is not None:
+        return answer
+    scores = np.array([curves.score.probability(item) for item in evidence])
+    candidates = [
+        Candidate(
+            rle=masks.rles[index],
+            score=float(scores[index]),
+            rival=None if rival is None else rival.of(index),
+            iou=float(masks.iou[index]),
+            stability=float(masks.stability[index]),
+            evidence=evidence[index],
+        )
+        for index in map(int, np.argsort(-scores, kind="stable"))
+    ]
+    return _shortened(judge(replace(answer, candidates=tuple(candidates), searched=True)))
 
 
-def _gate(
-    index: int, score: float, rival: _Rival | None, answer: PhraseAnswer
-) -> tuple[Gate | None, str]:
-    if rival is not None:
-        best = int(rival.others[index].argmax())
-        own, other = float(rival.own[index]), float(rival.others[index, best])
-        if other > own:
-            gate: Gate = "exclusion" if best < rival.excluded else "background"
-            return gate, f"log odds {own:.1f} < {other:.1f}"
-    if math.isnan(score) or score < answer.min_score:
-        return "score", f"score {score:.2f} < {answer.min_score:.2f}"
-    return None, ""
+def _shortened(answer: PhraseAnswer) -> PhraseAnswer:
+    """The answer with the masks of the result and the best of the dropped ones."""
+    dropped = [item for item in answer.candidates if item.gate is not None]
+    forgotten = {id(item) for item in dropped[_REMEMBERED:]}
+    return replace(
+        answer,
+        candidates=tuple(item for item in answer.candidates if id(item) not in forgotten),
+        forgotten=max((item.score for item in dropped[_REMEMBERED:]), default=-math.inf),
+    )

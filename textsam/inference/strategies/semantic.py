@@ -19,6 +19,7 @@ from textsam.inference.strategies.query import (
     to_segmentation,
 )
 from textsam.results.label_map import LabelMap
+from textsam.values.judge import is_present
 from textsam.values.prompts import normalize_phrases
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def label_pixels(
         result = to_segmentation(view.image, answer(view, question), overlap="exclusive")
         return _painted(result.label_map(by="label"), result.class_names(), names, view)
     others = [] if background is None else normalize_phrases(background, "background")
-    curves = curves_of(view, "auto").at(threshold)
+    curves = curves_of(view, "auto")
+    levels = auto.map_levels(view, curves, threshold)
     level = view.model.text_settings.threshold
     best = torch.full(view.size, float(np.log(level / (1 - level))))
     labels = torch.zeros(view.size, dtype=torch.int32)
@@ -72,7 +74,7 @@ def label_pixels(
     for number, embedding in enumerate(embed_phrases(view.model, asked), start=1):
         maps = map_logits(view, embedding[None])
         presence = curves.presence.probability({"peak": auto.peak_of(view, maps[0])})
-        if presence < curves.min_presence:
+        if not is_present(presence, levels):
             continue
         logits = to_original_frame(maps, dense_frame(view))[0]
         wins = logits > best

@@ -314,7 +314,7 @@ def _without_duplicates(
 
 
 def _refused(thing: _Thing, gate: Gate, reason: str) -> Candidate:
-    return replace(thing.candidate, gate=gate, reason=reason)
+    return replace(thing.candidate, gate=gate, reason=reason, ruled_out=(gate, reason))
 
 
 def _cut_by(box: Window, window: Window, size: tuple[int, int]) -> tuple[bool, bool, bool, bool]:

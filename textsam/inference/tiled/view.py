@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,10 @@ from textsam.inference.tiled.maps import TileMaps
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully
-from textsam.results.gates import closed_gate
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import GATES, Candidate, PhraseAnswer
 from textsam.values.images import ImageSource, load_image
+from textsam.values.judge import best_first, judge
 from textsam.values.resizing import resize_image
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 
@@ -253,6 +253,7 @@ class _Gathered:
     view: TiledView
     pieces: list[Piece] = field(default_factory=list)
     dropped: list[Candidate] = field(default_factory=list)
+    forgotten: float = -math.inf
     best: PhraseAnswer | None = None
     maps: TileMaps | None = None
 
@@ -263,10 +264,10 @@ class _Gathered:
             self.maps = self.maps or TileMaps(size)
             self.maps.add(answer.similarity, window)
         pieces = [Piece(candidate=item, window=window, size=size) for item in answer.candidates]
-        kept = [piece for piece in pieces if piece.candidate.gate is None]
-        self.pieces += kept
-        lost = [piece for piece in pieces if piece.candidate.gate is not None]
-        self.dropped += [on_canvas(piece) for piece in lost[:_RUNNERS_UP]]
+        self.pieces += [piece for piece in pieces if piece.candidate.gate is None]
+        lost = [on_canvas(piece) for piece in pieces if piece.candidate.gate is not None]
+        self._drop([_settled(item) for item in lost], limit=_RUNNERS_UP)
+        self.forgotten = max(self.forgotten, answer.forgotten)
         if window in self.view.windows:
             answer = lowered(answer, tiles=len(self.view.windows))
         answer = replace(answer, candidates=(), similarity=None)
@@ -278,24 +279,39 @@ class _Gathered:
         best = self.best
         assert best is not None  # there is always a picture
         reach = self.view.settings.overlap
-        candidates = list(join_pieces(self.pieces, self.view.windows, reach=reach))
-        if best.presence < best.min_presence:  # False for NaN
-            reason = f"presence {best.presence:.2f} < {best.min_presence:.2f}"
-            candidates = [
-                item if item.gate else replace(item, gate="presence", reason=reason)
-                for item in candidates
-            ]
-            best = replace(best, gate="presence", reason=reason)
-        kept = [item for item in candidates if item.gate is None]
-        lost = [item for item in candidates if item.gate is not None] + self.dropped
+        joined = join_pieces(self.pieces, self.view.windows, reach=reach)
+        kept = [item for item in joined if item.gate is None]
+        lost = [item for item in joined if item.gate is not None] + self.dropped
         lost.sort(key=lambda item: -_known(item.score))
-        best = replace(
-            best,
-            candidates=(*kept, *lost[:_MOST_DROPPED]),
-            similarity=None if self.maps is None else self.maps.values,
+        self.dropped = []
+        self._drop(lost, limit=_MOST_DROPPED)
+        return best_first(
+            judge(
+                replace(
+                    best,
+                    # `join_pieces` has decided what covers what, by a rule of its own.
+                    levels=replace(best.levels, max_covered=1.0),
+                    # What wins all of a phrase's places in one tile leaves those of the others.
+                    rivaled={} if kept else best.rivaled,
+                    candidates=(*kept, *self.dropped),
+                    searched=best.searched or bool(kept or self.dropped),
+                    forgotten=self.forgotten,
+                    similarity=None if self.maps is None else self.maps.values,
+                )
+            )
         )
-        gate, reason = closed_gate(best)
-        return replace(best, gate=gate, reason=reason)
+
+    def _drop(self, items: Sequence[Candidate], *, limit: int) -> None:
+        """Remember the first of dropped masks, and of the others the best score."""
+        self.dropped += items[:limit]
+        self.forgotten = max([self.forgotten, *(_known(item.score) for item in items[limit:])])
+
+
+def _settled(item: Candidate) -> Candidate:
+    """A mask that its tile's better ones cover; they need not be among the photo's masks."""
+    if item.gate == "duplicate" and item.ruled_out is None:
+        return replace(item, ruled_out=(item.gate, item.reason))
+    return item
 
 
 def lowered(answer: PhraseAnswer, *, tiles: int) -> PhraseAnswer:
