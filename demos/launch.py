@@ -12,7 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from textsam.errors import TextSamError
 
-from .page.layout import build_app, start_server
+from .page.app import build_app, start_server
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -109,7 +109,7 @@ import importlib, pkgutil, sys, textsam
 for module in pkgutil.walk_packages(textsam.__path__, "textsam."):
     if not module.name.endswith(("__main__", "demos.first_steps")):  # a script
         importlib.import_module(module.name)
-assert {"textsam.training.data", "textsam.demos.page.layout"} <= set(sys.modules)
+assert {"textsam.training.data", "textsam.demos.page.app"} <= set(sys.modules)
 assert not {"training", "demos"} & set(sys.modules)
 print(textsam.__file__)
 """

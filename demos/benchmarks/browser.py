@@ -69,6 +69,7 @@ class ExplorerPage:
             "console", lambda line: self.errors.append(line.text) if line.type == "error" else None
         )
         page.goto(url)
+        # The examples are there when the canvas's scripts have run.
         page.wait_for_selector("#canvas .ts-welcome button")
 
     @property

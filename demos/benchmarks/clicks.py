@@ -19,8 +19,8 @@ from pathlib import Path
 
 from textsam.inference.model import TextSAM
 
-from ..explorer.photos import example_photos
-from ..page.layout import build_app, start_server
+from ..explorer.photo_cache import example_photos
+from ..page.app import build_app, start_server
 from .browser import ExplorerPage, open_chromium
 
 __all__ = ["main"]
@@ -53,6 +53,7 @@ def measure_page(page: ExplorerPage, name: str) -> list[float]:
     page.open_example(name)
     page.page.evaluate(_WATCH)
     for number, (x, y) in enumerate(_PLACES):
+        # "New" before every second click: the others correct its object.
         if number % 2 == 0:
             page.press("#canvas [data-act=new]")
         page.click(x, y)

@@ -18,7 +18,7 @@ from PIL import Image
 from textsam.inference.model import TextSAM
 from textsam.pictures import draw
 
-from ..explorer.photos import read_photo
+from ..explorer.photo_cache import read_photo
 
 __all__ = ["main"]
 

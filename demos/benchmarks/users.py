@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw
 from textsam.inference.model import TextSAM
 from textsam.values.rle import RLE, decode_rle
 
-from ..page.layout import build_app, start_server
+from ..page.app import build_app, start_server
 from .page_client import PageClient
 
 __all__ = ["main"]

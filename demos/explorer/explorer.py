@@ -21,7 +21,7 @@ from textsam.errors import PromptError
 from textsam.values.rle import rle_iou
 
 from .board import Board, BoardObject
-from .photos import PhotoCache, UserPhoto
+from .photo_cache import PhotoCache, UserPhoto
 from .phrases import phrase_query
 
 if TYPE_CHECKING:

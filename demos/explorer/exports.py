@@ -18,7 +18,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.images import load_image
 from textsam.values.rle_ops import enlarge_rle
 
-from .photos import UserPhoto
+from .photo_cache import UserPhoto
 
 __all__ = ["FORMATS", "ExportFormat", "export"]
 
@@ -51,6 +51,7 @@ def export(
         PromptError: There is nothing to export, or the format is unknown.
         ImageError: The photo's file is gone.
     """
+    # Requests can be forged, so the annotation guarantees nothing.
     if format not in get_args(ExportFormat):
         raise PromptError(f"got format {format!r}; wanted one of {list(get_args(ExportFormat))}")
     if not len(result):

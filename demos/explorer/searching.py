@@ -114,6 +114,7 @@ class Indexes:
         with self._lock:
             index = self._indexes.pop(address, None) or SharedIndex(address, self._model)
             self._indexes[address] = index
+            # Any page may type any path: without a limit they could fill the memory.
             while len(self._indexes) > _MAX_INDEXES:
                 self._indexes.popitem(last=False)
             return index

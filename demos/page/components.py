@@ -26,6 +26,7 @@ _THUMBNAIL = (256, 192)  # pixels, twice the size shown, for high-density screen
 
 def make_canvas(examples: Sequence[Path] = (), *, elem_id: str) -> gr.HTML:
     """The photo with its masks; the examples are offered before a photo is open."""
+    # Not `{{...}}` or `${...}`, which Gradio would evaluate.
     page = _read("canvas.html").replace("@@EXAMPLES@@", _thumbnails(examples))
     return _component(page, "canvas.css", _CANVAS_SCRIPTS, elem_id)
 

@@ -16,7 +16,7 @@ import gradio as gr
 
 from textsam.errors import PromptError
 
-from ..explorer.photos import PhotoCache, read_photo
+from ..explorer.photo_cache import PhotoCache, read_photo
 from ..explorer.phrases import phrase_query, read_phrases
 from .sessions import error_message
 
@@ -84,6 +84,7 @@ def _make_endpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             raise gr.Error(error_message(error), print_exception=False) from None
 
+    # Gradio reads the descriptions from the docstring, in this layout.
     lines = [f"    {name}: {_PARAMETERS[name]}" for name in signature(function).parameters]
     endpoint.__doc__ = "\n".join([f"{function.__doc__}\n", "Args:", *lines])
     return endpoint

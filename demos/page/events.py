@@ -10,7 +10,7 @@ import gradio as gr
 
 from ..explorer.explorer import Explorer
 from ..explorer.exports import ExportFormat, export
-from ..explorer.photos import PhotoCache
+from ..explorer.photo_cache import PhotoCache
 from ..explorer.scene import empty_scene
 from .sessions import EXPIRED, Session, error_message
 
@@ -38,6 +38,7 @@ _ACTIONS: dict[str, Callable[[Explorer, Data], None]] = {
 def scenes(session: Session, *, message: str | None = None, error: bool = False) -> Scenes:
     """The scene for the canvas, and for the list, which does not need the masks."""
     scene = session.scene(message=message, error=error)
+    # The run-length codes are most of a scene.
     rows = [{key: v for key, v in item.items() if key != "counts"} for item in scene["objects"]]
     return scene, {**scene, "objects": rows}
 
@@ -57,6 +58,7 @@ def _scenes_after(session: Session | None, work: Callable[[Session], object]) ->
 
 def open_photo(photos: PhotoCache, session: Session | None, data: Data) -> tuple[Any, ...]:
     """Open an upload or an example; the first photo of a page starts its session."""
+    # None: the page was idle for long, and Gradio deleted its session.
     session = session or Session(photos)
 
     def work(page: Session) -> None:

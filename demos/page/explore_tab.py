@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ..explorer.exports import FORMATS
-from ..explorer.photos import PhotoCache, example_photos
+from ..explorer.photo_cache import PhotoCache, example_photos
 from . import events
 from .components import make_canvas, make_object_list
 from .sessions import Session
@@ -21,7 +21,8 @@ _STRATEGIES = [
 ]
 _TABLE_HEAD = ["phrase", "what", "score", "gate", "why", "evidence"]
 
-# Canvas and list show by themselves that the server is working.
+# Canvas and list show by themselves that the server is working; "multiple": a click during an
+# answer is not lost.
 _QUIET: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
@@ -78,6 +79,7 @@ def add_explore_tab(photos: PhotoCache, session: gr.State) -> list[Any]:
     everything.click(events.everything, inputs=session, **work)
     _show_waiting(like.click, "Searching for more like this")
     like.click(events.like, inputs=session, **work)
+    # `release`, not `change`: dragging the slider would search at every step.
     strategy, threshold, exclusive = options
     for change in (strategy.input, threshold.release, exclusive.input):
         change(events.find_again, inputs=[session, *options], **work)

@@ -14,8 +14,8 @@ from textsam.errors import TextSamError
 from textsam.values.images import load_image
 from textsam.weights.info import KNOWN_MODELS, read_model_info
 
-from ..explorer.loading import ModelInBackground
-from ..explorer.photos import example_photos
+from ..explorer.background_model import ModelInBackground
+from ..explorer.photo_cache import example_photos
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM

@@ -181,6 +181,7 @@ def _search(
             )
             for row, score in zip(rows, results.scores, strict=True)
         ]
+        # Asked again: another process may have added rows.
         total, names = index.open().count(), sorted(index.open().datasets())
     except Exception as error:
         return gr.skip(), gr.skip(), f"⚠ {error_message(error)}", gr.skip()

@@ -19,7 +19,7 @@ from PIL import Image
 from textsam.errors import ImageError, TextSamError
 
 from ..explorer.explorer import Explorer
-from ..explorer.photos import PhotoCache, example_photos, read_photo
+from ..explorer.photo_cache import PhotoCache, example_photos, read_photo
 from ..explorer.scene import scene_of
 
 __all__ = ["EXPIRED", "Session", "close_session", "error_message"]

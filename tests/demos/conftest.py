@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from demos.explorer.explorer import Explorer
-from demos.explorer.photos import PhotoCache, UserPhoto, read_photo
+from demos.explorer.photo_cache import PhotoCache, UserPhoto, read_photo
 from textsam.inference.model import TextSAM
 
 from ..inference.conftest import build_model
@@ -111,7 +111,7 @@ def server(
 
     # Uploads go where the test run's other files go, and not into the machine's /tmp/gradio.
     os.environ["GRADIO_TEMP_DIR"] = str(tmp_path_factory.mktemp("gradio"))
-    from demos.page.layout import build_app, start_server
+    from demos.page.app import build_app, start_server
 
     app, photos = build_app("tiny", lambda: tiny, index=str(index_folder))
     url = start_server(app, mcp=True)

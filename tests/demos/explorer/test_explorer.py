@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from demos.explorer.explorer import Explorer
-from demos.explorer.photos import PhotoCache, UserPhoto
+from demos.explorer.photo_cache import PhotoCache, UserPhoto
 from textsam.errors import PromptError
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from demos.explorer.explorer import Explorer
 from demos.explorer.exports import FORMATS, export
-from demos.explorer.photos import PhotoCache, UserPhoto, read_photo
+from demos.explorer.photo_cache import PhotoCache, UserPhoto, read_photo
 from textsam.errors import PromptError
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from demos.explorer.explorer import Explorer
-from demos.explorer.photos import PhotoCache
+from demos.explorer.photo_cache import PhotoCache
 from demos.explorer.scene import empty_scene, scene_of
 from textsam.values.rle import RLE, decode_rle
 

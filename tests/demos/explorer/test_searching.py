@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="rows need pyarrow")
 
-from demos.explorer.photos import PhotoCache
+from demos.explorer.photo_cache import PhotoCache
 from demos.explorer.searching import Indexes, photo_of, result_picture
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 
-from demos.explorer.photos import example_photos
+from demos.explorer.photo_cache import example_photos
 from demos.page.components import make_canvas, make_object_list
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demos.explorer.photos import PhotoCache
+from demos.explorer.photo_cache import PhotoCache
 from textsam.values.rle import rle_area, rle_from_json
 
 gradio_client = pytest.importorskip("gradio_client")

@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 pytest.importorskip("pyarrow", reason="rows need pyarrow")
 
-from demos.explorer.photos import LONG_SIDE, PhotoCache
+from demos.explorer.photo_cache import LONG_SIDE, PhotoCache
 from demos.explorer.searching import Indexes
 from demos.page.search_tab import _open_index, _open_result
 from demos.page.sessions import Session, close_session

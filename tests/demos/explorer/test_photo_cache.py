@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.explorer.photos import LONG_SIDE, PhotoCache, UserPhoto, example_photos, read_photo
+from demos.explorer.photo_cache import LONG_SIDE, PhotoCache, UserPhoto, example_photos, read_photo
 from textsam.errors import ImageError
 from textsam.inference.model import TextSAM
 

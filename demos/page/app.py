@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from ..explorer.loading import ModelInBackground
-from ..explorer.photos import PhotoCache
+from ..explorer.background_model import ModelInBackground
+from ..explorer.photo_cache import PhotoCache
 from ..explorer.searching import Indexes
 from .endpoints import add_endpoints
 from .explore_tab import add_explore_tab
@@ -91,7 +91,9 @@ def build_app(
                     )
             with gr.Tab("Model", id="model"):
                 add_model_tab(model)
+        # Every page gets a session of its own, before its first event.
         app.load(lambda: Session(photos), outputs=session, api_visibility="private", queue=False)
+    # `api_open=False`: no request can skip the queue.
     app.queue(default_concurrency_limit=2, max_size=64, api_open=False)
     return app, photos
 
