@@ -24,7 +24,6 @@ __all__ = [
     "focal_loss",
     "mask_iou",
     "mask_losses",
-    "prediction_loss",
     "soft_target",
 ]
 
@@ -91,38 +90,6 @@ def mask_iou(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (p & y).sum((-2, -1)) / union.clamp(min=1)
 
 
-def prediction_loss(
-    logits: Tensor,
-    iou: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    *,
-    config: LossConfig,
-    single: Tensor,
-    multiple: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Loss of a decoder call.
-
-    Only the reading with the lowest mask loss is back-propagated (Section 3); every output that is
-    in use learns to predict its own IoU.
-
-    Args:
-        logits: (P, 4, h, w).
-        iou: (P, 4) predicted.
-        target: (P, 1, h, w) soft.
-        weight: (P, 1, h, w).
-        config: Weights.
-        single: (P,) bool, prompts whose mask 0 is trained.
-        multiple: (P,) bool, prompts whose three readings are trained.
-
-    Returns:
-        The scalar loss and the true IoU (P, 4), detached.
-    """
-    one, three, true = _one_and_three(logits, iou, target, weight, config=config)
-    total = (one * single).sum() + (three * multiple).sum()
-    return total / (single.sum() + multiple.sum()).clamp(min=1), true
-
-
 class MaskLosses(NamedTuple):
     """Loss of each of P masks, and the true IoU of its four outputs, without gradient."""
 
@@ -142,8 +109,9 @@ def mask_losses(
 ) -> MaskLosses:
     """Loss of a decoder call, mask by mask.
 
-    Nothing here joins masks, so their mean is linear: the loss of a batch is the mean over its
-    parts (ranks, micro-batches) weighted by their numbers of masks. `prediction_loss` is not.
+    Only the reading with the lowest mask loss is back-propagated (Section 3); every output that is
+    in use learns to predict its own IoU. Nothing here joins masks, so the loss of a batch is the
+    mean over its parts (ranks, micro-batches) weighted by their numbers of masks.
 
     Args:
         logits: (P, 4, h, w).

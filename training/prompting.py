@@ -7,6 +7,10 @@ two add no point. `PromptSimulator` goes through them; the functions are its ste
 The paper leaves two things open. The round without a point is "among the eight": here it comes
 before one of them, each with the same probability, drawn for every mask. Every earlier prompt, the
 first included, stays in later rounds.
+
+Two options are ours, for runs of hours instead of days: rounds that add several points at once, and
+points in the middle of an error. The paper's training draws points uniformly (Appendix A) while its
+evaluation clicks the pixel farthest from the border (Appendix D.1), as a person would.
 """
 
 from __future__ import annotations
@@ -34,11 +38,17 @@ __all__ = [
     "PromptSimulator",
     "add_error_points",
     "box_prompts",
+    "central_pixels",
     "first_prompts",
-    "point_rounds",
+    "mixed_pixels",
+    "new_points",
     "sample_pixels",
     "token_prompts",
 ]
+
+
+_CELL = 4  # pixels; the depth of a point is measured on cells of this side
+_WINDOWS = (5, 13)  # cells; sides of the windows around a point in which depth is measured
 
 
 class MaskRandom(Protocol):
@@ -62,6 +72,10 @@ class PromptConfig:
         points: Rounds that add a point, after the first round.
         silent_among: Rounds without a new point, at a random place among those: 0 or 1.
         silent_last: Rounds without a new point at the end.
+        max_new_points: Most points that each round after the first adds: a random number up to it
+            for every mask, and none only refines. It takes the place of the three counts above;
+            None for the paper's rounds.
+        central: Share of the points that lie in the middle of what they mean; the paper has 0.
     """
 
     box_probability: float = 0.5
@@ -70,8 +84,15 @@ class PromptConfig:
     points: int = 8
     silent_among: int = 1
     silent_last: int = 1
+    max_new_points: tuple[int, ...] | None = None
+    central: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.central <= 1 or min(self.max_new_points or (0,)) < 0:
+            raise ValueError(
+                f"central={self.central}, max_new_points={self.max_new_points}; wanted a share "
+                "from 0 to 1, and counts of 0 or more"
+            )
         if min(self.points, self.silent_last) < 0 or self.silent_among not in (0, 1):
             raise ValueError(
                 f"points={self.points}, silent_among={self.silent_among}, silent_last="
@@ -86,6 +107,8 @@ class PromptConfig:
     @property
     def rounds(self) -> int:
         """Decoder calls per mask; the paper's numbers give 1 + 8 + 2 = 11."""
+        if self.max_new_points is not None:
+            return 1 + len(self.max_new_points)
         return 1 + self.points + self.silent_among + self.silent_last
 
 
@@ -96,7 +119,7 @@ class PromptSimulator:
     What was asked so far is in the prompts alone; the simulator only knows the truth.
 
     Attributes:
-        adds_point: (P, rounds) bool, on the CPU: the rounds that add a point to a mask.
+        new_points: (P, rounds) int64, on the CPU: how many points each round adds to a mask.
     """
 
     def __init__(
@@ -123,7 +146,7 @@ class PromptSimulator:
         self.random = random
         self.config = config
         self.ignore = ignore
-        self.adds_point = point_rounds(random, config=config)
+        self.new_points = new_points(random, config=config)
 
     def first(self) -> PromptBatch:
         """A point or a box for each mask."""
@@ -137,7 +160,7 @@ class PromptSimulator:
             logits: (P, 1, 4s, 4s), of the prediction with the highest predicted IoU.
             index: Number of the round to come, from 1.
         """
-        side = self.masks.shape[-1]
+        side, most = self.masks.shape[-1], self.config.max_new_points
         with torch.no_grad():
             upscaled = F.interpolate(
                 logits.float(), (side, side), mode="bilinear", align_corners=False
@@ -149,18 +172,26 @@ class PromptSimulator:
             self.masks,
             self.random,
             ignore=self.ignore,
-            adds_point=self.adds_point[:, index],
+            counts=self.new_points[:, index],
+            draws=1 if most is None else most[index - 1],
+            central=self.config.central,
         )
 
 
-def point_rounds(random: MaskRandom, *, config: PromptConfig) -> Tensor:
-    """Which rounds add a point, (P, rounds) bool: never the first, `silent_among` or the last."""
+def new_points(random: MaskRandom, *, config: PromptConfig) -> Tensor:
+    """How many points each round adds, (P, rounds) int64.
+
+    The paper's add one: never the first, `silent_among` or the last.
+    """
+    if config.max_new_points is not None:
+        most = torch.tensor([0, *config.max_new_points])
+        return (random.uniform(len(most)) * (most + 1)).long().clamp(max=most)
     place = (random.uniform() * config.points).long().clamp(max=max(config.points - 1, 0))
     rounds = torch.arange(config.rounds)
     adds = ((rounds > 0) & (rounds < config.rounds - config.silent_last)).expand(len(place), -1)
-    if not config.silent_among:
-        return adds
-    return adds & (rounds != 1 + place[:, None])
+    if config.silent_among:
+        adds = adds & (rounds != 1 + place[:, None])
+    return adds.long()
 
 
 def sample_pixels(region: Tensor, random: torch.Generator | MaskRandom) -> Tensor:
@@ -183,6 +214,62 @@ def sample_pixels(region: Tensor, random: torch.Generator | MaskRandom) -> Tenso
     line = torch.where(line.any(1, keepdim=True), line, True)
     x = torch.searchsorted(line.cumsum(1, dtype=torch.int32), nth - before + 1)
     return torch.cat([x, y], dim=1).float()
+
+
+def central_pixels(
+    region: Tensor,
+    random: torch.Generator | MaskRandom,
+    *,
+    split: Tensor | None = None,
+    tries: int = 6,
+) -> Tensor:
+    """Of several random cells of a region the one deepest inside it.
+
+    Depth is the share of the region in two windows around the cell: an exact distance transform of
+    every error of every round would cost more than the decoder.
+
+    Args:
+        region: (P, S, S) bool; S is a multiple of 4.
+        random: Source of randomness.
+        split: (P, S, S) bool; what lies on either side of it is measured apart, e.g. the truth, for
+            missed and extra pixels are different errors.
+        tries: Cells of which the deepest is taken.
+
+    Returns:
+        (P, 2) float x, y, pixels; of a region too thin for any cell a uniform pixel.
+    """
+    parts = [region] if split is None else [region & split, region & ~split]
+    share = torch.stack([F.avg_pool2d(part[:, None].float(), _CELL)[:, 0] for part in parts])
+    depth = torch.zeros_like(share)
+    for side in _WINDOWS:
+        near = F.avg_pool2d(share.flatten(0, 1)[:, None], side, stride=1, padding=side // 2)
+        depth += near[:, 0].view_as(share)
+    depth = (depth * (share > 0.5)).amax(0).flatten(1)
+    cells = share.amax(0).flatten(1) > 0.5
+    running = cells.cumsum(1)
+    count = running[:, -1:]
+    nth = (_uniform(random, len(cells), tries).to(region.device) * count).long()
+    drawn = torch.searchsorted(running, nth + 1).clamp(max=cells.shape[1] - 1)
+    best = drawn.gather(1, depth.gather(1, drawn).argmax(1, keepdim=True))[:, 0]
+    width = share.shape[-1]
+    middle = torch.stack([best % width, best // width], dim=1).float() * _CELL + _CELL / 2
+    return torch.where(count > 0, middle, sample_pixels(region, random))
+
+
+def mixed_pixels(
+    region: Tensor,
+    random: torch.Generator | MaskRandom,
+    *,
+    central: float,
+    split: Tensor | None = None,
+) -> Tensor:
+    """Uniform pixels, and for a share `central` of the rows central ones: (P, 2) float x, y."""
+    uniform = sample_pixels(region, random)
+    if not central:
+        return uniform
+    middle = central_pixels(region, random, split=split)
+    chosen = (_uniform(random, len(region)) < central).to(region.device)
+    return torch.where(chosen[:, None], middle, uniform)
 
 
 def box_prompts(
@@ -214,7 +301,7 @@ def first_prompts(
 ) -> PromptBatch:
     """A point or a box for each mask (P, S, S), as two point slots each."""
     device = masks.device
-    point = sample_pixels(masks, random)
+    point = mixed_pixels(masks, random, central=config.central)
     points = torch.stack([point, torch.zeros_like(point)], dim=1)
     labels = torch.tensor([FOREGROUND, NOT_A_POINT], device=device).repeat(len(masks), 1)
     corners, corner_labels = box_prompts(masks, random, config=config)
@@ -233,6 +320,7 @@ def token_prompts(
     has_tokens: Tensor | None = None,
     with_point: Tensor | None = None,
     points: Tensor | None = None,
+    maps: Tensor | None = None,
 ) -> PromptBatch:
     """Put CLIP tokens in the place of first prompts (Appendix D.5).
 
@@ -243,6 +331,7 @@ def token_prompts(
             or box.
         with_point: (P,) bool, the masks whose token comes with a point; none when None.
         points: (P, 2) x, y of those points.
+        maps: (P, 1, 4s, 4s) logits of a dense text head, as mask prompts beside the tokens.
 
     Raises:
         ValueError: `with_point` without `points`.
@@ -265,6 +354,8 @@ def token_prompts(
         labels=torch.where(has_tokens[:, None], labels, prompts.labels),
         tokens=tokens,
         has_tokens=has_tokens,
+        masks=prompts.masks if maps is None else maps,
+        has_mask=prompts.has_mask if maps is None else has_tokens,
     )
 
 
@@ -276,9 +367,11 @@ def add_error_points(
     random: torch.Generator | MaskRandom,
     *,
     ignore: Tensor | None = None,
-    adds_point: Tensor | None = None,
+    counts: Tensor | None = None,
+    draws: int = 1,
+    central: float = 0.0,
 ) -> PromptBatch:
-    """The next prompts: one more point in the error region, and the last logits as mask prompt.
+    """The next prompts: more points in the error region, and the last logits as mask prompt.
 
     Args:
         prompts: The prompts so far.
@@ -287,30 +380,39 @@ def add_error_points(
         masks: (P, S, S) bool truth.
         random: Source of randomness.
         ignore: (P, S, S) bool, pixels that are no error whatever the prediction says.
-        adds_point: (P,) bool, the masks that get a point; the others get an absent slot, which no
-            attention sees, and none do if no mask gets a point. All when None.
+        counts: (P,) int64, how many points each mask gets; the other slots are absent, which no
+            attention sees, and there is none that no mask uses. One for each mask when None.
+        draws: Points that are drawn for each mask, at least the greatest count.
+        central: Share of the points that lie in the middle of an error.
 
     Returns:
-        Prompts with N + 1 points: foreground in a false negative, background in a false positive;
-        where nothing is wrong, a foreground point inside the mask.
+        Prompts with up to `draws` more points: foreground in a false negative, background in a
+        false positive; where nothing is wrong, a foreground point inside the mask.
     """
     error = predicted ^ masks
     if ignore is not None:
         error = error & ~ignore
     region = torch.where(error.flatten(1).any(1)[:, None, None], error, masks)
-    point = sample_pixels(region, random)  # drawn in any case: see PhotoRandom
-    prompts = replace(prompts, masks=logits.detach(), has_mask=None)
-    if adds_point is not None and not adds_point.any():
-        return prompts
-    x, y = point.long().unbind(1)
-    inside = masks[torch.arange(len(masks), device=masks.device), y, x]
-    label = torch.where(inside, FOREGROUND, BACKGROUND)
-    if adds_point is not None:
-        label = torch.where(adds_point.to(label.device), label, ABSENT)
+    points, labels = [prompts.points], [prompts.labels]
+    rows = torch.arange(len(masks), device=masks.device)
+    for number in range(draws):
+        # Drawn whether it is used or not: see PhotoRandom.
+        point = mixed_pixels(region, random, central=central, split=masks)
+        used = None if counts is None else counts > number
+        if used is not None and not used.any():
+            continue
+        x, y = point.long().unbind(1)
+        label = torch.where(masks[rows, y, x], FOREGROUND, BACKGROUND)
+        if used is not None:
+            label = torch.where(used.to(label.device), label, ABSENT)
+        points.append(point[:, None])
+        labels.append(label[:, None])
     return replace(
         prompts,
-        points=torch.cat([prompts.points, point[:, None]], dim=1),
-        labels=torch.cat([prompts.labels, label[:, None]], dim=1),
+        points=torch.cat(points, dim=1),
+        labels=torch.cat(labels, dim=1),
+        masks=logits.detach(),
+        has_mask=None,
     )
 
 

@@ -14,7 +14,6 @@ from training.losses import (
     focal_loss,
     mask_iou,
     mask_losses,
-    prediction_loss,
     soft_target,
 )
 
@@ -83,16 +82,15 @@ def test_only_the_best_reading_is_back_propagated() -> None:
     logits = torch.cat([torch.zeros_like(good), -good, good, good * 0.1], dim=1)
     logits.requires_grad_(True)
     iou = torch.zeros(1, 4, requires_grad=True)
-    loss, true = prediction_loss(
+    losses, true = mask_losses(
         logits,
         iou,
         target,
         torch.ones_like(target),
         config=CONFIG,
         single=torch.tensor([False]),
-        multiple=torch.tensor([True]),
     )
-    loss.backward()
+    losses.sum().backward()
     assert logits.grad is not None and iou.grad is not None
     touched = logits.grad.flatten(2).abs().sum(2)[0] > 0
     assert touched.tolist() == [False, False, True, False]
@@ -104,21 +102,20 @@ def test_only_the_best_reading_is_back_propagated() -> None:
 def test_the_weights_are_the_papers() -> None:
     target, weight = TARGET, EVERY
     logits, iou = LOGITS.expand(1, 4, 2, 2), torch.full((1, 4), 0.25)
-    loss, true = prediction_loss(
+    losses, true = mask_losses(
         logits,
         iou,
         target,
         weight,
         config=CONFIG,
         single=torch.tensor([True]),
-        multiple=torch.tensor([False]),
     )
     expected = (
         20 * focal_loss(LOGITS, target, weight, config=CONFIG)
         + dice_loss(LOGITS, target, weight)
         + (0.25 - 2 / 3) ** 2
     )
-    torch.testing.assert_close(loss, expected[0, 0])
+    torch.testing.assert_close(losses[0], expected[0, 0])
     torch.testing.assert_close(true, torch.full((1, 4), 2 / 3))
 
 

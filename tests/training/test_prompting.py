@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from textsam.modeling.prompt_encoder import (
     ABSENT,
@@ -24,8 +26,10 @@ from training.prompting import (
     PromptSimulator,
     add_error_points,
     box_prompts,
+    central_pixels,
     first_prompts,
-    point_rounds,
+    mixed_pixels,
+    new_points,
     sample_pixels,
     token_prompts,
 )
@@ -153,7 +157,7 @@ def _answer(masks: torch.Tensor, index: int, rows: slice = slice(None)) -> torch
 
 
 def test_eleven_rounds_eight_points_two_without() -> None:
-    adds = point_rounds(_random([300, 300]), config=CONFIG)
+    adds = new_points(_random([300, 300]), config=CONFIG).bool()
     assert CONFIG.rounds == 11 and adds.shape == (600, 11)
     assert (adds.sum(1) == 8).all()
     assert not adds[:, 0].any() and not adds[:, -1].any()
@@ -170,7 +174,7 @@ def test_eleven_rounds_eight_points_two_without() -> None:
 def test_rounds_can_be_fewer(points: int, among: int, last: int, wanted: list[int]) -> None:
     config = PromptConfig(points=points, silent_among=among, silent_last=last)
     assert config.rounds == len(wanted)
-    assert point_rounds(_random([2]), config=config).int().tolist() == [wanted, wanted]
+    assert new_points(_random([2]), config=config).tolist() == [wanted, wanted]
 
 
 def test_rounds_that_cannot_be_are_refused() -> None:
@@ -191,7 +195,7 @@ def test_the_simulator_goes_through_the_rounds() -> None:
         upscaled = torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear")[:, 0]
         error = (upscaled > 0) ^ masks
         for row, (old, new) in enumerate(zip(_seen(before), _seen(prompts), strict=True)):
-            adds = bool(simulator.adds_point[row, index])
+            adds = bool(simulator.new_points[row, index])
             assert new[: len(old)] == old and len(new) == len(old) + adds
             if adds:
                 x, y, label = (int(value) for value in new[-1])
@@ -264,3 +268,103 @@ def test_clip_tokens_take_the_place_of_first_prompts() -> None:
     ]
     with pytest.raises(ValueError, match="give points"):
         token_prompts(before, tokens, with_point=has)
+
+
+# Rounds of several points.
+
+
+MIXED = PromptConfig(max_new_points=(1, 2, 4), central=0.5)
+
+
+def test_rounds_add_up_to_so_many_points() -> None:
+    counts = new_points(_random([300, 300]), config=MIXED)
+    assert MIXED.rounds == 4 and counts.shape == (600, 4)
+    for column, most in zip(counts.T, (0, 1, 2, 4), strict=True):
+        assert set(column.tolist()) == set(range(most + 1))  # each number comes up
+    for values in ({"central": 1.5}, {"max_new_points": (1, -1)}):
+        with pytest.raises(ValueError, match="central"):
+            PromptConfig(**values)  # type: ignore[arg-type]
+
+
+def test_points_of_many_at_once_are_in_the_error_and_belong_to_their_photo() -> None:
+    masks = torch.cat([_masks(), _masks().flip(0)])
+    index = torch.zeros(6, dtype=torch.int64)
+    whole = PromptSimulator(masks, index, _random([2, 4]), config=MIXED)
+    part = PromptSimulator(masks[2:], index[2:], _random([4], first=1), config=MIXED)
+    prompts, alone = whole.first(), part.first()
+    for round_number in range(1, 4):
+        logits = _answer(masks, round_number)
+        before = prompts
+        prompts = whole.follow(prompts, logits, index=round_number)
+        alone = part.follow(alone, logits[2:], index=round_number)
+        assert _seen(prompts)[2:] == _seen(alone)
+        error = (
+            torch.nn.functional.interpolate(logits, (64, 64), mode="bilinear")[:, 0] > 0
+        ) ^ masks
+        for row, (old, new) in enumerate(zip(_seen(before), _seen(prompts), strict=True)):
+            assert len(new) == len(old) + int(whole.new_points[row, round_number])
+            for x, y, label in new[len(old) :]:
+                assert error[row, int(y), int(x)] and label == int(masks[row, int(y), int(x)])
+
+
+# Points in the middle.
+
+
+def _discs(count: int = 24, side: int = 96) -> torch.Tensor:
+    rng = np.random.default_rng(0)
+    yy, xx = np.mgrid[0:side, 0:side]
+    masks = []
+    for _ in range(count):
+        y, x, r = rng.uniform(30, 66), rng.uniform(30, 66), rng.uniform(12, 28)
+        masks.append((yy - y) ** 2 + (xx - x) ** 2 < r**2)
+    return torch.from_numpy(np.stack(masks))
+
+
+def _depth(masks: torch.Tensor, points: torch.Tensor) -> np.ndarray:
+    values = []
+    for mask, (x, y) in zip(masks.numpy(), points.long().tolist(), strict=True):
+        distance = distance_transform_edt(mask)
+        values.append(distance[y, x] / distance.max())
+    return np.array(values)
+
+
+def test_central_points_are_deeper_than_uniform_ones() -> None:
+    masks = _discs()
+    generator = torch.Generator().manual_seed(0)
+    central = np.mean([_depth(masks, central_pixels(masks, generator)) for _ in range(5)])
+    uniform = np.mean([_depth(masks, sample_pixels(masks, generator)) for _ in range(5)])
+    assert central > 0.55 > 0.4 > uniform
+
+
+def test_every_point_lies_in_its_region_however_thin() -> None:
+    masks = _discs(6)
+    line = torch.zeros(1, 96, 96, dtype=torch.bool)
+    line[0, 40, 10:80] = True
+    regions = torch.cat([masks, line])
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        for points in (
+            central_pixels(regions, generator),
+            mixed_pixels(regions, generator, central=0.5),
+        ):
+            x, y = points.long().unbind(1)
+            assert regions[torch.arange(7), y, x].all()
+
+
+def test_missed_and_extra_pixels_are_measured_apart() -> None:
+    """Two errors that touch: the middle of both together is on the border between them."""
+    region = torch.zeros(1, 96, 96, dtype=torch.bool)
+    region[0, 20:76, 20:76] = True
+    truth = torch.zeros_like(region)
+    truth[0, :, 48:] = True
+    generator = torch.Generator().manual_seed(2)
+    apart = torch.cat([central_pixels(region, generator, split=truth, tries=40) for _ in range(30)])
+    together = torch.cat([central_pixels(region, generator, tries=40) for _ in range(30)])
+    assert (apart[:, 0] - 48).abs().mean() > 6 > (together[:, 0] - 48).abs().mean()
+
+
+def test_a_share_of_zero_is_uniform() -> None:
+    masks = _discs(4)
+    a = mixed_pixels(masks, torch.Generator().manual_seed(3), central=0.0)
+    b = sample_pixels(masks, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(a, b)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .batch import ViewBatch
 from .plan import Draw, RowOrder, Use, photo_seed, random_for
@@ -13,13 +13,17 @@ from .sample import BROKEN, Sample
 from .source import BrokenSample, GroupedSource, Source, StreamSource
 from .views import View, ViewConfig, make_view
 
-__all__ = ["SPARES", "Fetched", "Fetcher", "StepDraws", "StreamReader", "row_order"]
+__all__ = ["SPARES", "Fetched", "Fetcher", "Finish", "StepDraws", "StreamReader", "row_order"]
 
 # Rows of a stream that are sent along with a batch, for those of it that turn out to be broken.
 SPARES = 8
 
 # So many photos without a view, one after the other, mean that something is wrong with the set.
 _ATTEMPTS = 200
+
+
+# Makes of a batch of views and their samples what an objective takes, see `ViewLoader`.
+Finish: TypeAlias = Callable[[ViewBatch, Sequence[Sample]], Any]
 
 
 class StepDraws(NamedTuple):
@@ -34,7 +38,7 @@ class StepDraws(NamedTuple):
 class Fetched(NamedTuple):
     """A batch, and what was passed over for it."""
 
-    batch: ViewBatch
+    batch: Any
     broken: tuple[BrokenSample, ...]
     empty: Mapping[str, int]
 
@@ -66,12 +70,14 @@ class Fetcher:
         *,
         seed: int,
         view: ViewConfig,
+        finish: Finish | None = None,
     ) -> None:
         """Take the sources, and the order of those that have rows by number."""
         self.sources = sources
         self.orders = orders
         self.seed = seed
         self.view = view
+        self.finish = finish
 
     def __getitem__(self, wanted: StepDraws) -> Fetched:
         passed = _Passed()
@@ -84,7 +90,10 @@ class Fetcher:
             seeds=tuple(photo_seed(self.seed, wanted.step, d.position) for d in wanted.draws),
             exhaustive=tuple(f.sample.exhaustive for f in found),
         )
-        return Fetched(batch, tuple(passed.broken), passed.empty)
+        finished = batch
+        if self.finish is not None:
+            finished = self.finish(batch, [f.sample for f in found])
+        return Fetched(finished, tuple(passed.broken), passed.empty)
 
     def _find(self, draw: Draw, wanted: StepDraws, passed: _Passed) -> _Found:
         """The view of a draw, or of what comes in its place when it has none."""

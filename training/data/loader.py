@@ -13,8 +13,7 @@ from zlib import crc32
 import torch
 from torch.utils.data import DataLoader
 
-from .batch import ViewBatch
-from .fetch import SPARES, Fetched, Fetcher, StepDraws, StreamReader, row_order
+from .fetch import SPARES, Fetched, Fetcher, Finish, StepDraws, StreamReader, row_order
 from .plan import Draw, Plan
 from .sample import Sample
 from .source import BrokenSample, Source, StreamSource
@@ -78,8 +77,18 @@ class ViewLoader:
         config: LoaderConfig,
         rank: int = 0,
         world: int = 1,
+        finish: Finish | None = None,
     ) -> None:
         """Look at the sources' lengths; nothing is read yet.
+
+        Args:
+            sources: Photos by the name of their source.
+            config: What is loaded.
+            rank: Number of this process.
+            world: Number of processes.
+            finish: Called in the workers with each `ViewBatch` and its photos' samples; returns
+                what the loader gives instead. It must survive pickling, and should draw what it
+                needs about a photo from that photo's seed.
 
         Raises:
             ValueError: There is no source or an empty one, shares do not fit the sources, or there
@@ -107,9 +116,11 @@ class ViewLoader:
         shares = _shares(self.sources, config.shares)
         self.plan = Plan(shares, seed=config.seed, photos=config.photos_per_step)
         orders = {k: row_order(s, key=(config.seed, crc32(k.encode()))) for k, s in rows.items()}
-        self.fetcher = Fetcher(self.sources, orders, seed=config.seed, view=config.view)
+        self.fetcher = Fetcher(
+            self.sources, orders, seed=config.seed, view=config.view, finish=finish
+        )
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[ViewBatch]:
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
         """This rank's part of the global batches `start` up to but not with `stop`, or for ever.
 
         Raises:

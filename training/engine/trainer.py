@@ -3,6 +3,7 @@
 Gradient of a step: that of the mean over ALL items (masks) of its global batches. DDP and FSDP2
 average over processes, so each local mean is scaled by its weight times the number of processes
 over the total weight; two processes then equal one, whatever share of the masks each of them has.
+Where items are of several kinds (masks, names), each kind has its own loss, weight and total.
 
 Deviations from the paper: the gradient's norm is clipped, and weights may be averaged.
 """
@@ -45,10 +46,15 @@ B = TypeVar("B", bound="Batch")
 
 
 class Batch(Protocol):
-    """This process's part of a global batch; `weight` is how many items its loss is a mean over."""
+    """This process's part of a global batch.
+
+    Attributes:
+        weight: How many items its loss is a mean over; for losses by kind, those of each kind, in
+            the same order in every process. Figures are weighted by the items of the first loss.
+    """
 
     @property
-    def weight(self) -> float: ...  # noqa: D102
+    def weight(self) -> float | Mapping[str, float]: ...  # noqa: D102
 
     def to(self: B, device: torch.device) -> B: ...  # noqa: D102
 
@@ -139,11 +145,11 @@ class Trainer:
                 self._evaluate_if_due(records)
                 while state.step < config.steps:
                     micro = self._take(batches)
-                    total, stop = self._agree(micro, signals)
+                    totals, stop = self._agree(micro, signals)
                     if stop:
                         reason = stop
                         break
-                    bar.show(state.step + 1, self._step(micro, total))
+                    bar.show(state.step + 1, self._step(micro, totals))
                     if state.step % config.log_every == 0 or state.step == config.steps:
                         self._record(records)
                     if state.step % config.checkpoint_every == 0 or state.step == config.steps:
@@ -161,21 +167,34 @@ class Trainer:
             checkpoint=self._saved[1],
         )
 
-    def _step(self, micro: list[Batch], total: float) -> float:
+    def _step(self, micro: list[Batch], totals: Mapping[str, float]) -> float:
         """One step of the optimizer; returns this process's mean loss."""
         config, state, processes = self.config, self.state, self.processes
         set_rates(self.optimizer, rate_factor(state.step, config=config))
         self.optimizer.zero_grad()
-        losses = 0.0
+        mean_loss = 0.0
         for index, batch in enumerate(micro):
             seed_everything(config.seed, state.step, index, processes.rank)
             with processes.gradients(self.model, share=index + 1 == len(micro)):
                 with processes.accelerator.autocast():
                     output = self.model(batch.to(processes.device))
-                share = batch.weight * processes.count / total
-                processes.accelerator.backward(output.loss.float() * share)
-            losses += output.loss.item() / len(micro)
-            state.window.add({"loss": output.loss, **output.figures}, weight=batch.weight)
+                losses = output.loss if isinstance(output.loss, Mapping) else {"": output.loss}
+                counts = _counts(batch)
+                # A kind without items anywhere has a loss of zero and a total of zero.
+                total = torch.stack(
+                    [
+                        loss.float() * (counts[kind] * processes.count / (totals[kind] or 1.0))
+                        for kind, loss in losses.items()
+                    ]
+                ).sum()
+                processes.accelerator.backward(total)
+            mean_loss += sum(loss.item() for loss in losses.values()) / len(micro)
+            if isinstance(output.loss, Mapping):
+                # Each process has its part of the step's loss; their mean is the whole.
+                state.window.add({"loss": total.detach() * len(micro)}, weight=1.0)
+            for kind, loss in losses.items():
+                state.window.add({f"loss_{kind}" if kind else "loss": loss}, weight=counts[kind])
+            state.window.add(output.figures, weight=counts[next(iter(losses))])
         norm = float(
             whole(processes.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm))
         )
@@ -187,7 +206,7 @@ class Trainer:
             self._skip()
         state.window.add({"norm": norm}, weight=1.0)
         state.step += 1
-        return losses
+        return mean_loss
 
     def _skip(self) -> None:
         self.state.skipped += 1
@@ -206,17 +225,17 @@ class Trainer:
         self._waited += time.monotonic() - started
         return micro
 
-    def _agree(self, micro: list[Batch], signals: StopSignals) -> tuple[float, str]:
-        """Total weight of the step, and why to stop, if one process has a reason: "" for none."""
+    def _agree(self, micro: list[Batch], signals: StopSignals) -> tuple[dict[str, float], str]:
+        """Items of the step by kind, and why to stop, if one process has a reason: "" for none."""
         late = time.monotonic() - self._started >= self.config.seconds
         wishes = [late, *(signals.received is number for number in STOP_SIGNALS)]
+        counts = [_counts(batch) for batch in micro]
         missing = self.config.accumulation - len(micro)
-        empty = sum(not batch.weight > 0 for batch in micro)
-        weight = sum(batch.weight for batch in micro)
-        total, lacking, void, *agreed = self.processes.total([weight, missing, empty, *wishes])
+        empty = sum(not sum(kinds.values()) > 0 for kinds in counts)
+        lacking, void, *agreed = self.processes.total([missing, empty, *wishes])
         for name, wish in zip(("seconds", *(s.name for s in STOP_SIGNALS)), agreed, strict=True):
             if wish:
-                return total, name
+                return {}, name
         if lacking or void:
             raise ValueError(
                 f"step {self.state.step}: the batches of {self.processes.count} processes lack "
@@ -224,7 +243,9 @@ class Trainer:
                 "items for each process: use a source without end, and at least as many photos "
                 "in a batch as processes"
             )
-        return total, ""
+        kinds = list(counts[0])
+        sums = [sum(batch[kind] for batch in counts) for kind in kinds]
+        return dict(zip(kinds, self.processes.total(sums), strict=True)), ""
 
     def _record(self, records: RunRecords | None) -> None:
         """Write the means since the last record."""
@@ -307,6 +328,12 @@ class Trainer:
 
     def _open_bar(self) -> ProgressBar:
         return ProgressBar(self.config.steps, done=self.state.step, show=self.processes.is_main)
+
+
+def _counts(batch: Batch) -> Mapping[str, float]:
+    """Items of a batch by kind; the one kind of most batches is called ""."""
+    weight = batch.weight
+    return weight if isinstance(weight, Mapping) else {"": weight}
 
 
 def seed_everything(*numbers: int) -> None:

@@ -22,11 +22,14 @@ __all__ = ["LossOutput", "Objective", "mean_where", "touch"]
 class LossOutput(NamedTuple):
     """A scalar loss, the MEAN over the batch's `weight` items, and figures to log.
 
+    Where the batch counts items of several kinds (masks, names), the loss is one for each kind, by
+    name, each the mean over its own items; what is trained is their sum.
+
     A figure is a scalar without gradient, NaN where the batch has nothing to measure it on; the
     names do not depend on the batch, so ranks can average them.
     """
 
-    loss: Tensor
+    loss: Tensor | dict[str, Tensor]
     figures: dict[str, Tensor | float]
 
 

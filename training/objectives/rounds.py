@@ -82,6 +82,7 @@ def decode_rounds(
     loss: LossConfig,
     single: Tensor,
     multiple: Tensor,
+    follow_single: Tensor | None = None,
     recompute: bool = True,
 ) -> RoundLosses:
     """Go through all rounds.
@@ -99,13 +100,16 @@ def decode_rounds(
         loss: Weights of the terms.
         single: (P,) bool, first prompts whose mask 0 is trained.
         multiple: (P,) bool, first prompts whose three readings are trained.
+        follow_single: (P,) bool, first prompts of which mask 0 is fed back although their three
+            readings are trained, too; none when None.
         recompute: Checkpoint each round; the same loss and gradients either way.
     """
     total = torch.zeros(len(truth.masks), device=truth.masks.device)
     reached = []
     rounds = simulator.config.rounds
+    follow_best = multiple if follow_single is None else multiple & ~follow_single
     for index in range(rounds):
-        inputs = (sam, features, prompts, truth, loss, single, multiple)
+        inputs = (sam, features, prompts, truth, loss, single, multiple, follow_best)
         if recompute and torch.is_grad_enabled():
             made = checkpoint(_decode_round, *inputs, use_reentrant=False)
         else:
@@ -116,6 +120,7 @@ def decode_rounds(
         if index + 1 < rounds:
             prompts = simulator.follow(prompts, logits, index=index + 1)
             single, multiple = torch.ones_like(single), torch.zeros_like(multiple)
+            follow_best = multiple
     return RoundLosses(total / rounds, torch.stack(reached, dim=1))
 
 
@@ -127,6 +132,7 @@ def _decode_round(
     loss: LossConfig,
     single: Tensor,
     multiple: Tensor,
+    follow_best: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss (P,), logits (P, 1, 4s, 4s) to feed back and their true IoU (P,)."""
     prediction = sam.decode(features, prompts)
@@ -136,7 +142,7 @@ def _decode_round(
         logits, iou, truth.target, truth.weight, config=loss, single=single, multiple=multiple
     )
     rows = torch.arange(len(iou), device=iou.device)
-    best = torch.where(multiple, 1 + iou[:, 1:].argmax(1), 0)
+    best = torch.where(follow_best, 1 + iou[:, 1:].argmax(1), 0)
     return losses.loss, logits.detach()[rows, best, None], losses.true_iou[rows, best]
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
+from textsam.modeling.timm_encoder import TimmEncoder
+from textsam.modeling.transformer import Attention
 
 from ..losses import LossConfig
 from ..prompting import PromptConfig, PromptSimulator
@@ -26,15 +28,45 @@ if TYPE_CHECKING:
     from ..engine.optim import RatedPart
 
 __all__ = [
+    "BackboneConfig",
     "SamObjective",
     "SamObjectiveConfig",
     "SamPart",
+    "align_positions",
     "encode_views",
+    "freeze_backbone",
     "photo_random",
     "round_figures",
+    "timm_encoder",
 ]
 
 SamPart = Literal["image_encoder", "prompt_encoder", "mask_decoder"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """How a timm backbone is trained, apart from the maps on top of it, which start random.
+
+    Attributes:
+        rate: Share of the encoder's rate that it learns at.
+        frozen_stages: First stages that keep their weights, as do then the stem and every norm; the
+            whole backbone learns when None.
+        train_depthwise: Whether depthwise kernels learn, too. Their gradient is slow on a CPU and
+            worth little in a short run.
+    """
+
+    rate: float = 1.0
+    frozen_stages: int | None = None
+    train_depthwise: bool = True
+
+    def rates(self, sam: Sam, *, share: float = 1.0) -> list[RatedPart]:
+        """The parts of the image encoder; `share` of the peak rate is the encoder's."""
+        from ..engine.optim import RatedPart
+
+        encoder = timm_encoder(sam)
+        fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
+        backbone = RatedPart(module=encoder.backbone, share=share * self.rate)
+        return [RatedPart(module=fresh, share=share), backbone]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +83,8 @@ class SamObjectiveConfig:
             prompt and has three readings; but `ImageView` answers a box with mask 0.
         encoder_rate: Share of the peak rate that the image encoder learns at.
         layer_decay: Factor from each of its layers to the one before (Appendix A: 0.8; ViT-B 0.6).
+        backbone: How a timm backbone is trained apart from the rest of its encoder; unless it is
+            left as it stands, there is no layer decay.
         recompute: Checkpoint each round, see `objectives.rounds`.
     """
 
@@ -62,6 +96,7 @@ class SamObjectiveConfig:
     box_trains_single: bool = False
     encoder_rate: float = 1.0
     layer_decay: float | None = None
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     recompute: bool = True
 
 
@@ -80,6 +115,8 @@ class SamObjective(Objective):
         self.config = config
         if config.decoder_dropout is not None:
             set_decoder_dropout(sam, config.decoder_dropout)
+        if config.backbone != BackboneConfig():
+            freeze_backbone(sam, config=config.backbone)
         self.freeze(config.frozen, fixed_norms=config.fixed_norms)
 
     def forward(self, batch: ViewBatch) -> LossOutput:
@@ -104,15 +141,21 @@ class SamObjective(Objective):
         """The parts that are not frozen; the image encoder at its own rate."""
         from ..engine.optim import RatedPart
 
-        shares = {"image_encoder": self.config.encoder_rate}
-        return [
-            RatedPart(
-                module=self.part(name),
-                share=shares.get(name, 1.0),
-                layer_decay=self.config.layer_decay if name == "image_encoder" else None,
-            )
-            for name in self.trained()
-        ]
+        config, parts = self.config, []
+        for name in self.trained():
+            if name != "image_encoder":
+                parts.append(RatedPart(module=self.part(name)))
+            elif config.backbone != BackboneConfig():
+                parts += config.backbone.rates(self.sam, share=config.encoder_rate)
+            else:
+                parts.append(
+                    RatedPart(
+                        module=self.part(name),
+                        share=config.encoder_rate,
+                        layer_decay=config.layer_decay,
+                    )
+                )
+        return parts
 
     def _rounds(
         self,
@@ -136,6 +179,45 @@ class SamObjective(Objective):
         )
 
 
+def timm_encoder(sam: Sam) -> TimmEncoder:
+    """The image encoder of a core that has a timm backbone.
+
+    Raises:
+        ValueError: It has another encoder.
+    """
+    if not isinstance(sam.image_encoder, TimmEncoder):
+        kind = type(sam.image_encoder).__name__
+        raise ValueError(f"the image encoder is {kind}; wanted one with a timm backbone")
+    return sam.image_encoder
+
+
+def freeze_backbone(sam: Sam, *, config: BackboneConfig) -> None:
+    """Freeze what does not learn of a timm backbone."""
+    kept = config.frozen_stages
+    stages = () if kept is None else ("conv_stem", *(f"blocks.{i}." for i in range(kept)))
+    for name, parameter in timm_encoder(sam).backbone.named_parameters():
+        early = kept is not None and (name.startswith(stages) or "bn" in name)
+        if early or ("conv_dw" in name and not config.train_depthwise):
+            parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def align_positions(sam: Sam, *, gain: float = 1.6) -> None:
+    """Start every attention between tokens and image with equal query and key projections.
+
+    Query times key is then a kernel that peaks where the positions agree: a point token looks at
+    its own place, and that place at the token, before anything is learned. With independent
+    projections attention starts flat, and locking onto the click took most of a short run.
+    """
+    for module in sam.mask_decoder.transformer.modules():
+        # Attention between tokens and image has half the width; the tokens' own has all of it.
+        if isinstance(module, Attention) and module.q_proj.out_features < sam.config.embed_dim:
+            nn.init.orthogonal_(module.q_proj.weight, gain=gain)
+            module.k_proj.weight.copy_(module.q_proj.weight)
+            nn.init.zeros_(module.q_proj.bias)
+            nn.init.zeros_(module.k_proj.bias)
+
+
 def photo_random(batch: ViewBatch, *, stream: str) -> PhotoRandom:
     """Random numbers for the masks of a batch."""
     return PhotoRandom(batch.seeds, [len(view.masks) for view in batch.views], stream=stream)
@@ -143,8 +225,11 @@ def photo_random(batch: ViewBatch, *, stream: str) -> PhotoRandom:
 
 def encode_views(sam: Sam, batch: ViewBatch, *, frozen: bool) -> ImageFeatures:
     """Encode a batch's photos; a frozen encoder keeps no activations."""
+    pixels = sam.preprocess(batch.pixels)
+    if isinstance(sam.image_encoder, TimmEncoder):  # convolutions: faster, the same numbers
+        pixels = pixels.to(memory_format=torch.channels_last)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        return sam.encode_image(sam.preprocess(batch.pixels))
+        return sam.encode_image(pixels)
 
 
 def round_figures(result: RoundLosses, kinds: dict[str, Tensor]) -> dict[str, Tensor | float]:

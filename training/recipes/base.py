@@ -16,6 +16,7 @@ import numpy as np
 from textsam.inference.model import TextSAM
 
 from ..data import LoaderConfig, Sample, ViewConfig, ViewLoader, make_view
+from ..data.fetch import Finish
 from ..engine import EngineConfig, PictureSheet, Trainer, TrainResult, load_weights
 from ..engine.sharding import is_sharded
 from ..engine.trainer import Evaluate
@@ -95,12 +96,14 @@ class ObjectiveRun:
         loader: Without shares; they are the mix's.
         engine: See there.
         folder: Takes checkpoints and logs.
+        finish: Makes of the loader's batches what the objective takes, see `ViewLoader`.
     """
 
     mix: DataMix
     loader: LoaderConfig
     engine: EngineConfig
     folder: Path
+    finish: Finish | None = None
 
     def batches(self, *, rank: int, world: int) -> ViewLoader:
         """The loader of one process.
@@ -109,7 +112,9 @@ class ObjectiveRun:
             ValueError: The sources do not fit the settings, see `ViewLoader`.
         """
         config = replace(self.loader, shares=self.mix.shares)
-        return ViewLoader(self.mix.sources, config=config, rank=rank, world=world)
+        return ViewLoader(
+            self.mix.sources, config=config, rank=rank, world=world, finish=self.finish
+        )
 
     def train(self, objective: Objective, *, evaluate: Evaluate | None = None) -> TrainResult:
         """Train, or go on with what the folder holds."""
@@ -133,7 +138,8 @@ class ObjectiveRun:
         free = ("workers", "prefetch", "start_method")
         settings = {f.name: getattr(loader.config, f.name) for f in fields(loader.config)}
         decisive = {name: value for name, value in settings.items() if name not in free}
-        return f"{decisive}, {self.mix.describe()}"
+        finish = "" if self.finish is None else f", {self.finish}"
+        return f"{decisive}, {self.mix.describe()}{finish}"
 
 
 def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> PictureSheet | None:

@@ -12,16 +12,15 @@ from textsam.modeling.config import SamConfig, ViTConfig
 from textsam.modeling.sam import Sam
 
 from ..data import LoaderConfig, ViewConfig
+from ..data.drawn_shapes import draw_samples
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..losses import LossConfig
-from ..objectives.sam import SamObjective, SamObjectiveConfig
+from ..objectives.sam import SamObjective, SamObjectiveConfig, align_positions
 from ..prompting import PromptConfig
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run
-from .drawn import draw_samples
 from .sam import photos_per_batch
 from .sources import DataMix
-from .tiny import align_positions
 
 __all__ = ["DebugRecipe"]
 

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from textsam.inference.model import TextSAM
-from textsam.values.files import write_atomically
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from ..data import LoaderConfig, ViewConfig
+from textsam.errors import ImageError
+from textsam.inference.model import TextSAM
+from textsam.inference.view import ImageView
+from textsam.values.files import write_atomically
+from textsam.values.rle import decode_rle, merge_rles, rle_boxes
+
+from ..data import LoaderConfig, ObjectMask, Sample, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
+from ..evaluation.clicks.simulated_clicks import next_click
+from ..evaluation.figures.matching import masked_iou
 from ..objectives.base import Objective
 from ..objectives.pathway import PathwayObjectiveConfig, PathwayPart
+from ..objectives.phrases import PhraseObjective
 from ..objectives.sam import SamObjective, SamObjectiveConfig, SamPart
 from ..prompting import PromptConfig
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
-from .before_after import measure_model, show_change
-from .hold_out import split_mix
-from .phrases import PhraseObjective
 from .sam import photos_per_batch
-from .sources import open_mix
+from .sources import open_mix, split_mix
 
-__all__ = ["FinetuneRecipe"]
+__all__ = ["FinetuneRecipe", "measure_model"]
 
 _CORE: tuple[SamPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
+# Of a photo, that are measured.
+_MAX_OBJECTS = 5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,3 +181,68 @@ def _as_model(objective: Objective, *, like: TextSAM, name: str) -> TextSAM:
         calibration=like.calibration,
         name=name,
     )
+
+
+def measure_model(model: TextSAM, samples: Sequence[Sample]) -> dict[str, float]:
+    """Mean IoU of a first click, of a box, and of the union of a name's masks.
+
+    The click is the pixel farthest from the mask's border, the box is the true one (RECIPE 8). By
+    name everything that `segment(text=...)` finds is compared with every mask of that name.
+
+    Returns:
+        "click", "box" and, for a model that can be asked so and masks with names, "text"; empty
+        without photos.
+    """
+    found: dict[str, list[float]] = {}
+    for sample in samples:
+        try:
+            view = model.open(sample.image())
+        except ImageError:
+            continue
+        objects = [item for item in sample.objects if not item.ignore]
+        for item in objects[:_MAX_OBJECTS]:
+            for kind, value in _object(view, sample, item).items():
+                found.setdefault(kind, []).append(value)
+        if model.pathway is None:
+            continue
+        names = list(dict.fromkeys(item.label for item in objects if item.label))
+        for name in names[:_MAX_NAMES]:
+            truth = decode_rle(
+                merge_rles([o.rle for o in sample.objects if o.label == name], sample.size)
+            )
+            iou = masked_iou(view.segment(text=name).mask, truth, exclude=sample.void_mask())
+            found.setdefault("text", []).append(iou)
+    return {kind: sum(values) / len(values) for kind, values in found.items()}
+
+
+def show_change(before: Mapping[str, float], after: Mapping[str, float], *, photos: int) -> None:
+    """Print a table of mean IoU before and after."""
+    console = Console()
+    if not after:
+        console.print("No photo was held out, so nothing was measured: see --held-out.")
+        return
+    table = Table("prompt", "before", "after", "change")
+    for kind, value in after.items():
+        table.add_row(kind, f"{before[kind]:.3f}", f"{value:.3f}", f"{value - before[kind]:+.3f}")
+    console.print(f"Mean IoU on {photos} photos that were held out:")
+    console.print(table)
+
+
+def _object(view: ImageView, sample: Sample, item: ObjectMask) -> dict[str, float]:
+    """IoU of one object by click and by box; nothing for an empty mask."""
+    truth, void = decode_rle(item.rle), sample.void_mask()
+    if not (truth & ~void).any():
+        return {}
+    click = next_click(np.zeros_like(truth), truth, void=void)
+    assert click is not None
+    box = rle_boxes([item.rle])[0]
+    answers = {
+        "click": view.segment(points=[(click.x, click.y)]),
+        "box": view.segment(box=box),
+    }
+    return {
+        kind: masked_iou(
+            answer.masks[0] if len(answer) else np.zeros_like(truth), truth, exclude=void
+        )
+        for kind, answer in answers.items()
+    }

@@ -11,7 +11,7 @@ from .debug import DebugRecipe
 from .finetune import FinetuneRecipe
 from .sam import SamVitB, SamVitH, SamVitL
 from .text_pathway import TextPathwayRecipe
-from .tiny_run import TinyClipRecipe, TinyRecipe
+from .tiny.recipe import TinyClipRecipe, TinyRecipe
 
 __all__ = ["RECIPES", "find_recipe", "summary"]
 

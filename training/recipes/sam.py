@@ -20,8 +20,8 @@ from ..data import LoaderConfig, StreamSource, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..objectives.sam import SamObjective, SamObjectiveConfig
+from ..pretrained import initialise_encoder
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
-from .mae import initialise_encoder
 from .sources import DataMix, open_mix
 
 __all__ = ["SamRecipe", "SamVitB", "SamVitH", "SamVitL", "photos_per_batch"]

@@ -141,7 +141,7 @@ def test_the_first_prompt_has_three_readings_and_the_rest_one(
     def spy(sam: Sam, features: Any, prompts: Any, truth: Any, loss: Any, *use: Any) -> Any:
         made = honest(sam, features, prompts, truth, loss, *use)
         prediction = sam.decode(features, prompts)
-        best = prediction.multiple().best() if use[1].all() else prediction.single()
+        best = prediction.multiple().best() if use[2].all() else prediction.single()
         assert torch.equal(made[1], best.logits)
         seen.append((*use, prompts))
         return made
@@ -149,8 +149,8 @@ def test_the_first_prompt_has_three_readings_and_the_rest_one(
     monkeypatch.setattr(rounds, "_decode_round", spy)
     with torch.no_grad():
         SamObjective(make_sam(), config=SamObjectiveConfig(prompts=SHORT))(make_batch())
-        assert [bool(multiple.all()) for _, multiple, _ in seen] == [True, *[False] * 4]
-        assert [bool(single.any()) for single, _, _ in seen] == [False, *[True] * 4]
+        assert [bool(multiple.all()) for _, multiple, _, _ in seen] == [True, *[False] * 4]
+        assert [bool(single.any()) for single, _, _, _ in seen] == [False, *[True] * 4]
         seen.clear()
         both = SamObjectiveConfig(prompts=replace(SHORT, box_probability=1), box_trains_single=True)
         SamObjective(make_sam(), config=both)(make_batch())

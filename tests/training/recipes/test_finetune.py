@@ -12,10 +12,9 @@ import torch
 
 from textsam.inference.model import TextSAM
 from training.data import ObjectMask
-from training.recipes.before_after import measure_model
-from training.recipes.drawn import draw_samples
-from training.recipes.hold_out import split_mix
-from training.recipes.sources import DataMix
+from training.data.drawn_shapes import draw_samples
+from training.recipes.finetune import measure_model
+from training.recipes.sources import DataMix, split_mix
 from training.train import main
 
 SETTINGS = [

@@ -10,7 +10,7 @@ import pytest
 
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
-from training.recipes.drawn import draw_samples
+from training.data.drawn_shapes import draw_samples
 from training.train import main
 
 SETTINGS = [

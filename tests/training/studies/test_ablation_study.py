@@ -225,9 +225,8 @@ def test_every_backbone_gets_the_same_decoder() -> None:
 @pytest.mark.parametrize("tuned", [True, False])
 def test_what_learns_and_how_fast(tuned: bool) -> None:
     sam = core.new_core(replace(CORE, tuned=tuned))
-    objective = core.CoreObjective(
-        sam, config=core.SamObjectiveConfig(encoder_rate=CORE.backbone_rate)
-    )
+    settings = core.SamObjectiveConfig(backbone=core.core_backbone(CORE))
+    objective = core.SamObjective(sam, config=settings)
     optimizer = build_optimizer(objective, config=core.engine_config(steps=2, seed=0, rate=1e-3))
     rates = {id(p): g["base_lr"] for g in optimizer.param_groups for p in g["params"]}
     backbone = [p for p in sam.image_encoder.backbone.parameters() if id(p) in rates]

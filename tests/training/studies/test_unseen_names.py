@@ -25,7 +25,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.rle import encode_mask
 from training.evaluation import command
 from training.evaluation.data_sets import read_sets
-from training.recipes.held_out import HELD_OUT, KEPT, is_held_out
+from training.recipes.tiny.held_out_names import HELD_OUT, KEPT, is_held_out
 from training.studies.unseen_names import __main__ as names
 from training.studies.unseen_names import name_ranking
 from training.studies.unseen_names.name_ranking import NamesConfig, name_galleries, rank_of_own

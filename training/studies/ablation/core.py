@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import TimmConfig
@@ -15,32 +14,26 @@ from textsam.modeling.prompt_encoder import PromptEncoder
 from textsam.modeling.sam import Sam
 
 from ...data import LoaderConfig, ViewConfig, ViewLoader
-from ...engine import EngineConfig, RatedPart, Trainer, TrainResult
-from ...objectives.sam import SamObjective, SamObjectiveConfig
+from ...engine import EngineConfig, Trainer, TrainResult
+from ...objectives.sam import (
+    BackboneConfig,
+    SamObjective,
+    SamObjectiveConfig,
+    align_positions,
+    timm_encoder,
+)
 from ...pretrained import STAGE_DEPTHS, efficientnet_lite_state
 from ...prompting import PromptConfig
-from ...recipes.tiny import TINY_SAM, align_positions, freeze_backbone, timm_encoder
+from ...recipes.tiny.core import TINY_SAM
 from .photos import PhotoPool
 from .variants import CoreSettings
 
-__all__ = ["CoreObjective", "new_core", "train_core"]
+__all__ = ["core_backbone", "new_core", "train_core"]
 
 # `recipes.tiny` freezes the first three stages of a backbone; all of an EfficientNet-Lite are 7.
 _FROZEN_STAGES = 3
 # Smallest mask at 384 px is 40 pixels (`ViewConfig`); the share of the frame stays the same.
 _MIN_AREA = 40 / 384**2
-
-
-class CoreObjective(SamObjective):
-    """The core's objective, the backbone at a rate of its own: neck and skips start random."""
-
-    def rates(self) -> list[RatedPart]:
-        """Backbone, and everything else at the full rate."""
-        encoder = timm_encoder(self.sam)
-        fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
-        others = (fresh, self.sam.prompt_encoder, self.sam.mask_decoder)
-        backbone = RatedPart(module=encoder.backbone, share=self.config.encoder_rate)
-        return [backbone, *(RatedPart(module=module) for module in others)]
 
 
 def new_core(settings: CoreSettings) -> Sam:
@@ -70,10 +63,16 @@ def new_core(settings: CoreSettings) -> Sam:
         state = efficientnet_lite_state(settings.backbone)
         wanted = set(backbone.state_dict())  # the features only, without a classifier
         backbone.load_state_dict({key: value for key, value in state.items() if key in wanted})
-    freeze_backbone(backbone, stages=_FROZEN_STAGES)
     if not settings.tuned:
         backbone.requires_grad_(False)
     return sam.to(memory_format=torch.channels_last)
+
+
+def core_backbone(settings: CoreSettings) -> BackboneConfig:
+    """How the backbone is trained: at a rate of its own, since neck and skips start random."""
+    return BackboneConfig(
+        rate=settings.backbone_rate, frozen_stages=_FROZEN_STAGES, train_depthwise=False
+    )
 
 
 def train_core(
@@ -84,7 +83,7 @@ def train_core(
     Returns:
         The model, which takes points and boxes, and how the run ended.
     """
-    objective = CoreObjective(
+    objective = SamObjective(
         new_core(settings),
         config=SamObjectiveConfig(
             prompts=PromptConfig(
@@ -95,7 +94,7 @@ def train_core(
             ),
             # A box is measured by mask 0, which `ImageView` answers it with.
             box_trains_single=True,
-            encoder_rate=settings.backbone_rate,
+            backbone=core_backbone(settings),
             recompute=False,
         ),
     )

@@ -175,7 +175,7 @@ def tiny_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Modul
     """The objective of `tiny`'s core with ImageNet weights in its backbone, and its encoder."""
     from ...objectives.sam import SamObjective, SamObjectiveConfig
     from ...prompting import PromptConfig
-    from ...recipes.tiny import new_tiny_sam
+    from ...recipes.tiny.core import new_tiny_sam
 
     sam = new_tiny_sam(seed=0, image_size=image_size)
     prompts = PromptConfig(points=rounds - 1, silent_among=0, silent_last=0)

@@ -23,7 +23,7 @@ from ...data import is_spec
 from ...evaluation.command import EvaluationOptions, measure_sets, run_command
 from ...evaluation.data_sets import BadInputError, DataSet, known_labels
 from ...evaluation.figures.result_table import Column, cell, figure_at, show_figures
-from ...recipes.held_out import HELD_OUT
+from ...recipes.tiny.held_out_names import HELD_OUT
 from .name_ranking import (
     GROUPS,
     NameGalleries,

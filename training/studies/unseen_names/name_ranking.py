@@ -20,7 +20,7 @@ from ...evaluation.data_sets import DataSet
 from ...evaluation.figures.intervals import mean
 from ...evaluation.figures.matching import masked_iou
 from ...evaluation.phrases.questions import NAMELESS, ignored_pixels
-from ...recipes.held_out import HELD_OUT, KEPT
+from ...recipes.tiny.held_out_names import HELD_OUT, KEPT
 
 __all__ = [
     "GROUPS",

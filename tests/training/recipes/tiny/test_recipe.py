@@ -1,0 +1,194 @@
+"""The stages of `tiny`: their order, what each starts from, and that they run and resume."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from textsam.errors import TextSamError
+from textsam.inference.model import TextSAM
+from training.engine import CheckpointStore, rate_factor
+from training.recipes.tiny import recipe as recipe_module
+from training.recipes.tiny import stages
+from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe, is_kept_out
+from training.recipes.tiny.settings import SOURCES
+from training.recipes.tiny.stages import STAGES
+
+SCRIPT = Path(__file__).with_name("small_tiny.py")
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[ModuleType]:
+    """The recipe at toy sizes, for the tests of this file."""
+    spec = importlib.util.spec_from_file_location("small_tiny", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        module.shrink(patch.setattr)
+        yield module
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages were gone through, by one process."""
+    folder = tmp_path_factory.mktemp("tiny")
+    small.write_data(folder / "data")
+    assert small.small_recipe(folder).prepare()() is None
+    return folder
+
+
+def losses(folder: Path) -> list[float]:
+    records = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [record["loss"] for record in records if "loss" in record]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = CheckpointStore(folder).newest()
+    assert path is not None
+    return {name: value.clone() for name, value in CheckpointStore.read(path)["model"].items()}
+
+
+def test_all_stages_leave_a_model_that_answers(trained: Path) -> None:
+    for name in ("dense", "points", "full", "joint", "final", "wide"):
+        assert len(losses(trained / "runs" / name)) == 1, name
+    model = TextSAM.from_pretrained(trained / "runs" / "tiny")
+    assert model.pathway is not None and model.pathway.config.dense_source == "sam"
+    photo = torch.randint(0, 255, (48, 64, 3), dtype=torch.uint8).numpy()
+    assert model.open(photo).text_map("red disc").shape == (48, 64)
+    averaged = CheckpointStore.read(CheckpointStore(trained / "runs" / "wide").paths()[0])
+    assert averaged["average"]  # of the weights, which are what is exported
+
+
+def test_a_stage_that_is_done_is_passed_over_and_one_that_is_not_goes_on(
+    small: ModuleType, trained: Path, tmp_path: Path
+) -> None:
+    done = losses(trained / "runs" / "joint")
+    small.small_recipe(trained, stages=("clip", "joint")).prepare()()
+    assert losses(trained / "runs" / "joint") == done
+    shutil.copytree(trained / "runs" / "clip", tmp_path / "runs" / "clip")
+    shutil.copytree(trained / "runs" / "full", tmp_path / "runs" / "full")
+    (tmp_path / "data").symlink_to(trained / "data")
+    # One step with a limit of time that is over after it, then the rest.
+    first = small.small_recipe(tmp_path, stages=("joint",), seconds=1e-9)
+    assert first.prepare()() is None
+    assert int(CheckpointStore(tmp_path / "runs" / "joint").paths()[0].name[11:19]) < 2
+    small.small_recipe(tmp_path, stages=("joint",), workers=1).prepare()()
+    expected = weights(trained / "runs" / "joint")
+    for name, value in weights(tmp_path / "runs" / "joint").items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_two_processes_train_what_one_trains(trained: Path, tmp_path: Path) -> None:
+    """Text tower, image head, dense head, core, and both together."""
+    (tmp_path / "data").symlink_to(trained / "data")
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--rdzv_backend", "c10d"),
+        *("--rdzv_endpoint", "localhost:0", "--nproc_per_node", "2", str(SCRIPT), str(tmp_path)),
+        *("clip", "dense", "points", "full", "joint"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("clip/text", "dense", "points", "full", "joint"):
+        one, two = (folder / "runs" / name for folder in (trained, tmp_path))
+        assert losses(two) == pytest.approx(losses(one), rel=2e-3), name
+        expected = weights(one)
+        for key, value in weights(two).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=2e-3)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> TinyRecipe:
+    """With files that stand where the data would."""
+    for name in SOURCES:
+        (tmp_path / f"{name}.parquet").touch()
+    return TinyRecipe(data=tmp_path, runs=tmp_path / "runs", threads=1)
+
+
+def test_stages_run_in_their_order_whatever_was_typed(
+    recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tuple(STAGES) == recipe.stages  # by default all of them
+    run: list[str] = []
+
+    def stage(name: str) -> Any:
+        return lambda _: run.append(name)
+
+    monkeypatch.setattr(recipe_module, "STAGES", {name: stage(name) for name in STAGES})
+    replace(recipe, stages=("export", "dense", "full")).prepare()()
+    assert run == ["dense", "full", "export"]
+    run.clear()
+    TinyClipRecipe(data=recipe.data, runs=recipe.runs, threads=1).prepare()()
+    assert run == ["clip"]
+
+
+def test_a_signal_ends_the_run_and_a_limit_of_time_only_its_stage(
+    recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Result:
+        def __init__(self, reason: str) -> None:
+            self.reason = reason
+
+    results = {"dense": Result("seconds"), "points": Result("SIGTERM"), "full": Result("done")}
+    run: list[str] = []
+
+    def stage(name: str) -> Any:
+        return lambda _: (run.append(name), results[name])[1]
+
+    monkeypatch.setattr(recipe_module, "STAGES", {name: stage(name) for name in results})
+    ended = replace(recipe, stages=("dense", "points", "full")).prepare()()
+    assert run == ["dense", "points"] and ended is results["points"]
+
+
+def test_missing_data_are_named_before_any_stage(recipe: TinyRecipe) -> None:
+    (recipe.data / "voc.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks voc\.parquet"):
+        recipe.prepare()
+
+
+def test_a_stage_says_which_one_must_come_before(recipe: TinyRecipe) -> None:
+    sam: Any = nn.Linear(2, 2)
+    with pytest.raises(TextSamError, match=r"points yet\. Type: --stages points"):
+        stages._load(recipe.runs / "points", sam, sam)
+    with pytest.raises(TextSamError, match=r"clip yet\. Type: --stages clip"):
+        stages._text_parts(recipe)
+    state = {"sam.weight": torch.ones(2, 2), "sam.bias": torch.ones(2)}
+    CheckpointStore(recipe.runs / "points").save(7, {"step": 7, "model": state, "average": {}})
+    assert stages._load(recipe.runs / "points", sam, sam) == 7
+    assert bool((sam.weight == 1).all())
+
+
+def test_rates_rise_stay_and_fall(recipe: TinyRecipe) -> None:
+    engine = recipe.engine(steps=1000, peak_rate=5e-4, warmup=100, tail=0.2, seed=4)
+    assert (engine.peak_rate, engine.weight_decay, engine.seed) == (5e-4, 0.05, 4)
+    factors = [rate_factor(step, config=engine) for step in (0, 99, 500, 799, 900)]
+    assert factors == pytest.approx([0.01, 1, 1, 1, 0.5])
+    still = recipe.engine(steps=1000, warmup=100, tail=1e-6)
+    assert rate_factor(999, config=still) == 1
+
+
+def test_the_last_stage_and_the_calibration_share_no_photo(
+    recipe: TinyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"voc": list(range(45)), "coco": list(range(19))}
+    monkeypatch.setattr(TinyRecipe, "samples", lambda self: rows)
+    shown, kept = recipe.mix({}, kept_out=True).sources, recipe.kept_out()
+    assert {name: sorted([*shown[name], *kept[name]]) for name in rows} == rows
+    assert kept == {"voc": [7, 27], "coco": [7]}
+    assert [is_kept_out(i) for i in (6, 7, 27)] == [False, True, True]

@@ -1,0 +1,172 @@
+"""Training of a dense text head: from names to maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import DenseTextHead, TextPathway, tower_maps
+
+from ..losses import dice_loss
+from .base import LossOutput, Objective, mean_where
+
+if TYPE_CHECKING:
+    from ..data import ViewBatch
+    from ..data.phrases.names import NameQuestions
+    from ..data.phrases.phrase_batch import PhraseBatch
+    from ..engine.optim import RatedPart
+
+__all__ = [
+    "NameLossConfig",
+    "NameMapObjective",
+    "NameMapObjectiveConfig",
+    "maps_by_photo",
+    "name_losses",
+    "view_tower_maps",
+]
+
+_HIDDEN = -30.0  # a logit below any real one, for cells that do not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameLossConfig:
+    """Weights of the loss.
+
+    Attributes:
+        positive_weight: Of the pixels inside, in the cross entropy.
+        peak: Weight of the term that says whether the name is there at all.
+        peak_cells: The map's best cells that decide about it.
+    """
+
+    positive_weight: float = 3.0
+    peak: float = 0.25
+    peak_cells: int = 8
+
+
+def name_losses(
+    head: DenseTextHead, features: Tensor, questions: NameQuestions, *, config: NameLossConfig
+) -> LossOutput:
+    """Losses of the maps of a batch's names.
+
+    Args:
+        head: Its scale and bias turn cosines into logits.
+        features: (B, D, h8, w8) of B views.
+        questions: What is asked of them.
+        config: Weights.
+
+    Returns:
+        "names": twice the cross entropy of the maps and that of their peaks, a mean over names;
+        "present": the dice loss, a mean over the names that are there.
+    """
+    present, weight, target = questions.present, questions.weights, questions.targets
+    logits = maps_by_photo(head, features, questions.photos, questions.queries).float()
+    balance = 1 + (config.positive_weight - 1) * target
+    error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    bce = (error * balance * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
+    dice = dice_loss(logits[:, None], target[:, None], weight[:, None])[:, 0]
+    best = logits.masked_fill(weight < 0.5, _HIDDEN).flatten(1).topk(config.peak_cells).values
+    peak = torch.logsumexp(best, dim=1) - math.log(config.peak_cells)
+    peaks = F.binary_cross_entropy_with_logits(peak, present.float(), reduction="none")
+    losses = {
+        "names": _mean(2 * bce + config.peak * peaks),
+        "present": _mean(dice[present]),
+    }
+    with torch.no_grad():
+        p, y = (logits > 0) & (weight > 0), (target > 0.5) & (weight > 0)
+        iou = (p & y).sum((1, 2)) / (p | y).sum((1, 2)).clamp(min=1)
+    figures: dict[str, Tensor | float] = {
+        "map_iou": mean_where(iou, present),
+        "peak_present": mean_where(peak, present),
+        "peak_absent": mean_where(peak, ~present),
+    }
+    return LossOutput(losses, figures)
+
+
+def maps_by_photo(head: DenseTextHead, features: Tensor, photos: Tensor, queries: Tensor) -> Tensor:
+    """Maps (U, h8, w8) of phrases (U, D), each on its photo, (U,) in rising order.
+
+    As `DenseTextHead.logits`, without a copy of a photo's features for each of its phrases.
+    """
+    counts = torch.bincount(photos, minlength=len(features)).tolist()
+    flat = features.flatten(2)
+    cosine = torch.cat([part @ flat[i] for i, part in enumerate(queries.split(counts))])
+    return cosine.unflatten(1, features.shape[-2:]) * head.log_scale.exp() + head.bias
+
+
+def view_tower_maps(
+    clip: ClipEncoder, batch: ViewBatch, *, strides: tuple[int, ...]
+) -> list[Tensor]:
+    """Maps of CLIP's image tower for the views, padded as the model frame is."""
+    side, device = batch.masks.shape[-1], batch.masks.device
+    framed = torch.zeros(len(batch), 3, side, side, device=device)
+    for row, pixels in zip(framed, batch.pixels, strict=True):
+        height, width = pixels.shape[1:]
+        row[:, :height, :width] = clip.normalize(pixels[None])[0]
+    framed = framed.contiguous(memory_format=torch.channels_last)
+    return tower_maps(clip.model.visual, framed, strides=strides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameMapObjectiveConfig:
+    """How the head is trained: the weights of its loss."""
+
+    loss: NameLossConfig = field(default_factory=NameLossConfig)
+
+
+class NameMapObjective(Objective):
+    """Loss of a dense head on the maps of a frozen CLIP tower; nothing else learns."""
+
+    PARTS: ClassVar[dict[str, str]] = {"clip": "clip_model", "pathway": "pathway"}
+
+    def __init__(
+        self, pathway: TextPathway, clip: ClipEncoder, *, config: NameMapObjectiveConfig
+    ) -> None:
+        """Freeze everything but the head.
+
+        Raises:
+            ValueError: The pathway has no dense head on CLIP's tower.
+        """
+        super().__init__()
+        if pathway.dense is None or pathway.config.dense_source != "clip":
+            raise ValueError(
+                "the pathway has no dense head on CLIP's tower. Type: PathwayConfig("
+                'dense_channels=..., dense_source="clip")'
+            )
+        self.pathway, self.clip_model, self.clip, self.config = pathway, clip.model, clip, config
+        self.freeze(["clip"], fixed_norms=True)
+        pathway.requires_grad_(False)
+        pathway.dense.requires_grad_(True)
+
+    @property
+    def head(self) -> DenseTextHead:
+        """The part of the pathway that learns."""
+        assert self.pathway.dense is not None
+        return self.pathway.dense
+
+    def forward(self, batch: PhraseBatch) -> LossOutput:
+        """Losses of a batch's names, by kind."""
+        batch = batch.to(self.head.bias.device)
+        assert batch.names is not None
+        with torch.no_grad():
+            strides = self.pathway.config.dense_strides
+            maps = view_tower_maps(self.clip, batch.views, strides=strides)
+        return name_losses(
+            self.head, self.head.features(maps), batch.names, config=self.config.loss
+        )
+
+    def rates(self) -> list[RatedPart]:
+        """The head alone."""
+        from ..engine.optim import RatedPart
+
+        return [RatedPart(module=self.head)]
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean; of no values zero, with a gradient of zero."""
+    return values.sum() / max(1, len(values))

@@ -1,0 +1,243 @@
+"""What the stages of `tiny` are trained on and how: sources, shares, rates and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ...data import LoaderConfig, ViewConfig
+from ...data.phrases.names import NameConfig, NameRules
+from ...data.phrases.pasting import PasteConfig
+from ...data.phrases.phrase_batch import PhraseConfig
+from ...objectives.joint import JointObjectiveConfig
+from ...objectives.name_maps import NameLossConfig
+from ...objectives.sam import BackboneConfig
+from ...prompting import PromptConfig
+
+__all__ = [
+    "CORE_BACKBONE",
+    "DENSE_LOSS",
+    "DENSE_PHRASES",
+    "JOINT_STAGES",
+    "SOURCES",
+    "JointStage",
+    "StageName",
+    "dense_loader",
+    "points_loader",
+]
+
+StageName = Literal["clip", "dense", "points", "full", "joint", "final", "wide", "export"]
+
+# Share of the photos drawn from each file of the training data; small and part masks are
+# over-sampled, since a core trained on whole things alone takes the salient thing, not the clicked
+# one.
+SOURCES = {
+    "voc": 0.26,
+    "named_objects": 0.16,
+    "clothing": 0.11,
+    "coco_person": 0.06,
+    "car_parts": 0.16,
+    "coco": 0.15,
+    "coco_panoptic": 0.10,
+}
+# More whole things, or the first reading of a click is too often a part.
+_WHOLE_SOURCES = {
+    "voc": 0.28,
+    "named_objects": 0.22,
+    "clothing": 0.07,
+    "coco_person": 0.08,
+    "car_parts": 0.12,
+    "coco": 0.14,
+    "coco_panoptic": 0.09,
+}
+# COCO's more than its size, for its 80 names.
+_NAMED_SOURCES = {
+    "voc": 0.27,
+    "named_objects": 0.20,
+    "clothing": 0.08,
+    "coco_person": 0.06,
+    "car_parts": 0.13,
+    "coco": 0.18,
+    "coco_panoptic": 0.08,
+}
+# The long last stage sees COCO's few photos less often, and whole things more often.
+_LONG_SOURCES = {
+    "voc": 0.29,
+    "named_objects": 0.22,
+    "clothing": 0.08,
+    "coco_person": 0.07,
+    "car_parts": 0.13,
+    "coco": 0.15,
+    "coco_panoptic": 0.06,
+}
+
+_CARS = frozenset({"car", "bus", "truck", "train", "motorcycle", "bicycle", "motorbike"})
+_RULES = NameRules(
+    complete=frozenset({"named_objects"}),  # photos of one thing
+    own_only=frozenset({"coco_person"}),  # everything but people is without annotation there
+    hidden_on={"car_parts": _CARS, "clothing": frozenset({"person"})},
+    unannotated={"car_parts": _CARS},  # each shows a car, whole and without annotation
+)
+_PASTE = PasteConfig(
+    probability=0.35,
+    donors={"named_objects": 0.6, "coco": 0.25, "voc": 0.15},
+    never_on=("coco_person", "clothing"),
+)
+
+# Smallest masks that are prompted, in pixels of a 384 px frame; other frames take the same share.
+_MIN_AREA = 40
+DENSE_PHRASES = PhraseConfig(
+    max_masks=0, names=NameConfig(max_present=4, max_absent=4, rules=_RULES)
+)
+DENSE_LOSS = NameLossConfig(peak=0.0)
+CORE_BACKBONE = BackboneConfig(rate=1 / 8, frozen_stages=3, train_depthwise=False)
+
+
+def dense_loader(*, seed: int, workers: int) -> LoaderConfig:
+    """Views of `dense`: all masks of a photo, since the union of a name needs them."""
+    view = ViewConfig(max_masks=80, min_area=1, max_share=1.0, jitter=0.5, scale=(0.6, 1.6))
+    return LoaderConfig(photos_per_step=8, workers=workers, seed=seed, view=view)
+
+
+def points_loader(*, seed: int, workers: int, image_size: int) -> LoaderConfig:
+    """Views of `points`."""
+    view = ViewConfig(image_size=image_size, min_area=_scaled(_MIN_AREA, image_size))
+    return LoaderConfig(photos_per_step=8, workers=workers, seed=seed, view=view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointStage:
+    """A stage that trains masks and names together.
+
+    Attributes:
+        after: The stages whose results it starts from, in this order.
+        image_size: Side of the model's frame, pixels.
+        seed: Added to the recipe's.
+        images: Photos in a step.
+        shares: Of the sources.
+        peak_rate: Learning rate of the decoder, the prompt encoder and the neck.
+        warmup: Steps in which the rates rise.
+        tail: Share of the steps in which they fall.
+        ema_decay: Of the averaged weights, which are then the stage's result.
+        view: How a photo is shown.
+        phrases: What is asked about it.
+        objective: Prompts and losses.
+    """
+
+    after: tuple[StageName, ...]
+    image_size: int
+    seed: int
+    images: int = 8
+    shares: Mapping[str, float]
+    peak_rate: float
+    warmup: int
+    tail: float
+    ema_decay: float | None = None
+    view: ViewConfig
+    phrases: PhraseConfig
+    objective: JointObjectiveConfig
+
+
+def _view(image_size: int, *, focus: float, colour: float = 0.0) -> ViewConfig:
+    """All masks of a photo, down to a tenth of the area that is prompted."""
+    return ViewConfig(
+        image_size=image_size,
+        max_masks=80,
+        min_area=_scaled(_MIN_AREA // 10, image_size),
+        max_share=1.0,
+        focus=focus,
+        colour=colour,
+    )
+
+
+def _phrases(image_size: int, *, phrase_share: float, point_share: float) -> PhraseConfig:
+    return PhraseConfig(
+        min_area=_scaled(_MIN_AREA, image_size),
+        max_share=0.9,
+        phrase_share=phrase_share,
+        point_share=point_share,
+        names=NameConfig(rules=_RULES),
+        paste=_PASTE,
+    )
+
+
+def _prompts(**others: float) -> PromptConfig:
+    """Four rounds of up to four new points each, or none, instead of eleven rounds of one."""
+    return PromptConfig(max_new_points=(1, 2, 4), central=0.5, **others)  # type: ignore[arg-type]
+
+
+def _scaled(area: int, image_size: int) -> int:
+    """The area that is the same share of a frame as `area` is of one of 384 px."""
+    return max(1, int(area * (image_size / 384) ** 2))
+
+
+JOINT_STAGES: dict[StageName, JointStage] = {
+    # The core nearer to its full size, a third of the photos asked by phrase. The dense head still
+    # reads CLIP's trunk, and was trained before.
+    "full": JointStage(
+        after=("points", "dense"),
+        image_size=320,
+        seed=1,
+        shares=_WHOLE_SOURCES,
+        peak_rate=8e-4,
+        warmup=50,
+        tail=0.5,
+        view=ViewConfig(image_size=320),
+        phrases=PhraseConfig(max_masks=None, phrase_share=0.3, names=None),
+        objective=JointObjectiveConfig(
+            prompts=PromptConfig(points=2, silent_among=0, silent_last=0),
+            train_dense=False,
+            backbone=CORE_BACKBONE,
+        ),
+    ),
+    # Masks and names in one backbone: the dense head now reads the core's own maps.
+    "joint": JointStage(
+        after=("full",),
+        image_size=384,
+        seed=2,
+        shares=_NAMED_SOURCES,
+        peak_rate=5e-4,
+        warmup=100,
+        tail=0.6,
+        view=_view(384, focus=0.3),
+        phrases=_phrases(384, phrase_share=0.35, point_share=0.4),
+        objective=JointObjectiveConfig(prompts=_prompts(), pathway_rate=2.0),
+    ),
+    # On at the size of use, with more exact boxes than the paper's: see `training/RUNS.md`, 3.
+    "final": JointStage(
+        after=("joint",),
+        image_size=512,
+        seed=3,
+        images=6,
+        shares=_NAMED_SOURCES,
+        peak_rate=3e-4,
+        warmup=60,
+        tail=0.75,
+        view=_view(512, focus=0.35),
+        phrases=_phrases(512, phrase_share=0.35, point_share=0.5),
+        objective=JointObjectiveConfig(
+            prompts=_prompts(box_noise=0.05, box_noise_limit=10 / 1024), pathway_rate=2.0
+        ),
+    ),
+    # On with all of the backbone but its stem and norms, many photos a step and changed colours:
+    # see `training/RUNS.md`, 4.
+    "wide": JointStage(
+        after=("final",),
+        image_size=512,
+        seed=5,
+        images=32,
+        shares=_LONG_SOURCES,
+        peak_rate=6e-4,
+        warmup=100,
+        tail=0.9,
+        ema_decay=0.995,
+        view=_view(512, focus=0.35, colour=0.3),
+        phrases=_phrases(512, phrase_share=0.4, point_share=0.5),
+        objective=JointObjectiveConfig(
+            prompts=_prompts(box_noise=0.05, box_noise_limit=10 / 1024),
+            backbone=BackboneConfig(rate=0.2, frozen_stages=0),
+            pathway_rate=2.0,
+        ),
+    ),
+}

@@ -1,0 +1,314 @@
+"""The stages of `tiny`, one function each. `STAGES` is all there is to their order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import TextPathway
+from textsam.clip.prior import attach_prior
+from textsam.errors import TextSamError
+from textsam.inference.model import TextSAM
+from textsam.inference.photo.windows import FocusSettings
+from textsam.modeling.sam import Sam
+
+from ...data import LoaderConfig
+from ...data.phrases.concepts import ConceptBank
+from ...data.phrases.phrase_batch import PhraseConfig, PhraseDraw
+from ...engine import EngineConfig, Trainer, TrainResult, load_weights
+from ...engine.processes import Processes
+from ...objectives.base import Objective
+from ...objectives.distillation import (
+    CropHeadConfig,
+    CropHeadObjective,
+    TextTowerConfig,
+    TextTowerObjective,
+)
+from ...objectives.joint import JointObjective
+from ...objectives.name_maps import NameMapObjective, NameMapObjectiveConfig
+from ...objectives.sam import SamObjective, SamObjectiveConfig
+from ...prompting import PromptConfig
+from ..base import ObjectiveRun, place_in_run
+from ..sources import DataMix
+from . import settings
+from .clip import (
+    CropFeatures,
+    as_encoder,
+    concept_bank,
+    crop_accuracy,
+    crop_features,
+    crop_table,
+    imagenet_prior,
+    initialise_words,
+    new_tiny_clip,
+    teacher_embeddings,
+    text_accuracy,
+    text_table,
+    token_texts,
+)
+from .core import TINY_SAM, new_tiny_pathway, new_tiny_sam
+from .settings import StageName
+from .thresholds import choose_calibration, choose_settings
+from .vocabulary import phrase_list
+
+if TYPE_CHECKING:
+    from .recipe import TinyRecipe
+
+__all__ = ["STAGES"]
+
+logger = logging.getLogger(__name__)
+
+_CLIP_FILE = "open_clip_model.safetensors"
+_POINTS_SIZE = 256  # pixels of the frame: most of what must be learned, at half the cost
+
+
+def train_clip(recipe: TinyRecipe) -> TrainResult | None:
+    """Text tower and image head; what they are taught by is computed once and kept beside them."""
+    folder = recipe.runs / "clip"
+    if (folder / _CLIP_FILE).exists():
+        return None
+    processes = Processes(recipe.engine(steps=1))
+    if processes.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+    samples = recipe.samples()
+    model = new_tiny_clip(seed=recipe.seed)
+    names = sorted({o.label for rows in samples.values() for s in rows for o in s.objects})
+    phrases = phrase_list(names, seed=recipe.seed)
+    target = _computed_once(folder / "teacher.pt", processes, lambda: teacher_embeddings(phrases))
+    words = _computed_once(
+        folder / "words.pt", processes, lambda: teacher_embeddings(token_texts())
+    )
+    result = _train_text(recipe, model, phrases, target, words)
+    if result.reason != "done":
+        return result
+
+    def crops() -> dict[str, Any]:
+        encoder = as_encoder(model.to(processes.device))
+        return vars(crop_features(encoder, samples, seed=recipe.seed))
+
+    features = CropFeatures(**_computed_once(folder / "crops.pt", processes, crops))
+    result = _train_head(recipe, model.cpu(), features)
+    if processes.is_main and result.reason == "done":
+        attach_prior(model, imagenet_prior(as_encoder(model)))
+        as_encoder(model).save(folder, dtype=torch.float16)
+    processes.wait()
+    return result
+
+
+def _train_text(
+    recipe: TinyRecipe, model: Any, phrases: list[str], target: torch.Tensor, words: torch.Tensor
+) -> TrainResult:
+    """Distil the text tower."""
+    initialise_words(model.text, words)
+    trained, tested = text_table(phrases, target)
+    objective = TextTowerObjective(model.text, config=TextTowerConfig(seed=recipe.seed))
+    steps = max(1, int(recipe.text_epochs * len(trained.tokens) / objective.config.batch))
+    engine = recipe.engine(
+        steps=steps,
+        peak_rate=2e-3,
+        weight_decay=0.02,
+        schedule="cosine",
+        warmup=math.ceil(steps / 20),
+        tail=0.95,
+        betas=(0.9, 0.98),
+    )
+    rank, world = place_in_run()
+    batches = objective.batches(trained, rank=rank, world=world)
+    result = _train(objective, batches, engine, recipe.runs / "clip" / "text")
+    logger.info("text tower: cosine %.4f", text_accuracy(model.text.cpu(), tested))
+    return result
+
+
+def _train_head(recipe: TinyRecipe, model: Any, crops: CropFeatures) -> TrainResult:
+    """Train the image head on pooled features."""
+    trained, tested, names = crop_table(as_encoder(model), crops)
+    objective = CropHeadObjective(model.visual.head, names, config=CropHeadConfig(seed=recipe.seed))
+    engine = recipe.engine(
+        steps=recipe.head_steps,
+        peak_rate=1e-3,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup=math.ceil(0.3 * recipe.head_steps),
+        tail=0.7,
+        clip_norm=math.inf,
+    )
+    rank, world = place_in_run()
+    batches = objective.batches(trained, rank=rank, world=world)
+    result = _train(objective, batches, engine, recipe.runs / "clip" / "head")
+    logger.info("image head: %s", crop_accuracy(model.visual.head.cpu(), tested, names))
+    return result
+
+
+def train_dense(recipe: TinyRecipe) -> TrainResult:
+    """The dense text head, on the maps of the frozen CLIP trunk."""
+    encoder, bank, pathway = _text_parts(recipe)
+    config = NameMapObjectiveConfig(loss=settings.DENSE_LOSS)
+    return _train_stage(
+        recipe,
+        "dense",
+        NameMapObjective(pathway, encoder, config=config),
+        recipe.mix(settings.SOURCES),
+        loader=settings.dense_loader(seed=recipe.seed, workers=recipe.workers),
+        engine=recipe.engine(
+            steps=recipe.dense_steps, peak_rate=2e-3, weight_decay=0.02, warmup=50, tail=0.8
+        ),
+        phrases=(bank, settings.DENSE_PHRASES),
+    )
+
+
+def train_points(recipe: TinyRecipe) -> TrainResult:
+    """The core on points and boxes alone, three rounds of them."""
+    config = SamObjectiveConfig(
+        prompts=PromptConfig(points=2, silent_among=0, silent_last=0),
+        box_trains_single=True,
+        backbone=settings.CORE_BACKBONE,
+        recompute=False,
+    )
+    sam = new_tiny_sam(seed=recipe.seed, image_size=_POINTS_SIZE)
+    return _train_stage(
+        recipe,
+        "points",
+        SamObjective(sam, config=config),
+        recipe.mix(settings.SOURCES),
+        loader=settings.points_loader(
+            seed=recipe.seed, workers=recipe.workers, image_size=_POINTS_SIZE
+        ),
+        engine=recipe.engine(steps=recipe.points_steps, peak_rate=8e-4, warmup=100, tail=1e-6),
+    )
+
+
+def train_jointly(recipe: TinyRecipe, *, name: StageName) -> TrainResult:
+    """Core and pathway together, from what the stages before left."""
+    stage = settings.JOINT_STAGES[name]
+    sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
+    encoder, bank, pathway = _text_parts(recipe)
+    for earlier in stage.after:
+        _load(recipe.runs / earlier, sam, pathway)
+    if stage.objective.train_dense:  # from here on the head reads the core's own maps
+        pathway.config = replace(pathway.config, dense_source="sam")
+    seed = recipe.seed + stage.seed
+    # The last stage leaves some photos out, for `export` to choose and calibrate on.
+    mix = recipe.mix(stage.shares, kept_out=name == "wide")
+    return _train_stage(
+        recipe,
+        name,
+        JointObjective(sam, pathway, config=stage.objective, clip=encoder),
+        mix,
+        loader=LoaderConfig(
+            photos_per_step=stage.images, workers=recipe.workers, seed=seed, view=stage.view
+        ),
+        engine=recipe.engine(
+            steps=recipe.steps_of(name),
+            seed=seed,
+            peak_rate=stage.peak_rate,
+            warmup=stage.warmup,
+            tail=stage.tail,
+            ema_decay=stage.ema_decay,
+        ),
+        phrases=(bank, stage.phrases),
+    )
+
+
+def export(recipe: TinyRecipe) -> None:
+    """Write `tiny` as `TextSAM.from_pretrained` reads it, in fp16; one process does it."""
+    if place_in_run()[0] != 0:
+        return
+    sam = Sam(TINY_SAM)
+    encoder, _, pathway = _text_parts(recipe)
+    step = _load(recipe.runs / "wide", sam, pathway)
+    pathway.config = replace(
+        pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
+    )
+    model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
+    samples = recipe.kept_out()
+    model.text_settings, figures = choose_settings(model, samples, photos=40, seed=recipe.seed)
+    logger.info("%s, from %s", model.text_settings, figures)
+    model.calibration = choose_calibration(model, samples, photos=108, seed=recipe.seed)
+    logger.info("%s", model.calibration.fitted_on)
+    model.save_pretrained(recipe.runs / "tiny", dtype=torch.float16)
+    logger.info("wrote %s from step %d", recipe.runs / "tiny", step)
+
+
+# The stages and their order.
+STAGES: Mapping[StageName, Callable[[TinyRecipe], TrainResult | None]] = {
+    "clip": train_clip,
+    "dense": train_dense,
+    "points": train_points,
+    "full": partial(train_jointly, name="full"),
+    "joint": partial(train_jointly, name="joint"),
+    "final": partial(train_jointly, name="final"),
+    "wide": partial(train_jointly, name="wide"),
+    "export": export,
+}
+
+
+def _train_stage(
+    recipe: TinyRecipe,
+    name: StageName,
+    objective: Objective,
+    mix: DataMix,
+    *,
+    loader: LoaderConfig,
+    engine: EngineConfig,
+    phrases: tuple[ConceptBank, PhraseConfig] | None = None,
+) -> TrainResult:
+    """Train a stage, or go on with what its folder holds."""
+    finish = None
+    if phrases is not None:
+        bank, config = phrases
+        finish = PhraseDraw(bank, mix.rows(), config=config, image_size=loader.view.image_size)
+    run = ObjectiveRun(
+        mix=mix, loader=loader, engine=engine, folder=recipe.runs / name, finish=finish
+    )
+    return run.train(objective)
+
+
+def _train(objective: Objective, batches: Any, engine: EngineConfig, folder: Path) -> TrainResult:
+    """Train a part of CLIP in its own folder, and leave the result in the objective."""
+    result = Trainer(objective, batches, config=engine, folder=folder).train()
+    objective.eval()
+    return result
+
+
+def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
+    """Load what a stage trained of the two; returns the step it was at."""
+    parts: dict[str, dict[str, nn.Module]] = {
+        "points": {"sam": sam},
+        "dense": {"pathway": pathway},
+    }
+    chosen = parts.get(folder.name, {"sam": sam, "pathway": pathway})
+    step = load_weights(folder, nn.ModuleDict(chosen))
+    if not step:
+        raise TextSamError(
+            f"there is no checkpoint in {folder} yet. Type: --stages {folder.name}, then go on"
+        )
+    return step
+
+
+def _text_parts(recipe: TinyRecipe) -> tuple[ClipEncoder, ConceptBank, TextPathway]:
+    """CLIP, embeddings to ask with, and a fresh pathway with the means of both modalities."""
+    folder = recipe.runs / "clip"
+    if not (folder / _CLIP_FILE).exists():
+        raise TextSamError(f"there is no CLIP in {folder} yet. Type: --stages clip, then go on")
+    encoder = ClipEncoder.from_pretrained(folder, device="cpu")
+    encoder.name = "tiny"
+    crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True))
+    pathway = new_tiny_pathway(encoder, seed=recipe.seed)
+    return encoder, concept_bank(encoder, crops, pathway), pathway
+
+
+def _computed_once(path: Path, processes: Processes, compute: Callable[[], Any]) -> Any:
+    """What a file holds; the first process computes it if there is none, the others wait."""
+    if processes.is_main and not path.exists():
+        torch.save(compute(), path)
+    processes.wait()
+    return torch.load(path, weights_only=True)
