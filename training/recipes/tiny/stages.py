@@ -18,8 +18,8 @@ from textsam.clip.pathway import TextPathway
 from textsam.clip.prior import attach_prior
 from textsam.errors import TextSamError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.windows import FocusSettings
 from textsam.modeling.sam import Sam
+from textsam.values.settings import FocusSettings
 
 from ...data import LoaderConfig
 from ...data.phrases.concepts import ConceptBank
