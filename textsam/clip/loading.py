@@ -51,23 +51,14 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spi
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """Everything that is needed to build one model.
+    """Everything that is needed to build one model."""
 
-    Attributes:
-        name: Canonical form of the name that the user typed.
-        config: open_clip's `model_cfg`.
-        preprocess: Known entries of open_clip's `preprocess_cfg`.
-        weights: A checkpoint file.
-        templates: Text templates that the folder names, or None.
-        folder: A local folder, which may contain tokenizer files, or None.
-    """
-
-    name: str
-    config: dict[str, Any]
-    preprocess: dict[str, Any]
-    weights: Path
-    templates: tuple[str, ...] | None = None
-    folder: Path | None = None
+    name: str  # canonical form of what the user typed
+    config: dict[str, Any]  # open_clip's `model_cfg`
+    preprocess: dict[str, Any]  # entries of open_clip's `preprocess_cfg`, if any
+    weights: Path  # a checkpoint file
+    templates: tuple[str, ...] | None = None  # text templates that the folder names
+    folder: Path | None = None  # a local folder, which may contain tokenizer files
 
 
 @dataclass(frozen=True, kw_only=True)

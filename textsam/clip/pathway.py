@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.errors import WeightsError
+from textsam.modeling.config import build_config
 from textsam.modeling.layers import LayerNorm2d
 
 __all__ = [
@@ -40,31 +41,22 @@ DenseSource = Literal["clip", "sam"]
 
 @dataclass(frozen=True, kw_only=True)
 class PathwayConfig:
-    """Sizes of the pathway.
+    """Sizes of the pathway."""
 
-    Attributes:
-        clip_width: Length D of CLIP's embeddings.
-        prompt_width: Channels C of the decoder's prompt tokens.
-        tokens: Prompt tokens per phrase.
-        hidden: Width of the MLP's hidden layer.
-        dense_channels: Channels of the maps that the dense head reads, finest first; empty for no
-            dense head.
-        dense_strides: Strides of these maps.
-        dense_width: Channels of the dense head.
-        dense_image_size: Side of the square frame in which the maps are computed, pixels. If it is
-            the SAM's own and `dense_source` is "sam", a phrase needs no second pass over the photo.
-        dense_source: "clip" for maps of CLIP's image tower, which work with any SAM; "sam" for maps
-            of the SAM's backbone, which the head was trained with.
-    """
-
-    clip_width: int
-    prompt_width: int = 256
-    tokens: int = 1
-    hidden: int = 512
+    clip_width: int  # length D of CLIP's embeddings
+    prompt_width: int = 256  # channels C of the decoder's prompt tokens
+    tokens: int = 1  # prompt tokens per phrase
+    hidden: int = 512  # width of the MLP's hidden layer
+    # Channels and strides of the maps that the dense head reads, finest first; no channels mean no
+    # dense head.
     dense_channels: tuple[int, ...] = ()
     dense_strides: tuple[int, ...] = (8, 16, 32)
-    dense_width: int = 192
+    dense_width: int = 192  # channels of the dense head
+    # Side of the square frame in which the maps are computed, pixels. If it is the SAM's own and
+    # the maps are the SAM's too, a phrase needs no second pass over the photo.
     dense_image_size: int = 384
+    # "clip": maps of CLIP's image tower, for any SAM. "sam": maps of the SAM's own backbone, which
+    # the head was trained with.
     dense_source: DenseSource = "clip"
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,13 +70,8 @@ class PathwayConfig:
         Raises:
             WeightsError: A field is unknown.
         """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise WeightsError(f"PathwayConfig has no field {unknown}")
-        tuples: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**tuples)
+        config: PathwayConfig = build_config(cls, values)
+        return config
 
 
 class DenseTextHead(nn.Module):

@@ -26,19 +26,11 @@ PRIOR_FILE = "class_prior.safetensors"
 
 
 class ClassPrior(nn.Module):
-    """A linear classifier whose prediction is a mixture of text embeddings.
+    """A linear classifier whose prediction is a mixture of text embeddings."""
 
-    Attributes:
-        weight: (K, C) of the classifier over the tower's pooled features.
-        bias: (K,) of the classifier.
-        names: (K, D) unit text embeddings of the class names.
-        share: Length of a fully certain prediction, beside the head's embedding of length one.
-        max_classes: Number of likeliest classes in the mixture (T of ConSE).
-    """
-
-    weight: Tensor
-    bias: Tensor
-    names: Tensor
+    weight: Tensor  # (K, C) of the classifier, over the tower's pooled features
+    bias: Tensor  # (K,) of the classifier
+    names: Tensor  # (K, D) unit text embeddings of the class names
 
     def __init__(
         self,
@@ -49,6 +41,7 @@ class ClassPrior(nn.Module):
         share: float = 0.5,
         max_classes: int = 10,
     ) -> None:
+        """Take the classifier; `max_classes` is the number of likeliest classes that are mixed."""
         super().__init__()
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(names) != len(weight):
             raise ValueError(
@@ -58,7 +51,7 @@ class ClassPrior(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.register_buffer("names", names)
-        self.share = share
+        self.share = share  # length of a fully certain prediction; the head's embedding has 1
         self.max_classes = min(max_classes, len(weight))
 
     def forward(self, pooled: Tensor) -> Tensor:

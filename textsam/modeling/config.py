@@ -20,6 +20,7 @@ __all__ = [
     "TimmConfig",
     "TinyViTConfig",
     "ViTConfig",
+    "build_config",
 ]
 
 # timm also takes "hf-hub:..." and "local-dir:...", which read settings from the network or from any
@@ -56,18 +57,13 @@ class TinyViTConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig:
-    """Any `timm` backbone that supports `features_only`, with a neck to one stride-16 embedding.
+    """Any `timm` backbone that supports `features_only`, with a neck to one stride-16 embedding."""
 
-    Attributes:
-        name: A plain name of `timm.list_models()`.
-        skips: Whether the decoder adds the stride-8 and stride-4 maps while it upscales, which a
-            backbone with few channels needs for crisp borders.
-        skip_gain: Scale of these maps at initialisation; at 1 they outweigh the prompt.
-    """
-
-    name: str
+    name: str  # a plain name of `timm.list_models()`
+    # Whether the decoder adds the maps at strides 8 and 4 while it upscales, which a backbone with
+    # few channels needs for crisp borders.
     skips: bool = True
-    skip_gain: float = 0.3
+    skip_gain: float = 0.3  # scale of these maps at initialisation; at 1 they outweigh the prompt
 
     def __post_init__(self) -> None:
         if not TIMM_NAME.fullmatch(str(self.name)):
@@ -142,13 +138,17 @@ class SamConfig:
         kind = encoder_values.pop("kind", None)
         if kind not in _ENCODER_KINDS:
             raise WeightsError(f"unknown encoder kind {kind!r}; known are {sorted(_ENCODER_KINDS)}")
-        encoder = _build(_ENCODER_KINDS[kind], encoder_values)
-        config: SamConfig = _build(cls, {"encoder": encoder, **rest})
+        encoder = build_config(_ENCODER_KINDS[kind], encoder_values)
+        config: SamConfig = build_config(cls, {"encoder": encoder, **rest})
         return config
 
 
-def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Instantiate a config dataclass from JSON values; lists become tuples."""
+def build_config(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """Instantiate a config dataclass from JSON values; lists become tuples.
+
+    Raises:
+        WeightsError: A field is unknown.
+    """
     known = {field.name for field in fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:

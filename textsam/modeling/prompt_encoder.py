@@ -35,26 +35,17 @@ NOT_A_POINT, ABSENT = -1, -2
 
 @dataclass(frozen=True, kw_only=True)
 class PromptBatch:
-    """P prompts for a batch of images, in the model frame; different counts are padded.
+    """P prompts for a batch of images, in the model frame; prompts with fewer points are padded."""
 
-    Attributes:
-        points: (P, N, 2) float x, y in model pixels; box corners are points, too.
-        labels: (P, N) int64: 1 foreground, 0 background, 2 / 3 first / last corner of a box,
-            -1 `not_a_point`, -2 padding.
-        image_index: (P,) int64, the image of each prompt.
-        masks: (P, 1, 4s, 4s) float logits, or None.
-        has_mask: (P,) bool, which prompts have one; None means all when `masks` is given.
-        tokens: (P, T, C) extra prompt tokens (the text pathway's), or None.
-        has_tokens: (P,) bool, which prompts have them; None means all when `tokens` is given.
-    """
-
-    points: Tensor
+    points: Tensor  # (P, N, 2) float x, y in model pixels; the corners of a box are two points
+    # (P, N) int64: 1 foreground, 0 background, 2 and 3 first and last corner of a box,
+    # -1 `not_a_point`, -2 padding.
     labels: Tensor
-    image_index: Tensor
-    masks: Tensor | None = None
-    has_mask: Tensor | None = None
-    tokens: Tensor | None = None
-    has_tokens: Tensor | None = None
+    image_index: Tensor  # (P,) int64, the image of each prompt
+    masks: Tensor | None = None  # (P, 1, 4s, 4s) float logits
+    has_mask: Tensor | None = None  # (P,) bool, which prompts have a mask; None for all
+    tokens: Tensor | None = None  # (P, T, C) extra prompt tokens, from the text pathway
+    has_tokens: Tensor | None = None  # (P,) bool, which prompts have tokens; None for all
 
     def __len__(self) -> int:
         """Number of prompts P."""
@@ -63,11 +54,11 @@ class PromptBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPrompts:
-    """Sparse (P, T, C), its key mask `present` (P, T) bool or None, and dense (P, C, s, s)."""
+    """Prompt embeddings as the mask decoder takes them."""
 
-    sparse: Tensor
-    present: Tensor | None
-    dense: Tensor
+    sparse: Tensor  # (P, T, C) tokens
+    present: Tensor | None  # (P, T) bool, False for padding; None if nothing is padded
+    dense: Tensor  # (P, C, s, s), added to the image embedding
 
 
 class PromptEncoder(nn.Module):

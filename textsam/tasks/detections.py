@@ -31,18 +31,12 @@ _WANTED = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DetectedBoxes:
-    """N boxes of one photo.
+    """N boxes of one photo."""
 
-    Attributes:
-        boxes: (N, 4) float32 half-open x0, y0, x1, y1, original pixels, cut off at the photo's
-            border.
-        labels: N names; None where the detector gave none.
-        scores: (N,) float32, the detector's scores; NaN where it gave none.
-    """
-
+    # (N, 4) half-open x0, y0, x1, y1 in original pixels, cut off at the photo's border
     boxes: NDArray[np.float32]
-    labels: tuple[str | None, ...]
-    scores: NDArray[np.float32]
+    labels: tuple[str | None, ...]  # None where the detector gave none
+    scores: NDArray[np.float32]  # (N,), the detector's; NaN where it gave none
 
     def __len__(self) -> int:
         """Number of boxes N."""
