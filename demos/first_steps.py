@@ -1,9 +1,9 @@
 # %% [markdown]
 # # First steps with textsam
 #
-# Run it whole (`python demos/first_steps.py`), or cell by cell in an editor that knows `# %%`.
-# It writes its pictures into the folder `first_steps/`. The model ships with the package: nothing
-# is downloaded, and no GPU is needed.
+# Run the whole file (`python demos/first_steps.py`), or cell by cell in an editor that knows `# %%`.
+# It writes its pictures to the folder `first_steps/`. The model is part of the package: nothing is
+# downloaded, and no GPU is needed.
 
 # %%
 from pathlib import Path
@@ -21,11 +21,11 @@ out.mkdir(exist_ok=True)
 model = TextSAM.from_pretrained("tiny")
 
 # %% [markdown]
-# ## One photo, asked by name
+# ## Phrases
 #
-# The photo is encoded once, when it is opened; each question after that is quick. A phrase gives
-# every instance that it names, maybe none, with two probabilities: that the phrase is in the photo
-# at all, and that it describes a mask.
+# The photo is encoded once, when it is opened; each question after that is fast. A phrase finds
+# every instance, maybe none, with two probabilities: that the phrase is in the photo at all, and,
+# for each mask, that the phrase describes it.
 
 # %%
 view = model.open(photos / "bus.jpg")
@@ -36,7 +36,7 @@ for wheel in wheels:
 wheels.save(out / "1_wheels.png")
 
 # %% [markdown]
-# What is not there comes back empty, and says why.
+# If nothing is found, the result is empty and can explain why.
 
 # %%
 nothing = view.segment(text="giraffe")
@@ -44,7 +44,7 @@ print(len(nothing), "giraffes, presence", round(nothing.presence["giraffe"], 2))
 print(nothing.explain().sentence("giraffe"))
 
 # %% [markdown]
-# Phrases can exclude: the bus without its wheels.
+# A phrase can be excluded: the bus without its wheels.
 
 # %%
 body = view.segment(text="bus", exclude="wheel")
@@ -53,8 +53,8 @@ body.save(out / "2_bus_without_wheels.png")
 # %% [markdown]
 # ## Clicks and boxes
 #
-# One click may mean several things, so it gives three readings, the likeliest first. Further clicks
-# correct the mask; `undo` takes one back.
+# One click may mean several objects, so it returns three masks, the most likely one first. Further
+# clicks correct the mask; `undo` takes the last one back.
 
 # %%
 dog = model.open(photos / "dog.jpg")
@@ -68,7 +68,8 @@ boxed.save(out / "3_dog_in_a_box.png")
 # %% [markdown]
 # ## Everything
 #
-# A grid of points, each asked; what is good enough and no duplicate stays.
+# Segments the object at each point of a grid, and keeps the masks that are good enough and no
+# duplicates.
 
 # %%
 everything = view.everything()
@@ -78,20 +79,20 @@ everything.save(out / "4_everything.png")
 # %% [markdown]
 # ## Search
 #
-# Masks of many photos go into an index, with what they are (masked CLIP) and what they look like
-# (the SAM's own features). Here it lies in memory; a folder or an object store works alike.
+# An index holds masks of many photos with two embeddings: what they are (masked CLIP) and what they
+# look like (SAM's own features). This one is in memory; a folder or an object store works the same.
 
 # %%
 embedder = Embedder(model, latents="photo")
 index = MaskIndex.open("memory://", model=embedder)
 for name, phrases in (("bus", ["bus", "wheel"]), ("cat", ["cat"]), ("horses", ["horse", "person"])):
     path = photos / f"{name}.jpg"
-    found = model.segment(path, text=phrases)
+    masks = model.segment(path, text=phrases)
     rows = [
         MaskRow(dataset="examples", image=str(path), rle=mask.rle, label=mask.label)
-        for mask in found
+        for mask in masks
     ]
-    index.add(rows, embedder.masks(model.open(path), found.rles))
+    index.add(rows, embedder.masks(model.open(path), masks.rles))
 for result in index.search(text="animal", k=3):
     print(f"{result.score:.2f}  {result.row.label}  {Path(result.row.image).name}")
 nearest = index.search(mask=wheels[0], k=2)
