@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,33 +26,52 @@ def test_without_gradio_it_says_what_to_type(monkeypatch: pytest.MonkeyPatch) ->
     assert 'pip install "textsam[demo]"' in done.output
 
 
-def test_it_serves_at_once_and_says_what_it_does(repo: Path, tmp_path: Path) -> None:
+def test_it_serves_at_once_and_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace_model: Any
+) -> None:
     """The page is there while the model is still being loaded; Ctrl-C ends it."""
     pytest.importorskip("gradio")
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "textsam", "demo", "--port", "0"]
-    with log.open("w") as output:
-        # What a shell starts with & ignores SIGINT, and so would its children.
-        server = subprocess.Popen(
-            command,
-            cwd=repo,
-            stderr=output,
-            stdout=output,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-    try:
-        address = _wait_for(log, r"open (http://127\.0\.0\.1:\d+/) .*being loaded", server)[1]
-        with urllib.request.urlopen(address, timeout=60) as answer:
-            assert b"textsam" in answer.read()
-        _wait_for(log, "tiny is loaded; Ctrl-C stops", server)
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=60)
-    finally:
-        server.kill()
+    page_was_read, has_ended = threading.Event(), threading.Event()
+    problems: list[BaseException] = []
+
+    def from_pretrained(name: str, **_: Any) -> Any:
+        assert page_was_read.wait(60)
+        return SimpleNamespace(name=name)
+
+    def visit() -> None:
+        """Read the page, let the model be loaded, and press Ctrl-C."""
+        try:
+            address = _wait_for(log, r"open (http://127\.0\.0\.1:\d+/) .*being loaded")[1]
+            with urllib.request.urlopen(address, timeout=60) as answer:
+                assert b"textsam" in answer.read()
+            assert "is loaded" not in log.read_text()
+            page_was_read.set()
+            _wait_for(log, "tiny is loaded; Ctrl-C stops")
+        except BaseException as problem:
+            problems.append(problem)
+        finally:
+            page_was_read.set()
+            if not has_ended.is_set():  # else it would stop the tests
+                os.kill(os.getpid(), signal.SIGINT)
+
+    replace_model(from_pretrained)
+    # In this process, where gradio has been imported, which takes most of the time.
+    with log.open("w", buffering=1) as output:
+        monkeypatch.setattr(sys, "stderr", output)
+        monkeypatch.setattr(sys, "stdout", output)
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        try:
+            app(["demo", "--port", "0"], standalone_mode=False)
+        finally:
+            has_ended.set()
+            visitor.join(60)
+    assert not problems, problems
     assert "Traceback" not in log.read_text()
 
 
-def test_a_port_that_is_taken_is_told(repo: Path) -> None:
+def test_a_port_that_is_taken_is_told() -> None:
     pytest.importorskip("gradio")
     import socket
 
@@ -62,11 +84,10 @@ def test_a_port_that_is_taken_is_told(repo: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in done.output
 
 
-def _wait_for(log: Path, words: str, server: subprocess.Popen) -> re.Match:
+def _wait_for(log: Path, words: str) -> re.Match[str]:
     for _ in range(1200):
-        found = re.search(words, log.read_text())
-        if found:
-            return found
-        assert server.poll() is None, log.read_text()
+        match = re.search(words, log.read_text())
+        if match:
+            return match
         time.sleep(0.1)
     raise AssertionError(log.read_text())
