@@ -1,7 +1,7 @@
 # %% [markdown]
 # # First steps with textsam
 #
-# Run the whole file (`python demos/first_steps.py`), or cell by cell in an editor that knows `# %%`.
+# Run the file (`python demos/first_steps.py`), or cell by cell in an editor that knows `# %%`.
 # It writes its pictures to the folder `first_steps/`. The model is part of the package: nothing is
 # downloaded, and no GPU is needed.
 
