@@ -85,9 +85,6 @@ def measure_curves(
 
     Returns:
         By the set's name, and "all": see `judge`.
-
-    Raises:
-        ValueError: There are too few photos.
     """
     photos = sorted({(phrase.source, phrase.photo) for phrase in phrases})
     if len(photos) < FOLDS:

@@ -30,11 +30,7 @@ class ScoredMasks:
 
 
 def presence_level(present: Sequence[float], *, recall: float) -> float:
-    """The highest level that a share `recall` of the phrases that are there still reaches.
-
-    Raises:
-        ValueError: No phrase is there.
-    """
+    """The highest level that a share `recall` of the phrases that are there still reaches."""
     level = level_of_recall(present, recall)
     if level is None:
         raise ValueError("got no phrase that is in its photo; a level is chosen by those")

@@ -1,9 +1,8 @@
-"""Logistic regression by Newton's method, in float64.
+"""Logistic regression in float64.
 
 Platt 1999, "Probabilistic outputs for support vector machines", Section 2.2: the targets are not 1
-and 0 but what Laplace's rule says after so many cases, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so
-that a few cases that happen to separate do not make a step. Newton's steps are halved until they
-improve (Lin, Lin and Weng 2007, "A note on Platt's probabilistic outputs", Section 3).
+and 0 but Laplace's rule for so many cases, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that a few
+cases that happen to separate do not make a step.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from textsam.errors import require
+
 __all__ = ["fit_logistic", "platt_targets"]
 
-_STEPS = 100
-_HALVINGS = 40
-_CLOSE = 1e-12  # of the gradient, relative to the number of cases
 # A pull on the slopes of one case's worth: it decides only where cases do not.
 _RIDGE = 1.0
 
@@ -61,38 +59,31 @@ def fit_logistic(
     spread = np.where(varies, spread, 1.0)
     design = np.column_stack([np.where(varies, (x - middle) / spread, 0.0), np.ones(len(x))])
     pull = np.append(np.full(x.shape[1], float(ridge)), 0.0)
-    found = _newton(design, y, pull, free=np.append(varies, True))
-    slopes = found[:-1] / spread
-    return slopes, float(found[-1] - slopes @ middle)
+    solution = _minimum(design, y, pull)
+    slopes = solution[:-1] / spread
+    return slopes, float(solution[-1] - slopes @ middle)
 
 
-def _newton(x: Vector, y: Vector, pull: Vector, *, free: NDArray[np.bool_]) -> Vector:
-    """Coefficients (d + 1,) of a design matrix whose last column is ones; the rest stays 0."""
-    x, pull = x[:, free], pull[free]
-    beta = np.zeros(x.shape[1])
-    cost = _cost(beta, x, y, pull)
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-np.clip(x @ beta, -700, 700)))
-        gradient = x.T @ (p - y) + pull * beta
-        if np.abs(gradient).max() <= _CLOSE * len(x):
-            break
-        curvature = (x.T * (p * (1 - p))) @ x + np.diag(pull)
-        # Where a curve is flat everywhere the curvature vanishes; a step stays a step down.
-        curvature[np.diag_indices_from(curvature)] += 1e-12 * len(x)
-        step = np.linalg.solve(curvature, gradient)
-        for _ in range(_HALVINGS):
-            candidate = _cost(beta - step, x, y, pull)
-            if candidate <= cost:
-                break
-            step /= 2
-        else:
-            break  # as close as float64 comes
-        beta, cost = beta - step, candidate
-    found = np.zeros(len(free))
-    found[free] = beta
-    return found
+def _minimum(x: Vector, y: Vector, pull: Vector) -> Vector:
+    """Coefficients (d,) of a design matrix (n, d) that minimise cross-entropy and ridge."""
+    optimize, expit = require("scipy.optimize", "train"), require("scipy.special", "train").expit
 
+    def cost(beta: Vector) -> float:
+        z = x @ beta
+        return float((np.logaddexp(0, z) - y * z).sum() + 0.5 * (pull * beta**2).sum())
 
-def _cost(beta: Vector, x: Vector, y: Vector, pull: Vector) -> float:
-    z = x @ beta
-    return float((np.logaddexp(0, z) - y * z).sum() + 0.5 * (pull * beta**2).sum())
+    def gradient(beta: Vector) -> Vector:
+        return x.T @ (expit(x @ beta) - y) + pull * beta
+
+    def curvature(beta: Vector) -> Vector:
+        p = expit(x @ beta)
+        return (x.T * (p * (1 - p))) @ x + np.diag(pull)
+
+    start = np.zeros(x.shape[1])
+    # Second order: first-order methods stop at a relative error of 1e-5 or so.
+    options = {"gtol": 1e-12 * len(x)}
+    found = optimize.minimize(
+        cost, start, method="trust-exact", jac=gradient, hess=curvature, options=options
+    )
+    solution: Vector = found.x
+    return solution

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,8 +30,6 @@ from .command import EvaluationOptions, measure_sets, run_command
 from .data_sets import BadInputError, DataSet, seeded_rng
 from .figures.matching import take_objects
 from .figures.result_table import Column, show_figures
-
-__all__ = ["BigPhotoOptions", "main", "measure_size", "mosaic"]
 
 _LEVEL = 0.5  # lowest IoU of a match
 
@@ -66,9 +65,6 @@ def mosaic(
 
     Returns:
         (H, W, 3) uint8, and the label's objects in its pixels.
-
-    Raises:
-        BadInputError: No photo has the label, or none fits in.
     """
     usable = [s for s in samples if any(o.label == label and not o.ignore for o in s.objects)]
     if not usable:
@@ -180,10 +176,7 @@ def _run(options: BigPhotoOptions) -> None:
     show_figures(title, columns, rows, notes=notes)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(BigPhotoOptions, _run, arguments)
-
+main = partial(run_command, BigPhotoOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

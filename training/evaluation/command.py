@@ -50,11 +50,7 @@ class Options:
     minimum: ClassVar[Mapping[str, int]] = {}
 
     def check(self) -> None:
-        """Refuse invalid numbers and files that cannot be written, before hours are spent.
-
-        Raises:
-            BadInputError: A number is too small, or the folder of an output file does not exist.
-        """
+        """Refuse invalid numbers and files that cannot be written, before hours are spent."""
         for parent in type(self).__mro__:
             for name, bound in vars(parent).get("minimum", {}).items():
                 value = getattr(self, name)
@@ -107,9 +103,11 @@ class SheetOption(Options):
 
 
 def run_command(
-    options: type[OptionsT], run: Callable[[OptionsT], None], arguments: Sequence[str] | None
+    options: type[OptionsT],
+    run: Callable[[OptionsT], None],
+    arguments: Sequence[str] | None = None,
 ) -> int:
-    """Parse the command line into `options` and run the command.
+    """Parse the command line (`arguments`, or that of the process) and run the command.
 
     Returns:
         The exit code: 0, or 2 if the input or the model is at fault, said in one line on stderr.

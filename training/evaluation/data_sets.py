@@ -80,11 +80,7 @@ def with_unique_names(sets: Iterable[Any]) -> list[Any]:
 
 
 def known_labels(spec: str) -> tuple[str, ...]:
-    """The labels that a source lists, sorted, without reading a photo; empty if it lists none.
-
-    Raises:
-        BadInputError: The source cannot be opened.
-    """
+    """The labels that a source lists, sorted, without reading a photo; empty if it lists none."""
     return tuple(sorted(_listed_labels(_open_spec(spec))))
 
 
@@ -101,11 +97,7 @@ def seeded_rng(seed: int, key: str) -> np.random.Generator:
 
 
 def report_broken(name: str, reasons: Sequence[str], *, sound: int) -> None:
-    """Say on stderr how many photos are left out, and why the first one is.
-
-    Raises:
-        BadInputError: No photo is left.
-    """
+    """Say on stderr how many photos are left out, and why the first one is."""
     if reasons and not sound:
         raise BadInputError(
             f"{name}: all {len(reasons)} photos are broken; the first: {reasons[0]}"

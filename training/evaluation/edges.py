@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from textsam.tasks.edges import Preset, resolve_settings
@@ -32,8 +33,6 @@ from .edge_detection.edge_runs import (
 from .figures.charts import Curve, write_curves
 from .figures.result_table import Column, columns_of, show_figures
 from .figures.sheets import Gallery, write_cells
-
-__all__ = ["EdgeOptions", "main"]
 
 # arXiv 2304.02643, Table 3, on the test photos: ODS, OIS, AP, R50.
 PUBLISHED = {
@@ -140,10 +139,7 @@ def _run(options: EdgeOptions) -> None:
     _show(measured, options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(EdgeOptions, _run, arguments)
-
+main = partial(run_command, EdgeOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from .clicks.click_runs import ClickConfig, PointItem, item_scores, measure_clicks
@@ -22,8 +23,6 @@ from .data_sets import BadInputError, DataSet
 from .figures.charts import write_bars
 from .figures.intervals import Interval, mean_interval
 from .figures.result_table import Column, show_figures
-
-__all__ = ["FairnessOptions", "group_intervals", "groups_of", "main"]
 
 _CLICKS = (1, 3)  # as in the paper's tables
 _FEW = 30  # objects below which an interval says little
@@ -123,10 +122,7 @@ def _run(options: FairnessOptions) -> None:
     write_bars(options.plot, panels, title=f"Fairness, model {options.model}", axis="mean IoU")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(FairnessOptions, _run, arguments)
-
+main = partial(run_command, FairnessOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

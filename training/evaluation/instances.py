@@ -36,8 +36,6 @@ from .figures.intervals import Interval, Score, mean_interval, paired_interval
 from .figures.matching import masked_iou
 from .figures.result_table import Column, columns_of, show_figures
 
-__all__ = ["InstancesOptions", "main", "measure_set", "methods_of"]
-
 _PIPE_COLUMNS = 156  # two intervals in a row
 
 # Masks of a photo's boxes: from the open view and the boxes.
@@ -231,10 +229,7 @@ def _run(options: InstancesOptions) -> None:
     write_bars(options.plot, panels, title=title, axis="mIoU")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(InstancesOptions, _run, arguments)
-
+main = partial(run_command, InstancesOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

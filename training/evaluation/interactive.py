@@ -12,14 +12,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from .clicks.click_runs import ClickConfig, measure_clicks
 from .command import EvaluationOptions, PlotOption, measure_sets, run_command
 from .figures.charts import Curve, write_curves
 from .figures.result_table import Column, show_figures
-
-__all__ = ["InteractiveOptions", "falls_of", "main"]
 
 _SHOWN = (1, 2, 3, 5, 10, 15, 20)
 
@@ -84,10 +83,7 @@ def _run(options: InteractiveOptions) -> None:
     write_curves(options.plot, curves, title=title, axes_names=("clicks", "mean IoU"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(InteractiveOptions, _run, arguments)
-
+main = partial(run_command, InteractiveOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .clicks.click_runs import ClickConfig, PointItem, item_scores, measure_clicks
@@ -30,8 +31,6 @@ from .figures.charts import write_bars
 from .figures.intervals import Interval, paired_interval
 from .figures.result_table import Column, show_figures
 from .figures.sheets import Gallery, MaskCase, write_sheet
-
-__all__ = ["PointsOptions", "differences", "main"]
 
 # What is drawn, and compared between models: heading, and figure of an object.
 _FIGURES: dict[str, tuple[str, Callable[[PointItem], float]]] = {
@@ -67,9 +66,6 @@ def differences(
     """Mean differences of each figure, object by object, with 95% intervals over photos.
 
     Object by object, so that the interval of a difference is narrower than those of two figures.
-
-    Raises:
-        ValueError: The two are not about the same objects.
     """
     return {
         key: paired_interval(item_scores(items, of), item_scores(reference, of), seed=seed)
@@ -145,10 +141,7 @@ def _run(options: PointsOptions) -> None:
     write_bars(options.plot, panels, title=title, axis="mean IoU")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(PointsOptions, _run, arguments)
-
+main = partial(run_command, PointsOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,8 +38,6 @@ from .figures.average_recall import (
 from .figures.charts import write_bars
 from .figures.coco_eval import SIZES
 from .figures.result_table import Column, columns_of, show_figures
-
-__all__ = ["SCALES", "ProposalOptions", "felzenszwalb_regions", "main", "measure_set", "methods_of"]
 
 _OURS, _FAST, _REGIONS = "proposals", 'everything("fast")', "Felzenszwalb"
 
@@ -88,9 +87,6 @@ def felzenszwalb_regions(image: NDArray[np.uint8], *, count: int = 1000) -> list
     Args:
         image: (H, W, 3) uint8.
         count: Number of regions at most; each once, though several scales may have it.
-
-    Raises:
-        MissingExtraError: scikit-image is not installed.
     """
     segment = require("skimage.segmentation", "eval").felzenszwalb
     regions: dict[bytes, RLE] = {}
@@ -209,10 +205,7 @@ def _run(options: ProposalOptions) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(ProposalOptions, _run, arguments)
-
+main = partial(run_command, ProposalOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

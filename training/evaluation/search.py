@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,8 +32,6 @@ from .figures.intervals import Interval, Score, mean_interval, paired_interval
 from .figures.result_table import show_table
 from .figures.retrieval import DEPTH, MaskVectorTable, chance_of, queries_of, ranked
 from .phrases.questions import NAMELESS
-
-__all__ = ["CHANCE", "TASKS", "SearchConfig", "embed_sets", "main", "measure_task", "methods_of"]
 
 # What is searched with, in the order of the table.
 _MASKED, _CROPS, _PHOTO, _BOX = "masked CLIP", "SAM crops", "SAM photo", "box CLIP"
@@ -91,9 +90,6 @@ def embed_sets(
 
     Returns:
         The vectors, and seconds per mask by method, without decoding the photo.
-
-    Raises:
-        BadInputError: No mask has a name.
     """
     rows: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
@@ -226,10 +222,7 @@ def _run(options: SearchOptions) -> None:
     _show(measured, seconds, model=options.model)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(SearchOptions, _run, arguments)
-
+main = partial(run_command, SearchOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

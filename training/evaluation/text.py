@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from ..data import Sample
@@ -35,8 +36,6 @@ from .phrases.text_tables import (
     show_strategies,
 )
 from .phrases.unions import UnionTally
-
-__all__ = ["TextConfig", "TextOptions", "main", "measure_set"]
 
 Strategy = Literal["auto", "prompt", "rank", "components"]
 Part = Literal["union", "click", "exclude", "map", "cost"]
@@ -195,10 +194,6 @@ def measure_set(
         `StrategyTally.figures`, by name), `means`, `single`, `labels` and `items` (see
         `UnionTally.figures`), `click`, `exclude`, `map`, `cost`, `presence` and `presence_items` of
         the first strategy, and `seconds_per_photo`.
-
-    Raises:
-        WeightsError: The model cannot be asked by phrases.
-        PromptError: Likewise.
     """
     tallies = _TextTallies(model, data, config=config, galleries=galleries or {})
     seconds, opened = 0.0, 0
@@ -252,10 +247,7 @@ def _run(options: TextOptions) -> None:
         show_labels(measured)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(TextOptions, _run, arguments)
-
+main = partial(run_command, TextOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,8 +30,6 @@ from .phrases.asking import StrategyView
 from .phrases.examples import Examples, ExampleView
 from .phrases.questions import NAMELESS, Siblings, questions_of
 from .phrases.strategy_tally import StrategyTally
-
-__all__ = ["WAYS", "TransferOptions", "main", "measure_set"]
 
 WAYS = ("by name", "by example")
 
@@ -51,9 +50,6 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
         `photos`, and by each of `WAYS` the figures of a strategy (see `StrategyTally.figures`) with
         `union`, the mean IoU over (photo, phrase), and `seconds`, the median of a question to a
         photo that is encoded.
-
-    Raises:
-        WeightsError: The model has no CLIP.
     """
     if model.clip is None:
         raise WeightsError("this model has no CLIP, so names and examples cannot be compared")
@@ -134,10 +130,7 @@ def _run(options: TransferOptions) -> None:
     _show(measure_sets(options, measure), model=options.model)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(TransferOptions, _run, arguments)
-
+main = partial(run_command, TransferOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

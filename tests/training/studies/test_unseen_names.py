@@ -201,13 +201,13 @@ def test_means_by_name_weigh_every_name_alike():
     assert name_ranking.group_means(crops, [], "held out")["top1_all"] is None
 
 
-def test_clip_only_opens_no_photo(tmp_path):
+def test_without_phrases_no_photo_is_opened(tmp_path):
     data = read_sets([_file(tmp_path)])[0]
     model = FakeModel(lambda level: "pug")
     galleries = name_galleries([], seed=0)
 
     result = name_ranking.measure_set(
-        model, data, config=NamesConfig(masks=False), galleries=galleries
+        model, data, config=NamesConfig(phrases=False), galleries=galleries
     )
 
     assert model.opened == []

@@ -63,11 +63,7 @@ def true_boxes(sample: Sample, *, jitter: float = 0.0, seed: int = 0) -> Boxes:
 
 
 class DetectorFile:
-    """COCO detection results whose `image_id` is the photo's id in the set.
-
-    Raises:
-        BadInputError: A file cannot be read, or a category has no name.
-    """
+    """COCO detection results whose `image_id` is the photo's id in the set."""
 
     def __init__(self, path: Path, *, categories: Path | None = None) -> None:
         self.path = path
@@ -79,11 +75,7 @@ class DetectorFile:
         self._rows = {str(key): group for key, group in group_by_photo(rows).items()}
 
     def check(self, samples: Sequence[Sample], labels: Sequence[str]) -> None:
-        """Refuse a file of other photos or other categories, before anything is encoded.
-
-        Raises:
-            BadInputError: None of the photos has a row, or a category is unknown.
-        """
+        """Refuse a file of other photos or other categories, before anything is encoded."""
         ids = {sample.image_id for sample in samples}
         if not ids & self._rows.keys():
             raise BadInputError(

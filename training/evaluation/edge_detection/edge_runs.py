@@ -118,9 +118,6 @@ def measure_edges(
         `photos`, `broken`, `methods` (of each its scores and its curve), `gain` (ODS over Canny's
         with its paired interval), `seconds_per_photo` (the model's edges), and `items` (of each
         photo the best F of each method).
-
-    Raises:
-        BadInputError: Not one photo could be read.
     """
     rows: list[_PhotoEdges] = []
     reasons: list[str] = []

@@ -37,11 +37,7 @@ class PhotoRecall:
 def photo_recall(
     sample: Sample, masks: Sequence[RLE], *, limits: Sequence[int] = LIMITS
 ) -> PhotoRecall:
-    """Measure one photo.
-
-    Raises:
-        MissingExtraError: faster-coco-eval is not installed.
-    """
+    """Measure one photo."""
     truths = [o.rle for o in sample.objects if not o.ignore and not o.rle.is_empty]
     areas = rle_areas(truths) if truths else np.zeros(0, np.int64)
     counts = {
@@ -82,11 +78,7 @@ def mean_recall(photos: Iterable[PhotoRecall], key: str, *, seed: int = 0) -> In
 def recall_difference(
     photos: Sequence[PhotoRecall], reference: Sequence[PhotoRecall], key: str, *, seed: int = 0
 ) -> Interval | None:
-    """AR of one method minus that of another on the same photos, drawn together.
-
-    Raises:
-        ValueError: The photos are not the same.
-    """
+    """AR of one method minus that of another on the same photos, drawn together."""
     if [p.image_id for p in photos] != [p.image_id for p in reference]:
         raise ValueError("a difference needs the same photos in the same order; these are others")
     differences = (

@@ -45,11 +45,7 @@ def write_bars(
     axis: str,
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> None:
-    """Draw a group of bars for each panel; nothing without a path or without a bar.
-
-    Raises:
-        MissingExtraError: Without matplotlib.
-    """
+    """Draw a group of bars for each panel; nothing without a path or without a bar."""
     panels = {name: bars for name, bars in panels.items() if bars}
     if path is None or not panels:
         return
@@ -86,11 +82,7 @@ def write_curves(
     axes_names: tuple[str, str],
     limits: tuple[tuple[float, float], tuple[float, float]] | None = None,
 ) -> None:
-    """Draw lines; nothing without a path or without a line.
-
-    Raises:
-        MissingExtraError: Without matplotlib.
-    """
+    """Draw lines; nothing without a path or without a line."""
     if path is None or not curves:
         return
     figure, axes = _figure(4.5)

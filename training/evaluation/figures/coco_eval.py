@@ -31,9 +31,6 @@ class CocoRows:
 
     Args:
         labels: The categories.
-
-    Raises:
-        MissingExtraError: faster-coco-eval is not installed; raised before hours are spent.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:

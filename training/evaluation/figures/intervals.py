@@ -76,11 +76,7 @@ def percentiles(draws: NDArray[np.float64] | Sequence[float]) -> tuple[float, fl
 
 
 def mean_interval(scores: Sequence[Score], *, seed: int = 0) -> Interval:
-    """Mean of the values, with its interval.
-
-    Raises:
-        ValueError: There is no score.
-    """
+    """Mean of the values, with its interval."""
     # Photos in sorted order: which photo a draw repeats must not depend on the order of scores.
     rows = sorted(((s.photo, s.value, 1.0) for s in scores), key=lambda row: row[0])
     bounds = ratio_interval(rows, seed=seed)

@@ -63,11 +63,7 @@ class PresencePair:
 
 
 def reliability(claims: Sequence[Claim], *, bins: int = BINS) -> list[dict[str, Any]]:
-    """The filled bins, from low to high: `low`, `high`, `count`, `said` (mean), `true` (share).
-
-    Raises:
-        ValueError: A probability is not in 0 to 1.
-    """
+    """The filled bins, from low to high: `low`, `high`, `count`, `said` (mean), `true` (share)."""
     probability = np.array([claim.probability for claim in claims], dtype=np.float64)
     true = np.array([claim.true for claim in claims], dtype=np.float64)
     if not ((probability >= 0) & (probability <= 1)).all():
@@ -102,9 +98,6 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float | None:
 
     Returns:
         0 to 1; 0.5 for scores that say nothing; None if either side is empty.
-
-    Raises:
-        ValueError: A score is NaN, which has no rank.
     """
     n, m = len(positive), len(negative)
     if not n or not m:

@@ -17,17 +17,12 @@ _PIPE_COLUMNS = 140
 
 
 class Column(NamedTuple):
-    """A column of figures.
-
-    Attributes:
-        heading: What stands above it.
-        figure: Path in the row ("means/iou@1"), or a function of the row.
-        digits: Decimals of its numbers.
-    """
+    """A column of figures."""
 
     heading: str
-    figure: str | Callable[[Any], Any]
-    digits: int = 3
+    figure: str | Callable[[Any], Any]  # path in the row ("means/iou@1"), or a function of the row
+    digits: int = 3  # decimals of its numbers
+    unit: float | None = None  # what its numbers are divided by
 
 
 def columns_of(
@@ -48,8 +43,15 @@ def show_figures(
 ) -> None:
     """Print a table of figures with notes under it; nothing if there is no row."""
     if rows:
-        cells = [[cell(figure_at(row, c.figure), digits=c.digits) for c in columns] for row in rows]
+        cells = [[_cell_of(row, column) for column in columns] for row in rows]
         show_table(title, [c.heading for c in columns], cells, notes=notes, width=width)
+
+
+def _cell_of(row: Any, column: Column) -> str:
+    value = figure_at(row, column.figure)
+    if value is not None and column.unit is not None:
+        value = float(value / column.unit)
+    return cell(value, digits=column.digits)
 
 
 def figure_at(row: Any, figure: str | Callable[[Any], Any]) -> Any:

@@ -91,11 +91,7 @@ class ExampleView:
         return height, width
 
     def segment(self, *, text: str, strategy: str = "auto", **options: float) -> Segmentation:
-        """Masks of what the label's example shows.
-
-        Raises:
-            ValueError: There is no example of the label.
-        """
+        """Masks of what the label's example shows."""
         concept = self.examples.concept(text, besides=self.image_id)
         if concept is None:
             raise ValueError(f"no photo but {self.image_id} has a clear {text!r}")

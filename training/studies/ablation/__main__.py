@@ -21,8 +21,6 @@ from .report import plot_outcomes, show_outcomes, write_reports
 from .run import StoppedError, run_variants
 from .variants import GROUPS, CoreSettings, PathwaySettings, Variant, ablation_variants
 
-__all__ = ["AblationOptions", "main"]
-
 Group = Literal["data", "encoder", "prompts", "seed", "pathway"]
 
 

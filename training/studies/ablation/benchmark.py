@@ -16,8 +16,6 @@ from ...evaluation.figures.intervals import Score
 from ...evaluation.phrases.questions import NAMELESS
 from ...evaluation.text import TextConfig, measure_set
 
-__all__ = ["FIGURES", "Benchmark"]
-
 # Figures of each kind of variant, in the table's order.
 FIGURES: Mapping[str, tuple[str, ...]] = {
     "core": ("1 click", "3 clicks", "box"),
@@ -37,11 +35,7 @@ class Benchmark:
     def read(
         cls, clicked: Sequence[Path], asked: Sequence[Path], *, objects: int, phrases: int
     ) -> Benchmark:
-        """Choose photos, spread evenly over each file, until there are enough objects.
-
-        Raises:
-            BadInputError: A file is not there or has another schema.
-        """
+        """Choose photos, spread evenly over each file, until there are enough objects."""
         share = max(1, objects // max(1, len(clicked)))
         spoken = max(1, phrases // max(1, len(asked)))
         return cls(

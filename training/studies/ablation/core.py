@@ -28,8 +28,6 @@ from ...recipes.tiny.core import TINY_SAM
 from .photos import PhotoPool
 from .variants import CoreSettings
 
-__all__ = ["core_backbone", "new_core", "train_core"]
-
 # `recipes.tiny` freezes the first three stages of a backbone; all of an EfficientNet-Lite are 7.
 _FROZEN_STAGES = 3
 # Smallest mask at 384 px is 40 pixels (`ViewConfig`); the share of the frame stays the same.
@@ -37,11 +35,7 @@ _MIN_AREA = 40 / 384**2
 
 
 def new_core(settings: CoreSettings) -> Sam:
-    """Build a core; every backbone gets the same decoder to begin with.
-
-    Raises:
-        ModuleNotFoundError: The backbone's weights are not installed.
-    """
+    """Build a core; every backbone gets the same decoder to begin with."""
     known = settings.backbone in STAGE_DEPTHS
     name = f"tf_efficientnet_{settings.backbone}" if known else settings.backbone
     config = replace(

@@ -28,8 +28,6 @@ from .core import engine_config
 from .photos import PhotoPool
 from .variants import PathwaySettings
 
-__all__ = ["towers_digest", "train_pathway"]
-
 # Batches that the two means are measured on, with 8 photos of up to 3 masks some 1,000 masks.
 _CENTRE_BATCHES = 50
 
@@ -41,9 +39,6 @@ def train_pathway(
 
     Returns:
         The frozen core with the new pathway, and how the run ended.
-
-    Raises:
-        WeightsError: The core has no CLIP.
     """
     model = _with_clip(settings.core)
     assert model.clip is not None
@@ -99,11 +94,7 @@ def train_pathway(
 
 @lru_cache(maxsize=4)
 def towers_digest(name: str) -> str:
-    """12 hexadecimal digits of a model's core and CLIP: "tiny" is another one in each release.
-
-    Raises:
-        WeightsError: There is no such model, or it has no CLIP.
-    """
+    """12 hexadecimal digits of a model's core and CLIP: "tiny" is another one in each release."""
     model = _with_clip(name)
     assert model.clip is not None
     digest = blake2b(digest_size=6)

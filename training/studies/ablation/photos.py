@@ -14,8 +14,6 @@ from ...data import Sample, StreamSource, open_source
 from ...data.sample import BROKEN
 from ...evaluation.data_sets import evenly_spaced
 
-__all__ = ["PhotoPool"]
-
 logger = logging.getLogger(__name__)
 
 # Of the choice of photos; not a setting, so that shares are nested whatever the run's seed is.
@@ -30,12 +28,7 @@ class PhotoPool:
 
     @classmethod
     def read(cls, specs: Sequence[str], *, limit: int | None = None) -> PhotoPool:
-        """Read what specs (`data.specs`) name, encoded as the photos are.
-
-        Raises:
-            ValueError: A spec is none, names a stream, or has no sound photo; two have one name.
-            OSError: A file is not there.
-        """
+        """Read what specs (`data.specs`) name, encoded as the photos are."""
         samples: dict[str, Sequence[Sample]] = {}
         for spec in specs:
             source = open_source(spec)
@@ -56,11 +49,7 @@ class PhotoPool:
         return cls(samples=samples)
 
     def share(self, share: float) -> dict[str, Sequence[Sample]]:
-        """A share of each source's photos; a smaller share is a part of every larger one.
-
-        Raises:
-            ValueError: For a share outside (0, 1].
-        """
+        """A share of each source's photos; a smaller share is a part of every larger one."""
         if not 0 < share <= 1:
             raise ValueError(f"data_share is {share}; wanted a share above 0, at most 1")
         chosen: dict[str, Sequence[Sample]] = {}

@@ -16,17 +16,6 @@ from ...evaluation.figures.result_table import show_table
 from .benchmark import FIGURES
 from .run import Outcome
 
-__all__ = [
-    "COLUMNS",
-    "MARGIN",
-    "NOTES",
-    "figures_of",
-    "markdown_table",
-    "plot_outcomes",
-    "show_outcomes",
-    "write_reports",
-]
-
 # How far a pathway listens: IoU by the right phrase less that by a wrong one, object by object.
 MARGIN = "right - wrong"
 _FIGURES = (*FIGURES["core"], *FIGURES["pathway"], MARGIN)
@@ -89,11 +78,7 @@ def write_reports(outcomes: Sequence[Outcome], folder: Path) -> None:
 
 
 def plot_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw a group of bars for each variant; nothing without a result.
-
-    Raises:
-        MissingExtraError: Without matplotlib.
-    """
+    """Draw a group of bars for each variant; nothing without a result."""
     panels = {
         f"{outcome.variant.group}: {outcome.variant.name}": {
             name: mean for name, (mean, _) in figures.items() if name != MARGIN

@@ -24,8 +24,6 @@ from .pathway import towers_digest, train_pathway
 from .photos import PhotoPool
 from .variants import CoreSettings, PathwaySettings, Variant
 
-__all__ = ["Outcome", "StoppedError", "run_variants"]
-
 logger = logging.getLogger(__name__)
 
 

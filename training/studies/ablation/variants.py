@@ -15,15 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-__all__ = [
-    "GROUPS",
-    "CoreSettings",
-    "PathwaySettings",
-    "Settings",
-    "Variant",
-    "ablation_variants",
-]
-
 # What each group asks, as it stands over its panel of the plot.
 GROUPS = {
     "data": "Share of the photos",

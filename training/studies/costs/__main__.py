@@ -7,8 +7,9 @@ python -m training.studies.costs --measure        # and one real step of ViT-B a
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -18,11 +19,9 @@ from textsam.modeling.config import SAM_CONFIGS
 from ...evaluation.command import Options, run_command
 from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, show_figures, show_table
-from .flops import CoreCost, clip_image_flops, core_cost
+from .flops import clip_image_flops, core_cost
 from .plans import GPUS, PAPER_GPU_HOURS, PLANS, gpu_hours, memory_bytes, step_flops
 from .timed_step import measure_step
-
-__all__ = ["CostOptions", "main"]
 
 _IMAGES = (1, 2, 3, 4)
 _CLIP = "ViT-L-14-336"
@@ -58,22 +57,17 @@ class CostOptions(Options):
 
 
 def _show_networks() -> None:
-    def scaled(heading: str, field: str, unit: float, digits: int) -> Column:
-        def value(row: tuple[str, CoreCost]) -> float:
-            return float(getattr(row[1], field) / unit)
-
-        return Column(heading, value, digits)
-
     columns = [
-        Column("core", lambda row: row[0]),
-        scaled("encoder, M", "encoder_parameters", 1e6, 1),
-        scaled("decoder, M", "decoder_parameters", 1e6, 2),
-        scaled("encoder, TFLOPs", "encoder_flops", 1e12, 3),
-        scaled("prompt, GFLOPs", "decoder_flops", 1e9, 2),
-        scaled("encoder keeps, GiB", "encoder_bytes", 2**30, 2),
-        scaled("prompt keeps, MiB", "decoder_bytes", 2**20, 1),
+        Column("core", "name"),
+        Column("encoder, M", "cost/encoder_parameters", 1, 1e6),
+        Column("decoder, M", "cost/decoder_parameters", 2, 1e6),
+        Column("encoder, TFLOPs", "cost/encoder_flops", 3, 1e12),
+        Column("prompt, GFLOPs", "cost/decoder_flops", 2, 1e9),
+        Column("encoder keeps, GiB", "cost/encoder_bytes", 2, 2**30),
+        Column("prompt keeps, MiB", "cost/decoder_bytes", 1, 2**20),
     ]
-    rows = [(name, core_cost(SAM_CONFIGS[name])) for name in ("vit_b", "vit_l", "vit_h")]
+    cores = ("vit_b", "vit_l", "vit_h")
+    rows = [{"name": name, "cost": core_cost(SAM_CONFIGS[name])} for name in cores]
     notes = [
         "forward pass of one 1024 px image, of one prompt of one round; a multiply-add is 2 FLOPs;",
         "keeps: activations for the backward pass in bf16, a prompt's losses in fp32; CLIP's "
@@ -93,8 +87,8 @@ def _show_runs(options: CostOptions) -> None:
         parts = step_flops(plan)
         total = plan.steps * sum(parts.values())
         money = []
-        for name, gpu in GPUS.items():
-            hours = gpu_hours(total, gpu, utilisation=options.utilisation)
+        for name, peak in GPUS.items():
+            hours = gpu_hours(total, peak, utilisation=options.utilisation)
             money += [f"{hours:,.0f}", f"{hours * prices[name]:,.0f}"]
         shares = [f"{part / sum(parts.values()):.0%}" for part in parts.values()]
         slow = gpu_hours(total, GPUS["A100"], utilisation=paper)
@@ -176,10 +170,7 @@ def _run(options: CostOptions) -> None:
         _show_measured(options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code."""
-    return run_command(CostOptions, _run, arguments)
-
+main = partial(run_command, CostOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

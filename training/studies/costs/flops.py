@@ -28,15 +28,6 @@ from textsam.modeling.sam import Sam
 
 from ...losses import LossConfig, mask_losses
 
-__all__ = [
-    "CoreCost",
-    "clip_image_flops",
-    "core_cost",
-    "count_flops",
-    "kept_bytes",
-    "prompts_of",
-]
-
 # A box and the eight corrective points of Appendix A: the longest prompt of the recipe.
 _POINTS = 8
 

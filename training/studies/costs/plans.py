@@ -7,40 +7,19 @@ run reaches, and what an hour costs, are assumptions that the command takes as a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from textsam.modeling.config import SAM_CONFIGS
 
 from .flops import CoreCost, clip_image_flops, core_cost
 
-__all__ = [
-    "GPUS",
-    "PAPER_GPU_HOURS",
-    "PLANS",
-    "Gpu",
-    "RunPlan",
-    "gpu_hours",
-    "memory_bytes",
-    "step_flops",
-]
-
 # "SAM was trained on 256 A100 GPUs for 68 hours" (the model card in the paper's appendix).
 PAPER_GPU_HOURS = 256 * 68
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """A GPU and its peak of dense bf16 products, FLOP/s, by NVIDIA's data sheet (SXM)."""
-
-    name: str
-    peak: float
-
-
-GPUS = {
-    "A100": Gpu(name="A100", peak=312e12),
-    "H100": Gpu(name="H100", peak=989e12),
-}
+# Peak of dense bf16 products, FLOP/s, by NVIDIA's data sheets (SXM).
+GPUS = {"A100": 312e12, "H100": 989e12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +34,7 @@ class RunPlan:
     rounds: int = 11  # decoder calls per mask (Appendix A: 1 + 8 + 2)
     # "trained"; "frozen" runs forward only; "cached" is read from disk.
     encoder: Literal["trained", "frozen", "cached"] = "trained"
-    # Open_clip's image tower that embeds a crop of every mask; None without text, or when its
+    # The image tower of open_clip that embeds a crop of every mask; None without text, or when its
     # embeddings are read from disk.
     clip: str | None = None
     # Whether each round runs forward a second time instead of being kept
@@ -68,32 +47,20 @@ class RunPlan:
         return core_cost(SAM_CONFIGS[self.core])
 
 
+_TEXT = RunPlan(
+    name="text_pathway, all trained",
+    core="vit_h",
+    steps=120_000,
+    images=128,
+    clip="ViT-L-14-336",
+)
 PLANS: tuple[RunPlan, ...] = (
     RunPlan(name="sam_vit_h", core="vit_h", steps=90_000, images=256),
     RunPlan(name="sam_vit_l", core="vit_l", steps=180_000, images=128),
     RunPlan(name="sam_vit_b", core="vit_b", steps=180_000, images=128),
-    RunPlan(
-        name="text_pathway, all trained",
-        core="vit_h",
-        steps=120_000,
-        images=128,
-        clip="ViT-L-14-336",
-    ),
-    RunPlan(
-        name="text_pathway, frozen encoder",
-        core="vit_h",
-        steps=120_000,
-        images=128,
-        encoder="frozen",
-        clip="ViT-L-14-336",
-    ),
-    RunPlan(
-        name="text_pathway, embeddings on disk",
-        core="vit_h",
-        steps=120_000,
-        images=128,
-        encoder="cached",
-    ),
+    _TEXT,
+    replace(_TEXT, name="text_pathway, frozen encoder", encoder="frozen"),
+    replace(_TEXT, name="text_pathway, embeddings on disk", encoder="cached", clip=None),
 )
 
 
@@ -115,15 +82,11 @@ def step_flops(plan: RunPlan) -> dict[str, float]:
     }
 
 
-def gpu_hours(flops: float, gpu: Gpu, *, utilisation: float) -> float:
-    """Hours of one GPU for so many FLOPs.
-
-    Raises:
-        ValueError: For another share.
-    """
+def gpu_hours(flops: float, peak: float, *, utilisation: float) -> float:
+    """Hours of one GPU for a number of FLOPs."""
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation is {utilisation}; wanted a share, above 0 and at most 1")
-    return flops / (gpu.peak * utilisation) / 3600
+    return flops / (peak * utilisation) / 3600
 
 
 def memory_bytes(plan: RunPlan, *, images: int) -> float:

@@ -21,8 +21,6 @@ from textsam.modeling.sam import Sam
 
 from .flops import core_cost, prompts_of
 
-__all__ = ["StepMeasurement", "matmul_rate", "measure_step"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class StepMeasurement:

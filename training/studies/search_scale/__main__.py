@@ -11,8 +11,9 @@ with every row, on the same rows.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,8 +27,6 @@ from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, show_figures
 from .big_index import build_index, read_real
 from .timed_queries import TimedQueries, time_queries
-
-__all__ = ["ScaleOptions", "main", "measure_queries"]
 
 _K = 10
 _SCANS = 15  # queries that read every vector from disk; each takes as long
@@ -133,10 +132,7 @@ def _run(options: ScaleOptions) -> None:
     _show(built, figures)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input is at fault)."""
-    return run_command(ScaleOptions, _run, arguments)
-
+main = partial(run_command, ScaleOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,19 +17,13 @@ from textsam.search.spaces import MaskVectors, SpaceName
 from ...evaluation.data_sets import BadInputError
 from .synthetic_rows import find_clusters, likeness, synthetic_rows
 
-__all__ = ["build_index", "read_real"]
-
 _BATCH = 20_000
 
 
 def read_real(
     uri: str, *, queries: int, seed: int
 ) -> tuple[list[MaskRow], MaskVectors, dict[SpaceName, npt.NDArray[np.float32]]]:
-    """Read an index of real masks: the rows and vectors that stay, and the vectors kept back.
-
-    Raises:
-        BadInputError: Too few rows, or not both spaces.
-    """
+    """Read an index of real masks: the rows and vectors that stay, and the vectors kept back."""
     rows: list[MaskRow] = []
     parts: dict[SpaceName, list[npt.NDArray[np.float32]]] = {"clip": [], "sam": []}
     with MaskIndex.open(uri) as index:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,10 +26,8 @@ from textsam.search.index import MaskIndex
 
 from ...evaluation.command import Options, run_command, write_report
 from ...evaluation.data_sets import BadInputError
-from ...evaluation.figures.result_table import Column, show_figures
+from ...evaluation.figures.result_table import Column, columns_of, show_figures
 from .big_index import build_index, read_real
-
-__all__ = ["IndexCosts", "Sizing", "SizingOptions", "main", "measure_costs", "size_of"]
 
 _SIZES = (10**6, 10**7, 10**8, 10**9)
 _K = 10
@@ -93,11 +92,7 @@ class Sizing:
 
 
 def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
-    """Read the files of an index of real masks, and build two larger ones.
-
-    Raises:
-        BadInputError: Not a folder, too few rows, or not both spaces.
-    """
+    """Read the files of an index of real masks, and build two larger ones."""
     folder = Path(uri) / f"{TABLE}.lance"
     if not folder.is_dir():
         raise BadInputError(f"{uri} is no folder with an index of masks")
@@ -149,20 +144,16 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _show(measured: IndexCosts, sizes: Sequence[Sizing], options: SizingOptions) -> None:
-    def scaled(heading: str, field: str, unit: float, digits: int = 1) -> Column:
-        return Column(heading, lambda size: float(getattr(size, field) / unit), digits)
-
     columns = [
         Column("masks", lambda size: f"{size.masks:,}"),
-        scaled("rows GiB", "row_bytes", _GIB),
-        scaled("of it vectors", "vector_bytes", _GIB),
-        scaled("structures GiB", "structure_bytes", _GIB, 2),
-        scaled("centres GiB", "centre_bytes", _GIB, 3),
-        scaled("a query reads MiB", "query_bytes", 2**20),
-        scaled("build h", "build_hours", 1),
-        scaled("centres core-h", "centre_hours", 1),
-        scaled("embed core-days", "embed_hours", 24, 0),
-        scaled("GPU-days", "gpu_hours", 24),
+        Column("rows GiB", "row_bytes", 1, _GIB),
+        Column("of it vectors", "vector_bytes", 1, _GIB),
+        Column("structures GiB", "structure_bytes", 2, _GIB),
+        Column("centres GiB", "centre_bytes", 3, _GIB),
+        Column("a query reads MiB", "query_bytes", 1, 2**20),
+        *columns_of("", {"build h": "build_hours", "centres core-h": "centre_hours"}, digits=1),
+        Column("embed core-days", "embed_hours", 0, 24),
+        Column("GPU-days", "gpu_hours", 1, 24),
     ]
     fewer, more = measured.rows
     notes = [
@@ -194,10 +185,7 @@ def _run(options: SizingOptions) -> None:
     _show(measured, sizes, options)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input is at fault)."""
-    return run_command(SizingOptions, _run, arguments)
-
+main = partial(run_command, SizingOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

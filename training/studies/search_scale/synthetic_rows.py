@@ -24,8 +24,6 @@ from textsam.search.records import MaskRow
 from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import RLE, encode_mask
 
-__all__ = ["Clusters", "Likeness", "find_clusters", "likeness", "synthetic_rows"]
-
 FloatArray = npt.NDArray[np.float32]
 
 _MEMBERS = 20  # of a cluster, about: by `likeness`, best of 20, 40 and 80

@@ -19,8 +19,6 @@ from textsam.search.where import Where
 
 from ...memory import peak_bytes
 
-__all__ = ["TimedQueries", "time_queries"]
-
 FloatArray = npt.NDArray[np.float32]
 
 _WARM = 5  # searches before the clock counts: files are opened, caches filled

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,12 +24,17 @@ from torch import Tensor, nn
 from ...data import LoaderConfig, ParquetSource, ViewConfig, ViewLoader
 from ...evaluation.command import Options, run_command
 from ...evaluation.data_sets import BadInputError
-from ...evaluation.figures.result_table import Column, show_figures
+from ...evaluation.figures.result_table import Column, columns_of, show_figures
 from ...memory import peak_bytes
 
-__all__ = ["EncoderClock", "Throughput", "ThroughputOptions", "main", "measure_throughput"]
-
 Clock = Callable[[], float]
+
+_SHARES = {
+    "waiting for data": "waiting",
+    "encoder": "encoder",
+    "decoder, losses": "decoder",
+    "optimizer": "optimizer",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +135,6 @@ def measure_throughput(
         steps: To time.
         warm_up: Steps before, in which workers fill their queues and memory is mapped.
         now: The clock, seconds.
-
-    Raises:
-        ValueError: The batches end early.
     """
     optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=1e-4)
     spent = dict.fromkeys(("waiting", "passes", "optimizer"), 0.0)
@@ -183,10 +186,10 @@ def tiny_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Modul
     return objective.train(), sam.image_encoder
 
 
-def _measure_all(options: ThroughputOptions) -> dict[int, Throughput]:
-    """Figures by number of workers."""
+def _measure_all(options: ThroughputOptions) -> list[dict[str, Any]]:
+    """Figures for each number of workers."""
     sources = {path.stem: ParquetSource([path]) for path in options.data}
-    rows = {}
+    rows = []
     for workers in options.workers:
         config = LoaderConfig(
             photos_per_step=options.photos,
@@ -197,10 +200,11 @@ def _measure_all(options: ThroughputOptions) -> dict[int, Throughput]:
         # A fresh objective each time: all start alike, with a fresh optimizer.
         objective, encoder = tiny_objective(image_size=options.size, rounds=options.rounds)
         batches = ViewLoader(sources, config=config).batches(0)
-        rows[workers] = measure_throughput(
+        measured = measure_throughput(
             objective, batches, encoder=encoder, steps=options.steps, warm_up=options.warm_up
         )
         batches.close()  # type: ignore[attr-defined]
+        rows.append({"workers": workers, **asdict(measured)})
     return rows
 
 
@@ -208,23 +212,16 @@ def _run(options: ThroughputOptions) -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:
-        rows = list(_measure_all(options).items())
+        rows = _measure_all(options)
     except (OSError, ValueError) as error:
         raise BadInputError(str(error)) from error
 
-    def share(heading: str, name: str) -> Column:
-        return Column(heading, lambda row: f"{getattr(row[1], name):.1%}")
-
     columns = [
-        Column("workers", lambda row: row[0]),
-        Column("images/s", lambda row: row[1].images, 2),
-        Column("masks/s", lambda row: row[1].masks, 2),
-        share("waiting for data", "waiting"),
-        share("encoder", "encoder"),
-        share("decoder, losses", "decoder"),
-        share("optimizer", "optimizer"),
-        Column("s/step", lambda row: row[1].seconds / row[1].steps, 2),
-        Column("peak, MB", lambda row: row[1].peak / 1e6, 0),
+        Column("workers", "workers"),
+        *columns_of("", {"images/s": "images", "masks/s": "masks"}, digits=2),
+        *(Column(f"{heading}, %", key, 1, 0.01) for heading, key in _SHARES.items()),
+        Column("s/step", lambda row: row["seconds"] / row["steps"], 2),
+        Column("peak, MB", "peak", 0, 1e6),
     ]
     title = (
         f"tiny at {options.size} px, {options.photos} photos a step, {options.rounds} rounds, "
@@ -237,10 +234,7 @@ def _run(options: ThroughputOptions) -> None:
     show_figures(title, columns, rows, notes=notes)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the data is at fault)."""
-    return run_command(ThroughputOptions, _run, arguments)
-
+main = partial(run_command, ThroughputOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

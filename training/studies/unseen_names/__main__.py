@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,9 @@ from .name_ranking import (
     name_galleries,
 )
 
-__all__ = ["NamesOptions", "main", "read_labels"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class NamesOptions(EvaluationOptions):
+class NamesOptions(NamesConfig, EvaluationOptions):
     """Measure names that were never trained on.
 
     Top-1 and top-5 of CLIP's masked-crop embedding among the text embeddings of all names, of 192
@@ -48,16 +47,10 @@ class NamesOptions(EvaluationOptions):
     # Files whose labels are all the names; by default every .parquet beside the first DATA, or the
     # labels that the source lists.
     vocabulary: tuple[Path, ...] = ()
-    expand: float = NamesConfig().expand  # Side of a crop over its mask's longer side
-    clip_only: bool = False  # Leave out the masks that names find as phrases
 
 
 def read_labels(paths: Sequence[Path]) -> list[str]:
-    """Every label of some files; the photos are not read.
-
-    Raises:
-        BadInputError: A file cannot be read, or has no `objects`.
-    """
+    """Every label of some files; the photos are not read."""
     import pyarrow.parquet as pq
 
     labels: set[str] = set()
@@ -127,19 +120,15 @@ def _hits(gallery: str) -> Callable[[Any], str]:
 
 def _run(options: NamesOptions) -> None:
     galleries = name_galleries(_vocabulary(options), seed=options.seed)
-    config = NamesConfig(expand=options.expand, masks=not options.clip_only)
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        figures = measure_set(model, data, config=config, galleries=galleries)
+        figures = measure_set(model, data, config=options, galleries=galleries)
         return {**figures, "galleries": asdict(galleries)}
 
     _show(measure_sets(options, measure), model=options.model, galleries=galleries)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code (2: the input or the model is at fault)."""
-    return run_command(NamesOptions, _run, arguments)
-
+main = partial(run_command, NamesOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

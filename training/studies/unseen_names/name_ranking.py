@@ -22,19 +22,9 @@ from ...evaluation.figures.matching import masked_iou
 from ...evaluation.phrases.questions import NAMELESS, ignored_pixels
 from ...recipes.tiny.held_out_names import HELD_OUT, KEPT
 
-__all__ = [
-    "GROUPS",
-    "NameGalleries",
-    "NamesConfig",
-    "group_means",
-    "group_of",
-    "measure_set",
-    "name_galleries",
-    "rank_of_own",
-]
-
 GROUPS: dict[str, tuple[str, ...]] = {"held out": HELD_OUT, "kept": KEPT}
 _GROUP_OF = {name.casefold(): group for group, names in GROUPS.items() for name in names}
+_SPELLED = {name.casefold(): name for names in GROUPS.values() for name in names}
 
 _STUDY = 192  # names of the second gallery: both groups and 72 others
 
@@ -46,8 +36,8 @@ class NamesConfig:
     # Leaves out small masks as training does: area >= 100^2 of a photo whose long side is 1024
     # (Appendix D.5), so the share counts and not the pixels.
     min_side: float = 100 / 1024
-    expand: float = 1.5  # Side of a crop over its mask's; the middle of the 1x to 2x of training
-    masks: bool = True  # Whether names are asked as phrases, too
+    expand: float = 1.5  # Side of a crop over its mask's; training draws from 1 to 2
+    phrases: bool = True  # Also measure the masks that names find as phrases
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +57,7 @@ def group_of(label: str) -> str | None:
 def name_galleries(labels: Iterable[str], *, seed: int) -> NameGalleries:
     """Galleries from every label of the data; both groups are in it, whatever the data has."""
     known = {name.casefold(): name for name in sorted(set(labels) - NAMELESS, reverse=True)}
-    known |= {name.casefold(): name for names in GROUPS.values() for name in names}
+    known |= _SPELLED
     others = sorted(name for key, name in known.items() if key not in _GROUP_OF)
     order = np.random.default_rng(seed).permutation(len(others))
     grouped = [name for names in GROUPS.values() for name in names]
@@ -131,9 +121,6 @@ def measure_set(
     Returns:
         `photos` (with such a name), `small` (masks left out), `means` (see `group_means`), `crops`
         and `phrases` (one record each).
-
-    Raises:
-        WeightsError: The model has no CLIP, or no text pathway.
     """
     if model.clip is None:
         raise WeightsError("this model has no CLIP, so it knows no names")
@@ -155,7 +142,7 @@ def measure_set(
             {"image_id": sample.image_id, "label": name, "group": group_of(name), **rank}
             for (name, _), rank in zip(useful, ranks, strict=True)
         ]
-        if config.masks:
+        if config.phrases:
             phrases += _phrase_records(model, sample, named)
     return {
         "photos": photos,
@@ -168,10 +155,9 @@ def measure_set(
 
 def _named(sample: Sample) -> dict[str, list[RLE]]:
     """Masks of names of either group, by the name as `held_out.py` spells it."""
-    spelled = {name.casefold(): name for names in GROUPS.values() for name in names}
     named: dict[str, list[RLE]] = {}
     for o in sample.objects:
-        name = spelled.get(o.label.strip().casefold())
+        name = _SPELLED.get(o.label.strip().casefold())
         if name is not None and not o.ignore and not o.rle.is_empty:
             named.setdefault(name, []).append(o.rle)
     return named
