@@ -27,7 +27,7 @@ from textsam.values.settings import (
     TextSettings,
     TileSettings,
 )
-from textsam.weights.hub import read_model, read_pathway, write_model
+from textsam.weights.hub import ModelParts, read_model, read_pathway, write_model
 
 __all__ = ["TextSAM", "segment"]
 
@@ -123,8 +123,8 @@ class TextSAM:
             parts.sam,
             clip=encoder,
             pathway=way,
-            text_settings=TextSettings.from_dict(parts.text_settings),
-            focus=None if parts.focus is None else FocusSettings(**parts.focus),
+            text_settings=parts.text_settings,
+            focus=parts.focus,
             calibration=curves,
             name=parts.name,
         )
@@ -140,17 +140,16 @@ class TextSAM:
         Raises:
             OSError: If the folder cannot be written. What was there before is left whole.
         """
-        return write_model(
-            Path(folder),
+        parts = ModelParts(
             sam=self.sam,
+            name=self.name,
             clip=self.clip,
             pathway=self.pathway,
             text_settings=self.text_settings,
             focus=self.focus,
             calibration=self.calibration,
-            name=self.name,
-            dtype=dtype,
         )
+        return write_model(Path(folder), parts, dtype=dtype)
 
     @property
     def device(self) -> torch.device:

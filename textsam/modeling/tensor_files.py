@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,23 +23,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: There is no such file, or it is damaged.
     """
-    try:
+    with _weights_errors(path):
         return load_file(path)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no file {path}") from error
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read what a safetensors file says about itself.
+    """Read what a safetensors file says about itself; raises as `read_tensors`."""
+    with _weights_errors(path), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
-    Raises:
-        WeightsError: There is no such file, or it is damaged.
-    """
+
+@contextmanager
+def _weights_errors(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+        yield
     except FileNotFoundError as error:
         raise WeightsError(f"there is no file {path}") from error
     except (OSError, SafetensorError) as error:

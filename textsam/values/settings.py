@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
-from textsam.errors import PromptError, WeightsError
+from textsam.errors import PromptError
 from textsam.values.presets import resolve_preset
 
 __all__ = ["AutomaticSettings", "FocusSettings", "Preset", "TextSettings", "TileSettings"]
@@ -44,19 +43,6 @@ class TextSettings:
     sure: float = 0.6
     overlap: float = 0.4
     exclusion_margin: float = 0.0
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TextSettings:
-        """Read what was saved with a model.
-
-        Raises:
-            WeightsError: For an unknown field.
-        """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise WeightsError(f"TextSettings has no field {unknown}; it has {sorted(known)}")
-        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
-from textsam.modeling.config import SamConfig
+from textsam.modeling.config import SamConfig, build_config
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
 from textsam.modeling.tensor_files import read_metadata, read_tensors, write_tensors
 from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
+from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.key_map import describe_keys
 
@@ -43,14 +44,14 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParts:
-    """Networks and settings of a model, as read from its files."""
+    """Networks and settings of a model, as its files contain them."""
 
     sam: Sam
     name: str
     clip: ClipEncoder | None = None
     pathway: TextPathway | None = None
-    text_settings: Mapping[str, Any] = field(default_factory=dict)
-    focus: Mapping[str, Any] | None = None
+    text_settings: TextSettings = field(default_factory=TextSettings)
+    focus: FocusSettings | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
 
@@ -79,38 +80,27 @@ def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelPart
     return ModelParts(sam=sam, name=str(name))
 
 
-def write_model(
-    folder: Path,
-    *,
-    sam: Sam,
-    clip: ClipEncoder | None,
-    pathway: TextPathway | None,
-    text_settings: Any,
-    focus: Any | None,
-    calibration: Calibration,
-    name: str,
-    dtype: torch.dtype | None = None,
-) -> Path:
+def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = None) -> Path:
     """Write a folder that `read_model` reads; each file is replaced in one step."""
     folder.mkdir(parents=True, exist_ok=True)
-    if clip is not None:
-        clip.save(folder / _CLIP, dtype=dtype)
-    tensors = sam.state_dict(prefix="sam.")
-    if pathway is not None:
-        tensors |= pathway.state_dict(prefix="pathway.")
-    write_tensors(folder / _WEIGHTS, tensors, dtype=dtype, metadata={"name": name})
+    if parts.clip is not None:
+        parts.clip.save(folder / _CLIP, dtype=dtype)
+    tensors = parts.sam.state_dict(prefix="sam.")
+    if parts.pathway is not None:
+        tensors |= parts.pathway.state_dict(prefix="pathway.")
+    write_tensors(folder / _WEIGHTS, tensors, dtype=dtype, metadata={"name": parts.name})
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "name": name,
-        "sam": sam.config.to_dict(),
-        "pathway": None if pathway is None else pathway.config.to_dict(),
-        "clip": None if clip is None else clip.name,
-        "text": asdict(text_settings),
-        "focus": None if focus is None else asdict(focus),
+        "name": parts.name,
+        "sam": parts.sam.config.to_dict(),
+        "pathway": None if parts.pathway is None else parts.pathway.config.to_dict(),
+        "clip": None if parts.clip is None else parts.clip.name,
+        "text": asdict(parts.text_settings),
+        "focus": None if parts.focus is None else asdict(parts.focus),
     }
-    if calibration.strategies:
-        calibration.save(folder / CALIBRATION_FILE)
+    if parts.calibration.strategies:
+        parts.calibration.save(folder / CALIBRATION_FILE)
     else:  # an earlier model's file must not be taken for this one's
         (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     text = json.dumps(config, indent=2) + "\n"
@@ -179,14 +169,14 @@ def _read_own(
             f"{folder / _CLIP}: copy the model again, or set 'clip' and 'pathway' to null to use "
             "it without text"
         )
-    calibrated = (folder / CALIBRATION_FILE).is_file()
+    calibrated, focus = (folder / CALIBRATION_FILE).is_file(), config.get("focus")
     return ModelParts(
         sam=sam,
         name=str(config.get("name") or name),
         clip=clip,
         pathway=pathway,
-        text_settings=config.get("text") or {},
-        focus=config.get("focus"),
+        text_settings=build_config(TextSettings, config.get("text") or {}),
+        focus=None if focus is None else build_config(FocusSettings, focus),
         calibration=Calibration.load(folder / CALIBRATION_FILE) if calibrated else Calibration(),
     )
 
