@@ -24,6 +24,7 @@ def box_mask(x0, y0, x1, y1):
 def candidate(score, gate=None, reason="", *, rle=None, **values):
     rle = box_mask(2, 3, 12, 9) if rle is None else rle
     evidence = {"map": 1.5, "peak": 2.25}
+    values["ruled_out"] = (gate, reason) if gate == "duplicate" else None
     return Candidate(rle=rle, score=score, gate=gate, reason=reason, evidence=evidence, **values)
 
 
@@ -33,6 +34,7 @@ WHEEL = PhraseAnswer(
     presence=0.97,
     evidence={"peak": 3.5},
     similarity=np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4),
+    searched=True,
     candidates=(
         candidate(0.9, point=(7, 6)),
         candidate(math.nan, "duplicate", "95% of it is covered by better masks"),

@@ -15,11 +15,13 @@ LEVELS = Levels(presence=0.6, score=0.5, quality=0.2, place=0.3)
 
 
 def mask(score=0.9, gate=None, reason="", **values):
+    if gate in ("duplicate", "overlap", "exclusion", "background"):  # whatever the levels are
+        values["ruled_out"] = (gate, reason)
     return Candidate(rle=RLE, score=score, gate=gate, reason=reason, **values)
 
 
 def answer(*candidates, phrase="cat", presence=0.9, **values):
-    values = {"strategy": "auto", "levels": LEVELS, **values}
+    values = {"strategy": "auto", "levels": LEVELS, "searched": bool(candidates), **values}
     return PhraseAnswer(phrase=phrase, presence=presence, candidates=candidates, **values)
 
 
@@ -79,12 +81,12 @@ def test_an_answer_without_anything_found_no_place():
         (answer(gate="map", similarity=np.full((2, 3), 0.25, np.float32)), {"threshold": 0.25}),
         (answer(gate="map"), {"strategy": "rank"}),
         (answer(gate="map", strategy="rank"), {}),
-        (answer(mask(0.9, "quality", point=(3.04, 2))), {"points": [(3.0, 2)]}),
-        (answer(mask(0.9, "quality", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.25}),
-        (answer(mask(0.2, "quality", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.2}),
-        (answer(mask(0.4, "score", iou=0.5, evidence={"map": 0.0})), {"threshold": 0.4}),
-        (answer(mask(0.4, "score", iou=0.25, evidence={"map": 0.0})), {"threshold": 0.12}),
-        (answer(mask(0.9, "quality")), {}),
+        (answer(mask(0.9, "quality", quality=0.001, point=(3.04, 2))), {"points": [(3.0, 2)]}),
+        (answer(mask(0.9, "quality", quality=0.125)), {"threshold": 0.12}),
+        (answer(mask(0.2, "quality", quality=0.25)), {"threshold": 0.2}),
+        (answer(mask(0.4, "score", quality=0.25)), {"threshold": 0.4}),
+        (answer(mask(0.4, "score", quality=0.125)), {"threshold": 0.12}),
+        (answer(mask(0.9, "quality", quality=0.001)), {}),
         (answer(mask(0.9, "exclusion")), {"exclude": None}),
         (answer(mask(0.9, "background")), {"background": None}),
         (answer(mask(0.9, "overlap")), {"overlap": "allow"}),
@@ -100,7 +102,7 @@ def test_advice_is_exact_where_the_phrase_was_asked_again():
     assert advice(closed, opened=answer(mask(0.2), presence=0.3, **low)) == {"threshold": 0.2}
     assert advice(closed, opened=answer(mask(0.8), presence=0.3, **low)) == {"threshold": 0.3}
     # Another gate would close behind the first: no threshold helps.
-    assert advice(closed, opened=answer(mask(0.2, "quality"), presence=0.3, **low)) == {}
+    assert advice(closed, opened=answer(mask(0.2, quality=0.001), presence=0.3, **low)) == {}
     flat = answer(gate="map", presence=0.7)
     assert advice(flat, opened=answer(gate="map", presence=0.7, **low)) == {"strategy": "rank"}
 
@@ -148,7 +150,7 @@ def test_sentence_names_the_gate_the_shortfall_and_what_to_type():
         (answer(gate="map"), 'type strategy="rank"', "type --strategy rank"),
         (answer(mask(1, "exclusion")), "leave out exclude", "leave out --exclude"),
         (
-            answer(mask(1, "quality", point=(3, 2.5))),
+            answer(mask(1, "quality", quality=0.001, point=(3, 2.5))),
             "type points=[(3, 2.5)]",
             "type -p 3,2.5",
         ),
@@ -177,34 +179,43 @@ def test_sweep_counts_by_presence_and_score():
     steps = sweep(answers, [0.3, 0.5, 0.65, 0.75, 0.85])
     assert [step.masks for step in steps] == [3, 2, 1, 1, 0]
     assert [step.phrases for step in steps] == [2, 2, 1, 1, 0]
-    assert [step.exact for step in steps] == [False, True, True, True, True]
+    assert all(step.exact for step in steps)
 
 
-def test_sweep_knows_that_a_rough_outline_may_not_pass():
-    """A mask that only a low threshold let pass: its quality, 0.5 x 0.2, may be too low later."""
-    rough = {"iou": 0.5, "evidence": {"map": math.log(0.25)}}
-    one = answer(mask(0.8, **rough), levels=Levels(presence=0.01, score=0.01))
-    steps = sweep([one], [0.05, 0.15, 0.7, 0.85])
-    assert [(step.masks, step.exact) for step in steps] == [
-        (1, True),
-        (0, False),
-        (0, False),
-        (0, True),
-    ]
-    fair = answer(mask(0.8, iou=0.9, evidence={"map": 2.0}), levels=Levels(score=0.01))
-    assert sweep([fair], [0.7])[0] == sweep([answer(mask(0.8))], [0.7])[0]
+def test_sweep_drops_rough_masks_from_the_models_own_level_on():
+    """A mask that only a low threshold let pass: its quality is too low later."""
+    one = answer(mask(0.8, quality=0.1), levels=LEVELS.at(0.01))
+    steps = sweep([one], [0.05, 0.1, 0.15, 0.7, 0.85])
+    assert [step.masks for step in steps] == [1, 1, 0, 0, 0]
+    assert [step.masks for step in sweep([answer(mask(0.8, quality=0.3))], [0.7, 0.9])] == [1, 0]
 
 
-def test_sweep_does_not_know_faint_places():
-    faint = answer(mask(0.9), similarity=np.zeros((2, 2), np.float32), levels=Levels(score=0.1))
-    assert [step.exact for step in sweep([faint], [0.3, 0.5])] == [False, True]
+def test_sweep_is_exact_where_the_same_places_would_be_searched():
+    """The model's own level of places is 0.3; a lower threshold searches fainter ones."""
+    usual, faint = answer(mask(0.9)), answer(mask(0.9), levels=LEVELS.at(0.15))
+    thresholds = [0.05, 0.15, 0.2, 0.3, 0.6, 0.95]
+    exact = [[step.exact for step in sweep([one], thresholds)] for one in (usual, faint)]
+    assert exact[0] == [False, False, False, True, True, True]
+    assert exact[1] == [False, True, False, False, False, True]
 
 
 def test_sweep_does_not_know_what_nobody_looked_for():
     closed = refused(0.3)
     assert [step.exact for step in sweep([closed], [0.2, 0.31])] == [False, True]
-    ranked = answer(mask(0.2, "score"), strategy="rank")  # every mask of the picture was scored
-    assert sweep([ranked], [0.1])[0].exact
+
+
+def test_sweep_knows_which_masks_an_answer_has_forgotten():
+    ranked = answer(mask(0.2, "score"), strategy="rank", levels=Levels(score=0.5), forgotten=0.15)
+    assert [step.exact for step in sweep([ranked], [0.1, 0.16, 0.9])] == [False, True, True]
+
+
+def test_sweep_of_a_dependent_answer_and_of_a_strategy_without_gates():
+    joined = answer(mask(0.9), dependent=True, levels=LEVELS.at(0.4))
+    assert [step.exact for step in sweep([joined], [0.3, 0.4, 0.5, 0.95])] == [
+        *(False, True, False, True)
+    ]
+    prompted = answer(mask(0.2), presence=0.1, strategy="prompt", levels=Levels(fixed=True))
+    assert [(step.masks, step.exact) for step in sweep([prompted], [0.01, 0.9])] == [(1, True)] * 2
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), max_size=3)), max_size=3))

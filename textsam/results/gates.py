@@ -1,7 +1,7 @@
 """Which gate closed on a phrase, by how much, and what to ask to get past it.
 
 A phrase is answered with nothing when one gate closes on it as a whole, or on each of its masks.
-Everything here is read off a `PhraseAnswer`; nothing is asked again.
+Everything here is read from a `PhraseAnswer`, or `judge` is asked at other levels; no model runs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
-from textsam.values.judge import closed_gate
+from textsam.values.candidates import GATES, Gate, PhraseAnswer
+from textsam.values.judge import closed_gate, is_exact, judge
 
 __all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 
@@ -21,11 +21,6 @@ __all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 # through what they should. Lower ones than the least would let everything through.
 _FINE_BELOW = 0.1
 _LEAST_ADVISED = 0.01
-
-# `textsam.values.settings.TextSettings` by default: no threshold drops a mask of this quality,
-# and fainter places than this are looked for only where the threshold is lower.
-_FAIR_QUALITY = 0.2
-_SURE_PLACE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +31,8 @@ class SweepStep:
         threshold: Probability that phrases and masks must reach, as `segment(threshold=...)`.
         masks: Masks left.
         phrases: Phrases with a mask left.
-        exact: Whether all is known; else there may be more: masks that were never looked for, or
-            whose outline may pass or not.
+        exact: Whether `segment(threshold=...)` gives just that. Otherwise it is an estimate: with
+            that threshold masks would be looked for in more or in fewer places.
     """
 
     threshold: float
@@ -103,10 +98,7 @@ def sentence(
 
 
 def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple[SweepStep, ...]:
-    """Count what would be left at each threshold.
-
-    The other gates stay as they are. At low thresholds masks may be missing that were never looked
-    for; `SweepStep.exact` says so.
+    """Count what would be left at each threshold, by judging the answers again.
 
     Args:
         answers: What strategies said.
@@ -119,15 +111,15 @@ def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
             raise ValueError(f"got threshold {threshold}; wanted a number from 0 to 1")
-        counts = [_left_at(answer, threshold) for answer in answers]
-        exact = all(certain == possible for certain, possible in counts)
-        exact = exact and all(_looked_everywhere(answer, threshold) for answer in answers)
+        levels = [answer.levels.at(threshold) for answer in answers]
+        pairs = list(zip(answers, levels, strict=True))
+        counts = [len(judge(answer, own).kept) for answer, own in pairs]
         steps.append(
             SweepStep(
                 threshold=float(threshold),
-                masks=sum(certain for certain, _ in counts),
-                phrases=sum(certain > 0 for certain, _ in counts),
-                exact=exact,
+                masks=sum(counts),
+                phrases=sum(count > 0 for count in counts),
+                exact=all(is_exact(answer, own) for answer, own in pairs),
             )
         )
     return tuple(steps)
@@ -150,62 +142,6 @@ def to_options(keywords: Mapping[str, Any], *, command_line: bool) -> str:
     return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """Up to which threshold a mask is left: for certain, and possibly."""
-
-    certain: float
-    possible: float
-
-
-def _left_at(answer: PhraseAnswer, threshold: float) -> tuple[int, int]:
-    """Masks of a phrase that a threshold leaves: for certain, and possibly."""
-    if answer.presence < threshold:  # False for NaN, as where strategies ask
-        return 0, 0
-    levels = _levels(answer)
-    certain = sum(level.certain >= threshold for level in levels)
-    return certain, sum(level.possible >= threshold for level in levels)
-
-
-def _levels(answer: PhraseAnswer) -> list[_Levels]:
-    """Of each mask that a threshold can admit."""
-    found = []
-    for item in answer.candidates:
-        if item.gate not in (None, "presence", "score", "quality"):
-            continue
-        score = _known(item.score, unknown=math.inf)
-        quality = _quality(item)
-        if item.gate == "quality":
-            level = min(score, _known(quality, unknown=-1.0))
-            found.append(_Levels(level, score if math.isnan(quality) else level))
-        else:
-            rough = quality < _FAIR_QUALITY
-            found.append(_Levels(min(score, quality) if rough else score, score))
-    return found
-
-
-def _quality(item: Candidate) -> float:
-    """Predicted IoU times mean probability inside, as `auto` has it; or NaN.
-
-    That gate's level is the threshold, too, but never above a setting of the model.
-    """
-    if "map" not in item.evidence or math.isnan(item.iou):
-        return math.nan
-    return max(0.0, item.iou) / (1 + math.exp(-item.evidence["map"]))
-
-
-def _looked_everywhere(answer: PhraseAnswer, threshold: float) -> bool:
-    """Whether no mask is missing at a threshold."""
-    if answer.presence < threshold:
-        return True
-    if answer.strategy == "rank" and answer.candidates:
-        return True  # it scores every mask of the picture
-    if answer.gate == "presence" and not answer.candidates:
-        return False
-    least = answer.levels.min_score
-    return threshold >= (least if answer.similarity is None else max(least, _SURE_PLACE))
-
-
 def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> float | None:
     """The highest threshold, rounded down, at which a mask is left; None if there is none.
 
@@ -213,19 +149,32 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
     bound: no higher threshold helps.
     """
     known = opened or answer
-    chance = _known(known.presence, unknown=1.0)
-    levels = [level.certain for level in _levels(known)]
-    if levels:
-        chance = min(chance, max(levels))
-    elif opened is not None:
+    presence = 1.0 if math.isnan(known.presence) else known.presence
+    if known.candidates:
+        # What is left changes at these numbers only.
+        numbers = [presence, *known.rivaled.values()]
+        numbers += [number for item in known.candidates for number in (item.score, item.quality)]
+        thresholds = {t for t in map(_rounded_down, numbers) if t is not None}
+        for threshold in sorted(thresholds, reverse=True):
+            if judge(known, known.levels.at(threshold)).kept:
+                return threshold
         return None
-    elif answer.gate != "presence":
-        if answer.similarity is None or not answer.similarity.size:
-            return None
-        chance = min(chance, float(answer.similarity.max()))
-    steps = 100 if chance >= _FINE_BELOW else 1000
-    level = math.floor(chance * steps) / steps
-    return level if _LEAST_ADVISED <= level < 1 else None
+    if opened is not None:
+        return None
+    if answer.gate == "presence":
+        return _rounded_down(presence)
+    if answer.similarity is None or not answer.similarity.size:
+        return None
+    return _rounded_down(min(presence, float(answer.similarity.max())))
+
+
+def _rounded_down(number: float) -> float | None:
+    """A threshold as a person types it; None if it is none to advise."""
+    if math.isnan(number):
+        return None
+    steps = 100 if number >= _FINE_BELOW else 1000
+    threshold = math.floor(number * steps) / steps
+    return threshold if _LEAST_ADVISED <= threshold < 1 else None
 
 
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
@@ -238,10 +187,6 @@ def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
     else:
         return ""
     return f"{missed:.2f} too low" if missed > 0 else ""
-
-
-def _known(value: float, *, unknown: float = -1.0) -> float:
-    return unknown if math.isnan(value) else value
 
 
 def _rounded(point: tuple[float, float]) -> tuple[float, float]:

@@ -157,8 +157,10 @@ class PhraseAnswer:
         levels: The levels that it was judged by.
         searched: Whether masks were looked for; they are not where the phrase is absent.
         candidates: All that were considered, best score first; also those that were dropped.
-        forgotten: Highest score of a dropped mask that `candidates` leaves out to save memory;
-            minus infinity if none is left out.
+        forgotten: Highest score of the masks that were dropped for their score and that
+            `candidates` leaves out to save memory; minus infinity if none is left out.
+        dependent: Whether it depends on more than its own numbers: on the answers of tiles, or on
+            other phrases that competed for its pixels.
         similarity: (h, w) float32 probability of the phrase at each place, on a grid that covers
             the picture without padding; None where the strategy makes none.
         gate: Why nothing is left; None if something is.
@@ -175,6 +177,7 @@ class PhraseAnswer:
     searched: bool = False
     candidates: tuple[Candidate, ...] = ()
     forgotten: float = -math.inf
+    dependent: bool = False
     similarity: NDArray[np.float32] | None = None
     gate: Gate | None = None
     reason: str = ""

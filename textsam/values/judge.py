@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from textsam.values.candidates import Candidate, Gate, Levels, MaskNumbers, PhraseAnswer
 from textsam.values.rle import rle_area, rle_common_areas
 
-__all__ = ["best_first", "closed_gate", "find_repeats", "is_present", "judge", "judge_mask"]
+__all__ = [
+    "best_first",
+    "closed_gate",
+    "find_repeats",
+    "is_exact",
+    "is_present",
+    "judge",
+    "judge_mask",
+]
 
 _MAX_EXCLUDED = 0.5  # share of a mask that excluded phrases may win; the rest is then cut out
 
@@ -61,6 +69,21 @@ def judge(answer: PhraseAnswer, levels: Levels | None = None) -> PhraseAnswer:
     if not (candidates or answer.searched or phrase[0]):
         gate = None  # undecided: no mask has been looked for yet
     return replace(answer, gate=gate, reason=reason)
+
+
+def is_exact(answer: PhraseAnswer, levels: Levels) -> bool:
+    """Whether `judge(answer, levels)` leaves what the strategy would leave if asked with `levels`.
+
+    Not where the strategy would look for masks in other places, or for the first time.
+    """
+    own = answer.levels
+    if answer.strategy == "like" and levels.min_quality != own.min_quality:
+        return False  # the masks of sufficient quality decide presence
+    if answer.presence < levels.min_presence or levels == own:
+        return True
+    if answer.dependent or not answer.searched or levels.min_place != own.min_place:
+        return False
+    return answer.forgotten < levels.min_score
 
 
 def judge_mask(mask: MaskNumbers, levels: Levels) -> Verdict:

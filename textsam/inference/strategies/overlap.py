@@ -59,7 +59,7 @@ def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
     result = []
     for a, answer in enumerate(answers):
         candidates = tuple(changed.get((a, c), item) for c, item in enumerate(answer.candidates))
-        answer = replace(answer, candidates=candidates)
+        answer = replace(answer, candidates=candidates, dependent=True)
         if answer.gate is None and candidates and not answer.kept:
             answer = replace(answer, gate="overlap", reason=candidates[0].reason)
         result.append(answer)

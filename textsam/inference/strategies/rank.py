@@ -211,9 +211,11 @@ def answer_from_masks(
 def _shortened(answer: PhraseAnswer) -> PhraseAnswer:
     """The answer with the masks of the result and the best of the dropped ones."""
     dropped = [item for item in answer.candidates if item.gate is not None]
-    forgotten = {id(item) for item in dropped[_REMEMBERED:]}
+    forgotten = dropped[_REMEMBERED:]
+    places = set(map(id, forgotten))
     return replace(
         answer,
-        candidates=tuple(item for item in answer.candidates if id(item) not in forgotten),
-        forgotten=max((item.score for item in dropped[_REMEMBERED:]), default=-math.inf),
+        candidates=tuple(item for item in answer.candidates if id(item) not in places),
+        # No threshold brings a mask back that another gate dropped.
+        forgotten=max((c.score for c in forgotten if c.gate == "score"), default=-math.inf),
     )

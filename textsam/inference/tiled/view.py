@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -253,7 +253,6 @@ class _Gathered:
     view: TiledView
     pieces: list[Piece] = field(default_factory=list)
     dropped: list[Candidate] = field(default_factory=list)
-    forgotten: float = -math.inf
     best: PhraseAnswer | None = None
     maps: TileMaps | None = None
 
@@ -266,8 +265,7 @@ class _Gathered:
         pieces = [Piece(candidate=item, window=window, size=size) for item in answer.candidates]
         self.pieces += [piece for piece in pieces if piece.candidate.gate is None]
         lost = [on_canvas(piece) for piece in pieces if piece.candidate.gate is not None]
-        self._drop([_settled(item) for item in lost], limit=_RUNNERS_UP)
-        self.forgotten = max(self.forgotten, answer.forgotten)
+        self.dropped += [_settled(item) for item in lost[:_RUNNERS_UP]]
         if window in self.view.windows:
             answer = lowered(answer, tiles=len(self.view.windows))
         answer = replace(answer, candidates=(), similarity=None)
@@ -283,8 +281,7 @@ class _Gathered:
         kept = [item for item in joined if item.gate is None]
         lost = [item for item in joined if item.gate is not None] + self.dropped
         lost.sort(key=lambda item: -_known(item.score))
-        self.dropped = []
-        self._drop(lost, limit=_MOST_DROPPED)
+        lost = lost[:_MOST_DROPPED]
         return best_first(
             judge(
                 replace(
@@ -293,18 +290,13 @@ class _Gathered:
                     levels=replace(best.levels, max_covered=1.0),
                     # What wins all of a phrase's places in one tile leaves those of the others.
                     rivaled={} if kept else best.rivaled,
-                    candidates=(*kept, *self.dropped),
-                    searched=best.searched or bool(kept or self.dropped),
-                    forgotten=self.forgotten,
+                    candidates=(*kept, *lost),
+                    searched=best.searched or bool(kept or lost),
+                    dependent=True,
                     similarity=None if self.maps is None else self.maps.values,
                 )
             )
         )
-
-    def _drop(self, items: Sequence[Candidate], *, limit: int) -> None:
-        """Remember the first of dropped masks, and of the others the best score."""
-        self.dropped += items[:limit]
-        self.forgotten = max([self.forgotten, *(_known(item.score) for item in items[limit:])])
 
 
 def _settled(item: Candidate) -> Candidate:
