@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import zlib
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from textsam.cli import options
 from textsam.cli.app import app
 from textsam.errors import MissingExtraError
 from textsam.values.calibration import Calibration, Curve, StrategyCurves
@@ -229,7 +229,7 @@ def test_without_the_extra_it_says_what_to_type(calibrate, monkeypatch):
     def missing(module, extra):
         raise MissingExtraError(f'Type: pip install "textsam[{extra}]"')
 
-    monkeypatch.setattr(sys.modules["textsam.cli.calibrate"], "require", missing)
+    monkeypatch.setattr(options, "import_guest", missing)
 
     result = calibrate("pets.parquet")
 

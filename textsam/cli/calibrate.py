@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,6 @@ import typer
 
 from textsam.cli import options
 from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
-from textsam.errors import require
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +52,7 @@ def calibrate(
 ) -> None:
     """Fit a model's probabilities and default thresholds on your own labelled photos."""
     with one_line_errors():
-        calibration = _import_training()
+        calibration: Any = options.import_guest("training.calibration", "train")
         config = calibration.CalibrationConfig(
             photos=photos, absent=absent, recall=recall, seed=seed
         )
@@ -78,12 +76,7 @@ def calibrate(
 
 
 def _choose_file(out: Path) -> Path:
-    """The file that `-o` names; in a folder, the one that `from_pretrained` reads.
-
-    Raises:
-        FileNotFoundError: Its folder does not exist.
-        ValueError: It is not a `.json`.
-    """
+    """The file that `-o` names; in a folder, the one that `from_pretrained` reads."""
     from textsam.values.calibration import CALIBRATION_FILE
 
     target = out / CALIBRATION_FILE if out.is_dir() else out
@@ -110,13 +103,6 @@ def _load_other_curves(target: Path, model: TextSAM) -> Calibration | None:
             "another -o"
         )
     return calibration
-
-
-def _import_training() -> Any:
-    """`training.calibration`: inside the installed package, or beside `textsam` in a checkout."""
-    if find_spec("textsam.training") is None:
-        return require("training.calibration", "train")
-    return require("textsam.training.calibration", "train")
 
 
 _PRESENCE_COLUMNS = {

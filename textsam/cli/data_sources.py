@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textsam.batch.find_photos import PHOTO_SUFFIXES, find_photos
-from textsam.errors import ImageError, require
+from textsam.cli.options import import_guest
+from textsam.errors import ImageError
 from textsam.search.data_photos import DataPhoto, GivenMask, PhotoSource
 from textsam.values.images import load_image
 
@@ -50,7 +50,7 @@ def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSo
         photos = find_photos([path], Path(index or "no index"), suffix=".lance")
         default = path.resolve().name if is_folder else path.stem
         return FilePhotos([photo.path.resolve() for photo in photos], dataset=name or default)
-    specs = _import_specs()
+    specs: Any = import_guest("training.data.specs", "train")
     spec = specs.SourceSpec.parse(data).absolute()
     source = specs.open_source(spec)
     return SamplePhotos(source, spec=str(spec), dataset=name or source.name)
@@ -143,11 +143,4 @@ def short_name(image: str) -> str:
 
 @lru_cache(maxsize=4)
 def _open_source(spec: str) -> Any:
-    return _import_specs().open_source(spec)
-
-
-def _import_specs() -> Any:
-    """`training.data.specs`: inside the installed package, or beside `textsam` in a checkout."""
-    if find_spec("textsam.training") is None:
-        return require("training.data.specs", "train")
-    return require("textsam.training.data.specs", "train")
+    return import_guest("training.data.specs", "train").open_source(spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
@@ -34,7 +33,8 @@ def demo(
     with one_line_errors():
         console = make_console(stderr=True)
         with console.status("starting"):
-            launch = _import_demos()
+            require("gradio", "demo")  # first: the error names it, not a module of demos
+            launch: Any = options.import_guest("demos.launch", "demo")
             if mcp:
                 require("mcp", "demo")
         launch.serve(
@@ -46,11 +46,3 @@ def demo(
             port=port,
             mcp=mcp,
         )
-
-
-def _import_demos() -> Any:
-    """`demos.launch`: inside the installed package, or beside `textsam` in a checkout."""
-    require("gradio", "demo")  # first, so that the error names the extra and not a module of demos
-    if find_spec("textsam.demos") is None:
-        return require("demos.launch", "demo")
-    return require("textsam.demos.launch", "demo")

@@ -14,12 +14,10 @@ from textsam.cli.console import ProgressBar, one_line_errors, print_line
 if TYPE_CHECKING:
     from textsam.search.commits import PhotoRows
     from textsam.search.data_photos import PhotoSource
-    from textsam.search.job import EmbedReport, EmbedSettings, Progress
+    from textsam.search.embed import Embedder
+    from textsam.search.job import EmbedReport, EmbedSettings
 
 __all__ = ["embed"]
-
-# Name of the model, of its CLIP, and the device.
-ModelNames = tuple[str, str | None, str | None]
 
 MasksOption = Annotated[
     Literal["given", "everything"] | None,
@@ -104,10 +102,16 @@ def embed(
         source = open_data(data, name=data_set, index=index)
         names = ["clip", "sam"] if spaces == "both" else spaces and [spaces]
         embedding: dict[str, Any] = {"latents": latents, "spaces": names}
-        run: Callable[..., EmbedReport] = _embed_here
+        run: Callable[..., EmbedReport]
         if engine == "ray":
-            run = partial(_embed_on_ray, address=address, workers=workers)
-        run = partial(run, (model, clip, device), embedding, source, index, settings)
+            from textsam.search.ray_job import load_embedder
+
+            load = partial(load_embedder, model, clip=clip, device=device, **embedding)
+            run = partial(_embed_on_ray, load, address=address, workers=workers)
+        else:
+            load = partial(_load_embedder, model, clip=clip, device=device, **embedding)
+            run = partial(_embed_here, load)
+        run = partial(run, source=source, uri=index, settings=settings)
         report = _run_with_bar(run, source.total, limit)
         parts = [f"{report.masks:,} new masks"]
         parts += [f"{report.kept:,} were in the index already"] if report.kept else []
@@ -117,58 +121,47 @@ def embed(
             raise typer.Exit(1)
 
 
+def _load_embedder(
+    model: str, *, clip: str | None, device: str | None, **embedding: Any
+) -> Embedder:
+    from textsam.search.embed import Embedder
+
+    return Embedder(options.load_model(model, clip=clip, device=device), **embedding)
+
+
 def _embed_here(
-    model: ModelNames,
-    embedding: dict[str, Any],
+    load: Callable[[], Embedder],
+    *,
     source: PhotoSource,
     uri: str,
     settings: EmbedSettings,
-    progress: Progress,
+    **run: Any,
 ) -> EmbedReport:
-    from textsam.search.embed import Embedder
     from textsam.search.index import MaskIndex
     from textsam.search.job import embed_data_set
     from textsam.search.photo_rows import choose_masks
 
     choose_masks(source, settings.masks)  # before the model, which is slow to load
-    name, clip, device = model
-    embedder = Embedder(options.load_model(name, clip=clip, device=device), **embedding)
+    embedder = load()
     with MaskIndex.open(uri) as index:
-        return embed_data_set(embedder, source, index, settings=settings, progress=progress)
+        return embed_data_set(embedder, source, index, settings=settings, **run)
 
 
 def _embed_on_ray(
-    model: ModelNames,
-    embedding: dict[str, Any],
-    source: PhotoSource,
-    uri: str,
-    settings: EmbedSettings,
-    progress: Progress,
-    *,
-    address: str | None,
-    workers: int | None,
+    load: Callable[[], Embedder], *, source: PhotoSource, uri: str, **run: Any
 ) -> EmbedReport:
     import logging
 
-    from textsam.search.ray_job import embed_on_ray, load_embedder
+    from textsam.search.ray_job import embed_on_ray
 
     # Ray prints its plans and hints; the progress bar shows what matters.
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    name, clip, device = model
-    return embed_on_ray(
-        partial(load_embedder, name, clip=clip, device=device, **embedding),
-        source,
-        uri,
-        settings=settings,
-        address=address,
-        workers=workers,
-        progress=progress,
-    )
+    return embed_on_ray(load, source, uri, **run)
 
 
 def _run_with_bar(
-    run: Callable[[Progress], EmbedReport], photos: int | None, limit: int | None
+    run: Callable[..., EmbedReport], photos: int | None, limit: int | None
 ) -> EmbedReport:
     # A stream does not know how many photos it has.
     total = min((count for count in (photos, limit) if count is not None), default=None)
@@ -182,4 +175,4 @@ def _run_with_bar(
             if photo.error is not None:
                 bar.show_failure(photo.image, photo.error)
 
-        return run(show)
+        return run(progress=show)

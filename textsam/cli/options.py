@@ -6,13 +6,15 @@ A command writes `model: ModelOption = "tiny"`; the default stands with the comm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from textsam.cli.console import make_console
-from textsam.errors import PromptError
+from textsam.errors import PromptError, require
 
 if TYPE_CHECKING:
     from textsam import TextSAM
@@ -28,6 +30,7 @@ __all__ = [
     "OverwriteOption",
     "PhotosArgument",
     "PointOption",
+    "import_guest",
     "load_model",
     "parse_box",
     "parse_points",
@@ -79,6 +82,20 @@ def load_model(
         from textsam import TextSAM
 
         return TextSAM.from_pretrained(name, clip=clip, device=device, calibration=calibration)
+
+
+def import_guest(module: str, extra: str) -> ModuleType:
+    """Import a module of `training` or `demos`, which no module of the library imports.
+
+    They are `textsam.training` and `textsam.demos` in an installed package, and stand beside
+    `textsam` in a checkout.
+
+    Raises:
+        MissingExtraError: A dependency of the extra is not installed.
+    """
+    package = module.partition(".")[0]
+    is_installed = find_spec(f"textsam.{package}") is not None
+    return require(f"textsam.{module}" if is_installed else module, extra)
 
 
 def parse_points(texts: Sequence[str]) -> tuple[list[list[float]], list[int]]:

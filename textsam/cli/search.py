@@ -106,7 +106,9 @@ def search(
             min_aspect=min_aspect,
             max_aspect=max_aspect,
         )
-        sheet = check_sheet(out or (None if as_json else Path("search.png")))
+        sheet = out or (None if as_json else Path("search.png"))
+        if sheet is not None:
+            check_sheet(sheet)
         if save_dataset is not None and save_dataset.exists():
             raise ValueError(f"--save-dataset {save_dataset} already exists; give another folder")
         with open_index(index) as opened:

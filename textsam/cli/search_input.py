@@ -46,11 +46,7 @@ class SearchInput:
     box: str | None
 
     def check(self) -> None:
-        """Check that exactly one thing is named, before a model is loaded.
-
-        Raises:
-            PromptError: Nothing or several things, or a part is missing.
-        """
+        """Check that exactly one thing is named, before a model is loaded."""
         named = {
             "-t": self.text is not None,
             "--image or --mask": self.image is not None or self.mask is not None,
@@ -71,12 +67,7 @@ class SearchInput:
             raise PromptError("--point and --box select an object of a photo; add --like PHOTO")
 
     def resolve(self, model: TextSAM) -> SearchTarget:
-        """Read the photo and the mask; segment what was clicked on.
-
-        Raises:
-            ImageError: A file is not a picture.
-            PromptError: The mask is empty or differs in size from its photo.
-        """
+        """Read the photo and the mask; segment what was clicked on."""
         if self.text is not None:
             return SearchTarget(text=self.text)
         if self.like is not None:
@@ -131,11 +122,7 @@ class SearchTarget:
 
 
 def open_index(uri: str) -> MaskIndex:
-    """Open an index that exists.
-
-    Raises:
-        FileNotFoundError: There is none, or it has no rows.
-    """
+    """Open an index that exists and has rows."""
     advice = f"Type: textsam embed DATA -o {uri}"
     # Opening a folder that does not exist would create an index there.
     if "://" not in uri and not Path(uri).is_dir():
@@ -146,20 +133,12 @@ def open_index(uri: str) -> MaskIndex:
     return index
 
 
-def check_sheet(path: Path | None) -> Path | None:
-    """Check that a contact sheet can be written to a file; returns the file.
-
-    Raises:
-        ValueError: Its suffix is not that of a picture.
-        FileNotFoundError: Its folder does not exist.
-    """
-    if path is None:
-        return None
+def check_sheet(path: Path) -> None:
+    """Check that a contact sheet can be written to a file."""
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         raise ValueError(f"-o {path}: wanted a picture, {' '.join(PICTURE_SUFFIXES)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"-o {path}: there is no folder {str(path.parent)!r}")
-    return path
 
 
 def save_sheet(target: SearchTarget, results: SearchResults, path: Path, *, quiet: bool) -> None:
