@@ -30,9 +30,9 @@ from .edge_detection.edge_runs import (
     read_boundary_sets,
     sheet_rows,
 )
-from .figures.charts import Curve, write_curves
+from .figures.case_sheets import Gallery, write_cells
+from .figures.charts import PlottedCurve, write_curves
 from .figures.result_table import Column, columns_of, show_figures
-from .figures.sheets import Gallery, write_cells
 
 # arXiv 2304.02643, Table 3, on the test photos: ODS, OIS, AP, R50.
 PUBLISHED = {
@@ -119,7 +119,7 @@ def _run(options: EdgeOptions) -> None:
     if options.sheet is not None:
         write_cells(options.sheet, sheet_rows(gallery))
     curves = [
-        Curve(
+        PlottedCurve(
             name=f"{row['name']}: {options.model if method == 'model' else method}, "
             f"ODS {figures['ods']:.3f}",
             x=figures["recall"],

@@ -17,7 +17,7 @@ from typing import Any
 
 from .clicks.click_runs import ClickConfig, measure_clicks
 from .command import EvaluationOptions, PlotOption, measure_sets, run_command
-from .figures.charts import Curve, write_curves
+from .figures.charts import PlottedCurve, write_curves
 from .figures.result_table import Column, show_figures
 
 _SHOWN = (1, 2, 3, 5, 10, 15, 20)
@@ -71,7 +71,7 @@ def _run(options: InteractiveOptions) -> None:
     )
     _show(measured, options)
     curves = [
-        Curve(
+        PlottedCurve(
             name=row["name"],
             x=options.shown(),
             y=[row["means"][f"iou@{n}"] for n in options.shown()],

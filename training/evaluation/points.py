@@ -27,10 +27,10 @@ from .command import (
     write_report,
 )
 from .data_sets import BadInputError, DataSet
+from .figures.case_sheets import Gallery, MaskCase, write_sheet
 from .figures.charts import write_bars
 from .figures.intervals import Interval, paired_interval
 from .figures.result_table import Column, show_figures
-from .figures.sheets import Gallery, MaskCase, write_sheet
 
 # What is drawn, and compared between models: heading, and figure of an object.
 _FIGURES: dict[str, tuple[str, Callable[[PointItem], float]]] = {

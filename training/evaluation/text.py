@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from ..data import Sample
 from .command import EvaluationOptions, SheetOption, measure_sets, progress, run_command
 from .data_sets import BadInputError, DataSet
-from .figures.sheets import Gallery, MaskCase, write_sheet
+from .figures.case_sheets import Gallery, MaskCase, write_sheet
 from .phrases.asking import StrategyView
 from .phrases.correction import ClickTally
 from .phrases.exclusion import ExclusionTally

@@ -25,7 +25,8 @@ from training.engine import build_optimizer
 from training.evaluation.figures.intervals import Interval, Score, mean_interval, paired_interval
 from training.pretrained import STAGE_DEPTHS, efficientnet_lite_state
 from training.studies.ablation import __main__ as command
-from training.studies.ablation import core, run
+from training.studies.ablation import core_variant as core
+from training.studies.ablation import run_variants as run
 from training.studies.ablation.benchmark import FIGURES, Benchmark
 from training.studies.ablation.photos import PhotoPool
 from training.studies.ablation.report import (
@@ -36,7 +37,7 @@ from training.studies.ablation.report import (
     plot_outcomes,
     show_outcomes,
 )
-from training.studies.ablation.run import Outcome, StoppedError, run_variants
+from training.studies.ablation.run_variants import Outcome, StoppedError, run_variants
 from training.studies.ablation.variants import (
     GROUPS,
     CoreSettings,

@@ -23,9 +23,9 @@ from textsam.values.rle import decode_rle
 from ...data import ObjectMask, Sample
 from ..command import progress
 from ..data_sets import DataSet, seeded_rng
+from ..figures.case_sheets import Gallery, MaskCase
 from ..figures.intervals import Interval, Score, mean, mean_interval
 from ..figures.matching import masked_iou
-from ..figures.sheets import Gallery, MaskCase
 from .simulated_clicks import Click, clicks_needed, iou_after, next_click, random_click
 
 __all__ = ["ClickConfig", "ClickRun", "PointItem", "click_object", "item_scores", "measure_clicks"]

@@ -126,12 +126,12 @@ class Neighbours:
         )
         if drawn_there <= predicted_there:
             order = self.by_drawn[kept[self.by_drawn]]
-            taken = _most_pairs(self.drawn[order], self.predicted[order], nearest)
+            taken = _maximum_pairs(self.drawn[order], self.predicted[order], nearest)
             return taken[taken >= 0]
         back = np.full(int(self.predicted.max()) + 1, -1, np.int64)
         back[nearest[matched]] = matched
         order = self.by_predicted[kept[self.by_predicted]]
-        return np.flatnonzero(_most_pairs(self.predicted[order], self.drawn[order], back) >= 0)
+        return np.flatnonzero(_maximum_pairs(self.predicted[order], self.drawn[order], back) >= 0)
 
 
 def _nearest_pairs(left: Numbers, right: Numbers) -> Numbers:
@@ -153,7 +153,7 @@ def _nearest_pairs(left: Numbers, right: Numbers) -> Numbers:
     return partners
 
 
-def _most_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
+def _maximum_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
     """Augment a matching until no more pairs are possible (Berge, 1957).
 
     Looks breadth first from each left node without a partner. Where nothing is found, nothing ever

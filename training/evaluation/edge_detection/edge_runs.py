@@ -21,8 +21,8 @@ from ...data.boundaries import BoundaryPhoto, open_boundaries
 from ...data.sample import BROKEN
 from ..command import load_model, progress
 from ..data_sets import BadInputError, evenly_spaced, report_broken, with_unique_names
+from ..figures.case_sheets import Gallery
 from ..figures.intervals import percentiles
-from ..figures.sheets import Gallery
 from .baselines import canny_edges, sobel_edges
 from .boundary_matching import TOLERANCE, match_counts, thresholds
 from .edge_scores import curve_of, f_measure, ods_draws, score_edges

@@ -18,7 +18,7 @@ from textsam.values.files import write_atomically
 
 from .intervals import Interval
 
-__all__ = ["Curve", "write_bars", "write_curves"]
+__all__ = ["PlottedCurve", "write_bars", "write_curves"]
 
 # Okabe and Ito's colours.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
@@ -28,7 +28,7 @@ _INCHES_PER_BAR = 0.24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class PlottedCurve:
     """A line: its name, and as many x as y; `mark` is a point on it that stands out."""
 
     name: str
@@ -76,7 +76,7 @@ def write_bars(
 
 def write_curves(
     path: Path | None,
-    curves: Sequence[Curve],
+    curves: Sequence[PlottedCurve],
     *,
     title: str,
     axes_names: tuple[str, str],

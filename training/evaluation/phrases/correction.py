@@ -19,9 +19,9 @@ from textsam.values.rle import decode_rle
 
 from ...data import Sample
 from ..clicks.simulated_clicks import next_click
+from ..figures.case_sheets import Gallery, MaskCase
 from ..figures.intervals import mean, ratio_interval
 from ..figures.matching import masked_iou
-from ..figures.sheets import Gallery, MaskCase
 from .questions import Phrase
 
 __all__ = ["ClickItem", "ClickTally", "click_means", "correct_once"]

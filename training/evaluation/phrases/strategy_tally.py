@@ -12,6 +12,7 @@ from textsam.errors import PromptError, WeightsError
 
 from ...data import Sample
 from ..figures.average_precision import PhraseAP
+from ..figures.case_sheets import Gallery, MaskCase
 from ..figures.intervals import mean
 from ..figures.matching import InstanceItem, Matches, instance_item, instance_means, masked_iou
 from ..figures.probabilities import (
@@ -22,7 +23,6 @@ from ..figures.probabilities import (
     reliability,
     verdict_means,
 )
-from ..figures.sheets import Gallery, MaskCase
 from .asking import PhraseMasks, StrategyView
 from .questions import Questions
 

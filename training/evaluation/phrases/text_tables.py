@@ -72,75 +72,74 @@ def _counts(title: str, figures: Mapping[str, Any]) -> str:
     )
 
 
-def show_parts(sets: Sets, *, model: str) -> None:
-    """Print the tables of one click, exclusions, maps and cost, each if it was measured."""
-    show_figures(
-        f"One click after the text, model {model}",
-        [
-            Column("set", "name"),
+# Tables of the parts: title, key of the part, what it must have measured, columns and a note.
+_PARTS: tuple[tuple[str, str, str, Sequence[Column], str], ...] = (
+    (
+        "One click after the text",
+        "click",
+        "objects",
+        (
             *columns_of("click", {"objects": "objects", "IoU >= .7": "good"}),
             *columns_of("click", ("clicked", "before", "after", "gain")),
             Column("95%", "click/gain_interval"),
             *columns_of("click", {"had a mask": "found", "their gain": "gain_found"}),
-        ],
-        [row for row in sets if row["click"]["objects"]],
-        notes=[
-            "single objects, asked by name; of the masks the one nearest to it counts; those below "
-            "IoU .7 get one click, farthest from the border of the error, by view.click"
-        ],
-    )
-    show_figures(
-        f"Exclusion, model {model}",
-        [
-            Column("set", "name"),
+        ),
+        "single objects, asked by name; of the masks the one nearest to it counts; those below "
+        "IoU .7 get one click, farthest from the border of the error, by view.click",
+    ),
+    (
+        "Exclusion",
+        "exclude",
+        "phrases",
+        (
             *columns_of("exclude", ("phrases", "spilling")),
-            *(
-                column
-                for key in ("spilled_removed", "wrong_removed", "right_lost")
-                for column in (
-                    Column(key.replace("_", ": "), f"exclude/{key}"),
-                    Column("95%", f"exclude/{key}_interval"),
-                )
-            ),
-        ],
-        [row for row in sets if row["exclude"]["phrases"]],
-        notes=[
-            "shares of pixels; excluded: the label of the photo that the answer spills over most, "
-            "or the nearest in CLIP's text space; spilled: on that label's truth; wrong: anywhere "
-            "off the phrase's own; asked: phrases of the photo and its absent siblings, where they "
-            "answer"
-        ],
-    )
-    show_figures(
-        f"Semantic maps, model {model}",
-        [
-            Column("set", "name"),
+            *columns_of("exclude", {"spilled: removed": "spilled_removed"}),
+            *columns_of("exclude", {"95%": "spilled_removed_interval"}),
+            *columns_of("exclude", {"wrong: removed": "wrong_removed"}),
+            *columns_of("exclude", {"95%": "wrong_removed_interval"}),
+            *columns_of("exclude", {"right: lost": "right_lost", "95%": "right_lost_interval"}),
+        ),
+        "shares of pixels; excluded: the label of the photo that the answer spills over most, or "
+        "the nearest in CLIP's text space; spilled: on that label's truth; wrong: anywhere off the "
+        "phrase's own; asked: phrases of the photo and its absent siblings, where they answer",
+    ),
+    (
+        "Semantic maps",
+        "map",
+        "photos",
+        (
             Column("photos", "map/photos"),
             Column("labels", lambda row: len(row["map"]["all"]["labels"])),
             Column("mIoU, all asked", "map/all/miou"),
             *columns_of("map/all", ("nothing", "accuracy")),
             Column("mIoU, present asked", "map/present/miou"),
             *columns_of("map/present", ("nothing", "accuracy")),
-        ],
-        [row for row in sets if row["map"]["photos"]],
-        notes=["mIoU over labels, without 'nothing'; asked for every label or those that it has"],
-    )
-    show_figures(
-        f"Cost of a phrase, model {model}",
-        [
-            Column("set", "name"),
+        ),
+        "mIoU over labels, without 'nothing'; asked for every label or those that it has",
+    ),
+    (
+        "Cost of a phrase",
+        "cost",
+        "photos",
+        (
             *columns_of("cost", {"phrases": "phrases", "encoding s": "encode"}),
             *columns_of("cost", {"first phrase": "first", "further": "phrase", "absent": "absent"}),
             *columns_of("cost", {"encoding + first": "fresh", "further / encoding": "share"}),
             *columns_of("cost/memory", {"MiB, 1 phrase": "one", "20 phrases": "many"}, digits=0),
             Column("ratio", "cost/memory/ratio", 2),
-        ],
-        [row for row in sets if row["cost"] and row["cost"]["photos"]],
-        notes=[
-            "medians of seconds over the phrases that a few photos have, and (absent) some that "
-            "they lack; memory: highest resident size of a fresh process, model and photo included"
-        ],
-    )
+        ),
+        "medians of seconds over the phrases that a few photos have, and (absent) some that they "
+        "lack; memory: highest resident size of a fresh process, model and photo included",
+    ),
+)
+
+
+def show_parts(sets: Sets, *, model: str) -> None:
+    """Print the tables of one click, exclusions, maps and cost, each if it was measured."""
+    for title, part, measured, columns, note in _PARTS:
+        rows = [row for row in sets if row[part] and row[part][measured]]
+        columns = (Column("set", "name"), *columns)
+        show_figures(f"{title}, model {model}", columns, rows, notes=[note])
 
 
 def show_phrases(sets: Sets, *, model: str) -> None:

@@ -18,7 +18,7 @@ from ...evaluation.data_sets import BadInputError
 from .benchmark import Benchmark
 from .photos import PhotoPool
 from .report import plot_outcomes, show_outcomes, write_reports
-from .run import StoppedError, run_variants
+from .run_variants import StoppedError, run_variants
 from .variants import GROUPS, CoreSettings, PathwaySettings, Variant, ablation_variants
 
 Group = Literal["data", "encoder", "prompts", "seed", "pathway"]

@@ -14,7 +14,7 @@ from ...evaluation.figures.charts import write_bars
 from ...evaluation.figures.intervals import Interval, Score, mean_interval, paired_interval
 from ...evaluation.figures.result_table import show_table
 from .benchmark import FIGURES
-from .run import Outcome
+from .run_variants import Outcome
 
 # How far a pathway listens: IoU by the right phrase less that by a wrong one, object by object.
 MARGIN = "right - wrong"

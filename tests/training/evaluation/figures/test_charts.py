@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.evaluation.figures.charts import Curve, write_bars, write_curves
+from training.evaluation.figures.charts import PlottedCurve, write_bars, write_curves
 from training.evaluation.figures.intervals import Interval
 
 
@@ -42,7 +42,7 @@ def test_every_group_has_its_bars(tmp_path: Path) -> None:
 
 
 def test_curves_and_their_marks(tmp_path: Path) -> None:
-    curves = [Curve(name=f"c{i}", x=[0, 1], y=[i / 9, 1], mark=(0.5, 0.5)) for i in range(9)]
+    curves = [PlottedCurve(name=f"c{i}", x=[0, 1], y=[i / 9, 1], mark=(0.5, 0.5)) for i in range(9)]
     path = tmp_path / "c.png"
     write_curves(
         path,

@@ -24,7 +24,7 @@ from ...objectives.crops import CropConfig, least_area
 from ...objectives.embeddings import CacheConfig, EmbeddingCache
 from ...objectives.pathway import PathwayObjective, PathwayObjectiveConfig
 from ...prompting import PromptConfig
-from .core import engine_config
+from .core_variant import engine_config
 from .photos import PhotoPool
 from .variants import PathwaySettings
 

@@ -19,8 +19,8 @@ from textsam.values.files import write_atomically
 from ...engine import TrainResult
 from ...evaluation.figures.intervals import Score
 from .benchmark import Benchmark
-from .core import train_core
-from .pathway import towers_digest, train_pathway
+from .core_variant import train_core
+from .pathway_variant import towers_digest, train_pathway
 from .photos import PhotoPool
 from .variants import CoreSettings, PathwaySettings, Variant
 

@@ -1,4 +1,4 @@
-"""`training.evaluation.figures.sheets`: which cases it keeps, and that they are where it says."""
+"""`training.evaluation.figures.case_sheets`: which cases it keeps, and where they are drawn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from PIL import Image
 from textsam.pictures.contact_sheet import Cell
 from textsam.pictures.draw import PALETTE
 from training.data import Sample
-from training.evaluation.figures import sheets
-from training.evaluation.figures.sheets import (
+from training.evaluation.figures import case_sheets as sheets
+from training.evaluation.figures.case_sheets import (
     Gallery,
     MaskCase,
     draw_case,
