@@ -55,7 +55,7 @@ def measure_page(page: ExplorerPage, name: str) -> list[float]:
     for number, (x, y) in enumerate(_PLACES):
         # "New" before every second click: the others correct its object.
         if number % 2 == 0:
-            page.press("#canvas [data-act=new]")
+            page.press("#canvas [data-act=start_new]")
         page.click(x, y)
     durations: list[float] = page.page.evaluate("window.durations")
     return durations

@@ -76,8 +76,8 @@ class SimulatedUser:
             self.problems.append("undo lost the first click")
         self._act({"do": "clear"})
         half = self.radius + 6
-        box = [x - half, y - half, x + half, y + half]
-        self._check_disk(self._act({"do": "box", "box": box}))
+        corners = {"x0": x - half, "y0": y - half, "x1": x + half, "y1": y + half}
+        self._check_disk(self._act({"do": "box", **corners}))
 
     def _click(self, x: float, y: float) -> None:
         self._check_disk(self._act({"do": "click", "x": x, "y": y, "foreground": True}))

@@ -22,7 +22,7 @@ from textsam.values.rle import rle_iou
 
 from .board import Board, BoardObject
 from .photo_cache import PhotoCache, UserPhoto
-from .phrases import phrase_query
+from .phrase_input import phrase_query
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView

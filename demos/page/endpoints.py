@@ -17,7 +17,7 @@ import gradio as gr
 from textsam.errors import PromptError
 
 from ..explorer.photo_cache import PhotoCache, read_photo
-from ..explorer.phrases import phrase_query, read_phrases
+from ..explorer.phrase_input import phrase_query, read_phrases
 from .sessions import error_message
 
 if TYPE_CHECKING:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from ..explorer.explorer import Explorer
+from textsam.errors import PromptError
+
 from ..explorer.exports import ExportFormat, export
 from ..explorer.photo_cache import PhotoCache
 from ..explorer.scene import empty_scene
@@ -17,21 +18,11 @@ from .sessions import EXPIRED, Session, error_message
 _PROGRESS_INTERVAL = 0.3  # seconds
 
 Scenes = tuple[dict[str, Any], dict[str, Any]]
-Data = Mapping[str, Any]
 
-# The values of "do" that canvas and list send, and what they mean.
-_ACTIONS: dict[str, Callable[[Explorer, Data], None]] = {
-    "click": lambda e, d: e.click(d["x"], d["y"], foreground=bool(d["foreground"])),
-    "box": lambda e, d: e.box(*d["box"]),
-    "reading": lambda e, d: e.reading(int(d["reading"])),
-    "select": lambda e, d: e.select(d["number"]),
-    "new": lambda e, d: e.start_new(),
-    "show": lambda e, d: e.show(d["number"], bool(d["shown"])),
-    "rename": lambda e, d: e.rename(d["number"], d["name"]),
-    "delete": lambda e, d: e.delete(d["number"]),
-    "clear": lambda e, d: e.clear(),
-    "undo": lambda e, d: e.undo(),
-    "redo": lambda e, d: e.redo(),
+# The methods of `Explorer` that canvas and list may call.
+_ACTIONS = {
+    *("click", "box", "reading", "select", "start_new", "show"),
+    *("rename", "delete", "clear", "undo", "redo"),
 }
 
 
@@ -56,7 +47,7 @@ def _scenes_after(session: Session | None, work: Callable[[Session], object]) ->
         return scenes(session)
 
 
-def open_photo(photos: PhotoCache, session: Session | None, data: Data) -> tuple[Any, ...]:
+def open_photo(photos: PhotoCache, session: Session | None, data: Any) -> tuple[Any, ...]:
     """Open an upload or an example; the first photo of a page starts its session."""
     # None: the page was idle for long, and Gradio deleted its session.
     session = session or Session(photos)
@@ -71,9 +62,17 @@ def open_photo(photos: PhotoCache, session: Session | None, data: Data) -> tuple
 
 
 def act(session: Session | None, event: gr.EventData) -> Scenes:
-    """Do one of `_ACTIONS`, as sent by the canvas or the list."""
-    data: Data = event._data
-    return _scenes_after(session, lambda page: _ACTIONS[data["do"]](page.explorer, data))
+    """Call the method of the explorer that the page names by "do"; the other data are arguments."""
+
+    def work(page: Session) -> None:
+        arguments = dict(event._data)
+        action = arguments.pop("do")
+        # A forged request must not call anything else.
+        if action not in _ACTIONS:
+            raise PromptError(f"got the action {action!r}; wanted one of {sorted(_ACTIONS)}")
+        getattr(page.explorer, action)(**arguments)
+
+    return _scenes_after(session, work)
 
 
 def find(

@@ -8,7 +8,7 @@ const keys = {
   r: () => chooseTool("remove"),
   b: () => chooseTool("box"),
   m: () => chooseTool("move"),
-  n: () => act({ do: "new" }),
+  n: () => act({ do: "start_new" }),
   z: () => act({ do: "undo" }),
   y: () => act({ do: "redo" }),
   h: () => scene.active !== null && act({ do: "show", number: scene.active, shown: false }),
@@ -46,7 +46,7 @@ function pressed(event) {
     press = null;
     act({ do: "select", number: null });
   } else if ("123".includes(key) && activeObject()?.readings > 1) {
-    act({ do: "reading", reading: Number(key) - 1 });
+    act({ do: "reading", index: Number(key) - 1 });
   } else if (!event.altKey && (keys[key] || keys[key.toLowerCase()])) {
     (keys[key] || keys[key.toLowerCase()])();
   } else {

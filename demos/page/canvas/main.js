@@ -109,7 +109,7 @@ element.addEventListener("click", (event) => {
     wait("Reading the photo");
     trigger("open", { example });
   }
-  if (reading) act({ do: "reading", reading: Number(reading) });
+  if (reading) act({ do: "reading", index: Number(reading) });
   if (opens === "file") file.click();
   if (opens === "welcome") welcome.hidden = Boolean(scene.photo) && !welcome.hidden;
   if (opens === "help") help.showModal();

@@ -83,7 +83,7 @@ function endPress(event, cancelled) {
     const [x0, y0, x1, y1] = draft;
     draft = null;
     draw();
-    act({ do: "box", box: [x0, y0, x1, y1] }, "Segmenting the box");
+    act({ do: "box", x0, y0, x1, y1 }, "Segmenting the box");
   } else if (done.kind === "click" && tool === "box") {
     say("Drag a box around an object", true);
   } else if (done.kind === "click" && isOnPhoto(done.start)) {
