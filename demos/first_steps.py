@@ -94,6 +94,6 @@ for name, phrases in (("bus", ["bus", "wheel"]), ("cat", ["cat"]), ("horses", ["
     ]
     index.add(rows, embedder.masks(model.open(path), masks.rles))
 for result in index.search(text="animal", k=3):
-    print(f"{result.score:.2f}  {result.row.label}  {Path(result.row.image).name}")
+    print(f"{result.cosine:.2f}  {result.label}  {Path(result.image).name}")
 nearest = index.search(mask=wheels[0], k=2)
-print("like the first wheel:", [result.row.label for result in nearest])
+print("like the first wheel:", nearest["label"])

@@ -173,13 +173,13 @@ def _search(
             labels=tuple(part for raw in (labels or "").split(",") if (part := raw.strip())),
             min_area=min_area,
         )
-        rows = [result.row for result in results]
+        rows = list(results)
         pictures = [
             (
                 result_picture(row, photo_of(row, index.uri)),
-                f"{row.label or 'no label'} · {row.dataset} · {score:.2f}",
+                f"{row.label or 'no label'} · {row.dataset} · {row.cosine:.2f}",
             )
-            for row, score in zip(rows, results.scores, strict=True)
+            for row in rows
         ]
         # Asked again: another process may have added rows.
         total, names = index.open().count(), sorted(index.open().datasets())

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from textsam.search.records import MaskRow
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import MaskRow, MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import encode_mask
 
 CLIP = VectorSpace(name="clip", width=32, model="tests/clip", preprocessing="a1")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from textsam.search.data_photos import DataPhoto, GivenMask, ListedPhotos
+from textsam.search.data_photos import DataMask, DataPhoto, ListedPhotos
 from textsam.values.rle import encode_mask
 
 SIZE = (40, 60)
@@ -28,14 +28,14 @@ def encoded(number: int) -> bytes:
     return file.getvalue()
 
 
-def masks(number: int) -> tuple[GivenMask, ...]:
+def masks(number: int) -> tuple[DataMask, ...]:
     """One to three boxes and an empty mask; one of two labels, or none."""
     found = []
     for index in range(number % 3 + 1):
         mask = np.zeros(SIZE, np.bool_)
         mask[5 : 15 + index, 3 + number % 7 : 20 + 4 * index] = True
-        found.append(GivenMask(rle=encode_mask(mask), label=("sail", None)[index % 2]))
-    return (*found, GivenMask(rle=encode_mask(np.zeros(SIZE, np.bool_))))
+        found.append(DataMask(rle=encode_mask(mask), label=("sail", None)[index % 2]))
+    return (*found, DataMask(rle=encode_mask(np.zeros(SIZE, np.bool_))))
 
 
 def photos(count: int, *, given: bool = True) -> list[DataPhoto]:

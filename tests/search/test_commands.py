@@ -215,7 +215,7 @@ def test_photos_that_have_gone(run: Any) -> None:
         (["masks.lance", "--image", "photos/1.png", "--mask", "small.png"], "(2, 3)"),
         (["masks.lance", "--image", "photos/1.png", "--mask", "no.png"], "no such file"),
         (["masks.lance", "--image", "noise.parquet"], "noise.parquet"),
-        (["masks.lance", "-t", "a", "--space", "sam"], "which no phrase reaches"),
+        (["masks.lance", "-t", "a", "--space", "sam"], "which has no phrases"),
         (["masks.lance", "-t", "a", "-o", "sheet.txt"], "wanted a picture"),
         (["masks.lance", "-t", "a", "-o", "no/sheet.png"], "there is no folder"),
         (["masks.lance", "-t", "a", "--min-area", 9, "--max-area", 3], "above max_area"),

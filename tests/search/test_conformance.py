@@ -41,7 +41,7 @@ def test_search_is_the_exact_one(filled: MaskIndex, known: ModuleType, space: st
     ids, cosines = exact_ids(known, all_rows(known), query, known.SPACES[space], 10)
     found = filled.search(vector=query, k=10, space=space)
     assert [result.id for result in found] == ids
-    np.testing.assert_allclose(found.scores, cosines, atol=1e-5)
+    np.testing.assert_allclose(found.cosines, cosines, atol=1e-5)
     assert found.space == known.SPACES[space]
 
 
@@ -51,10 +51,10 @@ def test_rows_come_back_as_they_were(filled: MaskIndex, known: ModuleType) -> No
     for row in rows[::17]:
         best = filled.search(vector=known.vector(known.key_of(row), known.CLIP), k=1)[0]
         assert best.id == row.id
-        assert best.score == pytest.approx(1, abs=1e-5)
+        assert best.cosine == pytest.approx(1, abs=1e-5)
         for name in ("dataset", "image", "rle", "label", "iou"):
-            assert getattr(best.row, name) == getattr(by_id[row.id], name), name
-        np.testing.assert_equal(best.row.score, row.score)  # NaN too
+            assert getattr(best, name) == getattr(by_id[row.id], name), name
+        np.testing.assert_equal(best.score, row.score)  # NaN too
 
 
 def test_everything_can_be_read_with_its_vectors(filled: MaskIndex, known: ModuleType) -> None:

@@ -212,10 +212,10 @@ def test_an_index_is_asked_with_the_model_alone(embedder: Embedder, photo: Photo
     assert embedder.model.clip is not None
     with MaskIndex.open("memory://") as index:
         index.add(rows, embedder.masks(photo, rles))
-        index.model = Embedder.of_spaces(embedder.model, index.spaces)
-        assert index.model.latents == embedder.latents
+        index = MaskIndex(index.engine, model=embedder.model)
+        assert isinstance(index.embedder, Embedder)
+        assert index.embedder.latents == embedder.latents
         for space in ("clip", "sam"):
             best = index.search(image=photo, mask=rles[1], k=1, space=space)[0]  # type: ignore[arg-type]
-            assert best.row.id == rows[1].id and best.score == pytest.approx(1, abs=1e-5)
-    opened = MaskIndex.open("memory://", model=embedder.model)
-    assert isinstance(opened.model, Embedder) and opened.model.model is embedder.model
+            assert best.id == rows[1].id and best.cosine == pytest.approx(1, abs=1e-5)
+        assert index.embedder.model is embedder.model

@@ -13,7 +13,7 @@ from textsam.search.exact import nearest
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch, rows: int, k: int) -> None:
     """Ties too: small whole numbers, so that many products are equal and exact."""
-    monkeypatch.setattr(exact, "_ROWS", rows)
+    monkeypatch.setattr(exact, "_BLOCK_ROWS", rows)
     rng = np.random.default_rng(0)
     matrix = rng.integers(-2, 3, (25, 6)).astype(np.float32)
     queries = rng.integers(-2, 3, (4, 6)).astype(np.float32)

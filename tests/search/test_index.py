@@ -12,9 +12,8 @@ import pytest
 from textsam.errors import PromptError
 from textsam.results.columns import MaskResult
 from textsam.search.index import MaskIndex
-from textsam.search.queries import Embedder
-from textsam.search.records import MaskRow, read_rows, read_vectors
-from textsam.search.spaces import MaskVectors, VectorSpace
+from textsam.search.queries import MaskEmbedder
+from textsam.search.records import MaskRow, MaskVectors, VectorSpace, read_rows, read_vectors
 from textsam.search.where import Where
 from textsam.values.rle import encode_mask
 
@@ -47,13 +46,13 @@ def ids(results: Any) -> list[str]:
 
 
 def test_the_fake_is_an_embedder(known: ModuleType) -> None:
-    assert isinstance(known.KnownEmbedder(), Embedder)
+    assert isinstance(known.KnownEmbedder(), MaskEmbedder)
 
 
 def test_text(index: MaskIndex, known: ModuleType) -> None:
     query = known.vector("striped sail", known.CLIP)
     assert ids(index.search(text="striped sail", k=7)) == nearest(index, query, k=7)
-    with pytest.raises(PromptError, match="which no phrase reaches"):
+    with pytest.raises(PromptError, match="which has no phrases"):
         index.search(text="striped sail", space="sam")
     with pytest.raises(PromptError, match="wanted a phrase"):
         index.search(text=" ")
@@ -110,8 +109,8 @@ def test_like(index: MaskIndex, known: ModuleType) -> None:
         ({"image": photo(1), "mask": np.ones((3, 3), dtype=np.bool_)}, "size"),
         ({"image": photo(1), "mask": np.zeros((6, 9), dtype=np.bool_)}, "empty"),
         ({"vector": np.ones(31)}, r"wanted \(32,\)"),
-        ({"vector": np.zeros(32)}, "points somewhere"),
-        ({"vector": np.full(32, np.nan)}, "points somewhere"),
+        ({"vector": np.zeros(32)}, "has a direction"),
+        ({"vector": np.full(32, np.nan)}, "has a direction"),
         ({"text": "a", "k": 0}, "k=0"),
     ],
 )
@@ -150,7 +149,7 @@ def test_vectors_of_another_space(
         index.add(rows, both)
     with pytest.raises(ValueError, match=says):
         index.search(vector=alone)
-    with pytest.raises(ValueError, match="every row has them all"):
+    with pytest.raises(ValueError, match="every row needs all of them"):
         index.add(rows, alone)
     assert index.count() == 40
 
@@ -197,17 +196,17 @@ def test_an_index_of_one_space(known: ModuleType) -> None:
 def test_results(index: MaskIndex, known: ModuleType) -> None:
     found = index.search(vector=known.vector("3#x", known.CLIP), k=6)
     assert len(found) == 6 and list(found[1:3]) == [found[1], found[2]]
-    assert found[-1] == found[5] and found[::2].scores == found.scores[::2]
-    assert found.scores == sorted(found.scores, reverse=True)
+    assert found[-1] == found[5] and found[::2].cosines == found.cosines[::2]
+    assert found.cosines == sorted(found.cosines, reverse=True)
     with pytest.raises(IndexError):
         found[6]
     dataset = found.to_dataset()
     assert len(dataset) == 6
     for row, result in zip(dataset, found, strict=True):
-        assert row["id"] == result.id and row["cosine"] == result.score
-        assert row["rle"]["counts"].encode() == result.row.rle.counts
-        assert row["rle"]["size"] == [8, 12] and row["box"] == result.row.box.tolist()
-        assert (row["area"], row["label"]) == (result.row.area, result.row.label)
+        assert row["id"] == result.id and row["cosine"] == result.cosine
+        assert row["rle"]["counts"].encode() == result.rle.counts
+        assert row["rle"]["size"] == [8, 12] and row["box"] == result.box.tolist()
+        assert (row["area"], row["label"]) == (result.area, result.label)
 
 
 def test_export(index: MaskIndex, known: ModuleType, tmp_path: Path) -> None:

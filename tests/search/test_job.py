@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 
 from textsam.inference.model import TextSAM
-from textsam.search.commits import add_tables
 from textsam.search.data_photos import DataPhoto, ListedPhotos
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
-from textsam.search.job import EmbedSettings, embed_data_set
-from textsam.search.photo_rows import RowMaker
+from textsam.search.job import EmbedSettings, PhotoEmbedder, embed_data_set
 from textsam.search.records import read_rows, read_vectors
 from textsam.values.settings import AutomaticSettings
 
@@ -66,8 +64,8 @@ def test_vectors_are_those_of_the_masks(
         rles = [mask.rle for mask in photo.masks if not mask.rle.is_empty]
         for space, vectors in embedder.masks(photo.encoded, rles).vectors.items():
             found = index.search(vector=vectors[-1], k=1, space=space)[0]
-            assert found.row.image == photo.image and found.row.rle == rles[-1]
-            assert found.score > 1 - 1e-5
+            assert found.image == photo.image and found.rle == rles[-1]
+            assert found.cosine > 1 - 1e-5
 
 
 def test_what_is_there_is_not_embedded_again(
@@ -98,14 +96,14 @@ def test_a_run_that_is_stopped_goes_on(
 ) -> None:
     """What was embedded when Ctrl-C came is in."""
     source = ListedPhotos(photo_sets.photos(9))
-    make = RowMaker.make
+    embed = PhotoEmbedder.embed
 
     def stop(self, rows):
         if 6 in rows:
             raise KeyboardInterrupt
-        return make(self, rows)
+        return embed(self, rows)
 
-    monkeypatch.setattr(RowMaker, "make", stop)
+    monkeypatch.setattr(PhotoEmbedder, "embed", stop)
     with pytest.raises(KeyboardInterrupt):
         embed_data_set(embedder, source, index, settings=SETTINGS)
     first = index.count()
@@ -130,10 +128,10 @@ def test_broken_photos_are_told_and_stop_nothing(
 
 
 def masks_of_other_size():
-    from textsam.search.data_photos import GivenMask
+    from textsam.search.data_photos import DataMask
     from textsam.values.rle import encode_mask
 
-    return GivenMask(rle=encode_mask(np.ones((8, 9), np.bool_)))
+    return DataMask(rle=encode_mask(np.ones((8, 9), np.bool_)))
 
 
 def test_everything_where_no_masks_are_given(
@@ -171,9 +169,10 @@ def test_commits_come_by_rows_and_by_time(
     commits = []
 
     class Watched(MaskIndex):
-        def add_table(self, table):
-            commits.append(table.num_rows)
-            return super().add_table(table)
+        def add_tables(self, tables):
+            tables = list(tables)
+            commits.append(sum(table.num_rows for table in tables))
+            return super().add_tables(tables)
 
     def run(**settings):
         commits.clear()
@@ -208,6 +207,6 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_embedded(
     with pytest.raises(ValueError, match="They differ in preprocessing"):
         embed_data_set(crops, source, index)
     only = Embedder(embedder.model, spaces=["clip"])
-    with pytest.raises(ValueError, match="every row has them all"):
+    with pytest.raises(ValueError, match="every row needs all of them"):
         embed_data_set(only, source, index)
-    assert add_tables(index, [None, None]) == 0
+    assert index.add_tables([None, None]) == 0

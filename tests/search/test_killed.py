@@ -169,7 +169,6 @@ def test_fifty_readers_beside_a_writer(tmp_path: Path, known: ModuleType) -> Non
 
 def check_found(result: SearchResult, query: np.ndarray, known: ModuleType) -> None:
     """The row is as it was added, and its cosine is of its own vector."""
-    row = result.row
-    assert row.id == known.make_rows(row.dataset, [int(row.image)])[0].id
-    own = float(known.vector(known.key_of(row), known.CLIP) @ query)
-    assert result.score == pytest.approx(own, abs=1e-5)
+    assert result.id == known.make_rows(result.dataset, [int(result.image)])[0].id
+    own = float(known.vector(known.key_of(result), known.CLIP) @ query)
+    assert result.cosine == pytest.approx(own, abs=1e-5)

@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 from textsam.inference.model import TextSAM
-from textsam.search.commits import PhotoRows
-from textsam.search.data_photos import ListedPhotos
+from textsam.search.data_photos import ListedPhotos, PhotoRows
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedSettings, embed_data_set
-from textsam.search.ray_job import embed_on_ray, load_embedder
+from textsam.search.ray_job import embed_on_ray
 from textsam.search.records import read_rows, read_vectors
 
 SETTINGS = EmbedSettings(batch=2)
@@ -34,7 +33,7 @@ def load(model: TextSAM, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     """What the workers load."""
     folder = tmp_path_factory.mktemp("model")
     model.save_pretrained(folder)
-    return functools.partial(load_embedder, str(folder), device="cpu", latents="photo")
+    return functools.partial(Embedder.from_pretrained, str(folder), device="cpu", latents="photo")
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.pictures.contact_sheet import Cell
-from textsam.search.uses import blocks
-from textsam.search.uses.blocks import nearest_rows
+from textsam.search import exact
+from textsam.search.exact import nearest_of_other_groups
 from textsam.search.uses.clusters import cluster_masks
 from textsam.search.uses.duplicates import find_duplicates
 from textsam.search.uses.label_errors import find_label_errors
@@ -38,8 +38,8 @@ def test_copies_are_found_and_told_from_near_ones() -> None:
     near = unit(rows[3:4] + 0.02 * rows[4:5])
     found = find_duplicates(np.concatenate([rows, rows[[7]], near]), threshold=0.99)
     assert [(group.rows, group.exact) for group in found] == [((7, 20), True), ((3, 21), False)]
-    assert found[0].least == pytest.approx(1, abs=1e-6)
-    assert found[1].least == pytest.approx(float(near[0] @ rows[3]), abs=1e-6)
+    assert found[0].min_cosine == pytest.approx(1, abs=1e-6)
+    assert found[1].min_cosine == pytest.approx(float(near[0] @ rows[3]), abs=1e-6)
 
 
 def test_a_chain_is_one_group() -> None:
@@ -47,7 +47,7 @@ def test_a_chain_is_one_group() -> None:
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     [group] = find_duplicates(rows, threshold=np.cos(0.11))
     assert group.rows == (0, 1, 2, 3)
-    assert group.least == pytest.approx(np.cos(0.1), abs=1e-6)  # of the pairs that join it
+    assert group.min_cosine == pytest.approx(np.cos(0.1), abs=1e-6)  # of the pairs that join it
 
 
 def test_masks_of_one_photo_are_no_duplicates() -> None:
@@ -67,7 +67,7 @@ def test_groups_are_those_of_all_pairs(seed: int, threshold: float) -> None:
     want = {tuple(np.flatnonzero(line)) for line in reach if line.sum() > 1}
     found = find_duplicates(rows, threshold=threshold)
     assert {group.rows for group in found} == want
-    assert [g.least for g in found] == sorted((g.least for g in found), reverse=True)
+    assert [g.min_cosine for g in found] == sorted((g.min_cosine for g in found), reverse=True)
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     labels[3] = "label 4"
     photos = [str(k // 2) for k in range(len(rows))]
     want = find_duplicates(rows, threshold=0.8), find_label_errors(rows, labels, photos=photos)
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 4 * len(rows) * 3)
+    monkeypatch.setattr(exact, "_BLOCK_BYTES", 4 * len(rows) * 3)
     assert find_duplicates(rows, threshold=0.8) == want[0]
     assert find_label_errors(rows, labels, photos=photos) == want[1]
 
@@ -84,7 +84,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_neighbours_are_those_of_a_full_sort() -> None:
     rows, _ = heaps(4, 6, spread=1.5)
     groups = np.arange(len(rows)) // 3
-    nearest, cosines = nearest_rows(rows, 5, groups)
+    nearest, cosines = nearest_of_other_groups(rows, 5, groups)
     for row in range(len(rows)):
         others = [k for k in range(len(rows)) if groups[k] != groups[row]]
         best = sorted(others, key=lambda k: -float(rows[row] @ rows[k]))[:5]
@@ -94,10 +94,10 @@ def test_neighbours_are_those_of_a_full_sort() -> None:
 
 def test_too_few_neighbours_leave_gaps() -> None:
     rows, _ = heaps(1, 4)
-    nearest, cosines = nearest_rows(rows, 6, np.array([0, 0, 0, 1]))
+    nearest, cosines = nearest_of_other_groups(rows, 6, np.array([0, 0, 0, 1]))
     assert nearest[0].tolist() == [3, -1, -1, -1, -1, -1]
     assert (nearest[3] >= 0).sum() == 3 and np.isnan(cosines[3, 3:]).all()
-    lone, _ = nearest_rows(rows[:1], 2, np.array([0]))
+    lone, _ = nearest_of_other_groups(rows[:1], 2, np.array([0]))
     assert lone.tolist() == [[-1, -1]]
 
 
@@ -112,7 +112,7 @@ def test_swapped_labels_come_first() -> None:
     for suspect in found[:3]:
         assert suspect.suggestion == f"label {of_row[suspect.row]}"
         assert suspect.label == labels[suspect.row]
-        assert suspect.other - suspect.share >= 0.5
+        assert suspect.suggestion_share - suspect.label_share >= 0.5
         assert len(suspect.neighbours) == 10 and suspect.row not in suspect.neighbours
 
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_meant_is_said() -> None:
     rows, _ = heaps(2, 3)
     with pytest.raises(PromptError, match=r"wanted \(N, D\)"):
         find_duplicates(rows[0])
-    with pytest.raises(PromptError, match="points nowhere"):
+    with pytest.raises(PromptError, match="no direction"):
         find_duplicates(np.concatenate([rows, np.zeros((1, 16))]))
     with pytest.raises(PromptError, match="threshold"):
         find_duplicates(rows, threshold=0)
@@ -204,13 +204,15 @@ def test_sheets_have_a_row_for_each_finding() -> None:
         return Cell(picture=Image.new("RGB", (20, 20), (row, 0, 0)), caption=str(row))
 
     [suspect] = find_label_errors(rows, labels)
-    one = suspect_sheet([suspect], show, most=3, size=40)
+    one = suspect_sheet([suspect], show, max_masks=3, size=40)
     assert asked == [4, *suspect.neighbours[:3]]
-    two = suspect_sheet([suspect, suspect], show, most=3, size=40)  # headings may be equal in words
+    two = suspect_sheet(
+        [suspect, suspect], show, max_masks=3, size=40
+    )  # headings may be equal in words
     assert two.width == one.width and two.height > 1.5 * one.height
     asked.clear()
     clusters = cluster_masks(rows, 3)
-    cluster_sheet(clusters, show, most=2, size=40)
+    cluster_sheet(clusters, show, max_masks=2, size=40)
     assert asked == [row for cluster in clusters for row in cluster.rows[:2]]
     asked.clear()
     groups = find_duplicates(np.concatenate([rows, rows[:2]]), threshold=0.9999)

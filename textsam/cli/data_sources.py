@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from textsam.batch.find_photos import PHOTO_SUFFIXES, find_photos
 from textsam.cli.options import import_guest
 from textsam.errors import ImageError
-from textsam.search.data_photos import DataPhoto, GivenMask, PhotoSource
+from textsam.search.data_photos import DataMask, DataPhoto, PhotoSource
 from textsam.values.images import load_image
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SamplePhotos:
         if isinstance(sample.encoded, Path):
             image = str(sample.encoded.absolute())
         masks = tuple(
-            GivenMask(rle=item.rle, label=item.label or None)
+            DataMask(rle=item.rle, label=item.label or None)
             for item in sample.objects
             if not item.ignore
         )

@@ -12,8 +12,7 @@ from textsam.cli import options
 from textsam.cli.console import ProgressBar, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from textsam.search.commits import PhotoRows
-    from textsam.search.data_photos import PhotoSource
+    from textsam.search.data_photos import PhotoRows, PhotoSource
     from textsam.search.embed import Embedder
     from textsam.search.job import EmbedReport, EmbedSettings
 
@@ -104,9 +103,9 @@ def embed(
         embedding: dict[str, Any] = {"latents": latents, "spaces": names}
         run: Callable[..., EmbedReport]
         if engine == "ray":
-            from textsam.search.ray_job import load_embedder
+            from textsam.search.embed import Embedder
 
-            load = partial(load_embedder, model, clip=clip, device=device, **embedding)
+            load = partial(Embedder.from_pretrained, model, clip=clip, device=device, **embedding)
             run = partial(_embed_on_ray, load, address=address, workers=workers)
         else:
             load = partial(_load_embedder, model, clip=clip, device=device, **embedding)
@@ -138,8 +137,7 @@ def _embed_here(
     **run: Any,
 ) -> EmbedReport:
     from textsam.search.index import MaskIndex
-    from textsam.search.job import embed_data_set
-    from textsam.search.photo_rows import choose_masks
+    from textsam.search.job import choose_masks, embed_data_set
 
     choose_masks(source, settings.masks)  # before the model, which is slow to load
     embedder = load()

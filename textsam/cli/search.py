@@ -136,12 +136,12 @@ def _results_table(results: SearchResults) -> Table:
     rows = [
         (
             str(number),
-            f"{one.score:.3f}",
-            one.row.dataset,
-            one.row.label or "-",
-            short_name(one.row.image),
-            " ".join(str(side) for side in one.row.box),
-            f"{one.row.area:,} px",
+            f"{one.cosine:.3f}",
+            one.dataset,
+            one.label or "-",
+            short_name(one.image),
+            " ".join(str(side) for side in one.box),
+            f"{one.area:,} px",
         )
         for number, one in enumerate(results, 1)
     ]

@@ -16,7 +16,6 @@ from textsam.cli.options import parse_box, parse_points
 from textsam.errors import ImageError, PromptError
 from textsam.pictures.contact_sheet import Cell, contact_sheet, fitted_size, mask_cell
 from textsam.pictures.draw import PALETTE, PICTURE_SUFFIXES
-from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.results import SearchResults
 from textsam.values.images import load_image
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from textsam import TextSAM
-    from textsam.search.spaces import SpaceName
+    from textsam.search.records import SpaceName
     from textsam.search.where import Where
 
 __all__ = ["SearchInput", "SearchTarget", "check_sheet", "open_index", "save_sheet"]
@@ -107,10 +106,7 @@ class SearchTarget:
         exact: bool,
     ) -> SearchResults:
         """Search an index, with the embedding settings it was made with."""
-        vectors = index.spaces.get(space)
-        # Without such a space the index itself raises, with the names of its spaces.
-        index.model = None if vectors is None else Embedder.of_spaces(model, {space: vectors})
-        return index.search(
+        return MaskIndex(index.engine, model=model).search(
             text=self.text,
             image=self.photo,
             mask=self.rle,
@@ -149,17 +145,16 @@ def save_sheet(target: SearchTarget, results: SearchResults, path: Path, *, quie
     cells = []
     console = make_console(stderr=True)
     for number, result in enumerate(results, 1):
-        row = result.row
-        caption = f"{number}. {result.score:.3f} {row.label or short_name(row.image)}"
+        caption = f"{number}. {result.cosine:.3f} {result.label or short_name(result.image)}"
         try:
             cell = mask_cell(
-                open_photo(row.image),
-                row.rle,
-                caption=f"{caption} ({row.dataset})",
+                open_photo(result.image),
+                result.rle,
+                caption=f"{caption} ({result.dataset})",
                 size=_CELL_SIDE,
             )
         except (ValueError, OSError) as error:
-            print_line(f"no picture of {number}, {row.image}: {error}", console=console)
+            print_line(f"no picture of {number}, {result.image}: {error}", console=console)
             continue
         cells.append(cell)
     if not cells:

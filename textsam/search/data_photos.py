@@ -1,21 +1,21 @@
-"""Photos of a data set as an index takes them: still encoded, with the masks that they bring."""
+"""Photos of a data set on their way into an index; nothing here imports a network."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from textsam.values.rle import RLE
 
-__all__ = ["DataPhoto", "GivenMask", "ListedPhotos", "PhotoSource", "batches"]
+__all__ = ["DataMask", "DataPhoto", "ListedPhotos", "PhotoRows", "PhotoSource", "batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenMask:
-    """A mask that the data set brings along; None for a label that it does not tell."""
+class DataMask:
+    """A mask that the data set brings along; the label is None if the data set has none."""
 
     rle: RLE
     label: str | None = None
@@ -23,47 +23,71 @@ class GivenMask:
 
 @dataclass(frozen=True, kw_only=True)
 class DataPhoto:
-    """One photo.
+    """One photo, still encoded, with the masks of its data set.
 
     Attributes:
         dataset: Name of the collection.
         image: Id or URI with which it is found again; unique in the collection.
-        encoded: The bytes of the image file, or where the file is.
-        masks: Masks of the upright photo's size; empty ones are passed over.
+        encoded: The bytes of the image file, or its path.
+        masks: Masks of the upright photo's size; empty ones are skipped.
     """
 
     dataset: str
     image: str
     encoded: bytes | Path
-    masks: tuple[GivenMask, ...] = ()
+    masks: tuple[DataMask, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRows:
+    """What was done with one photo.
+
+    Attributes:
+        image: Its id or URI.
+        masks: Number of masks that were embedded.
+        kept: Number of masks that the index had already.
+        error: Why the photo was skipped, one line; None if it was not.
+        table: The rows of its new masks, an Arrow table of `make_table`; None without new masks.
+    """
+
+    image: str
+    masks: int = 0
+    kept: int = 0
+    error: str | None = None
+    table: Any = field(default=None, repr=False)
 
 
 class PhotoSource(Protocol):
-    """A data set, read row by row, by several processes if need be.
+    """A data set, read row by row, by several processes if needed.
 
-    It is copied to workers, so it must survive pickling: files are opened by who reads them.
+    It is copied to the workers, so it must survive pickling: it opens files when it reads them.
     """
 
     @property
     def total(self) -> int | None:
-        """Number of photos; None for a stream, whose end is not known."""
+        """Number of photos; None for a stream, whose length is not known."""
 
     @property
     def has_masks(self) -> bool:
         """Whether its photos come with masks."""
 
     def rows(self) -> Iterator[Any]:
-        """What `photo` takes, in the same order each time: small, and it can be pickled."""
+        """Small values that can be pickled and that `photo` takes, always in the same order."""
 
     def name(self, row: Any, /) -> str:
-        """What a row is called where it cannot be opened."""
+        """What to call a row that cannot be opened."""
 
     def photo(self, row: Any, /) -> DataPhoto:
-        """The photo of a row; raises ValueError (ImageError) or OSError where it is broken."""
+        """The photo of a row.
+
+        Raises:
+            ValueError: The photo is broken; `ImageError` is one, too.
+            OSError: The photo cannot be read.
+        """
 
 
 class ListedPhotos:
-    """A `PhotoSource` of photos that are at hand."""
+    """A `PhotoSource` of a list of photos."""
 
     def __init__(self, photos: Sequence[DataPhoto]) -> None:
         self._photos = list(photos)
@@ -71,19 +95,19 @@ class ListedPhotos:
         self.has_masks = any(photo.masks for photo in self._photos)
 
     def rows(self) -> Iterator[int]:
-        """Their places."""
+        """Positions in the list."""
         return iter(range(self.total))
 
     def name(self, row: int, /) -> str:
-        """Id or URI of a photo."""
+        """Id or URI of the photo."""
         return self._photos[row].image
 
     def photo(self, row: int, /) -> DataPhoto:
-        """The photo."""
+        """The photo at a position."""
         return self._photos[row]
 
 
 def batches(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Rows in lists of `size`, the last one shorter."""
+    """Lists of `size` rows; the last one may be shorter."""
     while batch := list(itertools.islice(rows, size)):
         yield batch

@@ -1,67 +1,76 @@
-"""Embeddings of masks: what they show (masked CLIP) and what they look like (the SAM's latents).
+"""`Embedder`: vectors of masks, by what they show (masked CLIP) and how they look (SAM latents).
 
-    embedder = Embedder(model)
+    embedder = Embedder("tiny")
     vectors = embedder.masks("street.jpg", segmentation)
-    vectors.vectors["clip"] @ embedder.text("striped sail")
+    vectors["clip"] @ embedder.text("striped sail")
 
-Two spaces, never mixed. "clip" is the masked-CLIP embedding that the text pathway is trained on
-(arXiv 2304.02643, Appendix D.5), and a phrase is a vector of it. "sam" is the SAM's latent
-(Appendix D.6), which no phrase reaches and which needs no CLIP. Vectors are only comparable if
-their `VectorSpace` is equal: its hash covers the weights and everything between photo and network.
+There are two spaces. "clip" is the masked CLIP embedding that the text pathway is trained on
+(arXiv 2304.02643, Appendix D.5), and phrases are vectors of it too. "sam" is the SAM's latents
+(Appendix D.6), which have no phrases and need no CLIP. Vectors can be compared only if their
+`VectorSpace` is equal: its hash covers the weights and everything between photo and network.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from textsam.clip.mask_crops import crop_batches
 from textsam.errors import PromptError
+from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.phrase_map import require_clip
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
 from textsam.results.columns import MaskResult
 from textsam.results.mask_sequence import MaskSequence
-from textsam.search.fingerprint import fingerprint
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import MaskVectors, SpaceName, VectorSpace
+from textsam.search.results import unknown_attribute
 from textsam.values.images import ImageSource, load_image
 from textsam.values.rle import RLE, encode_mask
 
-if TYPE_CHECKING:
-    from textsam.inference.model import TextSAM
-
-__all__ = ["Embedder", "Latents", "Masks", "Photo"]
+__all__ = ["Embedder", "Latents", "Masks", "Photo", "fingerprint", "load_model"]
 
 Photo: TypeAlias = "EncodedPhoto | ImageSource"
 _Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], list[RLE]]]
 Masks: TypeAlias = MaskSequence | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
 
-# One higher whenever equal settings and weights give other vectors.
+# Raise it when the same settings and weights give other vectors than before.
 _VERSION = 1
-_EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5), as `strategy="rank"` has it
+_EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5), as in `strategy="rank"`
+_HASH_DIGITS = 16  # 64 bits: among a million hashes two are equal with a probability of 3e-8
+_ADVICE = {
+    "embed": "embedder.masks(photo, masks), or embedder.text(phrase)",
+    "encode": "embedder.text(phrase), or embedder.masks(photo, masks)",
+    "encode_text": "embedder.text(phrase)",
+    "encode_image": "embedder.masks(photo, np.ones(photo.shape[:2], bool)) for the whole photo",
+    "similarity": 'vectors["clip"] @ embedder.text(phrase): cosines, since all have length 1',
+}
 
 
 class Embedder:
     """Embeds masks and phrases with one model.
 
     Attributes:
-        model: Its SAM and, if it has one, its CLIP.
-        latents: "crops", the paper's: two passes of the image encoder a mask; or "photo", from one
-            encoding of the whole photo for all its masks: cheaper, and coarse for small masks.
-        expand: Side of a crop by the longer side of the mask's box, at least 1.
+        model: A SAM and, if it has one, its CLIP.
+        latents: "crops" as in the paper, two passes of the image encoder for each mask; or "photo",
+            one encoding of the photo for all its masks: cheaper, but coarse for small masks.
+        expand: Side of a crop as a multiple of the longer side of the mask's box, at least 1.
         sam_batch: Crops in a pass of the SAM's image encoder.
         clip_batch: Crops in a pass of CLIP's image tower.
     """
 
     def __init__(
         self,
-        model: TextSAM,
+        model: TextSAM | str | Path,
         *,
         latents: Latents = "crops",
         spaces: Iterable[SpaceName] | None = None,
@@ -69,19 +78,19 @@ class Embedder:
         sam_batch: int = 8,
         clip_batch: int = 32,
     ) -> None:
-        """Choose what is embedded.
+        """Choose what is embedded, and how.
 
         Args:
-            model: The model.
-            latents: How the SAM's latents are made.
+            model: A model, or what `TextSAM.from_pretrained` takes: a name, a folder or a file.
+            latents: How latents are computed.
             spaces: "clip", "sam" or both; by default all that the model has.
             expand: Size of crops.
             sam_batch: At least 1.
             clip_batch: At least 1.
 
         Raises:
-            PromptError: An option that cannot be meant.
-            WeightsError: "clip" of a model without CLIP.
+            PromptError: An unknown option, or a number below 1.
+            WeightsError: The model cannot be loaded, or "clip" of a model without CLIP.
         """
         if latents not in get_args(Latents):
             raise PromptError(f"latents={latents!r}; wanted one of {list(get_args(Latents))}")
@@ -90,33 +99,52 @@ class Embedder:
                 f"sam_batch={sam_batch}, clip_batch={clip_batch}, expand={expand}; wanted at least "
                 "1 of each"
             )
-        known = ["clip", "sam"] if model.clip is not None else ["sam"]
-        wanted = known if spaces is None else list(dict.fromkeys(spaces))
-        if not wanted or not set(wanted) <= set(get_args(SpaceName)):
-            raise PromptError(f"spaces={wanted}; wanted some of {list(get_args(SpaceName))}")
-        if "clip" in wanted:
+        model = load_model(model)
+        available = ["clip", "sam"] if model.clip is not None else ["sam"]
+        names = available if spaces is None else list(dict.fromkeys(spaces))
+        if not names or not set(names) <= set(get_args(SpaceName)):
+            raise PromptError(f"spaces={names}; wanted some of {list(get_args(SpaceName))}")
+        if "clip" in names:
             require_clip(model)
         self.model = model
         self.latents: Latents = latents
         self.expand = float(expand)
         self.sam_batch = sam_batch
         self.clip_batch = clip_batch
-        self._wanted = tuple(wanted)
+        self._names = tuple(names)
 
     @classmethod
-    def of_spaces(cls, model: TextSAM, spaces: Mapping[SpaceName, VectorSpace]) -> Embedder:
-        """The embedder whose vectors lie in given spaces, those of an index say.
+    def from_pretrained(
+        cls,
+        model: str | Path = "tiny",
+        *,
+        clip: str | Path | None = None,
+        device: str | None = None,
+        **options: Any,
+    ) -> Embedder:
+        """Load a model and make its embedder; a partial of this is what Ray's workers call.
 
-        Both kinds of latents are tried, since a space tells them apart only by a hash.
+        Args:
+            model: As for `TextSAM.from_pretrained`, like the next two.
+            clip: A CLIP to add to the model, or to use in place of its own.
+            device: "cpu", "cuda", ...; the CPU by default.
+            options: Keywords of `Embedder`.
+        """
+        return cls(TextSAM.from_pretrained(model, clip=clip, device=device), **options)
+
+    @classmethod
+    def for_spaces(cls, model: TextSAM, spaces: Mapping[SpaceName, VectorSpace]) -> Embedder:
+        """The embedder of a model whose vectors are in given spaces, for example those of an index.
 
         Args:
             model: The model.
-            spaces: By name. If none is given, or nothing of this model fits, the result is like any
-                other, and an index refuses its vectors.
+            spaces: By name. If they are empty or do not fit the model, the embedder is like any
+                other, and the index refuses its vectors.
 
         Raises:
             WeightsError: "clip" of a model without CLIP.
         """
+        # A space stores how latents are made only as a hash, so both ways are tried.
         for latents in get_args(Latents) if "sam" in spaces else get_args(Latents)[:1]:
             embedder = cls(model, latents=latents, spaces=list(spaces) or None)
             if all(embedder.spaces[name] == space for name, space in spaces.items()):
@@ -124,48 +152,55 @@ class Embedder:
         return embedder
 
     def __repr__(self) -> str:
-        return f"Embedder({self.model!r}, {'+'.join(self._wanted)}, latents={self.latents!r})"
+        return f"Embedder({self.model!r}, {'+'.join(self._names)}, latents={self.latents!r})"
 
     @cached_property
     def spaces(self) -> Mapping[SpaceName, VectorSpace]:
-        """The spaces that `masks` gives vectors of; reads all weights at the first use."""
-        found: dict[SpaceName, VectorSpace] = {}
-        if "clip" in self._wanted:
+        """The spaces of the vectors of `masks`; hashes all weights at the first use."""
+        spaces: dict[SpaceName, VectorSpace] = {}
+        settings: dict[str, Any]
+        if "clip" in self._names:
             clip = require_clip(self.model)
-            how: dict[str, Any] = {"size": clip.image_size, "mean": clip.mean, "std": clip.std}
-            how |= {"version": _VERSION, "expand": self.expand, "templates": clip.templates}
-            found["clip"] = VectorSpace(
-                name="clip",
-                width=clip.width,
-                model=clip.name,
-                preprocessing=fingerprint(how, clip.model),
+            settings = {"size": clip.image_size, "mean": clip.mean, "std": clip.std}
+            settings |= {"version": _VERSION, "expand": self.expand, "templates": clip.templates}
+            hashed = fingerprint(settings, clip.model)
+            spaces["clip"] = VectorSpace(
+                name="clip", width=clip.width, model=clip.name, preprocessing=hashed
             )
-        if "sam" in self._wanted:
-            config = self.model.sam.config
-            how = {"size": config.image_size, "mean": config.pixel_mean, "std": config.pixel_std}
-            how |= {"version": _VERSION, "latents": self.latents}
-            how |= {"expand": self.expand} if self.latents == "crops" else {}
-            found["sam"] = VectorSpace(
-                name="sam",
-                width=config.embed_dim,
-                model=self.model.name,
-                preprocessing=fingerprint(how, self.model.sam.image_encoder),
+        if "sam" in self._names:
+            sam, config = self.model.sam, self.model.sam.config
+            settings = {
+                "size": config.image_size,
+                "mean": config.pixel_mean,
+                "std": config.pixel_std,
+            }
+            settings |= {"version": _VERSION, "latents": self.latents}
+            # Latents of the whole photo do not depend on the size of crops.
+            settings |= {"expand": self.expand} if self.latents == "crops" else {}
+            hashed = fingerprint(settings, sam.image_encoder)
+            spaces["sam"] = VectorSpace(
+                name="sam", width=config.embed_dim, model=self.model.name, preprocessing=hashed
             )
-        return found
+        return spaces
 
     def text(self, phrase: str) -> NDArray[np.float32]:
-        """A phrase as a vector of the space "clip".
+        """Embed a phrase in the space "clip".
 
         Returns:
             (D,) float32 of length 1.
 
         Raises:
-            PromptError: An empty phrase, or the embedder has no "clip".
+            PromptError: An empty phrase, several, or an embedder without the space "clip".
             WeightsError: The model has no CLIP.
         """
         clip = require_clip(self.model)
-        if "clip" not in self._wanted:
+        if "clip" not in self._names:
             raise PromptError('this embedder has no space "clip", which phrases need: spaces=None')
+        if not isinstance(phrase, str):
+            raise PromptError(
+                f"got phrase={phrase!r}; wanted one phrase. For several type: "
+                "np.stack([embedder.text(phrase) for phrase in phrases])"
+            )
         [vector] = _stack([clip.encode_text(phrase)], clip.width)
         return np.asarray(vector)
 
@@ -173,111 +208,155 @@ class Embedder:
         """Embed masks of one photo.
 
         Args:
-            image: An open photo, whose encoding is used, or whatever `textsam.load_image` takes.
+            image: An open photo (`TextSAM.open`), whose encoding is used, or whatever
+                `textsam.load_image` takes.
             masks: A `Segmentation`, one of its masks, RLEs, or bool masks (H, W) or (n, H, W).
 
         Returns:
             n vectors in each of `spaces`, in the order of the masks.
 
         Raises:
-            ImageError: If it is no image.
-            PromptError: A mask is empty, of another size than the photo, or no mask.
+            ImageError: The photo cannot be read.
+            PromptError: A mask is empty, has another size than the photo, or is no mask.
         """
         return self.photos([(image, masks)])[0]
 
     def photos(self, photos: Iterable[tuple[Photo, Masks]]) -> list[MaskVectors]:
-        """Embed masks of several photos, in batches that go across them.
+        """Embed masks of several photos, in batches across photos.
 
         Args:
-            photos: Photos with their masks, as for `masks`; all are decoded at once, so give some
+            photos: Photos with their masks, as for `masks`. All are decoded at once, so pass some
                 dozens at a time.
 
         Raises:
-            ImageError: As `masks`.
-            PromptError: As `masks`.
+            ImageError: See `masks`.
+            PromptError: See `masks`.
         """
-        given = [_checked(image, masks) for image, masks in photos]
+        pairs = [_checked_photo(image, masks) for image, masks in photos]
+        decoded = [(_pixels(image), rles) for image, rles in pairs]
         vectors: dict[SpaceName, NDArray[np.float32]] = {}
-        if "clip" in self._wanted:
-            vectors["clip"] = self._clip([(_pixels(image), rles) for image, rles in given])
-        if "sam" in self._wanted:
-            if self.latents == "photo":
-                vectors["sam"] = self._of_photos(given)
-            else:
-                vectors["sam"] = self._of_crops([(_pixels(image), rles) for image, rles in given])
-        ends = np.cumsum([len(rles) for _, rles in given])[:-1]
+        if "clip" in self._names:
+            vectors["clip"] = self._clip_vectors(decoded)
+        if "sam" in self._names:
+            by_photo = self.latents == "photo"
+            vectors["sam"] = self._photo_latents(pairs) if by_photo else self._crop_latents(decoded)
+        ends = np.cumsum([len(rles) for _, rles in pairs])[:-1]
         parts = {name: np.split(rows, ends) for name, rows in vectors.items()}
         return [
             MaskVectors(spaces=self.spaces, vectors={name: parts[name][i] for name in parts})
-            for i in range(len(given))
+            for i in range(len(pairs))
         ]
 
-    def _clip(self, photos: _Photos) -> NDArray[np.float32]:
+    def _clip_vectors(self, photos: _Photos) -> NDArray[np.float32]:
         clip = require_clip(self.model)
         batches = crop_batches(
             photos, size=clip.image_size, expand=self.expand, batch=self.clip_batch
         )
-        rows = (clip.encode_crops(crops, shares) for crops, shares in batches)
-        return _stack(rows, clip.width)
+        return _stack((clip.encode_crops(crops, shares) for crops, shares in batches), clip.width)
 
-    def _of_crops(self, photos: _Photos) -> NDArray[np.float32]:
+    def _crop_latents(self, photos: _Photos) -> NDArray[np.float32]:
         sam = self.model.sam
         rows = crop_latents(sam, photos, expand=self.expand, batch=self.sam_batch)
         return _stack(rows, sam.config.embed_dim)
 
-    def _of_photos(
+    def _photo_latents(
         self, photos: Sequence[tuple[EncodedPhoto | NDArray[np.uint8], list[RLE]]]
     ) -> NDArray[np.float32]:
         def rows() -> Iterator[Tensor]:
             for image, rles in photos:
-                if rles:
-                    seen = image
-                    if not isinstance(seen, EncodedPhoto):
-                        seen = EncodedPhoto(self.model, seen)
-                    yield photo_latents(seen, rles)
+                if rles:  # a photo without masks need not be encoded
+                    if not isinstance(image, EncodedPhoto):
+                        image = self.model.open(image)
+                    yield photo_latents(image, rles)
 
         return _stack(rows(), self.model.sam.config.embed_dim)
 
+    if not TYPE_CHECKING:  # a type checker should know of the real attributes only
 
-def _checked(image: Photo, masks: Masks) -> tuple[EncodedPhoto | NDArray[np.uint8], list[RLE]]:
-    """A photo, encoded or decoded, and its masks as codes of its size, none of them empty."""
-    seen = image if isinstance(image, EncodedPhoto) else load_image(image)
-    size = _pixels(seen).shape[:2]
-    rles = _codes(masks)
-    for index, rle in enumerate(rles):
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_attribute(self, name, _ADVICE)
+
+
+def load_model(model: TextSAM | str | Path) -> TextSAM:
+    """The model itself, or the one of a name, folder or file.
+
+    Raises:
+        WeightsError: See `TextSAM.from_pretrained`.
+        PromptError: Something else.
+    """
+    if isinstance(model, str | Path):
+        return TextSAM.from_pretrained(model)
+    if not isinstance(model, TextSAM):
+        raise PromptError(
+            f"got model={model!r}; wanted a name such as 'tiny', a folder or file of weights, or a "
+            "TextSAM"
+        )
+    return model
+
+
+def fingerprint(settings: Mapping[str, Any], network: nn.Module) -> str:
+    """Hash settings and every weight and buffer of a network.
+
+    The weights are hashed as they are in memory: a model in float16 makes other vectors than the
+    same model in float32, so its hash differs.
+
+    Args:
+        settings: Values that JSON can represent; their order does not matter.
+        network: Its whole state is read, which takes some seconds for gigabytes.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        # As bytes, since numpy has no bfloat16; reshaped, since a scalar has no axis to view by.
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()[:_HASH_DIGITS]
+
+
+def _checked_photo(
+    image: Photo, masks: Masks
+) -> tuple[EncodedPhoto | NDArray[np.uint8], list[RLE]]:
+    """A photo, encoded or decoded, and its masks, which are not empty and of its size."""
+    photo = image if isinstance(image, EncodedPhoto) else load_image(image)
+    size = _pixels(photo).shape[:2]
+    rles = _rles(masks)
+    for number, rle in enumerate(rles):
         if rle.size != size:
             raise PromptError(
-                f"mask {index} has size {rle.size}, the photo {size} (height, width); wanted masks "
-                "of this photo"
+                f"mask {number} has size {rle.size}, the photo {size} (height, width); wanted "
+                "masks of this photo"
             )
         if rle.is_empty:
             raise PromptError(
-                f"mask {index} is empty: there is nothing to embed. Type: masks[masks.areas > 0]"
+                f"mask {number} is empty: there is nothing to embed. Type: masks[masks.areas > 0]"
             )
-    return seen, rles
+    return photo, rles
 
 
-def _codes(masks: Masks) -> list[RLE]:
+def _rles(masks: Masks) -> list[RLE]:
+    """The run-length codes of masks in any form."""
     if isinstance(masks, MaskSequence):
         return masks.rles
-    if isinstance(masks, RLE | MaskResult):
-        return _codes([masks])
-    found: list[RLE] = []
-    single = isinstance(masks, np.ndarray) and masks.ndim == 2
-    for index, item in enumerate([masks] if single else masks):
+    if isinstance(masks, RLE | MaskResult) or (isinstance(masks, np.ndarray) and masks.ndim == 2):
+        masks = [masks]
+    rles: list[RLE] = []
+    for number, item in enumerate(masks):
         if isinstance(item, MaskResult):
-            found.append(item.rle)
+            rles.append(item.rle)
         elif isinstance(item, RLE):
-            found.append(item)
+            rles.append(item)
         elif isinstance(item, np.ndarray) and item.dtype == np.bool_ and item.ndim == 2:
-            found.append(encode_mask(item))
+            rles.append(encode_mask(item))
         else:
             got = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item)
             raise PromptError(
-                f"mask {index} is {got}; wanted a mask of a Segmentation, an RLE, or an array "
+                f"mask {number} is {got}; wanted a mask of a Segmentation, an RLE, or an array "
                 "(H, W) of bools: mask > 0"
             )
-    return found
+    return rles
 
 
 def _pixels(image: EncodedPhoto | NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -287,6 +366,6 @@ def _pixels(image: EncodedPhoto | NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @torch.no_grad()
 def _stack(batches: Iterable[Tensor], width: int) -> NDArray[np.float32]:
-    """Rows of all batches, (n, width) float32, also of none."""
+    """The rows of all batches, (n, width) float32; (0, width) without batches."""
     rows = [batch.float().cpu().numpy() for batch in batches]
     return np.concatenate([np.zeros((0, width), np.float32), *rows])

@@ -1,17 +1,18 @@
-"""`MaskIndex`: masks of many photos, found again by a phrase, a mask, a crop, or another photo.
+"""`MaskIndex`: masks of many photos, searched by phrase, mask, photo, example or vector.
 
-index = MaskIndex.open("masks.lance", model=TextSAM.from_pretrained("tiny"))
-index.add(rows, index.model.masks(photo, rles))
-found = index.search(text="striped sail", k=20, where=Where(min_area=500))
-best = found[0].score, found[0].row.image, found[0].row.box
+index = MaskIndex.open("masks.lance", model="tiny")
+index.add(rows, index.embedder.masks(photo, [row.rle for row in rows]))
+results = index.search("striped sail", k=20, where=Where(min_area=500))
+results[0].cosine, results[0].image, results[0].box
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -19,271 +20,330 @@ import numpy.typing as npt
 from textsam.errors import PromptError, require
 from textsam.results.columns import MaskResult
 from textsam.search import queries
-from textsam.search.engines.opening import EngineName, open_engine
+from textsam.search.engines.lance import LanceEngine
+from textsam.search.engines.memory import MemoryEngine
 from textsam.search.engines.protocol import Engine
-from textsam.search.queries import Embedder, LikeSource, MaskSource
+from textsam.search.engines.ray_lance import RayLanceEngine
+from textsam.search.queries import LikeSource, MaskEmbedder, MaskSource, ModelSource, QueryModel
 from textsam.search.records import (
     ROW_COLUMNS,
+    FloatArray,
     MaskRow,
-    distinct,
+    MaskVectors,
+    SpaceName,
+    VectorSpace,
+    check_same_space,
+    distinct_rows,
     make_schema,
     make_table,
     read_vectors,
     spaces_of,
 )
-from textsam.search.results import SearchResult, SearchResults
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.results import SearchResults, unknown_attribute
 from textsam.search.stats import IndexStats, measure_recall
 from textsam.search.where import Where
 from textsam.values.images import load_image
 
-if TYPE_CHECKING:
-    from textsam.inference.model import TextSAM
+__all__ = ["EngineName", "MaskIndex"]
 
-__all__ = ["MaskIndex"]
+EngineName = Literal["memory", "lance", "ray"]
 
-_EVERYTHING = Where()
-_BATCH = 8_192  # rows at once when all are read
+_ALL_ROWS = Where()
+_BATCH = 8_192  # rows that are read at once
+_STORES = ("s3", "gs", "az")
+_ADVICE = {
+    "count_rows": "len(index)",
+    "encode": "index.embedder.text(phrase), or index.embedder.masks(photo, masks)",
+    "model": "index.embedder.model",
+    "ntotal": "len(index)",
+    "num_rows": "len(index)",
+    "query": "index.search(phrase, k=10)",
+    "similarity_search": "index.search(phrase, k=10)",
+    "to_pandas": 'index.export("masks.parquet"), and pandas.read_parquet("masks.parquet")',
+}
 
 
 class MaskIndex:
-    """An index of masks. Make one with `MaskIndex.open`; close it, or use it in a `with`.
+    """An index of masks. Open it with `MaskIndex.open`; close it, or use it in a `with` statement.
 
-    Searching is safe from several threads and processes, also while another adds.
+    Several threads and processes may search at the same time, also while another one adds rows.
     """
 
-    def __init__(self, engine: Engine, *, model: Embedder | None = None) -> None:
-        """Wrap an engine; `MaskIndex.open` finds the one that fits a URI."""
+    def __init__(self, engine: Engine, *, model: ModelSource | None = None) -> None:
+        """Wrap an engine; `MaskIndex.open` chooses the engine of a URI.
+
+        Raises:
+            TypeError: A path in place of an engine.
+        """
+        if isinstance(engine, str | Path):
+            raise TypeError(f"got {engine!r}; wanted an engine. Type: MaskIndex.open({engine!r})")
         self.engine = engine
-        self.model = model
+        self._query_model = QueryModel(model, uri=engine.uri)
 
     @classmethod
     def open(
         cls,
         uri: str | Path,
         *,
-        model: Embedder | TextSAM | None = None,
+        model: ModelSource | None = None,
         engine: EngineName | None = None,
         storage_options: Mapping[str, str] | None = None,
         address: str | None = None,
     ) -> MaskIndex:
-        """Open an index, or begin one: it comes to be with the first row.
+        """Open an index; it is created when the first rows are added.
 
         Args:
             uri: A folder, `s3://bucket/path`, `gs://`, `az://`, or `memory://`.
-            model: What embeds phrases and masks that are looked for: a model, which then embeds as
-                the rows of the index were, or an embedder; None where only rows and vectors are.
-            engine: "ray" builds search structures on a Ray cluster; None as the URI says.
+            model: What embeds queries: a name, folder or file, as `TextSAM.from_pretrained` takes
+                it; a `TextSAM`; or an `Embedder`. By default the model whose name is stored in the
+                index. It is loaded when a query needs it, and embeds queries in the same way as the
+                rows were embedded.
+            engine: "ray" to build search structures on a Ray cluster; by default "memory" or
+                "lance", depending on the URI.
             storage_options: Keys, region and endpoint of an object store.
             address: Of the Ray cluster; None for one on this machine.
 
         Raises:
-            ValueError: A URI that no engine opens.
+            ValueError: A URI that no engine opens, or an engine that cannot open this URI.
             MissingExtraError: A package is not installed.
         """
-        opened = open_engine(
-            str(uri), engine=engine, storage_options=storage_options, address=address
-        )
-        if model is not None and not isinstance(model, Embedder):
-            from textsam.search.embed import Embedder as ModelEmbedder  # it imports the networks
-
-            model = ModelEmbedder.of_spaces(model, opened.spaces())
+        opened = _open_engine(str(uri), engine, storage_options=storage_options, address=address)
         return cls(opened, model=model)
 
     @property
     def spaces(self) -> Mapping[SpaceName, VectorSpace]:
-        """The spaces of its vectors; empty while nothing has ever been added."""
+        """The spaces of its vectors; empty until rows have been added."""
         return self.engine.spaces()
 
-    def add(self, rows: Sequence[MaskRow], vectors: MaskVectors) -> int:
-        """Add rows, all of them or, if this is interrupted, none.
+    @property
+    def embedder(self) -> MaskEmbedder:
+        """What embeds masks and phrases in the spaces of this index; loads the model at first use.
 
-        Rows that are there already, by their ids, stay as they are: adding twice is adding once.
+        Raises:
+            WeightsError: The model cannot be loaded, or is not the one that made the index.
+            PromptError: There is neither a model nor a row that names one.
+        """
+        return self._query_model.embedder(self.spaces)
+
+    def add(self, rows: Sequence[MaskRow], vectors: MaskVectors) -> int:
+        """Add rows: all of them or, if this is interrupted, none.
+
+        A row whose id is in the index already stays as it is, so adding twice is adding once.
 
         Args:
-            rows: N masks. Some thousand at a time make the best files; each call is a commit.
-            vectors: Theirs; of the index's spaces, all of them, or of the ones it shall have.
+            rows: N masks. Each call is a commit; some thousand rows at a time make the best files.
+            vectors: Their vectors, in all spaces of the index. The first call decides the spaces.
 
         Returns:
-            How many rows were new.
+            Number of new rows.
 
         Raises:
-            ValueError: Vectors of other spaces than the index's, or ones that do not fit the rows.
+            ValueError: Vectors of other spaces than the index's, or not one for each row.
         """
-        return self.add_table(make_table(rows, vectors))
+        return self.add_tables([make_table(rows, vectors)])
 
-    def add_table(self, table: Any) -> int:
-        """Add the rows of an Arrow table of `records.make_table`; as `add`.
+    def add_tables(self, tables: Iterable[Any]) -> int:
+        """Add the rows of Arrow tables of `make_table` in one commit; see `add`.
+
+        Args:
+            tables: Tables of the same spaces; None is a table without rows.
 
         Raises:
-            ValueError: As `add`; or a table that is none of ours.
+            ValueError: See `add`; or a table without the metadata of an index.
         """
-        theirs = spaces_of(table.schema)
-        began = not self.spaces
-        self.check_spaces(theirs)
-        added = self.engine.add(distinct(table)) if table.num_rows else 0
-        if began and table.num_rows:
-            # Another writer may have begun the index with other spaces in between.
-            self.check_spaces(theirs)
+        present = [table for table in tables if table is not None]
+        if not present:
+            return 0
+        table = require("pyarrow", "search").concat_tables(present)
+        spaces = spaces_of(table.schema)
+        is_first = not self.spaces
+        self.check_spaces(spaces)
+        added = self.engine.add(distinct_rows(table)) if table.num_rows else 0
+        if is_first and table.num_rows:
+            # Another process may have created the index with other spaces in the meantime.
+            self.check_spaces(spaces)
         return added
 
-    def check_spaces(self, theirs: Mapping[SpaceName, VectorSpace]) -> None:
-        """Refuse spaces that are not those of this index; one without rows takes all.
+    def check_spaces(self, spaces: Mapping[SpaceName, VectorSpace]) -> None:
+        """Refuse spaces that differ from those of the index; an empty index accepts all.
 
         Raises:
-            ValueError: Other spaces, or more or less of them.
+            ValueError: Another space, a missing one, or an additional one.
         """
-        ours = self.spaces
-        if not ours:
+        stored = self.spaces
+        if not stored:
             return
-        if ours.keys() ^ theirs.keys():
+        if stored.keys() != spaces.keys():
             raise ValueError(
-                f"got vectors of {sorted(theirs)}; this index holds {sorted(ours)}, and every row "
-                "has them all"
+                f"got vectors of {sorted(spaces)}; this index holds {sorted(stored)}, and every "
+                "row needs all of them"
             )
-        for name, space in ours.items():
-            queries.check_same(theirs[name], space)
+        for name, space in stored.items():
+            check_same_space(spaces[name], space)
 
     def search(
         self,
-        *,
         text: str | None = None,
+        k: int = 10,
+        *,
         image: Any | None = None,
         mask: MaskSource | MaskResult | None = None,
         like: LikeSource | None = None,
         vector: npt.ArrayLike | MaskVectors | None = None,
-        k: int = 10,
-        where: Where = _EVERYTHING,
+        where: Where = _ALL_ROWS,
         space: SpaceName = "clip",
         exact: bool = False,
     ) -> SearchResults:
-        """Find the rows nearest to one thing.
+        """Find the rows nearest to one query.
 
         Args:
-            text: A phrase; space "clip" only.
-            image: A photo, or a crop of one; all of it, or the `mask` in it.
-            mask: A mask (H, W) of `image`; or a `MaskResult`, which knows its photo.
-            like: Results of a search, or masks that know their photo, one or several: their mean.
+            text: A phrase; only in the space "clip".
+            k: Maximum number of results.
+            image: A photo or a crop, whatever `load_image` takes: all of it, or its `mask`.
+            mask: A mask (H, W) of `image`; or a `MaskResult` that knows its photo.
+            like: Results of a search or other rows of the index, or masks that know their photo, as
+                those of `TextSAM.segment` do; one or several, of which the mean is taken.
             vector: (width,) of the space; or `MaskVectors`, whose space is checked: their mean.
-            k: How many at most.
-            where: Which rows are meant.
-            space: "clip" for what a thing is, "sam" for what it looks like.
+            where: Conditions on rows.
+            space: "clip" compares what things are, "sam" what they look like.
             exact: Compare with every row.
 
         Raises:
-            PromptError: Not one thing to look for, or one that cannot be embedded.
-            ValueError: An index without rows, a space that it has not, vectors of another space.
+            PromptError: Not exactly one query, or one that cannot be embedded.
+            WeightsError: The model cannot be loaded, or is not the one that made the index.
+            ValueError: The index is empty or has no vectors of this space, or the query is a vector
+                of another space.
         """
-        if k < 1:
-            raise ValueError(f"got k={k}; wanted 1 or more")
-        ours = self.spaces.get(space)
-        if ours is None:
-            have = ", ".join(map(repr, self.spaces)) or "no rows yet"
-            raise ValueError(f"this index has no vectors of space {space!r}; it has {have}")
-        query = self._vector(ours, text=text, image=image, mask=mask, like=like, vector=vector)
-        [found] = self.engine.search(space, query[None], k=k, where=where, exact=exact)
-        return SearchResults(found, ours)
-
-    def _vector(self, ours: VectorSpace, **given: Any) -> npt.NDArray[np.float32]:
-        """The query (width,): of exactly one of `text`, `image` with or without `mask`, ..."""
-        asked = [name for name, value in given.items() if value is not None]
-        text, image, mask = given["text"], given["image"], given["mask"]
-        like, vector = given["like"], given["vector"]
-        if isinstance(mask, MaskResult) and image is None:
-            asked, like = ["like" if name == "mask" else name for name in asked], mask
-        if asked == ["mask"]:
-            raise PromptError("got a mask without its photo. Type: search(image=photo, mask=mask)")
-        if len(asked) != 1 and asked != ["image", "mask"]:
+        if text is not None and not isinstance(text, str):
+            queries.refuse_query(text)
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ValueError(f"got k={k!r}; wanted 1 or more")
+        if not isinstance(where, Where):
             raise PromptError(
-                f"got {' and '.join(asked) or 'nothing'} to look for; wanted one of text, image "
+                f'got where={where!r}; wanted conditions. Type: where=Where(labels=["sail"], '
+                "min_area=500), with from textsam.search import Where"
+            )
+        stored = self.spaces.get(space)
+        if stored is None:
+            self._refuse_space(space)
+        query = self._query_vector(
+            stored, {"text": text, "image": image, "mask": mask, "like": like, "vector": vector}
+        )
+        [table] = self.engine.search(space, query[None], k=k, where=where, exact=exact)
+        return SearchResults(table, stored)
+
+    def _refuse_space(self, space: str) -> NoReturn:
+        if not self.spaces:
+            raise ValueError(
+                f"the index {self.engine.uri!r} has no rows yet. Type: textsam embed PHOTOS -o "
+                f"{self.engine.uri}, or index.add(rows, vectors)"
+            )
+        names = ", ".join(map(repr, self.spaces))
+        raise ValueError(f"this index has no vectors of space {space!r}; it has {names}")
+
+    def _query_vector(self, stored: VectorSpace, query: dict[str, Any]) -> FloatArray:
+        """The vector (width,) of exactly one of `text`, `image` and `mask`, `like`, `vector`."""
+        names = [name for name, value in query.items() if value is not None]
+        image, mask, like, vector = (query[n] for n in ("image", "mask", "like", "vector"))
+        if isinstance(mask, MaskResult) and image is None:
+            names, like = ["like" if name == "mask" else name for name in names], mask
+        if names == ["mask"]:
+            raise PromptError("got a mask without its photo. Type: search(image=photo, mask=mask)")
+        if len(names) != 1 and names != ["image", "mask"]:
+            raise PromptError(
+                f"got {' and '.join(names) or 'nothing'} to look for; wanted one of text, image "
                 "(with or without mask), like, vector"
             )
         if isinstance(vector, MaskVectors):
-            return queries.only_vector(vector, ours.name, ours)
+            return queries.mean_vector(vector, stored)
         if vector is not None:
-            return queries.unit(vector, width=ours.width)
+            return queries.unit(vector, width=stored.width)
         if like is not None:
-            return self._like(like, ours)
-        if text is not None:
-            return queries.text_vector(self._embedder(), text, ours)
-        if isinstance(mask, MaskResult):
-            mask = mask.rle
-        return queries.mask_vector(self._embedder(), load_image(image), mask, ours)
-
-    def _like(self, like: LikeSource, ours: VectorSpace) -> npt.NDArray[np.float32]:
-        """The mean direction of rows of this index and of masks that know their photo."""
-        single = isinstance(like, SearchResult | MaskResult)
-        items = [like] if single else list(cast("Sequence[SearchResult | MaskResult]", like))
-        rows = [item.id for item in items if isinstance(item, SearchResult)]
-        examples = [item for item in items if isinstance(item, MaskResult)]
-        if not items or len(rows) + len(examples) != len(items):
+            return self._like_vector(like, stored)
+        if query["text"] is not None and stored.name != "clip":
             raise PromptError(
-                f"got like={like!r}; wanted results of a search, or masks that know their photo"
+                f"got text={query['text']!r} for space {stored.name!r}, which has no phrases. "
+                'Type: space="clip"'
+            )
+        # Only the space that is searched: the others would be embedded in vain.
+        embedder = self._query_model.embedder({stored.name: stored})
+        if query["text"] is not None:
+            return queries.text_vector(embedder, query["text"], stored)
+        rle = mask.rle if isinstance(mask, MaskResult) else mask
+        return queries.mask_vector(embedder, load_image(image), rle, stored)
+
+    def _like_vector(self, like: LikeSource, stored: VectorSpace) -> FloatArray:
+        """The mean direction of rows of this index and of masks that know their photo."""
+        items = [like] if isinstance(like, MaskRow | MaskResult) else list(like)
+        row_ids = [item.id for item in items if isinstance(item, MaskRow)]
+        examples = [item for item in items if isinstance(item, MaskResult)]
+        if not items or len(row_ids) + len(examples) != len(items):
+            raise PromptError(
+                f"got like={like!r}; wanted results of a search, or masks that know their photo. "
+                "For a photo type: image=photo, for a phrase: text=phrase"
             )
         vectors = []
-        if rows:
-            stored = self.vectors(rows, space=ours.name)
-            vectors += [stored[name] for name in rows]
+        if row_ids:
+            by_id = self.vectors(row_ids, space=stored.name)
+            vectors += [by_id[row_id] for row_id in row_ids]
         if examples:
-            vectors += [queries.examples_vector(self._embedder(), [e], ours) for e in examples]
-        return queries.unit(np.mean(vectors, axis=0), width=ours.width)
+            embedder = self._query_model.embedder({stored.name: stored})
+            vectors += [queries.example_vector(embedder, item, stored) for item in examples]
+        return queries.unit(np.mean(vectors, axis=0), width=stored.width)
 
-    def _embedder(self) -> Embedder:
-        if self.model is None:
-            raise PromptError(
-                "this index was opened without a model, so it can only search for its own rows and "
-                "for vectors. Type: MaskIndex.open(uri, model=...)"
-            )
-        return self.model
-
-    def vectors(
-        self, ids: Sequence[str], *, space: SpaceName = "clip"
-    ) -> dict[str, npt.NDArray[np.float32]]:
+    def vectors(self, ids: Sequence[str], *, space: SpaceName = "clip") -> dict[str, FloatArray]:
         """The stored vectors (width,) of rows, by id.
 
         Raises:
-            ValueError: An id that is not there.
+            ValueError: There is no row with one of the ids.
         """
-        found: dict[str, npt.NDArray[np.float32]] = {}
+        by_id: dict[str, FloatArray] = {}
         for batch in self.engine.read(["id", space], where=Where(ids=ids), batch=_BATCH):
-            names = batch.column("id").to_pylist()
-            found.update(zip(names, read_vectors(batch, space), strict=True))
-        missing = [name for name in ids if name not in found]
+            row_ids = batch.column("id").to_pylist()
+            by_id.update(zip(row_ids, read_vectors(batch, space), strict=True))
+        missing = [row_id for row_id in ids if row_id not in by_id]
         if missing:
             raise ValueError(f"there is no row {missing[0]!r} in this index (any more)")
-        return found
+        return by_id
 
     def delete(self, where: Where) -> int:
-        """Remove rows; how many.
+        """Remove the matching rows; returns their number.
 
         Raises:
-            ValueError: No condition at all, which would empty the index by accident.
+            ValueError: No condition, which would empty the index by accident.
         """
-        if where.is_open:
-            raise ValueError("delete(Where()) would remove every row; name what is meant")
+        if where.matches_all:
+            raise ValueError("delete(Where()) would remove every row; give a condition")
         return self.engine.delete(where)
 
-    def count(self, where: Where = _EVERYTHING) -> int:
-        """How many rows are meant."""
+    def count(self, where: Where = _ALL_ROWS) -> int:
+        """Number of matching rows; `len(index)` is that of all."""
         return self.engine.count(where)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """True, also for an index without rows: `if index` asks whether there is an index."""
+        return True
 
     def datasets(self) -> dict[str, int]:
         """Number of rows of each data set, by name."""
         counts: Counter[str] = Counter()
-        for batch in self.engine.read(["dataset"], where=_EVERYTHING, batch=_BATCH):
-            told = batch.column("dataset").value_counts()
-            counts.update({pair["values"]: pair["counts"] for pair in told.to_pylist()})
+        for batch in self.engine.read(["dataset"], where=_ALL_ROWS, batch=_BATCH):
+            pairs = batch.column("dataset").value_counts().to_pylist()
+            counts.update({pair["values"]: pair["counts"] for pair in pairs})
         return dict(sorted(counts.items()))
 
     def stats(
         self, *, recall: bool = False, k: int = 10, sample: int = 50, seed: int = 0
     ) -> IndexStats:
-        """What the index holds.
+        """Rows, data sets, spaces and search structures of the index.
 
         Args:
-            recall: Measure also what share of the exact k nearest a search finds.
-            k: See `recall`.
-            sample: Rows, drawn at random, that are looked for to measure it.
+            recall: Also measure which share of the exact k nearest rows a search returns.
+            k: Results per search of this measurement.
+            sample: Number of rows, drawn at random, that are searched for.
             seed: Of the draw.
         """
         rows, spaces = self.count(), self.spaces
@@ -299,22 +359,22 @@ class MaskIndex:
         )
 
     def compact(self) -> None:
-        """Fold small files together, and build or update the search structures.
+        """Merge small files, and build or update the search structures.
 
-        Rows that were added since are found without it, only more slowly. Others may search
+        A search also finds rows that were added later, only more slowly. Others may search
         meanwhile.
         """
         self.engine.compact()
 
-    def rows(self, where: Where = _EVERYTHING) -> Iterator[Any]:
-        """Arrow record batches of whole rows, vectors included, in no promised order."""
+    def rows(self, where: Where = _ALL_ROWS) -> Iterator[Any]:
+        """Arrow record batches of whole rows with their vectors, in no particular order."""
         columns = [*ROW_COLUMNS, *sorted(self.spaces)]
         yield from self.engine.read(columns, where=where, batch=_BATCH)
 
-    def export(self, path: str | Path, *, where: Where = _EVERYTHING) -> int:
-        """Write rows with their vectors to a Parquet file; how many.
+    def export(self, path: str | Path, *, where: Where = _ALL_ROWS) -> int:
+        """Write rows with their vectors to a Parquet file; returns their number.
 
-        `datasets.load_dataset("parquet", data_files=...)` and anything else reads it.
+        `datasets.load_dataset("parquet", data_files=...)`, pandas and others read it.
 
         Raises:
             OSError: The file cannot be written.
@@ -329,13 +389,49 @@ class MaskIndex:
         return count
 
     def close(self) -> None:
-        """Let go of files and memory."""
+        """Release files and memory."""
         self.engine.close()
 
     def __enter__(self) -> MaskIndex:
-        """Give the index itself."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close it."""
         self.close()
+
+    def __repr__(self) -> str:
+        models = {name: space.model for name, space in sorted(self.spaces.items())}
+        made_by = ", ".join(f"{name}: {model!r}" for name, model in models.items())
+        rows = f"{self.count():,} masks" + (f", {made_by}" if made_by else "")
+        return f"MaskIndex({self.engine.uri!r}, {rows})"
+
+    if not TYPE_CHECKING:  # a type checker should know of the real attributes only
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_attribute(self, name, _ADVICE)
+
+
+def _open_engine(
+    uri: str,
+    engine: EngineName | None,
+    *,
+    storage_options: Mapping[str, str] | None,
+    address: str | None,
+) -> Engine:
+    """The engine of a URI; see `MaskIndex.open`."""
+    scheme = (re.match(r"([a-z0-9+]+)://", uri) or ["", ""])[1]
+    if scheme == "memory":
+        if uri != "memory://" or engine not in (None, "memory"):
+            raise ValueError(f"got {uri!r} for engine {engine!r}; wanted 'memory://' alone")
+        return MemoryEngine()
+    # Lance also opens file:// and stores whose commits go through DynamoDB.
+    known = not scheme or scheme in (*_STORES, "s3+ddb", "file")
+    if not known or not uri or engine == "memory":
+        raise ValueError(
+            f"cannot open {uri!r} with engine {engine!r}; wanted 'memory://', a folder, or "
+            f"{', '.join(f'{store}://' for store in _STORES)}"
+        )
+    if engine == "ray":
+        return RayLanceEngine(uri, storage_options=storage_options, address=address)
+    if engine not in (None, "lance"):
+        raise ValueError(f"got engine {engine!r}; wanted 'memory', 'lance' or 'ray'")
+    return LanceEngine(uri, storage_options=storage_options)

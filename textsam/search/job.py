@@ -1,10 +1,10 @@
-"""A whole data set into an index, in this process.
+"""Embed the masks of a whole data set into an index, in this process.
 
     with MaskIndex.open("masks.lance") as index:
         report = embed_data_set(embedder, ListedPhotos(photos), index)
 
-A run may be killed at any moment and started again: masks that the index has are passed over. The
-same on many machines is `textsam.search.ray_job`.
+A run can be stopped at any moment and started again: masks that the index has are skipped.
+`textsam.search.ray_job` does the same on many machines.
 """
 
 from __future__ import annotations
@@ -12,35 +12,56 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
-from textsam.search.commits import PhotoRows, add_tables
-from textsam.search.data_photos import PhotoSource, batches
+import numpy as np
+from numpy.typing import NDArray
+
+from textsam.errors import ImageError, one_line
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.search.data_photos import DataPhoto, PhotoRows, PhotoSource, batches
 from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
-from textsam.search.photo_rows import MaskChoice, RowMaker, choose_masks
+from textsam.search.records import MaskRow, make_table
+from textsam.search.where import Where
+from textsam.values.images import load_image
 from textsam.values.settings import AutomaticSettings, Preset
 
-__all__ = ["EmbedReport", "EmbedSettings", "Progress", "embed_data_set"]
+__all__ = [
+    "EmbedReport",
+    "EmbedSettings",
+    "MaskChoice",
+    "PhotoEmbedder",
+    "Progress",
+    "choose_masks",
+    "embed_data_set",
+]
 
-# Called once for each photo, when its masks are in the index.
+# Called once for each photo, after its masks have been committed.
 Progress = Callable[[PhotoRows], None]
+MaskChoice = Literal["given", "everything"]
+
+# What a broken photo or annotation raises. Other errors are faults of the program and end the run.
+_PHOTO_ERRORS = (ValueError, OSError)
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+_READ_BATCH = 8_192  # rows that are read at once from the index
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedSettings:
-    """How a data set is gone through.
+    """How a data set is embedded.
 
     Attributes:
-        masks: "given", those that come with the photos; "everything", automatic ones; None for the
-            given ones where there are any.
-        automatic: Settings of the automatic ones, as `TextSAM.everything` takes them.
-        limit: Photos at most; None for all.
+        masks: "given" for the masks that come with the photos, "everything" for automatic ones;
+            None for the given ones if there are any.
+        automatic: Settings of automatic masks, as for `TextSAM.everything`.
+        limit: Maximum number of photos; None for all.
         batch: Photos that are decoded and embedded together.
-        commit_rows: Rows that are put into the index at once, about: Lance makes a file of each
-            commit, and a killed run loses what is not in yet.
-        commit_seconds: Rows are put in after so long, however few they are.
-        compact: Fold files together and build search structures at the end.
+        commit_rows: Rows are committed as soon as there are this many. Each commit is a file, and a
+            killed run loses the rows that are not committed yet.
+        commit_seconds: Rows are committed after this time even if there are fewer.
+        compact: Merge files and build search structures at the end.
 
     Raises:
         ValueError: A number below 1.
@@ -64,13 +85,13 @@ class EmbedSettings:
 
 @dataclass(kw_only=True)
 class EmbedReport:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        photos: Photos that were gone through, failed ones too.
-        masks: Masks that are new in the index.
-        kept: Masks that it had already.
-        failed: The photos that were passed over, with the reason.
+        photos: Number of photos, including failed ones.
+        masks: Number of masks that are new in the index.
+        kept: Number of masks that the index had already.
+        failed: The photos that were skipped, with the reason.
     """
 
     photos: int = 0
@@ -79,7 +100,7 @@ class EmbedReport:
     failed: list[PhotoRows] = field(default_factory=list)
 
     def add(self, photo: PhotoRows) -> None:
-        """Count a photo in."""
+        """Count one photo."""
         self.photos += 1
         self.masks += photo.masks
         self.kept += photo.kept
@@ -95,33 +116,32 @@ def embed_data_set(
     settings: EmbedSettings | None = None,
     progress: Progress | None = None,
 ) -> EmbedReport:
-    """Embed the masks of all photos of a data set that the index does not have yet.
+    """Embed all masks of a data set that the index does not have yet.
 
-    A photo that cannot be read is reported and stops nothing.
+    A photo that cannot be read is reported and skipped.
 
     Raises:
-        ValueError: The index holds vectors of another model, or there are no masks of the kind
-            that is wanted.
+        ValueError: The index holds vectors of another model, or the photos have no masks of the
+            chosen kind.
         OSError: The index cannot be written.
     """
     settings = settings or EmbedSettings()
-    choose_masks(source, settings.masks)
+    photo_embedder = PhotoEmbedder(embedder, source, index, settings)
     index.check_spaces(embedder.spaces)
-    maker = RowMaker(embedder, source, index, masks=settings.masks, automatic=settings.automatic)
     report = EmbedReport()
-    writer = _Writer(index, settings, report, progress)
+    commits = _PendingCommit(index, settings, report, progress)
     try:
         for rows in batches(itertools.islice(source.rows(), settings.limit), settings.batch):
-            writer.add(maker.make(rows))
-    finally:  # what is finished is kept, also when somebody stops the run
-        writer.flush()
+            commits.add(photo_embedder.embed(rows))
+    finally:  # also after Ctrl-C: finished photos are kept
+        commits.flush()
     if settings.compact:
         index.compact()
     return report
 
 
-class _Writer:
-    """Gathers rows of whole photos, and commits them when they are many or old."""
+class _PendingCommit:
+    """Collects rows of whole photos, and commits them when they are many or old."""
 
     def __init__(
         self,
@@ -132,21 +152,135 @@ class _Writer:
     ) -> None:
         self.index, self.settings = index, settings
         self.report, self.progress = report, progress
-        self.waiting: list[PhotoRows] = []
-        self.since = time.monotonic()
+        self.photos: list[PhotoRows] = []
+        self.last_commit = time.monotonic()
 
     def add(self, photos: Sequence[PhotoRows]) -> None:
-        self.waiting += photos
-        rows = sum(photo.masks for photo in self.waiting)
-        old = time.monotonic() - self.since >= self.settings.commit_seconds
-        if old or rows >= self.settings.commit_rows:
+        self.photos += photos
+        rows = sum(photo.masks for photo in self.photos)
+        is_old = time.monotonic() - self.last_commit >= self.settings.commit_seconds
+        if is_old or rows >= self.settings.commit_rows:
             self.flush()
 
     def flush(self) -> None:
-        done, self.waiting = self.waiting, []
-        add_tables(self.index, [photo.table for photo in done])
-        self.since = time.monotonic()
-        for photo in done:
+        # Emptied first, so that a failing commit is not repeated by the `finally` of the run.
+        photos, self.photos = self.photos, []
+        self.index.add_tables(photo.table for photo in photos)
+        self.last_commit = time.monotonic()
+        for photo in photos:
             self.report.add(photo)
             if self.progress is not None:
                 self.progress(photo)
+
+
+def choose_masks(source: PhotoSource, masks: MaskChoice | None) -> MaskChoice:
+    """Which masks of a data set are embedded; by default those that come with it, if there are any.
+
+    Raises:
+        ValueError: "given" for photos without masks, or an unknown choice.
+    """
+    if masks not in (None, *get_args(MaskChoice)):
+        raise ValueError(f"masks={masks!r}; wanted one of {list(get_args(MaskChoice))}")
+    if masks == "given" and not source.has_masks:
+        raise ValueError('these photos come without masks. Type: masks="everything"')
+    return masks or ("given" if source.has_masks else "everything")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _NewMasks:
+    """Masks of a photo that are not in the index; the photo is decoded only if there are any."""
+
+    rows: list[MaskRow]
+    kept: int
+    image: EncodedPhoto | NDArray[np.uint8] = field(default_factory=lambda: _NO_PIXELS)
+
+
+class PhotoEmbedder:
+    """Embeds those masks of photos that an index does not have.
+
+    A given mask is recognised by the id of its row. The ids of automatic masks are not known before
+    the masks are computed, so a photo counts as done if the index has any automatic mask of it:
+    this is why all masks of a photo must be added in one commit.
+    """
+
+    def __init__(
+        self, embedder: Embedder, source: PhotoSource, index: MaskIndex, settings: EmbedSettings
+    ) -> None:
+        """See `choose_masks` for errors."""
+        self.embedder, self.source, self.index = embedder, source, index
+        self.masks = choose_masks(source, settings.masks)
+        self.automatic = settings.automatic
+
+    def embed(self, rows: Sequence[Any]) -> list[PhotoRows]:
+        """Embed the photos of some rows of the source in common batches; skip broken ones."""
+        results = [PhotoRows(image="")] * len(rows)
+        photos: dict[int, DataPhoto] = {}
+        for place, row in enumerate(rows):
+            try:
+                photos[place] = self.source.photo(row)
+            except _PHOTO_ERRORS as error:
+                results[place] = PhotoRows(image=self.source.name(row), error=one_line(error))
+        known = self._known_rows(list(photos.values()))
+        new: dict[int, _NewMasks] = {}
+        for place, photo in photos.items():
+            try:
+                masks = self._new_masks(photo, known.get((photo.dataset, photo.image), {}))
+            except _PHOTO_ERRORS as error:
+                results[place] = PhotoRows(image=photo.image, error=one_line(error))
+                continue
+            results[place] = PhotoRows(image=photo.image, masks=len(masks.rows), kept=masks.kept)
+            if masks.rows:
+                new[place] = masks
+        pairs = [(masks.image, [row.rle for row in masks.rows]) for masks in new.values()]
+        vectors = self.embedder.photos(pairs) if pairs else []
+        for (place, masks), own in zip(new.items(), vectors, strict=True):
+            results[place] = replace(results[place], table=make_table(masks.rows, own))
+        return results
+
+    def _known_rows(self, photos: Sequence[DataPhoto]) -> dict[tuple[str, str], dict[str, bool]]:
+        """For each photo, the ids of its rows in the index, and whether their masks are automatic.
+
+        Only automatic masks have a predicted IoU.
+        """
+        known: dict[tuple[str, str], dict[str, bool]] = {}
+        if not photos:
+            return known
+        where = Where(
+            datasets=sorted({photo.dataset for photo in photos}),
+            images=sorted({photo.image for photo in photos}),
+        )
+        columns = ["dataset", "image", "id", "iou"]
+        for batch in self.index.engine.read(columns, where=where, batch=_READ_BATCH):
+            for row in batch.to_pylist():
+                ids = known.setdefault((row["dataset"], row["image"]), {})
+                ids[row["id"]] = row["iou"] is not None
+        return known
+
+    def _new_masks(self, photo: DataPhoto, known: dict[str, bool]) -> _NewMasks:
+        if self.masks == "given":
+            masks = [mask for mask in photo.masks if not mask.rle.is_empty]
+            rows = _distinct_rows(photo, [{"rle": m.rle, "label": m.label} for m in masks])
+            new = [row for row in rows if row.id not in known]
+            if not new:
+                return _NewMasks(rows=[], kept=len(rows))
+            image = load_image(photo.encoded)
+            for row in new:
+                if row.rle.size != image.shape[:2]:
+                    raise ImageError(
+                        f"a mask has size {row.rle.size}, the photo {image.shape[:2]} "
+                        "(height, width)"
+                    )
+            return _NewMasks(rows=new, kept=len(rows) - len(new), image=image)
+        if automatic := sum(known.values()):
+            return _NewMasks(rows=[], kept=automatic)
+        view = self.embedder.model.open(load_image(photo.encoded))
+        results = [mask for mask in view.everything(self.automatic) if mask.area]
+        rows = _distinct_rows(photo, [{"rle": mask.rle, "iou": mask.iou} for mask in results])
+        # The view is encoded already, so latents of the photo cost nothing more.
+        return _NewMasks(rows=rows, kept=0, image=view)
+
+
+def _distinct_rows(photo: DataPhoto, masks: Sequence[dict[str, Any]]) -> list[MaskRow]:
+    """A row for each mask, without rows that repeat an id."""
+    rows = [MaskRow(dataset=photo.dataset, image=photo.image, **mask) for mask in masks]
+    return list({row.id: row for row in rows}.values())

@@ -1,160 +1,262 @@
-"""What is looked for, as a vector: a phrase, masks of a photo, rows of the index, vectors."""
+"""Vectors of queries: a phrase, a mask of a photo, a whole photo, examples, or vectors."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from textsam.errors import PromptError
+from textsam.errors import PromptError, TextSamError, WeightsError
 from textsam.results.columns import MaskResult
-from textsam.search.results import SearchResult
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import (
+    FloatArray,
+    MaskRow,
+    MaskVectors,
+    SpaceName,
+    VectorSpace,
+    check_same_space,
+)
+from textsam.search.results import SearchResults
 from textsam.values.rle import RLE, encode_mask
 
+if TYPE_CHECKING:
+    from textsam.inference.model import TextSAM
+
 __all__ = [
-    "Embedder",
     "LikeSource",
+    "MaskEmbedder",
     "MaskSource",
-    "check_same",
-    "examples_vector",
+    "ModelSource",
+    "QueryModel",
+    "example_vector",
     "mask_vector",
-    "only_vector",
+    "mean_vector",
+    "refuse_query",
     "text_vector",
     "unit",
 ]
 
-FloatArray = npt.NDArray[np.float32]
+Spaces: TypeAlias = Mapping[SpaceName, VectorSpace]
 MaskSource: TypeAlias = RLE | npt.NDArray[np.bool_]
 # Rows of an index, or masks that know their photo.
-LikeSource: TypeAlias = "SearchResult | MaskResult | Iterable[SearchResult | MaskResult]"
+LikeSource: TypeAlias = MaskRow | MaskResult | Iterable[MaskRow | MaskResult]
 
 
 @runtime_checkable
-class Embedder(Protocol):
-    """What makes vectors of phrases and masks; `textsam.search.embed` has one for a `TextSAM`."""
+class MaskEmbedder(Protocol):
+    """What makes vectors of phrases and masks; `textsam.search.Embedder` does for a `TextSAM`."""
 
     @property
-    def spaces(self) -> Mapping[SpaceName, VectorSpace]:
-        """The spaces that it has vectors in."""
+    def spaces(self) -> Spaces:
+        """The spaces that it makes vectors of."""
 
     def text(self, text: str, /) -> FloatArray:
-        """A phrase in the space "clip", (width,) of length 1."""
+        """The vector of a phrase in the space "clip", (width,) of length 1."""
 
     def masks(self, image: npt.NDArray[np.uint8], masks: Sequence[RLE], /) -> MaskVectors:
-        """N masks of a photo (H, W, 3) uint8 RGB, in all its spaces."""
+        """The vectors of N masks of a photo (H, W, 3) uint8 RGB, in all its spaces."""
 
 
-def check_same(theirs: VectorSpace, ours: VectorSpace) -> None:
-    """Refuse vectors of another space.
+# What can be given as the model of an index: a name, a folder or file, a model, or an embedder.
+ModelSource: TypeAlias = "str | Path | TextSAM | MaskEmbedder"
 
-    Raises:
-        ValueError: The spaces are not equal; tells both, and what differs.
+
+class QueryModel:
+    """The model that embeds the queries of one index, loaded when it is first needed."""
+
+    def __init__(self, source: ModelSource | None, *, uri: str) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            source: None for the model whose name is stored with the vectors.
+            uri: Of the index, for error messages.
+        """
+        self._source = source
+        self._uri = uri
+        self._model: TextSAM | None = None
+        self._embedders: dict[frozenset[SpaceName], MaskEmbedder] = {}
+        # Threads that search at the same time share one model.
+        self._lock = threading.Lock()
+
+    def embedder(self, spaces: Spaces) -> MaskEmbedder:
+        """An embedder whose vectors lie in some or all spaces of the index.
+
+        Raises:
+            WeightsError: The model cannot be loaded, or is not the one that made the index.
+            PromptError: No model was given, and the index has no rows that name one.
+        """
+        if isinstance(self._source, MaskEmbedder):
+            return self._source
+        from textsam.search.embed import Embedder, load_model  # they import the networks
+
+        key = frozenset(spaces)
+        with self._lock:
+            if self._model is None:
+                self._model = (
+                    _load_stored(spaces, self._uri)
+                    if self._source is None
+                    else load_model(self._source)
+                )
+            if key not in self._embedders:
+                embedder = Embedder.for_spaces(self._model, spaces)
+                if self._source is None:
+                    _check_stored(embedder, spaces, self._uri)
+                self._embedders[key] = embedder
+            return self._embedders[key]
+
+
+def _load_stored(spaces: Spaces, uri: str) -> TextSAM:
+    """Load the model that an index names, from this machine only.
+
+    An index may come from anywhere, so its names must not decide what is downloaded.
     """
-    if theirs != ours:
-        names = ("name", "width", "model", "preprocessing")
-        differ = [n for n in names if getattr(theirs, n) != getattr(ours, n)]
-        raise ValueError(
-            f"got vectors of {theirs}; this index holds {ours}. They differ in "
-            f"{', '.join(differ)}, so their cosines mean nothing. Type the model that made the "
-            "index, or embed the masks anew into another index"
+    from textsam.inference.model import TextSAM
+
+    if not spaces:
+        raise PromptError(
+            f"the index {uri!r} has no rows that name a model. Type: "
+            f'MaskIndex.open({uri!r}, model="tiny")'
         )
+    # Without latents the SAM does not matter, so the smallest one carries the CLIP.
+    name = spaces["sam"].model if "sam" in spaces else "tiny"
+    clip = spaces["clip"].model if "clip" in spaces else None
+    try:
+        model = TextSAM.from_pretrained(name, local_files_only=True)
+        if clip is not None and (model.clip is None or model.clip.name != clip):
+            model = TextSAM.from_pretrained(name, clip=clip, local_files_only=True)
+    except (TextSamError, OSError) as error:
+        raise WeightsError(
+            f"{_made_by(spaces, uri)}, which cannot be loaded from this machine ({error}). "
+            f"{_advice(uri)}"
+        ) from error
+    return model
+
+
+def _check_stored(embedder: MaskEmbedder, spaces: Spaces, uri: str) -> None:
+    """Refuse a model that has the stored name and other weights."""
+    if dict(embedder.spaces) != dict(spaces):
+        raise WeightsError(
+            f"{_made_by(spaces, uri)}, but with other weights or options than the model that has "
+            f"this name here. {_advice(uri)}"
+        )
+
+
+def _made_by(spaces: Spaces, uri: str) -> str:
+    names = {"sam": "SAM", "clip": "CLIP"}
+    parts = [f"{names[name]} {space.model!r}" for name, space in sorted(spaces.items())]
+    return f"the index {uri!r} was made with {' and '.join(parts)}"
+
+
+def _advice(uri: str) -> str:
+    return (
+        f"Type: MaskIndex.open({uri!r}, model=...) with the folder or file of the model that made "
+        "it, its Hugging Face id, a TextSAM or an Embedder"
+    )
+
+
+def refuse_query(query: Any) -> NoReturn:
+    """Say what to type for a query that is no phrase."""
+    kinds = {"like=query": (MaskRow, MaskResult, SearchResults), "image=query": (Path,)}
+    advice = next((text for text, types in kinds.items() if isinstance(query, types)), None)
+    if advice is None:
+        size = np.ndim(query) if isinstance(query, np.ndarray | list | tuple) else None
+        advice = {None: "image=query", 1: "vector=query"}.get(size, "vector=query[0]")
+        if isinstance(query, MaskVectors):
+            advice = "vector=query"
+    raise PromptError(
+        f"got {type(query).__name__} in place of a phrase. Type: search({advice}); others are "
+        "image=, mask=, like= and vector="
+    )
 
 
 def unit(vector: npt.ArrayLike, *, width: int) -> FloatArray:
-    """The vector (width,) at length 1.
+    """The vector (width,) scaled to length 1.
 
     Raises:
-        ValueError: Another shape, or no direction.
+        ValueError: Another shape, or a length that is 0 or not finite.
     """
     array = np.asarray(vector, dtype=np.float32)
     if array.shape != (width,):
-        raise ValueError(f"got a vector of shape {array.shape}; wanted ({width},)")
+        raise ValueError(f"got a vector of shape {array.shape}; wanted ({width},), one query")
     length = float(np.linalg.norm(array))
     if not (np.isfinite(length) and length > 0):
-        raise ValueError(f"got a vector of length {length}; wanted one that points somewhere")
+        raise ValueError(f"got a vector of length {length}; wanted one that has a direction")
     return (array / length).astype(np.float32)
 
 
-def only_vector(vectors: MaskVectors, name: SpaceName, ours: VectorSpace) -> FloatArray:
-    """The mean direction of embedded masks in a space of the index.
+def mean_vector(vectors: MaskVectors, stored: VectorSpace) -> FloatArray:
+    """The mean direction of embedded masks in one space of the index.
 
     Raises:
-        ValueError: They have none there, or of another space than the index's.
+        ValueError: They have no vectors of this space, or no vectors at all.
     """
-    if name not in vectors.spaces:
-        have = ", ".join(map(repr, vectors.spaces)) or "none"
-        raise ValueError(f"got vectors of {have}; wanted some of space {name!r}")
-    check_same(vectors.spaces[name], ours)
+    if stored.name not in vectors.spaces:
+        names = ", ".join(map(repr, vectors.spaces)) or "none"
+        raise ValueError(f"got vectors of {names}; wanted some of space {stored.name!r}")
+    check_same_space(vectors.spaces[stored.name], stored)
     if not len(vectors):
         raise ValueError("got no vectors; wanted one or more")
-    return unit(vectors.vectors[name].mean(axis=0), width=ours.width)
+    return unit(vectors.vectors[stored.name].mean(axis=0), width=stored.width)
 
 
-def text_vector(embedder: Embedder, text: str, ours: VectorSpace) -> FloatArray:
-    """A phrase.
+def text_vector(embedder: MaskEmbedder, text: str, stored: VectorSpace) -> FloatArray:
+    """The vector of a phrase.
 
     Raises:
-        PromptError: The space is not "clip", which alone has phrases, or the phrase is empty.
+        PromptError: The phrase is empty.
         ValueError: The embedder's space is not the index's.
     """
-    if ours.name != "clip":
-        raise PromptError(
-            f"got text={text!r} for space {ours.name!r}, which no phrase reaches. Type: "
-            'space="clip"'
-        )
     if not text.strip():
         raise PromptError(f"got text={text!r}; wanted a phrase, such as 'striped sail'")
-    check_same(_space_of(embedder, ours.name), ours)
-    return unit(embedder.text(text), width=ours.width)
+    check_same_space(_space_of(embedder, stored.name), stored)
+    return unit(embedder.text(text), width=stored.width)
 
 
 def mask_vector(
-    embedder: Embedder,
+    embedder: MaskEmbedder,
     image: npt.NDArray[np.uint8],
     mask: MaskSource | None,
-    ours: VectorSpace,
+    stored: VectorSpace,
 ) -> FloatArray:
-    """A mask of a photo; the whole photo for None.
+    """The vector of a mask of a photo, or of the whole photo without a mask.
 
     Raises:
         PromptError: The mask has another size than the photo, or is empty.
         ValueError: The embedder's space is not the index's.
     """
     size = image.shape[:2]
-    given = np.ones(size, dtype=np.bool_) if mask is None else mask
-    rle = given if isinstance(given, RLE) else encode_mask(np.asarray(given))
+    if mask is None:
+        mask = np.ones(size, dtype=np.bool_)
+    rle = mask if isinstance(mask, RLE) else encode_mask(np.asarray(mask))
     if rle.size != size:
         raise PromptError(f"the mask has size {rle.size}, the photo {size}; wanted the same")
     if rle.is_empty:
         raise PromptError("the mask is empty: there is nothing to look for")
-    check_same(_space_of(embedder, ours.name), ours)
-    return only_vector(embedder.masks(image, [rle]), ours.name, ours)
+    check_same_space(_space_of(embedder, stored.name), stored)
+    return mean_vector(embedder.masks(image, [rle]), stored)
 
 
-def examples_vector(
-    embedder: Embedder, examples: Sequence[MaskResult], ours: VectorSpace
-) -> FloatArray:
-    """What masks that know their photo have in common: their mean direction.
+def example_vector(embedder: MaskEmbedder, example: MaskResult, stored: VectorSpace) -> FloatArray:
+    """The vector of a mask that knows its photo.
 
     Raises:
-        PromptError: One does not know its photo.
+        PromptError: It does not know its photo.
         ValueError: The embedder's space is not the index's.
     """
-    vectors = []
-    for example in examples:
-        if example.image is None:
-            raise PromptError(
-                f"{example!r} does not know its photo. Type: search(image=photo, mask=it.rle)"
-            )
-        vectors.append(mask_vector(embedder, example.image, example.rle, ours))
-    return unit(np.mean(vectors, axis=0), width=ours.width)
+    if example.image is None:
+        raise PromptError(
+            f"{example!r} does not know its photo. Type: search(image=photo, mask=it.rle)"
+        )
+    return mask_vector(embedder, example.image, example.rle, stored)
 
 
-def _space_of(embedder: Embedder, name: SpaceName) -> VectorSpace:
+def _space_of(embedder: MaskEmbedder, name: SpaceName) -> VectorSpace:
+    """The embedder's space of this name."""
     if name not in embedder.spaces:
-        have: Any = ", ".join(map(repr, embedder.spaces)) or "none"
-        raise ValueError(f"the model has no vectors of space {name!r}; it has {have}")
+        names = ", ".join(map(repr, embedder.spaces)) or "none"
+        raise ValueError(f"the model has no vectors of space {name!r}; it has {names}")
     return embedder.spaces[name]

@@ -1,6 +1,6 @@
 """What travels between the stages of a Ray job, and its first and last stage.
 
-No networks are imported here: processes that only read rows or commit them start at once.
+Nothing here imports a network, so processes that only read rows or commit them start at once.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from textsam.errors import require
-from textsam.search.commits import PhotoRows, add_tables
-from textsam.search.data_photos import PhotoSource, batches
+from textsam.search.data_photos import PhotoRows, PhotoSource, batches
 from textsam.search.index import MaskIndex
 
 __all__ = ["Batch", "Committer", "pack", "rows_of", "unpack"]
@@ -22,20 +21,19 @@ Batch: TypeAlias = dict[str, Any]
 
 
 class Committer:
-    """Puts the rows of whole photos into the index; one at a time, since commits contend."""
+    """Commits the rows of whole photos; there is only one, since concurrent commits contend."""
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         self.index = MaskIndex.open(uri, storage_options=options)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Commit; the rows themselves go no further."""
-        photos = unpack(batch)
-        add_tables(self.index, [photo.table for photo in photos])
+        """Commit the tables; the driver receives everything else."""
+        self.index.add_tables(photo.table for photo in unpack(batch))
         return {key: values for key, values in batch.items() if key != "table"}
 
 
 def pack(photos: Sequence[PhotoRows]) -> Batch:
-    """Photos as columns: a row a photo, so that no commit tears one apart."""
+    """Photos as columns, one row per photo, so that no commit contains half a photo."""
     return {
         "image": [photo.image for photo in photos],
         "masks": [photo.masks for photo in photos],
@@ -46,7 +44,7 @@ def pack(photos: Sequence[PhotoRows]) -> Batch:
 
 
 def unpack(batch: Batch) -> list[PhotoRows]:
-    """The reverse of `pack`; without tables if they went no further."""
+    """The reverse of `pack`; without tables if the batch has none."""
     tables = batch.get("table", [b""] * len(batch["image"]))
     columns = (batch["image"], batch["masks"], batch["kept"], batch["error"], tables)
     return [
@@ -62,7 +60,7 @@ def unpack(batch: Batch) -> list[PhotoRows]:
 
 
 def _to_bytes(table: Any) -> bytes:
-    """An Arrow table as a stream of its own, whose schema keeps the spaces."""
+    """An Arrow table as a stream of its own: a column of a block would lose the metadata."""
     pa = require("pyarrow", "search")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -71,19 +69,18 @@ def _to_bytes(table: Any) -> bytes:
 
 
 def _from_bytes(packed: bytes) -> Any:
-    pa = require("pyarrow", "search")
-    with pa.ipc.open_stream(packed) as reader:
+    with require("pyarrow", "search").ipc.open_stream(packed) as reader:
         return reader.read_all()
 
 
 def rows_of(source: PhotoSource, *, limit: int | None, block: int) -> Any:
-    """A `ray.data.Datasource` of a source's rows, pickled; photos are opened by the workers.
+    """A `ray.data.Datasource` of a source's pickled rows; the workers open the photos.
 
-    One task reads them: they are numbers, or a stream that only one can read.
+    A single task reads the rows: they are numbers, or a stream that only one process can read.
     """
     pa = require("pyarrow", "search")
     data = require("ray.data", "scale")
-    unknown = require("ray.data.block", "scale").BlockMetadata(
+    metadata = require("ray.data.block", "scale").BlockMetadata(
         num_rows=None, size_bytes=None, input_files=None, exec_stats=None
     )
 
@@ -98,6 +95,6 @@ def rows_of(source: PhotoSource, *, limit: int | None, block: int) -> Any:
         def get_read_tasks(
             self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
         ) -> list[Any]:
-            return [data.ReadTask(tables, unknown, per_task_row_limit=per_task_row_limit)]
+            return [data.ReadTask(tables, metadata, per_task_row_limit=per_task_row_limit)]
 
     return Rows()

@@ -1,13 +1,14 @@
-"""A whole data set into an index, on the machines of a Ray cluster.
+"""Embed the masks of a whole data set into an index, on the machines of a Ray cluster.
 
-    load = functools.partial(load_embedder, "tiny", latents="photo")
+    load = functools.partial(Embedder.from_pretrained, "tiny", latents="photo")
     report = embed_on_ray(load, source, "s3://bucket/masks", address="auto")
 
-Ray Data streams photos through three stages: tasks read rows of the source, an actor per device
-embeds photos, and one actor commits whole photos to the index. It holds the first stages back when
-the last one lags. A worker that dies is started anew and its photos are embedded again; what it had
-committed is found by its ids and not added twice. So it is too when the run itself is started anew.
-Ray Data tries without end, so photos that kill every worker (too large a batch) hold the run up.
+Ray Data streams photos through three stages: tasks read rows of the source, one actor per device
+embeds photos, and one actor commits whole photos to the index. It slows the first stages down when
+the last one is behind. If a worker dies, a new one embeds its photos again; what had been committed
+is recognised by its ids and not added twice. The same holds when the run itself is started again.
+Ray Data retries without limit, so photos that kill every worker (a batch that is too large) block
+the run.
 """
 
 from __future__ import annotations
@@ -19,37 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from textsam.errors import require
-from textsam.inference.model import TextSAM
 from textsam.search.data_photos import PhotoSource
 from textsam.search.embed import Embedder
-from textsam.search.engines.ray_cluster import connect
+from textsam.search.engines.ray_lance import connect
 from textsam.search.index import MaskIndex
-from textsam.search.job import EmbedReport, EmbedSettings, Progress
-from textsam.search.photo_rows import RowMaker, choose_masks
+from textsam.search.job import EmbedReport, EmbedSettings, PhotoEmbedder, Progress, choose_masks
 from textsam.search.ray_blocks import Batch, Committer, pack, rows_of, unpack
 
-__all__ = ["embed_on_ray", "load_embedder"]
+__all__ = ["embed_on_ray"]
 
-_BATCHES_A_BLOCK = 4  # what a worker that dies has to do again, at most
+_BATCHES_PER_BLOCK = 4  # at most this many are repeated when a worker dies
 _COMMIT_PHOTOS = 64
-_MOST_BLOCKS = 10_000  # of a whole set; each is an entry in the driver's books
-_STREAM_CUTS = 32  # of what a stream's task gathers: some hundred photos
-# Less than a core each, so that reading and committing find room beside a worker on every core.
-_CPU_WORKER, _CPU_SMALL = 0.75, 0.1
-
-
-def load_embedder(
-    model: str, *, clip: str | None = None, device: str | None = None, **options: Any
-) -> Embedder:
-    """Load a model and make its `Embedder`; what each worker does.
-
-    Args:
-        model: As `TextSAM.from_pretrained` takes it, as the next two.
-        clip: The CLIP beside it.
-        device: "cpu", "cuda"; by default the best that the worker has.
-        options: Keywords of `Embedder`.
-    """
-    return Embedder(TextSAM.from_pretrained(model, clip=clip, device=device), **options)
+_MAX_BLOCKS = 10_000  # of a whole data set; the driver keeps an entry for each
+_STREAM_BLOCKS = 32  # of what the reading task of a stream collects: some hundred photos
+# Less than one core each, so that reading and committing run beside a worker on every core.
+_WORKER_CPUS, _SMALL_TASK_CPUS = 0.75, 0.1
 
 
 def embed_on_ray(
@@ -63,56 +48,58 @@ def embed_on_ray(
     storage_options: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> EmbedReport:
-    """As `job.embed_data_set`, on a Ray cluster.
+    """Do what `embed_data_set` does on a Ray cluster.
 
     Args:
-        load: Makes the embedder in each worker; it, too, must survive pickling.
+        load: Makes the embedder in each worker; it must survive pickling.
         source: The data set; all machines must reach its files under the same names.
         uri: The index: an object store, or a folder that all machines see under this name.
-        settings: How it is gone through; blocks of some batches and commits of some dozen photos
-            take the place of `commit_rows` and `commit_seconds`.
+        settings: As for `embed_data_set`, except that commits of 64 photos replace `commit_rows`
+            and `commit_seconds`.
         address: "auto", "ray://host:10001", or None for a cluster on this machine.
         workers: Actors that embed; by default one for each GPU of the cluster, or for each core if
-            it has none.
+            it has no GPU.
         storage_options: Keys, region and endpoint of an object store; sent to the workers.
         progress: Called for each photo once it is committed.
 
     Raises:
-        ValueError: As `embed_data_set`; or an index in memory.
+        ValueError: See `embed_data_set`; or an index in memory.
         MissingExtraError: ray is not installed.
-        RuntimeError: A worker failed by a fault that is no photo's.
+        RuntimeError: A worker failed for a reason other than a broken photo.
     """
     settings = settings or EmbedSettings()
     choose_masks(source, settings.masks)
-    where = str(uri)
-    if where == "memory://":
+    location = str(uri)
+    if location == "memory://":
         raise ValueError("workers cannot write to 'memory://'; wanted a folder or an object store")
-    if "://" not in where:
-        where = str(Path(where).resolve())
+    if "://" not in location:
+        location = str(Path(location).resolve())  # workers have another working directory
     options = dict(storage_options or {})
     require("lance_ray", "scale")
-    with MaskIndex.open(where, storage_options=options) as index:
-        if index.spaces:  # tell a wrong model here, not from the middle of a cluster
+    with MaskIndex.open(location, storage_options=options) as index:
+        if index.spaces:  # report a wrong model here rather than from within the cluster
             index.check_spaces(load().spaces)
     ray = connect(address)
     report = EmbedReport()
-    blocks = _stages(ray, load, source, where, options, settings, workers)
+    stages = _stages(ray, load, source, location, options, settings, workers)
     try:
-        for batch in blocks.iter_batches(batch_size=None, batch_format="numpy"):
+        for batch in stages.iter_batches(batch_size=None, batch_format="numpy"):
             for photo in unpack(batch):
                 report.add(photo)
                 if progress is not None:
                     progress(photo)
     except ray.exceptions.RayTaskError as error:
-        raise RuntimeError(f"a worker failed: {_told_by_worker(str(error))}") from error
+        raise RuntimeError(f"a worker failed: {_first_error(str(error))}") from error
     if settings.compact:
-        with MaskIndex.open(where, engine="ray", storage_options=options, address=address) as index:
+        with MaskIndex.open(
+            location, engine="ray", storage_options=options, address=address
+        ) as index:
             index.compact()
     return report
 
 
-def _told_by_worker(trace: str) -> str:
-    """The last line of the first error of a trace; Ray carries what came of it, not the error."""
+def _first_error(trace: str) -> str:
+    """The last line of the first error of a trace: the cause, which Ray passes on only as text."""
     first, _, _ = trace.partition("\nThe above exception was the direct cause")
     return first.strip().splitlines()[-1].strip()
 
@@ -126,30 +113,30 @@ def _stages(
     settings: EmbedSettings,
     workers: int | None,
 ) -> Any:
-    """The `ray.data.Dataset` whose rows are what became of the photos; lazy until it is read."""
+    """A `ray.data.Dataset` with one row per photo; nothing runs until it is read."""
     data = require("ray.data", "scale")
     gpus = int(ray.cluster_resources().get("GPU", 0))
     count = workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    block = settings.batch * _BATCHES_A_BLOCK
-    small = {"num_cpus": _CPU_SMALL}
-    # Ray Data joins what a task reads up to many megabytes, and then cuts it in so many blocks.
-    # (`repartition` would do that too, by tasks that want a core, which the workers have taken.)
+    block = settings.batch * _BATCHES_PER_BLOCK
+    small = {"num_cpus": _SMALL_TASK_CPUS}
+    # Ray Data joins what a task reads up to many megabytes, and then cuts it into this many blocks.
+    # (`repartition` would do so too, with tasks that need a core, which the workers occupy.)
     total = source.total if settings.limit is None else min(source.total or 0, settings.limit)
-    cuts = min(_MOST_BLOCKS, math.ceil(total / block)) if total else _STREAM_CUTS
+    blocks = min(_MAX_BLOCKS, math.ceil(total / block)) if total else _STREAM_BLOCKS
     rows = data.read_datasource(
-        rows_of(source, limit=settings.limit, block=block), override_num_blocks=cuts, **small
+        rows_of(source, limit=settings.limit, block=block), override_num_blocks=blocks, **small
     )
     rows.context.enable_progress_bars = False
     rows.context.print_on_execution_start = False
-    made = rows.map_batches(
-        _Worker,
+    embedded = rows.map_batches(
+        _EmbeddingWorker,
         fn_constructor_args=(load, source, uri, options, settings),
         batch_size=settings.batch,
         compute=data.ActorPoolStrategy(size=count),
-        num_cpus=1 if gpus else _CPU_WORKER,
+        num_cpus=1 if gpus else _WORKER_CPUS,
         num_gpus=1 if gpus else None,
     )
-    return made.map_batches(
+    return embedded.map_batches(
         Committer,
         fn_constructor_args=(uri, options),
         batch_size=_COMMIT_PHOTOS,
@@ -158,8 +145,8 @@ def _stages(
     )
 
 
-class _Worker:
-    """Embeds photos; one on each device."""
+class _EmbeddingWorker:
+    """Embeds photos; one per device."""
 
     def __init__(
         self,
@@ -169,14 +156,9 @@ class _Worker:
         options: Mapping[str, str],
         settings: EmbedSettings,
     ) -> None:
-        self.maker = RowMaker(
-            load(),
-            source,
-            MaskIndex.open(uri, storage_options=options),
-            masks=settings.masks,
-            automatic=settings.automatic,
-        )
+        index = MaskIndex.open(uri, storage_options=options)
+        self.embedder = PhotoEmbedder(load(), source, index, settings)
 
     def __call__(self, batch: Batch) -> Batch:
-        """Rows of the source -> what became of their photos."""
-        return pack(self.maker.make([pickle.loads(row) for row in batch["row"]]))
+        """Rows of the source -> `PhotoRows` as columns."""
+        return pack(self.embedder.embed([pickle.loads(row) for row in batch["row"]]))

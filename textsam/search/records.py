@@ -1,7 +1,7 @@
-"""A row of an index: one mask, where it is from, what is known of it, and its vectors.
+"""What an index stores: rows, their vectors, and the spaces that say which vectors compare.
 
-Rows travel as Arrow tables, one schema for every engine. The spaces of the vectors ride in the
-schema's metadata, so a table says by itself what its vectors may be compared with.
+Rows travel as Arrow tables with one schema for every engine. The spaces of the vectors are stored
+in the schema's metadata, so a table says by itself what its vectors may be compared with.
 
 | column | type | what |
 |---|---|---|
@@ -13,7 +13,7 @@ schema's metadata, so a table says by itself what its vectors may be compared wi
 | `score`, `iou` | float32 | as in `Segmentation`; null if unknown |
 | `area` | int64 | pixels |
 | `aspect` | float64 | width / height of the box |
-| `clip`, `sam` | D float32 | unit vectors, of the spaces that the index has |
+| `clip`, `sam` | D float32 | unit vectors, one column for each space of the index |
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import require
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import (
     RLE,
     rle_area,
@@ -42,9 +41,15 @@ from textsam.values.rle import (
 )
 
 __all__ = [
+    "COSINE",
     "ROW_COLUMNS",
+    "FloatArray",
     "MaskRow",
-    "distinct",
+    "MaskVectors",
+    "SpaceName",
+    "VectorSpace",
+    "check_same_space",
+    "distinct_rows",
     "make_schema",
     "make_table",
     "read_rows",
@@ -52,15 +57,63 @@ __all__ = [
     "spaces_of",
 ]
 
+SpaceName = Literal["clip", "sam"]
+FloatArray = npt.NDArray[np.float32]
+
 ROW_COLUMNS = (
     *("id", "dataset", "image", "rle", "box", "label", "score", "iou", "area", "aspect"),
 )
-_FORMAT = b"textsam.search.format"
-_SPACES = b"textsam.search.spaces"
-# Raised when a reader of the last version would misread a table; readers refuse what is newer.
-_VERSION = 1
-# float32 vectors of length 1 keep it to about 1e-6; float16 ones, cast, to 1e-3.
-_LENGTH_ERROR = 2e-3
+# Column of a search result: cosine of the angle between query and row, -1 to 1, highest first.
+COSINE = "cosine"
+_FORMAT_KEY = b"textsam.search.format"
+_SPACES_KEY = b"textsam.search.spaces"
+# Raise it when an older reader would misread a new table; readers refuse newer versions.
+_FORMAT_VERSION = 1
+# float32 vectors of length 1 keep their length to about 1e-6, vectors cast from float16 to 1e-3.
+_MAX_LENGTH_ERROR = 2e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSpace:
+    """Where vectors come from; two vectors can be compared only if their spaces are equal.
+
+    Attributes:
+        name: "clip", the masked CLIP embedding, in which phrases are vectors too; or "sam", the
+            latents of the SAM (arXiv 2304.02643, Appendix D.6), which have no phrases.
+        width: Length of a vector.
+        model: Name of the network that made them.
+        preprocessing: Hash of everything between the photo and the network (crop, size, mean, how
+            the mask is applied) and of the network's weights.
+    """
+
+    name: SpaceName
+    width: int
+    model: str
+    preprocessing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskVectors:
+    """The embeddings of N masks.
+
+    Attributes:
+        spaces: The spaces that have vectors, by name.
+        vectors: (N, width) float32 of length 1 for each space.
+    """
+
+    spaces: Mapping[SpaceName, VectorSpace]
+    vectors: Mapping[SpaceName, FloatArray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.vectors.values()))) if self.vectors else 0
+
+    def __getitem__(self, space: SpaceName) -> FloatArray:
+        """The vectors (N, width) of one space."""
+        return self.vectors[space]
+
+    def __repr__(self) -> str:
+        widths = (f"{name} ({len(self)}, {s.width})" for name, s in self.spaces.items())
+        return f"MaskVectors({', '.join(widths)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +122,9 @@ class MaskRow:
 
     Attributes:
         dataset: Name of the collection that the photo is from.
-        image: Id or URI of the photo, with which it can be found again in that collection.
+        image: Id or URI with which the photo can be found again in that collection.
         rle: The mask, original pixels; not empty.
-        label: What it is; None if unknown.
+        label: What the mask shows; None if unknown.
         score: Probability that the label describes the mask; NaN if unknown.
         iou: Predicted IoU of the mask; NaN if unknown.
     """
@@ -85,9 +138,9 @@ class MaskRow:
 
     @cached_property
     def id(self) -> str:
-        """32 hex digits from data set, image, mask and label: the same row, the same id.
+        """32 hex digits, a hash of data set, image, mask and label.
 
-        Scores are not in it: a mask that is scored anew stays the same row.
+        Scores are left out, so a mask that is scored again stays the same row.
         """
         size = f"{self.rle.size[0]}x{self.rle.size[1]}"
         parts = (self.dataset, self.image, size, self.rle.counts.decode("ascii"), self.label)
@@ -109,18 +162,48 @@ class MaskRow:
         x0, y0, x1, y1 = (int(side) for side in self.box)
         return (x1 - x0) / (y1 - y0)
 
+    def __repr__(self) -> str:
+        """Everything that is known except the run-length code."""
+        # A `SearchResult` is a row with a cosine and shows it first.
+        names = (COSINE, "label", "score", "iou", "dataset", "image", "area")
+        values = [(name, getattr(self, name, None)) for name in names]
+        shown = [
+            f"{name}={value:.3f}" if isinstance(value, float) else f"{name}={value!r}"
+            for name, value in values
+            if value is not None and value == value  # NaN is not equal to itself
+        ]
+        return f"{type(self).__name__}({', '.join(shown)}, box={tuple(self.box.tolist())})"
 
-def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
-    """Arrow schema of rows with vectors of some spaces.
+
+def check_same_space(query: VectorSpace, stored: VectorSpace) -> None:
+    """Refuse vectors of another space than the index's.
 
     Raises:
-        ValueError: No space, or one under another's name.
+        ValueError: The spaces are not equal; the message names both and what differs.
+    """
+    if query != stored:
+        names = ("name", "width", "model", "preprocessing")
+        different = [n for n in names if getattr(query, n) != getattr(stored, n)]
+        raise ValueError(
+            f"got vectors of {query}; this index holds {stored}. They differ in "
+            f"{', '.join(different)}, so cosines between them mean nothing. Use the model and the "
+            "options that made the index, or embed the masks again into a new index"
+        )
+
+
+def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
+    """Arrow schema of rows with vectors of the given spaces.
+
+    Raises:
+        ValueError: No space, or a space stored under another space's name.
         MissingExtraError: pyarrow is not installed.
     """
     pa = require("pyarrow", "search")
-    wrong = {key: space.name for key, space in spaces.items() if key != space.name}
-    if not spaces or wrong:
-        raise ValueError(f'got spaces {wrong or "none"}; wanted {{"clip": ...}}, {{"sam": ...}}')
+    misnamed = {key: space.name for key, space in spaces.items() if key != space.name}
+    if not spaces or misnamed:
+        raise ValueError(
+            f'got spaces {misnamed or "none"}; wanted {{"clip": ...}}, {{"sam": ...}} or both'
+        )
     counts = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])
     names = sorted(spaces)
     fields = [
@@ -134,33 +217,38 @@ def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
         *(pa.field(n, pa.list_(pa.float32(), spaces[n].width), nullable=False) for n in names),
     ]
     described = json.dumps({name: asdict(spaces[name]) for name in names}, sort_keys=True)
-    return pa.schema(fields, metadata={_FORMAT: str(_VERSION).encode(), _SPACES: described})
+    metadata = {_FORMAT_KEY: str(_FORMAT_VERSION).encode(), _SPACES_KEY: described}
+    return pa.schema(fields, metadata=metadata)
 
 
 def spaces_of(schema: Any) -> dict[SpaceName, VectorSpace]:
-    """The spaces that a table's schema tells of.
+    """The spaces that a table's schema describes.
 
     Raises:
-        ValueError: No schema of ours, or one of a newer textsam.
+        ValueError: The schema is not of an index of masks, or of a newer version of textsam.
     """
     metadata = schema.metadata or {}
-    if _FORMAT not in metadata:
-        raise ValueError("this table is no index of masks: its schema does not tell its spaces")
-    version = int(metadata[_FORMAT])
-    if version > _VERSION:
+    if _FORMAT_KEY not in metadata:
         raise ValueError(
-            f"this index has format {version}; this textsam reads up to {_VERSION}. Type: "
+            "this table is no index of masks: its schema does not describe the spaces of its "
+            "vectors. Write one with textsam embed, or MaskIndex.open(uri).add(...)"
+        )
+    version = int(metadata[_FORMAT_KEY])
+    if version > _FORMAT_VERSION:
+        raise ValueError(
+            f"this index has format {version}; this textsam reads up to {_FORMAT_VERSION}. Type: "
             "pip install -U textsam"
         )
-    return {name: VectorSpace(**told) for name, told in json.loads(metadata[_SPACES]).items()}
+    described = json.loads(metadata[_SPACES_KEY])
+    return {name: VectorSpace(**values) for name, values in described.items()}
 
 
 def make_table(rows: Sequence[MaskRow], vectors: MaskVectors) -> Any:
     """Arrow table of rows and their vectors.
 
     Raises:
-        ValueError: Lengths that do not fit, an empty mask, vectors of another width or not of
-            length 1.
+        ValueError: Rows and vectors of different lengths, an empty mask, or vectors of another
+            width or not of length 1.
         MissingExtraError: pyarrow is not installed.
     """
     pa = require("pyarrow", "search")
@@ -176,29 +264,28 @@ def make_table(rows: Sequence[MaskRow], vectors: MaskVectors) -> Any:
         "dataset": [row.dataset for row in rows],
         "image": [row.image for row in rows],
         "rle": [rle_to_json(row.rle) for row in rows],
-        "box": _fixed_lists(boxes.astype(np.int32)),
+        "box": _fixed_size_lists(boxes.astype(np.int32)),
         "label": [row.label for row in rows],
+        # Arrow has nulls, so that "unknown" is not mistaken for a number by other readers.
         "score": [None if math.isnan(row.score) else row.score for row in rows],
         "iou": [None if math.isnan(row.iou) else row.iou for row in rows],
         "area": areas,
         "aspect": sides[:, 0] / sides[:, 1],
     }
     for name in vectors.spaces:
-        columns[name] = _fixed_lists(_checked(name, vectors, count=len(rows)))
+        columns[name] = _fixed_size_lists(_checked_vectors(name, vectors, count=len(rows)))
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def _checked(name: SpaceName, vectors: MaskVectors, *, count: int) -> npt.NDArray[np.float32]:
-    """The vectors (count, width) of a space, if they are that many, that wide and of length 1."""
+def _checked_vectors(name: SpaceName, vectors: MaskVectors, *, count: int) -> FloatArray:
+    """The vectors (count, width) of one space, checked for number, width and length 1."""
     array = np.ascontiguousarray(vectors.vectors[name], dtype=np.float32)
-    if array.shape != (count, vectors.spaces[name].width):
-        raise ValueError(
-            f"got vectors {array.shape} of space {name!r}; wanted "
-            f"{(count, vectors.spaces[name].width)}: one per row"
-        )
+    wanted = (count, vectors.spaces[name].width)
+    if array.shape != wanted:
+        raise ValueError(f"got vectors {array.shape} of {name!r}; wanted {wanted}: one per row")
     lengths = np.linalg.norm(array, axis=1)
-    # Written so that NaN is wrong too.
-    wrong = np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH_ERROR))
+    # Written as "not below", so that NaN counts as wrong too.
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) < _MAX_LENGTH_ERROR))
     if wrong.size:
         raise ValueError(
             f"vector {wrong[0]} of space {name!r} has length {lengths[wrong[0]]:.3g}; wanted 1. "
@@ -207,21 +294,22 @@ def _checked(name: SpaceName, vectors: MaskVectors, *, count: int) -> npt.NDArra
     return array
 
 
-def _fixed_lists(array: npt.NDArray[Any]) -> Any:
+def _fixed_size_lists(array: npt.NDArray[Any]) -> Any:
     """(N, D) -> an Arrow array of N lists of D."""
     pa = require("pyarrow", "search")
     return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
 
 
-def distinct(table: Any) -> Any:
-    """The table without rows whose id came before."""
+def distinct_rows(table: Any) -> Any:
+    """The table without rows that repeat an earlier id."""
     ids = table.column("id").to_pylist()
-    first = {name: index for index, name in reversed(list(enumerate(ids)))}
+    # Reversed, so that the first row of each id is the one that stays in the dict.
+    first = {row_id: place for place, row_id in reversed(list(enumerate(ids)))}
     return table if len(first) == len(ids) else table.take(sorted(first.values()))
 
 
 def read_rows(table: Any) -> Iterator[MaskRow]:
-    """The rows of a table that has at least `ROW_COLUMNS` but `id`, `box`, `area` and `aspect`."""
+    """The rows of a table or record batch; `id`, `box`, `area`, `aspect` may be missing."""
     names = ["dataset", "image", "rle", "label", "score", "iou"]
     for row in table.select(names).to_pylist():
         yield MaskRow(
@@ -234,11 +322,10 @@ def read_rows(table: Any) -> Iterator[MaskRow]:
         )
 
 
-def read_vectors(table: Any, space: SpaceName) -> npt.NDArray[np.float32]:
-    """The vectors (N, width) float32 of a space."""
+def read_vectors(table: Any, space: SpaceName) -> FloatArray:
+    """The vectors (N, width) float32 of one space of a table or record batch."""
     pa = require("pyarrow", "search")
     column = table.column(space) if isinstance(table, pa.Table) else table[space]
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    width = array.type.list_size
-    values: npt.NDArray[np.float32] = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(-1, width)
+    values: FloatArray = array.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(-1, array.type.list_size)

@@ -1,4 +1,4 @@
-"""What an index holds, and how much of what is nearest its search finds."""
+"""Statistics of an index, and the recall of its search against the exact one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textsam.search.engines.protocol import Engine
-from textsam.search.spaces import SpaceName, VectorSpace
+from textsam.search.records import SpaceName, VectorSpace
 from textsam.search.where import Where
 
 __all__ = ["IndexStats", "Recall", "measure_recall"]
@@ -18,14 +18,14 @@ __all__ = ["IndexStats", "Recall", "measure_recall"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """A search beside the exact one, on rows of the index itself.
+    """How a search compares with the exact one, measured on rows of the index itself.
 
     Attributes:
-        k: How many were asked for.
-        queries: Number of rows that were asked for, drawn at random.
-        recall: Share of the exact k nearest that the search found.
-        seconds: Median of a search.
-        exact_seconds: Median of an exact one, in the same run.
+        k: Number of rows per search.
+        queries: Number of searches, each for a row drawn at random.
+        recall: Share of the exact k nearest rows that the search returns, 0 to 1.
+        seconds: Median time of a search.
+        exact_seconds: Median time of an exact search, measured in the same run.
     """
 
     k: int
@@ -43,8 +43,8 @@ class IndexStats:
         rows: Number of rows.
         datasets: Number of rows of each data set.
         spaces: Spaces of its vectors.
-        engine: What the engine tells of itself.
-        recall: By space; empty if it was not asked for.
+        engine: The engine's description of itself.
+        recall: By space; empty if it was not measured.
     """
 
     rows: int
@@ -55,27 +55,25 @@ class IndexStats:
 
 
 def measure_recall(engine: Engine, space: SpaceName, *, k: int, queries: int, seed: int) -> Recall:
-    """Search for rows of the index with its search structure and without.
-
-    A row finds itself, which is no feat: k + 1 are asked for, and the nearest of all left out.
-    """
+    """Search for rows of the index with its search structure and without."""
     vectors = engine.sample(space, queries, seed=seed)
-    shares, fast, slow = [], [], []
+    shares, times, exact_times = [], [], []
     for vector in vectors[:, None]:
         start = time.perf_counter()
-        [found] = engine.search(space, vector, k=k + 1, where=Where())
+        # One more than k, because each row finds itself, which shows nothing about the search.
+        [approximate] = engine.search(space, vector, k=k + 1, where=Where())
         middle = time.perf_counter()
         [nearest] = engine.search(space, vector, k=k + 1, where=Where(), exact=True)
-        fast.append(middle - start)
-        slow.append(time.perf_counter() - middle)
+        times.append(middle - start)
+        exact_times.append(time.perf_counter() - middle)
         own, *wanted = nearest.column("id").to_pylist()
-        others = [name for name in found.column("id").to_pylist() if name != own][:k]
+        others = [row_id for row_id in approximate.column("id").to_pylist() if row_id != own][:k]
         if wanted:
             shares.append(len(set(wanted) & set(others)) / len(wanted))
     return Recall(
         k=k,
         queries=len(vectors),
         recall=float(np.mean(shares)) if shares else 1.0,
-        seconds=float(np.median(fast)),
-        exact_seconds=float(np.median(slow)),
+        seconds=float(np.median(times)),
+        exact_seconds=float(np.median(exact_times)),
     )

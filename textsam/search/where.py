@@ -1,4 +1,4 @@
-"""Which rows of an index are meant: conditions that every engine translates for itself."""
+"""`Where`: conditions on the rows of an index, independent of the engine that stores them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,25 @@ from typing import Any
 
 __all__ = ["Where"]
 
-_NAMES = ("datasets", "labels", "images", "not_images", "ids")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Conditions on rows; a row is meant if it meets all of them. None stands for no condition.
+    """Conditions on rows; a row matches if it meets all of them, and None means no condition.
 
     Attributes:
-        datasets: Its data set is one of these.
-        labels: Its label is one of these; `None` among them stands for "has no label".
-        images: Its photo is one of these.
-        not_images: Its photo is none of these, as for "others than my own photo".
-        ids: Its id is one of these.
-        min_area: At least so many pixels.
-        max_area: At most so many pixels.
-        min_aspect: Width / height of the box is at least this.
-        max_aspect: Width / height of the box is at most this.
+        datasets: Data sets to search.
+        labels: Labels to search; `None` among them stands for rows without a label.
+        images: Photos to search.
+        not_images: Photos to leave out, for example the one that the query mask is from.
+        ids: Ids of rows to search.
+        min_area: Minimum area of a mask in pixels.
+        max_area: Maximum area of a mask in pixels.
+        min_aspect: Minimum width / height of the bounding box.
+        max_aspect: Maximum width / height of the bounding box.
 
     Raises:
-        ValueError: A string in place of a list of strings, an empty list, a bound that is no
-            number, or a lower bound above the upper one.
+        ValueError: A string in place of a list of strings, an empty list, a bound that is not a
+            finite number from 0 up, or a lower bound above the upper one.
     """
 
     datasets: Sequence[str] | None = None
@@ -43,9 +41,9 @@ class Where:
     max_aspect: float | None = None
 
     def __post_init__(self) -> None:
-        """Turn lists into tuples and refuse what can match nothing."""
-        for name in _NAMES:
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        """Turn lists into tuples, and refuse conditions that no row can meet."""
+        for name in ("datasets", "labels", "images", "not_images", "ids"):
+            object.__setattr__(self, name, _checked_values(name, getattr(self, name)))
         for name in ("area", "aspect"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             for bound, value in (("min", low), ("max", high)):
@@ -57,13 +55,13 @@ class Where:
                 raise ValueError(f"min_{name}={low} is above max_{name}={high}: no row can match")
 
     @property
-    def is_open(self) -> bool:
-        """Whether every row is meant."""
+    def matches_all(self) -> bool:
+        """Whether there is no condition, so that every row matches."""
         return all(getattr(self, field.name) is None for field in fields(self))
 
     @property
-    def lists(self) -> dict[str, Sequence[str | None]]:
-        """The columns that must hold one of some values, and these values."""
+    def allowed_values(self) -> dict[str, Sequence[str | None]]:
+        """The values that each restricted column may have, by column."""
         columns: dict[str, Sequence[str | None] | None] = {
             "dataset": self.datasets,
             "label": self.labels,
@@ -73,8 +71,8 @@ class Where:
         return {column: values for column, values in columns.items() if values is not None}
 
 
-def _names(name: str, values: Any) -> tuple[Any, ...] | None:
-    """The strings of a condition; None stays."""
+def _checked_values(name: str, values: Any) -> tuple[Any, ...] | None:
+    """The distinct strings of one condition, in order."""
     if values is None:
         return None
     if isinstance(values, str) or not isinstance(values, Sequence):
@@ -82,6 +80,7 @@ def _names(name: str, values: Any) -> tuple[Any, ...] | None:
     for value in values:
         if not (isinstance(value, str) or (value is None and name == "labels")):
             raise ValueError(f"got {value!r} in {name}; wanted strings")
+    # An empty `not_images` excludes nothing, which is fine; any other empty list excludes all rows.
     if not values and name != "not_images":
         raise ValueError(f"got {name}=[]: no row can match; leave it out for no condition")
     return tuple(dict.fromkeys(values)) or None

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from textsam.search.index import MaskIndex
-from textsam.search.records import MaskRow
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import MaskRow, MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import encode_mask
 from training.studies.search_scale import sizing as search_sizing
 from training.studies.search_scale.sizing import IndexCosts, size_of

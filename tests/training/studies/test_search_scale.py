@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from textsam.search.index import MaskIndex
-from textsam.search.records import MaskRow
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import MaskRow, MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import encode_mask
 from training.studies.search_scale import __main__ as search_scale
 from training.studies.search_scale.synthetic_rows import find_clusters, likeness, synthetic_rows

@@ -1,1 +1,1 @@
-"""Where the rows of an index lie, and how the nearest are found: one protocol, several engines."""
+"""Where the rows of an index are stored and searched: one protocol, several engines."""

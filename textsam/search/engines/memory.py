@@ -1,7 +1,7 @@
 """Rows in the memory of this process, searched by comparing with every one: `memory://`.
 
-Exact, and fast enough up to some 100,000 rows; what the other engines are measured against. Gone
-when the process ends: `MaskIndex.export` keeps it.
+Exact, fast enough for some 100,000 rows, and the reference for the other engines. Rows are lost
+when the process ends; `MaskIndex.export` saves them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import require
-from textsam.search.engines.protocol import COSINE
 from textsam.search.exact import nearest
-from textsam.search.records import ROW_COLUMNS, read_vectors, spaces_of
-from textsam.search.spaces import SpaceName, VectorSpace
+from textsam.search.records import (
+    COSINE,
+    ROW_COLUMNS,
+    FloatArray,
+    SpaceName,
+    VectorSpace,
+    read_vectors,
+    spaces_of,
+)
 from textsam.search.where import Where
 
 __all__ = ["MemoryEngine"]
@@ -26,13 +32,15 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class MemoryEngine:
-    """See `Engine`. A write makes a new table; readers go on with the one that they have."""
+    """See `Engine`. A write replaces the table; readers keep the one that they started with."""
+
+    uri = "memory://"
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         require("pyarrow", "search")
         self._table: Any = None
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
 
     def spaces(self) -> Mapping[SpaceName, VectorSpace]:
         """See `Engine`."""
@@ -41,12 +49,13 @@ class MemoryEngine:
     def add(self, rows: Any) -> int:
         """See `Engine`."""
         pa = require("pyarrow", "search")
-        with self._writing:
+        with self._write_lock:
             if self._table is None:
                 self._table = rows.combine_chunks()
                 return int(rows.num_rows)
             known = set(self._table.column("id").to_pylist())
-            new = [i for i, name in enumerate(rows.column("id").to_pylist()) if name not in known]
+            ids = rows.column("id").to_pylist()
+            new = [place for place, row_id in enumerate(ids) if row_id not in known]
             if new:
                 self._table = pa.concat_tables([self._table, rows.take(new)]).combine_chunks()
             return len(new)
@@ -54,7 +63,7 @@ class MemoryEngine:
     def search(
         self,
         space: SpaceName,
-        vectors: npt.NDArray[np.float32],
+        vectors: FloatArray,
         *,
         k: int,
         where: Where,
@@ -64,44 +73,47 @@ class MemoryEngine:
         pa = require("pyarrow", "search")
         table = self._table
         matrix = read_vectors(table, space)
-        chosen = np.arange(len(matrix))
-        if not where.is_open:
-            chosen = np.flatnonzero(_meant(table, where))
-            matrix = matrix[chosen]
+        matching = np.arange(len(matrix))
+        if not where.matches_all:
+            matching = np.flatnonzero(_matches(table, where))
+            matrix = matrix[matching]
         rows, products = nearest(matrix, vectors, k)
-        shown = table.select(ROW_COLUMNS)
+        columns = table.select(ROW_COLUMNS)
         return [
-            shown.take(chosen[own]).append_column(COSINE, pa.array(cosines))
+            columns.take(matching[own]).append_column(COSINE, pa.array(cosines))
             for own, cosines in zip(rows, products, strict=True)
         ]
 
     def read(self, columns: Sequence[str], *, where: Where, batch: int) -> Iterator[Any]:
         """See `Engine`."""
-        if self._table is not None:
-            yield from _filtered(self._table, where).select(columns).to_batches(batch)
+        if self._table is None:
+            return
+        table = self._table
+        if not where.matches_all:
+            table = table.filter(require("pyarrow", "search").array(_matches(table, where)))
+        yield from table.select(columns).to_batches(batch)
 
-    def sample(self, space: SpaceName, count: int, *, seed: int) -> npt.NDArray[np.float32]:
+    def sample(self, space: SpaceName, count: int, *, seed: int) -> FloatArray:
         """See `Engine`."""
         vectors = read_vectors(self._table, space)
-        drawn = np.random.default_rng(seed).permutation(len(vectors))[:count]
-        return vectors[drawn]
+        return vectors[np.random.default_rng(seed).permutation(len(vectors))[:count]]
 
     def delete(self, where: Where) -> int:
         """See `Engine`."""
         pa = require("pyarrow", "search")
-        with self._writing:
+        with self._write_lock:
             if self._table is None:
                 return 0
-            meant = _meant(self._table, where)
-            self._table = self._table.filter(pa.array(~meant)).combine_chunks()
-            return int(meant.sum())
+            matching = _matches(self._table, where)
+            self._table = self._table.filter(pa.array(~matching)).combine_chunks()
+            return int(matching.sum())
 
     def count(self, where: Where) -> int:
         """See `Engine`."""
-        return 0 if self._table is None else int(_meant(self._table, where).sum())
+        return 0 if self._table is None else int(_matches(self._table, where).sum())
 
     def compact(self) -> None:
-        """There is nothing to do."""
+        """Nothing to do."""
 
     def describe(self) -> Mapping[str, Any]:
         """See `Engine`."""
@@ -112,31 +124,27 @@ class MemoryEngine:
         self._table = None
 
 
-def _filtered(table: Any, where: Where) -> Any:
-    pa = require("pyarrow", "search")
-    return table if where.is_open else table.filter(pa.array(_meant(table, where)))
-
-
-def _meant(table: Any, where: Where) -> BoolArray:
-    """(N,) whether a row meets every condition."""
+def _matches(table: Any, where: Where) -> BoolArray:
+    """(N,) whether each row meets every condition."""
     pa, pc = require("pyarrow", "search"), require("pyarrow.compute", "search")
-    meant = np.ones(table.num_rows, dtype=np.bool_)
+    matching = np.ones(table.num_rows, dtype=np.bool_)
 
-    def among(column: str, values: Sequence[str | None]) -> BoolArray:
-        # Without skip_nulls a None among the values finds the nulls of the column.
-        found = pc.is_in(table.column(column), value_set=pa.array(values, type=pa.string()))
-        array: BoolArray = found.to_numpy()
-        return array
+    def is_in(column: str, values: Sequence[str | None]) -> BoolArray:
+        # Without skip_nulls, a None among the values matches the nulls of the column.
+        mask: BoolArray = pc.is_in(
+            table.column(column), value_set=pa.array(values, type=pa.string())
+        ).to_numpy()
+        return mask
 
-    for column, values in where.lists.items():
-        meant &= among(column, values)
+    for column, values in where.allowed_values.items():
+        matching &= is_in(column, values)
     if where.not_images is not None:
-        meant &= ~among("image", where.not_images)
+        matching &= ~is_in("image", where.not_images)
     for column, low, high in (
         ("area", where.min_area, where.max_area),
         ("aspect", where.min_aspect, where.max_aspect),
     ):
         numbers = table.column(column).to_numpy()
-        meant &= numbers >= (-np.inf if low is None else low)
-        meant &= numbers <= (np.inf if high is None else high)
-    return meant
+        matching &= numbers >= (-np.inf if low is None else low)
+        matching &= numbers <= (np.inf if high is None else high)
+    return matching

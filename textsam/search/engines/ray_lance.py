@@ -1,26 +1,44 @@
-"""The Lance engine whose search structures are built on a Ray cluster: for tables past one machine.
+"""The Lance engine with search structures built on a Ray cluster, for tables past one machine.
 
-Rows lie on an object store that every machine reads; a build trains the centres once, and then each
-worker sorts its own files into the cells and writes its own segment; one commit puts them all in
-place. Readers need no cluster: any process that sees the store opens the table and searches it.
+Rows are on an object store that every machine reads. A build trains the centres once; then each
+worker sorts its own files into the cells and writes its own segment, and one commit adds all
+segments. Readers need no cluster: any process that sees the store opens the table and searches it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from textsam.errors import require
 from textsam.search.engines.lance import TABLE, LanceEngine, index_name
-from textsam.search.engines.ray_cluster import connect
-from textsam.search.spaces import SpaceName
+from textsam.search.records import SpaceName
 from textsam.search.where import Where
 
-__all__ = ["RayLanceEngine"]
+__all__ = ["RayLanceEngine", "connect"]
+
+
+def connect(address: str | None) -> ModuleType:
+    """Connect to a Ray cluster, unless this process is connected to one; returns `ray`.
+
+    Args:
+        address: "auto", "ray://host:10001", or None to start a cluster on this machine.
+
+    Raises:
+        MissingExtraError: ray is not installed.
+        ConnectionError: There is no cluster at the address.
+    """
+    ray = require("ray", "scale")
+    if not ray.is_initialized():
+        ray.init(
+            address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR"
+        )
+    return ray
 
 
 class RayLanceEngine(LanceEngine):
-    """See `LanceEngine`; only `build` is done elsewhere."""
+    """See `LanceEngine`; only `build` differs."""
 
     def __init__(
         self,
@@ -29,13 +47,12 @@ class RayLanceEngine(LanceEngine):
         storage_options: Mapping[str, str] | None = None,
         address: str | None = None,
     ) -> None:
-        """Connect to the table; to the cluster at the first build.
+        """Connect to the table; the cluster is connected at the first build.
 
         Args:
-            uri: An object store; or a folder that all machines see under this name.
+            uri: An object store, or a folder that all machines see under this name.
             storage_options: See `LanceEngine`; sent to the workers.
-            address: For `ray.init`: "auto", "ray://host:10001", or None for a cluster on this
-                machine. One that the process is connected to already is used as it is.
+            address: See `connect`.
 
         Raises:
             MissingExtraError: lancedb, lance_ray or ray is not installed.
@@ -45,7 +62,7 @@ class RayLanceEngine(LanceEngine):
         self.address = address
 
     def build(self, name: SpaceName, width: int, cells: int) -> None:
-        """See `LanceEngine.build`; as many workers as the cluster has cores."""
+        """See `LanceEngine.build`; uses as many workers as the cluster has cores."""
         ray, lance_ray = connect(self.address), require("lance_ray", "scale")
         quantised = width % 8 == 0
         lance_ray.create_index(
@@ -55,11 +72,11 @@ class RayLanceEngine(LanceEngine):
             name=index_name(name, cells),
             metric="cosine",
             num_partitions=cells,
-            # Rows for each centre to be trained on; there must be as many.
+            # Rows that train each centre; asking for more rows than there are fails.
             sample_rate=max(1, min(256, self.count(Where()) // cells)),
             num_workers=max(1, int(ray.cluster_resources().get("CPU", 1))),
             storage_options=self.storage_options or None,
-            # Said, since lance_ray and its workers have different defaults.
+            # Stated explicitly, since lance_ray and its workers have different defaults.
             **({"num_bits": 1} if quantised else {}),
         )
 

@@ -1,7 +1,6 @@
-"""What a collection's vectors are good for beside search: duplicates, label errors, clusters.
+"""Duplicates, label errors and clusters of a collection's masks, and pictures of them.
 
-Every function takes arrays, (N, D) vectors of one space and what is known of their rows, and gives
-row numbers back, so it works on the rows of an index, of a Parquet file or of `Embedder.masks`
-alike. All are exact and go through the rows in blocks, so memory grows with N and not with its
-square.
+Every function takes arrays, vectors (N, D) of one space and what is known of the rows, and returns
+row numbers; so it works on rows of an index, of a Parquet file or of `Embedder.masks` alike. All
+are exact.
 """

@@ -1,4 +1,4 @@
-"""Masks sorted into heaps that look alike, so that a heap is named instead of a thousand masks."""
+"""Clusters of masks, and names for them: spherical k-means."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.search.uses.blocks import checked_vectors
+from textsam.search.exact import unit_rows
 
 __all__ = ["Cluster", "cluster_masks"]
 
-_ROUNDS = 100
-_STARTS = 4  # runs from other centres; the tightest is kept
+FloatArray = npt.NDArray[np.float32]
+
+_MAX_ITERATIONS = 100
+_RESTARTS = 4  # runs from different first centres; the tightest is kept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cluster:
-    """A heap of masks.
+    """Masks that are close to one centre.
 
     Attributes:
-        rows: Row numbers, the most typical first: show the first few, name them all.
+        rows: Row numbers, the most typical first: show the first few, and name them all.
         centre: (D,) float32 of length 1.
         tightness: Mean cosine of its masks with the centre.
-        names: The phrases that fit best and their cosines with the centre, best first, where there
-            are phrases to choose from.
+        names: Phrases that suit the cluster, best first, with their cosines with the centre; empty
+            unless phrases were given.
     """
 
     rows: tuple[int, ...]
-    centre: npt.NDArray[np.float32]
+    centre: FloatArray
     tightness: float
     names: tuple[tuple[str, float], ...] = ()
 
@@ -39,40 +41,40 @@ def cluster_masks(
     vectors: npt.ArrayLike,
     count: int,
     *,
-    phrases: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    phrases: Mapping[str, FloatArray] | None = None,
     suggestions: int = 3,
     seed: int = 0,
 ) -> list[Cluster]:
-    """Spherical k-means: `count` heaps, the largest first (Dhillon and Modha 2001).
+    """Cluster masks by spherical k-means (Dhillon and Modha 2001), the largest cluster first.
 
     Args:
         vectors: (N, D) of one space.
-        count: Heaps, at most N. Too many is better than too few: two heaps of one name are merged
-            by giving them the same name.
-        phrases: Names to choose from with their vectors, `embedder.text(name)`; for vectors of the
-            space "clip". What counts is how much nearer a phrase is to a heap than to the others,
-            since some phrases are near to everything.
-        suggestions: Names of a heap, at most.
-        seed: Decides the first centres.
+        count: Number of clusters, at most N. Rather too many than too few: two clusters of the
+            same things are merged by giving them the same name.
+        phrases: Names to choose from and their vectors, `embedder.text(name)`; only for vectors of
+            the space "clip". They are ranked by how much closer they are to this cluster than to
+            the others, since some phrases are close to everything.
+        suggestions: Maximum number of names per cluster.
+        seed: Of the choice of the first centres.
 
     Raises:
-        PromptError: A count that cannot be, or phrases of another width.
+        PromptError: A count outside 1 to N, or phrases of another width.
     """
-    rows = checked_vectors(vectors)
+    rows = unit_rows(vectors)
     if not 1 <= count <= len(rows):
         raise PromptError(f"count={count} for {len(rows)} vectors; wanted 1 to {len(rows)}")
     rng = np.random.default_rng(seed)
-    runs = [_k_means(rows, _first_centres(rows, count, rng)) for _ in range(_STARTS)]
-    centres, heap = max(runs, key=lambda run: _fit(rows, *run))
-    names = _names(centres, phrases, suggestions)
-    found = []
+    runs = [_k_means(rows, _first_centres(rows, count, rng)) for _ in range(_RESTARTS)]
+    centres, assignment = max(runs, key=lambda run: float((rows * run[0][run[1]]).sum()))
+    names = _suggest_names(centres, phrases, suggestions)
+    clusters = []
     for number, centre in enumerate(centres):
-        inside = np.flatnonzero(heap == number)
-        if not len(inside):
+        members = np.flatnonzero(assignment == number)
+        if not len(members):
             continue
-        cosines = rows[inside] @ centre
-        order = inside[np.argsort(-cosines, kind="stable")]
-        found.append(
+        cosines = rows[members] @ centre
+        order = members[np.argsort(-cosines, kind="stable")]
+        clusters.append(
             Cluster(
                 rows=tuple(int(row) for row in order),
                 centre=centre,
@@ -80,13 +82,11 @@ def cluster_masks(
                 names=names[number],
             )
         )
-    return sorted(found, key=lambda cluster: (-len(cluster.rows), -cluster.tightness))
+    return sorted(clusters, key=lambda cluster: (-len(cluster.rows), -cluster.tightness))
 
 
-def _first_centres(
-    rows: npt.NDArray[np.float32], count: int, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
-    """Spread centres: each is drawn by its distance from those before (k-means++)."""
+def _first_centres(rows: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
+    """k-means++: rows drawn in proportion to their distance from the centres before them."""
     chosen = [int(rng.integers(len(rows)))]
     distance = np.full(len(rows), np.inf)
     while len(chosen) < count:
@@ -95,53 +95,44 @@ def _first_centres(
         total = distance.sum()
         if total > 0:
             chosen.append(int(rng.choice(len(rows), p=distance / total)))
-        else:  # copies of the centres are all that is left
+        else:  # only copies of the centres are left
             chosen.append(int(rng.choice(np.setdiff1d(np.arange(len(rows)), chosen))))
     return rows[chosen].copy()
 
 
-def _k_means(
-    rows: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Centres (k, D) of length 1 and the heap of each row, when nothing moves any more."""
-    heap = np.full(len(rows), -1)
-    for _ in range(_ROUNDS):
-        new = (rows @ centres.T).argmax(1)
-        if (new == heap).all():
+def _k_means(rows: FloatArray, centres: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Unit centres (k, D) and the cluster of each row, once no row changes its cluster."""
+    assignment = np.full(len(rows), -1)
+    for _ in range(_MAX_ITERATIONS):
+        updated = (rows @ centres.T).argmax(1)
+        if (updated == assignment).all():
             break
-        heap = new
+        assignment = updated
         sums = np.zeros_like(centres)
-        np.add.at(sums, heap, rows)
+        np.add.at(sums, assignment, rows)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        # An empty heap keeps its centre.
+        # A cluster without rows keeps its centre.
         centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-12), centres)
-    return centres.astype(np.float32), heap
+    return centres.astype(np.float32), assignment
 
 
-def _fit(
-    rows: npt.NDArray[np.float32], centres: npt.NDArray[np.float32], heap: npt.NDArray[np.int64]
-) -> float:
-    return float((rows * centres[heap]).sum())
-
-
-def _names(
-    centres: npt.NDArray[np.float32],
-    phrases: Mapping[str, npt.NDArray[np.float32]] | None,
-    most: int,
+def _suggest_names(
+    centres: FloatArray, phrases: Mapping[str, FloatArray] | None, count: int
 ) -> list[tuple[tuple[str, float], ...]]:
+    """For each centre the best phrases and their cosines."""
     if not phrases:
         return [()] * len(centres)
     names = list(phrases)
-    texts = checked_vectors(np.stack([phrases[name] for name in names]))
+    texts = unit_rows(np.stack([phrases[name] for name in names]))
     if texts.shape[1] != centres.shape[1]:
         raise PromptError(
             f"phrases have {texts.shape[1]} numbers, masks {centres.shape[1]}; wanted both in the "
             'space "clip"'
         )
     cosines = centres @ texts.T
-    # What a phrase says to all heaps alike says nothing about one of them.
-    ranked = cosines - cosines.mean(0, keepdims=True)
-    order = np.argsort(-ranked, axis=1, kind="stable")[:, :most]
+    # A phrase that is close to every centre says nothing about one of them.
+    contrast = cosines - cosines.mean(0, keepdims=True)
+    order = np.argsort(-contrast, axis=1, kind="stable")[:, :count]
     return [
         tuple((names[column], float(cosines[row, column])) for column in columns)
         for row, columns in enumerate(order)

@@ -1,4 +1,4 @@
-"""Labels that a mask's neighbours do not share."""
+"""Masks whose label differs from the labels of their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.search.uses.blocks import checked_vectors, group_numbers, nearest_rows
+from textsam.search.exact import group_numbers, nearest_of_other_groups, unit_rows
 
 __all__ = ["Suspect", "find_label_errors"]
 
-_SHARPNESS = 20.0  # how fast a neighbour's vote falls with its cosine
+_SHARPNESS = 20.0  # a vote is exp(_SHARPNESS * cosine)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +23,18 @@ class Suspect:
 
     Attributes:
         row: Its row number.
-        label: What it is called.
-        suggestion: What its neighbours are called.
-        share: Share of their votes for its own label, 0 to 1.
-        other: Share of their votes for the suggestion.
-        neighbours: Row numbers of the neighbours, nearest first: the evidence to show.
+        label: Its label.
+        suggestion: The label that most of its neighbours carry.
+        label_share: Share of the votes for its own label, 0 to 1.
+        suggestion_share: Share of the votes for the suggestion, 0 to 1.
+        neighbours: Row numbers of the neighbours, nearest first: the evidence to look at.
     """
 
     row: int
     label: str
     suggestion: str
-    share: float
-    other: float
+    label_share: float
+    suggestion_share: float
     neighbours: tuple[int, ...]
 
 
@@ -46,56 +46,68 @@ def find_label_errors(
     photos: Sequence[Any] | None = None,
     margin: float = 0.5,
 ) -> list[Suspect]:
-    """Masks whose neighbours agree on another label; first where they are near and of one mind.
+    """List masks whose neighbours agree on another label, the clearest cases first.
 
-    The nearest neighbours vote, near ones more, and each vote is divided by how common its label
-    is (to the power of a half), or a rare label would always be outvoted. It is a list to look
-    through: a hard but right label stands on it too.
+    The nearest neighbours vote, near ones more. Each vote is divided by the square root of how
+    often its label occurs, since a rare label would otherwise always be outvoted. The result is a
+    list to look through: correct labels of unusual masks are on it too.
 
     Args:
-        vectors: (N, D) of one space; "clip" tells names better than "sam".
+        vectors: (N, D) of one space; "clip" separates names better than "sam".
         labels: N labels.
-        neighbours: How many vote.
-        photos: Name of each mask's photo; then only masks of other photos vote, since two masks of
-            one photo share light, surroundings and the annotator's mistake.
-        margin: By how much the suggestion's share of votes is above the own label's, 0 to 1.
+        neighbours: Number of neighbours that vote.
+        photos: The photo of each mask. Then only masks of other photos vote, since masks of one
+            photo share light, surroundings and the annotator's mistakes.
+        margin: Minimum difference between the shares of the suggestion and of the own label.
 
     Raises:
-        PromptError: Vectors, labels, photos, neighbours or margin that cannot be meant.
+        PromptError: Invalid vectors, neighbours or margin, or a number of labels or photos other
+            than N.
     """
     if neighbours < 1 or not 0 <= margin <= 1:
         raise PromptError(
             f"neighbours={neighbours}, margin={margin}; wanted at least 1, and a share 0 to 1"
         )
-    rows = checked_vectors(vectors)
-    group_numbers(labels, len(rows), name="labels")
+    rows = unit_rows(vectors)
+    group_numbers(labels, len(rows), name="labels")  # checks their number
     groups = group_numbers(photos, len(rows), name="photos")
-    names, of_row = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
-    nearest, cosines = nearest_rows(rows, neighbours, groups)
-    votes = np.zeros((len(rows), len(names)))
-    known = nearest >= 0
-    # Relative to the nearest one: a constant cosine more for all changes nothing.
-    weights = np.exp(
-        _SHARPNESS * (cosines - cosines[:, :1]), where=known, out=np.zeros(known.shape)
-    )
-    weights /= np.sqrt(np.bincount(of_row, minlength=len(names)))[of_row[nearest]]
-    at = np.broadcast_to(np.arange(len(rows))[:, None], nearest.shape)
-    np.add.at(votes, (at[known], of_row[nearest[known]]), weights[known])
-    votes /= np.maximum(votes.sum(1, keepdims=True), np.finfo(float).tiny)
-    own = votes[np.arange(len(rows)), of_row]
+    names, label_numbers = np.unique(np.asarray(labels, dtype=object), return_inverse=True)
+    nearest, cosines = nearest_of_other_groups(rows, neighbours, groups)
+    votes = _votes(nearest, cosines, label_numbers, len(names))
+    own = votes[np.arange(len(rows)), label_numbers]
     best = votes.argmax(1)
-    most = votes[np.arange(len(rows)), best]
-    # Neighbours that are far away know little, however much they agree.
-    certain = (most - own) * np.nan_to_num(cosines[:, 0])
-    suspects = np.flatnonzero((best != of_row) & (most - own >= margin))
+    best_share = votes[np.arange(len(rows)), best]
+    # Distant neighbours are weak evidence, however much they agree.
+    confidence = (best_share - own) * np.nan_to_num(cosines[:, 0])
+    suspects = np.flatnonzero((best != label_numbers) & (best_share - own >= margin))
     return [
         Suspect(
             row=int(row),
-            label=str(names[of_row[row]]),
+            label=str(names[label_numbers[row]]),
             suggestion=str(names[best[row]]),
-            share=float(own[row]),
-            other=float(most[row]),
+            label_share=float(own[row]),
+            suggestion_share=float(best_share[row]),
             neighbours=tuple(int(near) for near in nearest[row] if near >= 0),
         )
-        for row in suspects[np.argsort(-certain[suspects], kind="stable")]
+        for row in suspects[np.argsort(-confidence[suspects], kind="stable")]
     ]
+
+
+def _votes(
+    nearest: npt.NDArray[np.int64],
+    cosines: npt.NDArray[np.float32],
+    label_numbers: npt.NDArray[np.int64],
+    count: int,
+) -> npt.NDArray[np.float64]:
+    """Share of the neighbours' votes for each of `count` labels, (N, count)."""
+    votes = np.zeros((len(nearest), count))
+    valid = nearest >= 0
+    # Relative to the nearest one, so that adding a constant to all cosines changes nothing.
+    weights = np.exp(
+        _SHARPNESS * (cosines - cosines[:, :1]), where=valid, out=np.zeros(valid.shape)
+    )
+    weights /= np.sqrt(np.bincount(label_numbers, minlength=count))[label_numbers[nearest]]
+    rows = np.broadcast_to(np.arange(len(nearest))[:, None], nearest.shape)
+    np.add.at(votes, (rows[valid], label_numbers[nearest[valid]]), weights[valid])
+    # A row without neighbours has no votes; `tiny` keeps 0 / 0 from being NaN.
+    return np.asarray(votes / np.maximum(votes.sum(1, keepdims=True), np.finfo(float).tiny))

@@ -1,4 +1,4 @@
-"""Pictures of what the uses found, a row of masks for each finding."""
+"""Contact sheets of duplicates, label errors and clusters: one row of masks for each."""
 
 from __future__ import annotations
 
@@ -14,62 +14,59 @@ from textsam.search.uses.label_errors import Suspect
 
 __all__ = ["Show", "cluster_sheet", "duplicate_sheet", "suspect_sheet"]
 
-# The picture of a row by its number, e.g. `mask_cell(image_of(row), rle_of(row), caption=...)`.
+# Makes the picture of a row number, e.g. `mask_cell(photo_of(row), rle_of(row), caption=...)`.
 Show: TypeAlias = Callable[[int], Cell]
 
 
 def duplicate_sheet(
-    groups: Sequence[Duplicates], show: Show, *, most: int = 6, size: int = CELL
+    groups: Sequence[Duplicates], show: Show, *, max_masks: int = 6, size: int = CELL
 ) -> Image.Image:
-    """The masks of each group, at most `most` of them.
+    """Draw each group of duplicates, at most `max_masks` masks of it.
 
     Raises:
         ValueError: There is no group.
     """
-    rows = {
-        _numbered(number, f"{len(group.rows)} masks, cosine {group.least:.4f} and above"): [
-            show(row) for row in group.rows[:most]
-        ]
-        for number, group in enumerate(groups)
-    }
-    return contact_sheet(rows, size=size)
+    headings = [f"{len(g.rows)} masks, cosine {g.min_cosine:.4f} and above" for g in groups]
+    return _sheet(headings, [group.rows[:max_masks] for group in groups], show, size)
 
 
 def suspect_sheet(
-    suspects: Sequence[Suspect], show: Show, *, most: int = 5, size: int = CELL
+    suspects: Sequence[Suspect], show: Show, *, max_masks: int = 5, size: int = CELL
 ) -> Image.Image:
-    """Each suspect and, behind it, at most `most` of the neighbours that speak against its label.
+    """Draw each suspect followed by at most `max_masks` of its neighbours.
 
     Raises:
         ValueError: There is no suspect.
     """
-    rows = {
-        _numbered(
-            number,
-            f"labelled {s.label!r}, its neighbours say {s.suggestion!r} "
-            f"({s.other:.0%} against {s.share:.0%})",
-        ): [show(row) for row in (s.row, *s.neighbours[:most])]
-        for number, s in enumerate(suspects)
-    }
-    return contact_sheet(rows, size=size)
+    headings = [
+        f"labelled {s.label!r}, its neighbours say {s.suggestion!r} "
+        f"({s.suggestion_share:.0%} against {s.label_share:.0%})"
+        for s in suspects
+    ]
+    return _sheet(headings, [(s.row, *s.neighbours[:max_masks]) for s in suspects], show, size)
 
 
 def cluster_sheet(
-    clusters: Sequence[Cluster], show: Show, *, most: int = 8, size: int = CELL
+    clusters: Sequence[Cluster], show: Show, *, max_masks: int = 8, size: int = CELL
 ) -> Image.Image:
-    """The most typical masks of each cluster, at most `most` of them.
+    """Draw the most typical masks of each cluster, at most `max_masks` of them.
 
     Raises:
         ValueError: There is no cluster.
     """
-    rows = {}
-    for number, cluster in enumerate(clusters):
+    headings = []
+    for cluster in clusters:
         names = ", ".join(name for name, _ in cluster.names)
-        heading = f"{len(cluster.rows)} masks" + (f": {names}?" if names else "")
-        rows[_numbered(number, heading)] = [show(row) for row in cluster.rows[:most]]
-    return contact_sheet(rows, size=size)
+        headings.append(f"{len(cluster.rows)} masks" + (f": {names}?" if names else ""))
+    return _sheet(headings, [cluster.rows[:max_masks] for cluster in clusters], show, size)
 
 
-def _numbered(number: int, heading: str) -> str:
-    """Two findings may be the same in words, and a sheet's headings are not."""
-    return f"{number + 1}. {heading}"
+def _sheet(
+    headings: Sequence[str], rows: Sequence[Sequence[int]], show: Show, size: int
+) -> Image.Image:
+    """One line of cells per heading; numbered, since two headings may read the same."""
+    cells = {
+        f"{number}. {heading}": [show(row) for row in line]
+        for number, (heading, line) in enumerate(zip(headings, rows, strict=True), 1)
+    }
+    return contact_sheet(cells, size=size)

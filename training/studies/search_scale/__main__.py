@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from textsam.search.spaces import SpaceName
+from textsam.search.records import SpaceName
 
 from ...evaluation.command import Options, run_command, write_report
 from ...evaluation.data_sets import BadInputError

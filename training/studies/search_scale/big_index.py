@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from textsam.errors import require
 from textsam.search.index import MaskIndex
-from textsam.search.records import MaskRow, read_rows, read_vectors
-from textsam.search.spaces import MaskVectors, SpaceName
+from textsam.search.records import MaskRow, MaskVectors, SpaceName, read_rows, read_vectors
 
 from ...evaluation.data_sets import BadInputError
 from .synthetic_rows import find_clusters, likeness, synthetic_rows

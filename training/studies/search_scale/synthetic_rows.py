@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.search.exact import nearest
-from textsam.search.records import MaskRow
-from textsam.search.spaces import MaskVectors, SpaceName, VectorSpace
+from textsam.search.records import MaskRow, MaskVectors, SpaceName, VectorSpace
 from textsam.values.rle import RLE, encode_mask
 
 FloatArray = npt.NDArray[np.float32]

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from textsam.search.exact import nearest
 from textsam.search.index import MaskIndex
-from textsam.search.records import read_vectors
-from textsam.search.spaces import SpaceName
+from textsam.search.records import SpaceName, read_vectors
 from textsam.search.where import Where
 
 from ...memory import peak_bytes
