@@ -119,11 +119,6 @@ def test_what_is_no_question(index: MaskIndex, asked: dict[str, Any], says: str)
         index.search(**asked)
 
 
-def test_without_a_model(index: MaskIndex) -> None:
-    with pytest.raises(PromptError, match="model="):
-        MaskIndex(index.engine).search(text="sail")
-
-
 def other(space: VectorSpace, **changes: Any) -> VectorSpace:
     return VectorSpace(**{**vars(space), **changes})
 
@@ -191,22 +186,6 @@ def test_an_index_of_one_space(known: ModuleType) -> None:
     assert index.search(vector=vectors.vectors["sam"][2], space="sam")[0].id == rows[2].id
     with pytest.raises(ValueError, match="no vectors of space 'clip'; it has 'sam'"):
         index.search(vector=vectors.vectors["clip"][2])
-
-
-def test_results(index: MaskIndex, known: ModuleType) -> None:
-    found = index.search(vector=known.vector("3#x", known.CLIP), k=6)
-    assert len(found) == 6 and list(found[1:3]) == [found[1], found[2]]
-    assert found[-1] == found[5] and found[::2].cosines == found.cosines[::2]
-    assert found.cosines == sorted(found.cosines, reverse=True)
-    with pytest.raises(IndexError):
-        found[6]
-    dataset = found.to_dataset()
-    assert len(dataset) == 6
-    for row, result in zip(dataset, found, strict=True):
-        assert row["id"] == result.id and row["cosine"] == result.cosine
-        assert row["rle"]["counts"].encode() == result.rle.counts
-        assert row["rle"]["size"] == [8, 12] and row["box"] == result.box.tolist()
-        assert (row["area"], row["label"]) == (result.area, result.label)
 
 
 def test_export(index: MaskIndex, known: ModuleType, tmp_path: Path) -> None:

@@ -48,11 +48,8 @@ _VERSION = 1
 _EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5), as in `strategy="rank"`
 _HASH_DIGITS = 16  # 64 bits: among a million hashes two are equal with a probability of 3e-8
 _ADVICE = {
-    "embed": "embedder.masks(photo, masks), or embedder.text(phrase)",
     "encode": "embedder.text(phrase), or embedder.masks(photo, masks)",
-    "encode_text": "embedder.text(phrase)",
-    "encode_image": "embedder.masks(photo, np.ones(photo.shape[:2], bool)) for the whole photo",
-    "similarity": 'vectors["clip"] @ embedder.text(phrase): cosines, since all have length 1',
+    "similarity": 'vectors["clip"] @ embedder.text(phrase); these are cosines',
 }
 
 

@@ -52,13 +52,8 @@ _ALL_ROWS = Where()
 _BATCH = 8_192  # rows that are read at once
 _STORES = ("s3", "gs", "az")
 _ADVICE = {
-    "count_rows": "len(index)",
-    "encode": "index.embedder.text(phrase), or index.embedder.masks(photo, masks)",
     "model": "index.embedder.model",
     "ntotal": "len(index)",
-    "num_rows": "len(index)",
-    "query": "index.search(phrase, k=10)",
-    "similarity_search": "index.search(phrase, k=10)",
     "to_pandas": 'index.export("masks.parquet"), and pandas.read_parquet("masks.parquet")',
 }
 
@@ -266,7 +261,7 @@ class MaskIndex:
                 'Type: space="clip"'
             )
         # Only the space that is searched: the others would be embedded in vain.
-        embedder = self._query_model.embedder({stored.name: stored})
+        embedder = self._query_model.embedder(self.spaces, stored.name)
         if query["text"] is not None:
             return queries.text_vector(embedder, query["text"], stored)
         rle = mask.rle if isinstance(mask, MaskResult) else mask
@@ -287,7 +282,7 @@ class MaskIndex:
             by_id = self.vectors(row_ids, space=stored.name)
             vectors += [by_id[row_id] for row_id in row_ids]
         if examples:
-            embedder = self._query_model.embedder({stored.name: stored})
+            embedder = self._query_model.embedder(self.spaces, stored.name)
             vectors += [queries.example_vector(embedder, item, stored) for item in examples]
         return queries.unit(np.mean(vectors, axis=0), width=stored.width)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from textsam.errors import PromptError, TextSamError, WeightsError
 from textsam.results.columns import MaskResult
+from textsam.results.mask_sequence import MaskSequence
 from textsam.search.records import (
     FloatArray,
     MaskRow,
@@ -82,8 +83,8 @@ class QueryModel:
         # Threads that search at the same time share one model.
         self._lock = threading.Lock()
 
-    def embedder(self, spaces: Spaces) -> MaskEmbedder:
-        """An embedder whose vectors lie in some or all spaces of the index.
+    def embedder(self, stored: Spaces, *names: SpaceName) -> MaskEmbedder:
+        """An embedder of some spaces of the index, by default of all.
 
         Raises:
             WeightsError: The model cannot be loaded, or is not the one that made the index.
@@ -93,13 +94,13 @@ class QueryModel:
             return self._source
         from textsam.search.embed import Embedder, load_model  # they import the networks
 
+        spaces = {name: stored[name] for name in names} if names else stored
         key = frozenset(spaces)
         with self._lock:
             if self._model is None:
+                source = self._source
                 self._model = (
-                    _load_stored(spaces, self._uri)
-                    if self._source is None
-                    else load_model(self._source)
+                    _load_stored(stored, self._uri) if source is None else load_model(source)
                 )
             if key not in self._embedders:
                 embedder = Embedder.for_spaces(self._model, spaces)
@@ -160,16 +161,15 @@ def _advice(uri: str) -> str:
 
 def refuse_query(query: Any) -> NoReturn:
     """Say what to type for a query that is no phrase."""
-    kinds = {"like=query": (MaskRow, MaskResult, SearchResults), "image=query": (Path,)}
-    advice = next((text for text, types in kinds.items() if isinstance(query, types)), None)
-    if advice is None:
-        size = np.ndim(query) if isinstance(query, np.ndarray | list | tuple) else None
-        advice = {None: "image=query", 1: "vector=query"}.get(size, "vector=query[0]")
-        if isinstance(query, MaskVectors):
-            advice = "vector=query"
+    if isinstance(query, MaskRow | MaskResult | SearchResults | MaskSequence):
+        advice = "like=query"
+    elif isinstance(query, MaskVectors) or np.ndim(query) == 1:
+        advice = "vector=query"
+    else:
+        advice = "vector=query[0], one query at a time" if np.ndim(query) == 2 else "image=query"
     raise PromptError(
-        f"got {type(query).__name__} in place of a phrase. Type: search({advice}); others are "
-        "image=, mask=, like= and vector="
+        f"got {type(query).__name__} in place of a phrase. Type: search({advice}); it takes one of "
+        "text=, image= with or without mask=, like= and vector="
     )
 
 

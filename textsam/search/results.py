@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from textsam.errors import require
 from textsam.search.records import COSINE, ROW_COLUMNS, MaskRow, VectorSpace, read_rows
 
@@ -15,12 +17,9 @@ __all__ = ["SearchResult", "SearchResults", "unknown_attribute"]
 _MAX_SHOWN = 20  # rows of a printed table
 _MAX_CHARACTERS = 40  # of a cell
 _ADVICE = {
-    "distances": "results.cosines",
-    "head": "results[:5]",
     "limit": "index.search(..., k=5), or results[:5]",
-    "scores": "results.cosines, or results['score'] for the scores of the labels",
-    "to_arrow": "results.table",
-    "to_list": "results.table.to_pylist(), or list(results)",
+    "scores": 'results.cosines; results["score"] for the scores of the labels',
+    "where": "index.search(..., where=Where(min_area=500))",
 }
 
 
@@ -76,8 +75,7 @@ class SearchResults(Sequence[SearchResult]):
             column: list[Any] = self.table.column(index).to_pylist()
             return column
         if isinstance(index, slice):
-            positions = range(*index.indices(len(self)))
-            return SearchResults(self.table.take(list(positions)), self.space)
+            return SearchResults(self.table.take(np.arange(len(self))[index]), self.space)
         if not -len(self) <= index < len(self):
             raise IndexError(f"got position {index}; there are {len(self)} results")
         return next(_read_results(self.table.slice(index % len(self), 1)))
@@ -142,10 +140,10 @@ class SearchResults(Sequence[SearchResult]):
 
 def unknown_attribute(owner: object, name: str, advice: Mapping[str, str]) -> AttributeError:
     """The error for an attribute that does not exist, with what other libraries' users can type."""
-    message = f"{type(owner).__name__!r} has no attribute {name!r}"
-    if name in advice:
-        message += f". Type: {advice[name]}"
-    return AttributeError(message, name=name, obj=owner)
+    kind = type(owner)
+    public = ", ".join(sorted(n for n in {*vars(kind), *vars(owner)} if not n.startswith("_")))
+    hint = f"Type: {advice[name]}" if name in advice else f"It has {public}"
+    return AttributeError(f"{kind.__name__!r} has no attribute {name!r}. {hint}")
 
 
 def _read_results(table: Any) -> Iterator[SearchResult]:
