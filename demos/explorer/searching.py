@@ -72,7 +72,6 @@ class SharedIndex:
             raise PromptError(str(error)) from error
 
     def _open(self) -> MaskIndex:
-        from textsam.search.embed import Embedder
         from textsam.search.index import MaskIndex
 
         # Without this check a mistyped path would become a new, empty index.
@@ -86,8 +85,8 @@ class SharedIndex:
         if not spaces:
             raise PromptError(f"{self.uri} is not an index, or it has no masks yet")
         model = self._model()
-        index.model = embedder = Embedder.of_spaces(model, spaces)
-        if dict(embedder.spaces) != spaces:
+        index = MaskIndex(index.engine, model=model)
+        if dict(index.embedder.spaces) != spaces:
             made_by = ", ".join(sorted({space.model for space in spaces.values()}))
             raise PromptError(
                 f"The index at {self.uri} was made by {made_by}, but this is {model.name}: start "

@@ -348,7 +348,7 @@ def everything_and_its_ranks() -> Any:
         MaskRow(dataset="golden", image="cat", rle=item.rle, score=item.score, iou=item.iou)
         for item in everything[:8]
     ]
-    index.add(rows, index.model.masks(view.image, [row.rle for row in rows]))
+    index.add(rows, index.embedder.masks(view.image, [row.rle for row in rows]))
     return {
         "everything": masks(everything),
         "rank": explained(view, text=["cat", "wheel"], strategy="rank"),
@@ -367,10 +367,10 @@ def everything_and_its_ranks() -> Any:
 def hits(results: Any) -> list[dict[str, Any]]:
     return [
         {
-            "box": [int(side) for side in hit.row.box],
-            "area": int(hit.row.area),
+            "box": [int(side) for side in hit.box],
+            "area": int(hit.area),
             "pixels": hit.id,
-            "score": number(hit.score),
+            "score": number(hit.cosine),
         }
         for hit in results
     ]
