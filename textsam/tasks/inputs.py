@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from textsam.errors import PromptError
+from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
+from textsam.results.segmentation import MaskResult, Segmentation
 from textsam.values.images import ImageSource
 
 __all__ = [
@@ -17,11 +18,14 @@ __all__ = [
     "check_results",
     "group_by_photo",
     "open_photo",
+    "read_images",
     "read_json",
     "read_results",
+    "segment_photos",
 ]
 
 Row = Mapping[str, Any]
+RowT = TypeVar("RowT", bound=Row)
 
 
 def open_photo(model: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
@@ -64,6 +68,16 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_images(rows: Any, *, where: str) -> dict[Hashable, Row]:
+    """COCO's images, by id.
+
+    Raises:
+        ValueError: Rows are not a list of images.
+    """
+    check_objects(rows, ("id", "file_name"), where=where)
+    return {row["id"]: row for row in rows}
 
 
 def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
@@ -110,9 +124,57 @@ def check_results(rows: Any, *, where: str) -> None:
             raise PromptError(f"{where}, row {index}: got bbox {str(box)[:60]}; {wanted}")
 
 
-def group_by_photo(rows: Iterable[Row]) -> dict[Hashable, list[Row]]:
+def group_by_photo(rows: Iterable[RowT]) -> dict[Hashable, list[RowT]]:
     """Group COCO rows by `image_id`, photos in the order of their first row."""
-    groups: dict[Hashable, list[Row]] = {}
+    groups: dict[Hashable, list[RowT]] = {}
     for row in rows:
         groups.setdefault(row["image_id"], []).append(row)
     return groups
+
+
+def segment_photos(
+    model: TextSAM,
+    rows: Iterable[RowT],
+    segment: Callable[[ImageView, list[RowT]], Segmentation],
+    *,
+    images: Mapping[Hashable, Row],
+    photos: str | Path,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[RowT, MaskResult]]:
+    """Segment photos of COCO rows in turn; yield each row with its mask, grouped by photo.
+
+    `segment` returns one mask for each row of an open photo.
+
+    Raises:
+        ValueError: An `image_id` has no image, or a photo, box or mask is not valid; the message
+            names the photo.
+    """
+    groups = group_by_photo(rows)
+    unknown = [number for number in groups if number not in images]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(groups)} image ids are not among the {len(images)} images, "
+            f"e.g. {unknown[0]!r}; give the images of the same set"
+        )
+    for done, (number, group) in enumerate(groups.items(), start=1):
+        path = Path(photos) / images[number]["file_name"]
+        try:
+            with model.open(path) as view:
+                _check_size(view.size, images[number])
+                masks = segment(view, group)
+        except ValueError as error:
+            kind = type(error) if isinstance(error, ImageError | PromptError) else ValueError
+            raise kind(f"photo {number!r} ({path}): {error}") from error
+        yield from zip(group, masks, strict=True)
+        if progress is not None:
+            progress(done, len(groups))
+
+
+def _check_size(size: tuple[int, int], image: Row) -> None:
+    wanted = (image.get("height", size[0]), image.get("width", size[1]))
+    if wanted != size:
+        # A common cause is EXIF orientation: photos are turned upright, the boxes were not.
+        raise ImageError(
+            f"it is {size} (height, width) upright; the list of images says {wanted}, and boxes "
+            "and masks are for that size"
+        )

@@ -15,16 +15,15 @@ costs one encoding per box. With `focus=False` all boxes are prompted on the who
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.postprocess import stability_score, to_original_frame
 from textsam.inference.photo.prompt_batch import box_prompts
@@ -34,12 +33,12 @@ from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import read_boxes
 from textsam.tasks.inputs import (
     Row,
-    check_objects,
     check_results,
-    group_by_photo,
     open_photo,
+    read_images,
     read_json,
     read_results,
+    segment_photos,
 )
 from textsam.values.files import open_atomically
 from textsam.values.images import ImageSource
@@ -146,58 +145,33 @@ def refine_results(
     else:
         check_results(results, where="results")
         rows = results
+    if isinstance(images, str | Path):
+        payload = read_json(images)
+        listed = payload.get("images") if isinstance(payload, dict) else payload
+    else:
+        listed = images
+    pairs = segment_photos(
+        model,
+        rows,
+        lambda view, group: instances(view, group, refine=refine, focus=focus),
+        images=read_images(listed, where=str(images)[:200]),
+        photos=photos,
+        progress=progress,
+    )
     count = 0
     with open_atomically(out) as file:
         file.write(b"[")
-        for row in _rows_with_masks(
-            model,
-            group_by_photo(rows),
-            photos=Path(photos),
-            images=_images_by_id(images),
-            refine=refine,
-            focus=focus,
-            progress=progress,
-        ):
-            file.write(b",\n" if count else b"\n")
-            file.write(json.dumps(row).encode())
-            count += 1
-        file.write(b"\n]\n")
-    return count
-
-
-def _rows_with_masks(
-    model: TextSAM,
-    groups: Mapping[Hashable, Sequence[Row]],
-    *,
-    photos: Path,
-    images: Mapping[Hashable, Row],
-    refine: bool,
-    focus: bool | None,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[dict[str, Any]]:
-    unknown = [number for number in groups if number not in images]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} of {len(groups)} image ids of the results are not among the "
-            f"{len(images)} images, e.g. {unknown[0]!r}; give the images of the same set"
-        )
-    for done, (number, group) in enumerate(groups.items(), start=1):
-        path = photos / images[number]["file_name"]
-        try:
-            with model.open(path) as view:
-                _check_size(view.size, images[number])
-                masks = instances(view, group, refine=refine, focus=focus)
-        except (ImageError, PromptError) as error:
-            raise type(error)(f"photo {number!r} ({path}): {error}") from error
-        for row, mask in zip(group, masks, strict=True):
-            yield {
+        for count, (row, mask) in enumerate(pairs, start=1):
+            values = {
                 **row,
                 "segmentation": rle_to_json(mask.rle),
                 "predicted_iou": mask.iou,
                 "stability_score": mask.stability,
             }
-        if progress is not None:
-            progress(done, len(groups))
+            file.write(b"\n" if count == 1 else b",\n")
+            file.write(json.dumps(values).encode())
+        file.write(b"\n]\n")
+    return count
 
 
 def _masks_of_boxes(
@@ -249,22 +223,3 @@ def _focus_settings(view: ImageView, focus: bool | None) -> FocusSettings | None
     if focus is None:
         return view.focus
     return (view.focus or view.model.focus or FocusSettings()) if focus else None
-
-
-def _images_by_id(images: str | Path | Sequence[Row]) -> dict[Hashable, Row]:
-    where, rows = "images", cast(Any, images)
-    if isinstance(images, str | Path):
-        where, rows = str(images), read_json(images)
-        rows = rows.get("images") if isinstance(rows, dict) else rows
-    check_objects(rows, ("id", "file_name"), where=where)
-    return {row["id"]: row for row in rows}
-
-
-def _check_size(size: tuple[int, int], image: Row) -> None:
-    wanted = (image.get("height", size[0]), image.get("width", size[1]))
-    if wanted != size:
-        # Often the EXIF orientation: the photo is turned upright, and the boxes were not.
-        raise ImageError(
-            f"it is {size} (height, width) upright; the list of images says {wanted}, and boxes "
-            "are for that size"
-        )

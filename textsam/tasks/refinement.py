@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,13 @@ from textsam.inference.view import ImageView
 from textsam.results.columns import as_array
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation
-from textsam.tasks.inputs import check_objects, group_by_photo, open_photo, read_json
+from textsam.tasks.inputs import (
+    check_objects,
+    open_photo,
+    read_images,
+    read_json,
+    segment_photos,
+)
 from textsam.values.files import write_atomically
 from textsam.values.geometry import boxes_to_xywh, mask_to_box
 from textsam.values.images import ImageSource
@@ -134,38 +139,31 @@ def refine_coco(
         OSError: A file or photo cannot be read or written.
     """
     payload = read_json(annotations)
-    for key, wanted in (("images", ("id", "file_name")), ("annotations", ("image_id",))):
-        rows = payload.get(key) if isinstance(payload, dict) else None
-        check_objects(rows, wanted, where=f'{annotations}, "{key}"')
-    images = {row["id"]: row for row in payload["images"]}
-    for row in payload["annotations"]:
-        if row["image_id"] not in images:
-            raise ValueError(
-                f"{annotations}: annotation {row.get('id')} is of image {row['image_id']!r}, which "
-                'is not among its "images"'
-            )
-    groups: dict[Any, list[Any]] = group_by_photo(
-        row for row in payload["annotations"] if row.get("segmentation") and not row.get("iscrowd")
+    payload = payload if isinstance(payload, dict) else {}
+    images = read_images(payload.get("images"), where=f'{annotations}, "images"')
+    rows: Any = payload.get("annotations")
+    check_objects(rows, ("image_id",), where=f'{annotations}, "annotations"')
+    pairs = segment_photos(
+        model,
+        [row for row in rows if row.get("segmentation") and not row.get("iscrowd")],
+        lambda view, group: refine(
+            view,
+            from_coco([{"segmentation": row["segmentation"]} for row in group], view.size),
+            box=box,
+            point=point,
+        ),
+        images=images,
+        photos=photos,
+        progress=progress,
     )
     count = 0
-    for done, (number, rows) in enumerate(groups.items(), start=1):
-        with model.open(Path(photos) / images[number]["file_name"]) as view:
-            try:
-                rough = from_coco(
-                    [{"segmentation": row["segmentation"]} for row in rows], view.size
-                )
-                refined = refine(view, rough, box=box, point=point)
-            except ValueError as error:
-                raise ValueError(f"image {number!r}: {error}") from error
-        for row, mask in zip(rows, refined, strict=True):
-            if np.isnan(mask.iou):  # unchanged, so the file keeps its polygons
-                continue
-            count += 1
-            row["segmentation"] = rle_to_json(mask.rle)
-            row["bbox"] = [float(side) for side in boxes_to_xywh(rle_box(mask.rle))]
-            row["area"] = rle_area(mask.rle)
-        if progress is not None:
-            progress(done, len(groups))
+    for row, mask in pairs:
+        if np.isnan(mask.iou):  # unchanged, so the file keeps its polygons
+            continue
+        count += 1
+        row["segmentation"] = rle_to_json(mask.rle)
+        row["bbox"] = [float(side) for side in boxes_to_xywh(rle_box(mask.rle))]
+        row["area"] = rle_area(mask.rle)
     write_atomically(out, json.dumps(payload).encode())
     return count
 
