@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textsam.cli import options
-from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
+from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +62,7 @@ def calibrate(
         sets = calibration.open_sets(data, photos=photos, seed=seed)
         loaded = options.load_model(model, clip=clip, device=device)
         kept = _load_other_curves(target, loaded)
-        with ProgressBar("photos") as bar:
+        with TerminalProgress("photos") as bar:
             fitted: Calibration = calibration.calibrate(
                 loaded, sets, strategies=strategies, config=config, kept=kept, progress=bar.show
             )

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ProgressBar", "make_console", "one_line_errors", "print_line"]
+__all__ = ["TerminalProgress", "make_console", "one_line_errors", "print_line"]
 
 # Set this to see the traceback of an error instead of one line.
 _TRACEBACK = "TEXTSAM_TRACEBACK"
@@ -51,7 +51,7 @@ def print_line(text: str, *, console: Console | None = None) -> None:
     (console or make_console()).print(text, soft_wrap=True, markup=False)
 
 
-class ProgressBar:
+class TerminalProgress:
     """A progress bar on standard error that disappears at the end; use it in a `with`."""
 
     def __init__(self, description: str = "", *, total: int | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from textsam.cli import options
-from textsam.cli.console import ProgressBar, one_line_errors, print_line
+from textsam.cli.console import TerminalProgress, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from textsam.search.data_photos import PhotoRows, PhotoSource
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["embed"]
 
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of photos, FILE.parquet, coco:FILE.json@FOLDER, "
+        "hf:OWNER/SET?masks=COLUMN&streaming=true, or another source that training reads.",
+    ),
+]
+IndexOption = Annotated[
+    str, typer.Option("-o", "--out", metavar="INDEX", help="A folder, or s3://BUCKET/PATH.")
+]
+DataSetName = Annotated[
+    str | None, typer.Option("--data-set", help="Its name in the index (default: its own).")
+]
 MasksOption = Annotated[
     Literal["given", "everything"] | None,
     typer.Option(
@@ -58,22 +72,11 @@ WorkersOption = Annotated[
 
 
 def embed(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="A folder of photos, FILE.parquet, coco:FILE.json@FOLDER, "
-            "hf:OWNER/SET?masks=COLUMN&streaming=true, or another source that training reads.",
-        ),
-    ],
-    index: Annotated[
-        str, typer.Option("-o", "--out", metavar="INDEX", help="A folder, or s3://BUCKET/PATH.")
-    ],
+    data: DataArgument,
+    index: IndexOption,
     masks: MasksOption = None,
     preset: PresetOption = "fast",
-    data_set: Annotated[
-        str | None, typer.Option("--data-set", help="Its name in the index (default: its own).")
-    ] = None,
+    data_set: DataSetName = None,
     spaces: SpacesOption = None,
     latents: LatentsOption = "photo",
     limit: Annotated[int | None, typer.Option("--limit", help="Maximum number of photos.")] = None,
@@ -164,7 +167,7 @@ def _run_with_bar(
     # A stream does not know how many photos it has.
     total = min((count for count in (photos, limit) if count is not None), default=None)
     done = masks = 0
-    with ProgressBar(total=total) as bar:
+    with TerminalProgress(total=total) as bar:
 
         def show(photo: PhotoRows) -> None:
             nonlocal done, masks

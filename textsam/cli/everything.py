@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from textsam.cli import options
-from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
+from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from textsam.values.settings import AutomaticSettings
@@ -81,7 +81,6 @@ def everything(
 
     A run over many photos can be stopped; the same command continues it.
     """
-    from textsam.cli.photo_runs import is_one_photo
     from textsam.values.settings import AutomaticSettings
 
     with one_line_errors():
@@ -97,11 +96,11 @@ def everything(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
         )
-        if is_one_photo(photos, out):
+        if options.is_one_photo(photos, out):
             _one_photo(photos[0], out, settings, format, kind, model, device)
             return
         from textsam.batch.folders import everything_folder
-        from textsam.cli.photo_runs import run_many
+        from textsam.cli.tables import run_many
 
         assert out is not None  # is_one_photo has checked
         loaded = options.load_model(model, device=device)
@@ -131,17 +130,18 @@ def _one_photo(
     device: str | None,
 ) -> None:
     from textsam.batch.batch_run import write_result
-    from textsam.cli.photo_runs import choose_target
     from textsam.cli.tables import result_table
     from textsam.values.images import load_image
 
-    target = choose_target(photo, out, "json" if format == "sa1b" else format, ["everything"])
+    target = options.choose_target(
+        photo, out, "json" if format == "sa1b" else format, ["everything"]
+    )
     suffix = target.suffix.lower()
     if suffix == ".txt":
         raise ValueError(f"-o {target}: YOLO's .txt needs a class for each mask; write .json")
     image = load_image(photo)
     loaded = options.load_model(model, device=device)
-    with ProgressBar("points") as bar:
+    with TerminalProgress("points") as bar:
         result = loaded.everything(image, settings, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
     layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")

@@ -5,6 +5,7 @@ A command writes `model: ModelOption = "tiny"`; the default stands with the comm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +31,9 @@ __all__ = [
     "OverwriteOption",
     "PhotosArgument",
     "PointOption",
+    "choose_target",
     "import_guest",
+    "is_one_photo",
     "load_model",
     "parse_box",
     "parse_points",
@@ -121,6 +124,53 @@ def parse_box(text: str) -> list[float]:
         PromptError: The text has another form.
     """
     return _parse_numbers("--box", text, "X0,Y0,X1,Y1", (4,))
+
+
+def is_one_photo(photos: Sequence[Path], out: Path | None) -> bool:
+    """Whether a command line names one photo rather than a run over many.
+
+    Raises:
+        ValueError: It names many and no output folder.
+    """
+    if len(photos) == 1 and not photos[0].is_dir():
+        return True
+    if out is None:
+        raise ValueError("several photos need a folder for their results; add -o FOLDER")
+    return False
+
+
+def choose_target(
+    photo: Path, out: Path | None, format: str | None, phrases: Sequence[str]
+) -> Path:
+    """Where the result of one photo goes: OUT itself if it has a suffix, else a file in OUT.
+
+    Args:
+        photo: The photo.
+        out: The value of `-o`; by default a file in this folder, named after photo and phrases.
+        format: The value of `--format`.
+        phrases: What is searched for.
+
+    Raises:
+        ValueError: A suffix that cannot be written or that differs from the format, or a file that
+            would overwrite the photo.
+    """
+    from textsam.pictures.draw import PICTURE_SUFFIXES
+
+    if out is not None and out.suffix and not out.is_dir():
+        target = out
+        if format is not None and out.suffix.lower() != f".{format}":
+            raise ValueError(f"-o {out} and --format {format} disagree; leave one out")
+    else:
+        suffix = f".{format or 'png'}"
+        name = "_".join([photo.stem, *phrases] if out is None else [photo.stem])
+        # A phrase may contain characters that are not allowed in file names.
+        target = (out or Path()) / (re.sub(r"[^\w.-]+", "-", name) + suffix)
+    suffixes = (*PICTURE_SUFFIXES, ".json", ".npz", ".txt")
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"-o {out}: wanted a folder, or a file {' '.join(suffixes)}")
+    if target.resolve() == photo.resolve():
+        raise ValueError(f"{target} is the photo itself and would be overwritten; give another -o")
+    return target
 
 
 def _parse_numbers(option: str, text: str, form: str, counts: tuple[int, ...]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textsam.cli import options
-from textsam.cli.console import ProgressBar, make_console, one_line_errors, print_line
+from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
     from textsam.results.segmentation import Segmentation
@@ -63,7 +63,7 @@ def _refine_coco(
     if masks.suffix.lower() != ".json" or out.suffix.lower() != ".json":
         raise ValueError(f"{masks} and -o {out}: wanted two .json files in the layout of COCO")
     loaded = options.load_model(model, device=device)
-    with ProgressBar("photos") as bar:
+    with TerminalProgress("photos") as bar:
         count = refine_coco(loaded, masks, photos=photos, out=out, box=box, progress=bar.show)
     print_line(f"{count} masks refined")
 

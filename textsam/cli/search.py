@@ -48,6 +48,8 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", help="Only masks with this label; may be repeated."),
 ]
+AreaOption = Annotated[float | None, typer.Option(help="Of the mask, in pixels.")]
+AspectOption = Annotated[float | None, typer.Option(help="Width / height of the mask's box.")]
 SheetOption = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="Contact sheet (default search.png; none with --json)."),
@@ -75,14 +77,10 @@ def search(
     space: SpaceOption = None,
     data_set: DataSetOption = None,
     label: LabelOption = None,
-    min_area: Annotated[float | None, typer.Option("--min-area", help="Pixels.")] = None,
-    max_area: Annotated[float | None, typer.Option("--max-area", help="Pixels.")] = None,
-    min_aspect: Annotated[
-        float | None, typer.Option("--min-aspect", help="Width / height of the box.")
-    ] = None,
-    max_aspect: Annotated[
-        float | None, typer.Option("--max-aspect", help="Width / height of the box.")
-    ] = None,
+    min_area: AreaOption = None,
+    max_area: AreaOption = None,
+    min_aspect: AspectOption = None,
+    max_aspect: AspectOption = None,
     exact: ExactOption = False,
     out: SheetOption = None,
     as_json: options.JsonOption = False,

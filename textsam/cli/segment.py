@@ -101,8 +101,6 @@ def segment(
 
     A run over many photos can be stopped; the same command continues it.
     """
-    from textsam.cli.photo_runs import is_one_photo
-
     with one_line_errors():
         points, labels = options.parse_points(point or [])
         query: dict[str, Any] = {
@@ -117,7 +115,7 @@ def segment(
         query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
         load = partial(options.load_model, model, clip=clip, device=device, calibration=calibration)
         writing: dict[str, Any] = {"format": format, "kind": kind, "as_json": as_json}
-        if is_one_photo(photos, out):
+        if options.is_one_photo(photos, out):
             _segment_one(load, photos[0], query, out=out, explain=explain, **writing)
         elif explain is not None:
             raise ValueError("--explain is about one photo; leave it out, or name one photo")
@@ -145,14 +143,13 @@ def _segment_one(
     explain: Path | None,
     as_json: bool,
 ) -> None:
-    from textsam.cli.photo_runs import choose_target
     from textsam.pictures.draw import PICTURE_SUFFIXES
     from textsam.results.explanation import explain_fully
     from textsam.values.images import load_image
 
     target = None
     if out is not None or not as_json:
-        target = choose_target(photo, out, format, query["text"] or [])
+        target = options.choose_target(photo, out, format, query["text"] or [])
     if explain is not None:
         _check_explain(explain, query, others=[photo, target])
     image = load_image(photo)  # before the model: a mistyped name should fail at once
@@ -193,7 +190,7 @@ def _segment_many(
     overwrite: bool,
 ) -> None:
     from textsam.batch.folders import segment_folder
-    from textsam.cli.photo_runs import run_many
+    from textsam.cli.tables import run_many
 
     assert out is not None  # is_one_photo has checked
     model = load()  # outside the bar: rich shows one moving thing at a time

@@ -1,21 +1,23 @@
-"""Tables for a terminal, made with rich: results, runs, and explanations."""
+"""What commands show: tables of results and explanations, and runs over many photos."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from textsam.cli.console import TerminalProgress, make_console, print_line
+
 if TYPE_CHECKING:
-    from textsam.batch.batch_run import BatchReport
+    from textsam.batch.batch_run import BatchReport, PhotoReport
     from textsam.results.explanation import Explanation
     from textsam.results.segmentation import Segmentation
 
-__all__ = ["batch_table", "explanation_table", "make_table", "result_table"]
+__all__ = ["explanation_table", "make_table", "result_table", "run_many"]
 
 # About one page of a terminal; there can be hundreds of automatic masks.
 _MAX_ROWS = 40
@@ -80,15 +82,6 @@ def result_table(result: Segmentation) -> Table:
     return make_table("label", *numbers, rows=rows, right=numbers, caption=caption)
 
 
-def batch_table(report: BatchReport) -> Table:
-    """One row per label: in how many photos, how many masks."""
-    rows = [
-        (label or "-", str(sum(label in photo.masks for photo in report.photos)), str(masks))
-        for label, masks in report.masks.items()
-    ]
-    return make_table("label", "photos", "masks", rows=rows, right=("photos", "masks"))
-
-
 def explanation_table(explanation: Explanation) -> Table:
     """One row per phrase and per mask considered, with the gate that dropped it, if any."""
     table = make_table("phrase", "score", "gate", "evidence", "why", right=("score",))
@@ -107,6 +100,53 @@ def explanation_table(explanation: Explanation) -> Table:
     if rest := len(explanation.table()) - len(rows):
         table.caption = f"and {rest} more; a .json file has them all"
     return table
+
+
+def run_many(
+    run: Callable[[Callable[[PhotoReport], None]], BatchReport],
+    *,
+    summary: bool = True,
+    on_photo: Callable[[PhotoReport], None] = lambda photo: None,
+) -> BatchReport:
+    """Make a run over many photos with a progress bar, then print what came of it.
+
+    Args:
+        run: Makes the run; calls its argument after each photo.
+        summary: Whether to print a table and a summary at the end.
+        on_photo: Called after each photo as well.
+    """
+    with TerminalProgress() as bar:
+
+        def show(photo: PhotoReport) -> None:
+            bar.show(photo.index + 1, photo.total, photo.source.name)
+            if photo.error is not None:
+                bar.show_failure(str(photo.source), photo.error)
+            on_photo(photo)
+
+        report = run(show)
+    if summary:
+        _print_summary(report)
+    return report
+
+
+def _print_summary(report: BatchReport) -> None:
+    """One row per label (in how many photos, how many masks), and one line about the run."""
+    if report.masks:
+        rows = [
+            (label or "-", str(sum(label in photo.masks for photo in report.photos)), str(masks))
+            for label, masks in report.masks.items()
+        ]
+        numbers = ("photos", "masks")
+        make_console().print(make_table("label", *numbers, rows=rows, right=numbers))
+    kept = sum(photo.status == "kept" for photo in report.photos)
+    failed = len(report.failed)
+    parts = [f"{len(report.photos) - kept - failed} done"]
+    parts += [f"{kept} kept from an earlier run"] if kept else []
+    parts += [f"{failed} failed"] if failed else []
+    print_line(f"{len(report.photos)} photos: {', '.join(parts)}; in {report.out_dir}")
+    if failed:
+        errors = report.out_dir / "errors.jsonl"
+        print_line(f"errors are listed in {errors}; the same command tries these photos again")
 
 
 def _format_share(value: float) -> str:
