@@ -11,7 +11,7 @@ from __future__ import annotations
 from .batch import ViewBatch
 from .cache import CachedSource
 from .coco import CocoSource
-from .hub import HubColumns, HubSource, HubStream, open_hub
+from .hub_sets import HubColumns, HubSource, HubStream, open_hub
 from .label_pngs import LabelMapConfig, LabelPngSource
 from .loader import LoaderConfig, ViewLoader
 from .parquet import ParquetSource, load_samples

@@ -29,12 +29,12 @@ from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
 from .coco import CocoSource
-from .hub import HubColumns, open_hub
+from .hub_sets import HubColumns, open_hub
 from .label_pngs import LabelMapConfig, LabelPngSource, read_names
 from .parquet import ParquetSource
 from .public.ade20k import AdeSource
+from .public.click_sets import open_berkeley, open_grabcut
 from .public.davis import DavisSource, open_davis_frames
-from .public.interactive import open_berkeley, open_grabcut
 from .public.voc import SbdSource, VocSource
 from .sa1b import Sa1bSource
 from .source import Source, StreamSource
@@ -245,8 +245,8 @@ def _ade20k(spec: SourceSpec) -> AdeSource:
 
 def _bsds500(spec: SourceSpec) -> Source:
     raise ValueError(
-        f"bsds500:{spec.path} has contours and no masks; it is read by training.data.boundaries, "
-        "for measuring edges"
+        f"bsds500:{spec.path} has contours and no masks; it is read by "
+        "training.data.public.boundaries, for measuring edges"
     )
 
 

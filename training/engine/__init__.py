@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from .average import WeightAverage
 from .checkpoint import CheckpointError, CheckpointStore, load_weights
-from .config import EngineConfig
-from .layers import encoder_blocks, layer_depths
+from .engine_config import EngineConfig
+from .layer_depths import encoder_blocks, layer_depths
 from .optim import RatedPart, build_optimizer, optimizer_groups, parameter_groups
 from .pictures import PictureSheet, in_turn, masks_from_boxes
 from .processes import ProcessLostError

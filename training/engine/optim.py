@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import EngineConfig
-from .layers import layer_depths
+from .engine_config import EngineConfig
+from .layer_depths import layer_depths
 
 __all__ = [
     "RatedPart",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +17,7 @@ from textsam.pictures.draw import PALETTE, encode_picture, overlay
 from textsam.values.files import write_atomically
 from textsam.values.rle import encode_mask, rle_boxes
 
-if TYPE_CHECKING:
-    from ..data import View
+from ..data import View
 
 __all__ = ["PictureSheet", "in_turn", "masks_from_boxes"]
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from textsam.errors import TextSamError, require
 
-from .config import EngineConfig
+from .engine_config import EngineConfig
 from .sharding import is_sharded, shard
 
 __all__ = ["ProcessLostError", "Processes"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .config import EngineConfig
+from .engine_config import EngineConfig
 
 __all__ = ["milestone_steps", "rate_factor"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import encoder_blocks
+from .layer_depths import encoder_blocks
 
 __all__ = ["from_whole", "is_sharded", "local_part", "shard", "whole", "whole_state"]
 

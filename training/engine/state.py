@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .average import WeightAverage
 from .checkpoint import CheckpointError
-from .config import EngineConfig
-from .records import Window
+from .engine_config import EngineConfig
+from .run_records import FigureMeans
 from .schedule import rate_factor
 from .sharding import from_whole, whole, whole_state
 
@@ -50,7 +50,7 @@ class RunState:
     scaler: Any = None
     step: int = 0
     skipped: int = 0
-    window: Window = field(default_factory=Window)
+    window: FigureMeans = field(default_factory=FigureMeans)
 
     def capture(
         self, total: Callable[[Sequence[float]], list[float]], *, keep: bool

@@ -27,11 +27,11 @@ from torch import nn
 
 from .average import WeightAverage
 from .checkpoint import CheckpointStore
-from .config import EngineConfig
+from .engine_config import EngineConfig
 from .optim import build_optimizer, set_rates
 from .processes import Processes
 from .progress import ProgressBar
-from .records import RunRecords
+from .run_records import RunRecords
 from .schedule import rate_factor
 from .sharding import whole, whole_state
 from .signals import STOP_SIGNALS, StopSignals

@@ -25,7 +25,7 @@ from textsam.values.rle import RLE, rle_iou
 from textsam.values.rle_ops import paste_rle
 
 from ..data import Sample
-from ..memory import in_fresh_process, peak_bytes
+from ..peak_memory import in_fresh_process, peak_bytes
 from .command import EvaluationOptions, measure_sets, run_command
 from .data_sets import BadInputError, DataSet, seeded_rng
 from .figures.matching import take_objects

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from ..engine.optim import RatedPart
+from ..engine.optim import RatedPart
 
 __all__ = ["LossOutput", "Objective", "mean_where", "touch"]
 

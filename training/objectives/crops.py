@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -19,18 +18,16 @@ from torch import Tensor
 
 from textsam.clip.mask_crops import sample_crop_options, square_crops
 
-from .sam import photo_random
-
-if TYPE_CHECKING:
-    from ..data import View
-    from ..data.batch import ViewBatch
+from ..data import View
+from ..data.batch import ViewBatch
+from .randomness import photo_random
 
 __all__ = [
     "CropConfig",
     "CropOptions",
     "choose_crops",
     "cut_crops",
-    "least_area",
+    "min_crop_area",
     "variant_options",
 ]
 
@@ -71,7 +68,7 @@ class CropOptions:
     variant: NDArray[np.int64] | None
 
 
-def least_area(image_size: int) -> int:
+def min_crop_area(image_size: int) -> int:
     """Fewest pixels of a mask that is asked by CLIP (Appendix D.5), for `ViewConfig.min_area`."""
     return round((_LEAST_SIDE * image_size) ** 2)
 

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..engine.optim import RatedPart
 from .base import LossOutput, Objective
-
-if TYPE_CHECKING:
-    from ..engine.optim import RatedPart
 
 __all__ = [
     "CropHeadConfig",
@@ -29,13 +27,13 @@ __all__ = [
     "text_embeddings",
 ]
 
-T = TypeVar("T", bound="_Rows")
+T = TypeVar("T", bound="_Table")
 B = TypeVar("B")
 _BUCKETS = 8  # batches' worth of phrases that are sorted by length to make one batch
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
+class _Table:
     """Tensors by row; as a batch, `weight` of them are this process's own."""
 
     def rows(self: T, rows: Tensor) -> T:
@@ -48,7 +46,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextTable(_Rows):
+class TextTable(_Table):
     """Phrases and what the teacher makes of them.
 
     Attributes:
@@ -122,8 +120,6 @@ class TextTowerObjective(Objective):
 
     def rates(self) -> list[RatedPart]:
         """The whole tower."""
-        from ..engine.optim import RatedPart
-
         return [RatedPart(module=self.text)]
 
     def batches(
@@ -156,7 +152,7 @@ def text_embeddings(tower: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CropTable(_Rows):
+class CropTable(_Table):
     """Crops of objects and what they should become.
 
     Attributes:
@@ -226,8 +222,6 @@ class CropHeadObjective(Objective):
 
     def rates(self) -> list[RatedPart]:
         """The head."""
-        from ..engine.optim import RatedPart
-
         return [RatedPart(module=self.head)]
 
     def batches(

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -32,11 +32,9 @@ from textsam.modeling.sam import Sam
 from textsam.values.files import remove_parts, write_atomically
 
 from ..data import Sample, View, ViewConfig, make_view
-from .crops import CropConfig, CropOptions, cut_crops, least_area, variant_options
+from ..data.batch import ViewBatch
+from .crops import CropConfig, CropOptions, cut_crops, min_crop_area, variant_options
 from .shards import Shard, shard_path, sum_of
-
-if TYPE_CHECKING:
-    from ..data.batch import ViewBatch
 
 __all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "Rows", "fingerprint"]
 
@@ -79,11 +77,11 @@ class CacheConfig:
                 f"jitter is {self.view.jitter}, flip {self.view.flip}; embeddings are computed "
                 "beforehand for one view of a photo. Type: ViewConfig(jitter=0.0, flip=0.0)"
             )
-        if self.view.min_area < least_area(self.view.image_size):
+        if self.view.min_area < min_crop_area(self.view.image_size):
             raise ValueError(
                 f"min_area is {self.view.min_area}; wanted at least "
-                f"{least_area(self.view.image_size)} (Appendix D.5). Type: "
-                f"ViewConfig(min_area=least_area({self.view.image_size}))"
+                f"{min_crop_area(self.view.image_size)} (Appendix D.5). Type: "
+                f"ViewConfig(min_area=min_crop_area({self.view.image_size}))"
             )
         if self.crops.variants is None:
             raise ValueError("crops need fixed variants here. Type: CropConfig(variants=4)")

@@ -12,10 +12,9 @@ goes on from mask 0, which answers it in use, not from the best of the three rea
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from textsam.clip.encoder import ClipEncoder
@@ -24,16 +23,20 @@ from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 
+from ..data.phrases.phrase_batch import PhraseBatch
+from ..engine.optim import RatedPart
 from ..losses import LossConfig
-from ..prompting import PromptConfig, PromptSimulator, mixed_pixels, token_prompts
+from ..prompting import PromptConfig, mixed_pixels, token_prompts
 from .base import LossOutput, Objective, touch
-from .name_maps import NameLossConfig, maps_by_photo, name_losses, view_tower_maps
-from .rounds import Truth, decode_rounds
-from .sam import BackboneConfig, encode_views, freeze_backbone, photo_random, round_figures
-
-if TYPE_CHECKING:
-    from ..data.phrases.phrase_batch import PhraseBatch
-    from ..engine.optim import RatedPart
+from .name_maps import NameLossConfig, name_losses, phrase_maps, view_tower_maps
+from .randomness import photo_random
+from .rounds import decode_rounds, start_rounds
+from .sam_objective import (
+    BackboneConfig,
+    encode_views,
+    freeze_backbone,
+    round_figures,
+)
 
 __all__ = ["JointObjective", "JointObjectiveConfig"]
 
@@ -129,8 +132,6 @@ class JointObjective(Objective):
 
     def rates(self) -> list[RatedPart]:
         """The backbone and the pathway at rates of their own, the rest at the peak rate."""
-        from ..engine.optim import RatedPart
-
         return [
             *self.config.backbone.rates(self.sam),
             RatedPart(module=self.sam.prompt_encoder),
@@ -156,14 +157,7 @@ class JointObjective(Objective):
     ) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean loss over the masks, and figures."""
         views = batch.views
-        truth = Truth.of(views, mask_size=self.sam.config.mask_size)
-        simulator = PromptSimulator(
-            truth.masks,
-            views.image_index,
-            photo_random(views, stream="prompts"),
-            config=self.config.prompts,
-            ignore=truth.ignore,
-        )
+        truth, simulator = start_rounds(self.sam, views, config=self.config.prompts)
         prompts = self._with_phrases(batch, simulator.first(), dense)
         boxed = (prompts.labels == BOX_START).any(1)
         clear = boxed | batch.clicked
@@ -191,14 +185,14 @@ class JointObjective(Objective):
             photo_random(batch.views, stream="clicks"),
             central=self.config.prompts.central,
         )
-        size = self.sam.config.mask_size
-        maps = torch.zeros(len(prompts), 1, size, size, device=points.device)
-        rows = batch.spoken.nonzero()[:, 0]
-        with torch.no_grad():  # the maps learn from the names' loss, not from the masks'
-            photos = batch.views.image_index[rows]
-            logits = maps_by_photo(self._head, dense, photos, batch.queries[rows])
-            if len(rows):
-                maps[rows] = F.interpolate(logits[:, None], (size, size), mode="bilinear").float()
+        maps = phrase_maps(
+            self._head,
+            dense,
+            batch.views.image_index,
+            batch.queries,
+            spoken=batch.spoken,
+            size=self.sam.config.mask_size,
+        )
         return token_prompts(
             prompts,
             self.pathway(batch.queries),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +13,12 @@ from torch import Tensor
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import DenseTextHead, TextPathway, tower_maps
 
+from ..data import ViewBatch
+from ..data.phrases.names import NameQuestions
+from ..data.phrases.phrase_batch import PhraseBatch
+from ..engine.optim import RatedPart
 from ..losses import dice_loss
 from .base import LossOutput, Objective, mean_where
-
-if TYPE_CHECKING:
-    from ..data import ViewBatch
-    from ..data.phrases.names import NameQuestions
-    from ..data.phrases.phrase_batch import PhraseBatch
-    from ..engine.optim import RatedPart
 
 __all__ = [
     "NameLossConfig",
@@ -28,6 +26,7 @@ __all__ = [
     "NameMapObjectiveConfig",
     "maps_by_photo",
     "name_losses",
+    "phrase_maps",
     "view_tower_maps",
 ]
 
@@ -99,6 +98,34 @@ def maps_by_photo(head: DenseTextHead, features: Tensor, photos: Tensor, queries
     return cosine.unflatten(1, features.shape[-2:]) * head.log_scale.exp() + head.bias
 
 
+def phrase_maps(
+    head: DenseTextHead,
+    features: Tensor,
+    photos: Tensor,
+    queries: Tensor,
+    *,
+    spoken: Tensor,
+    size: int,
+) -> Tensor:
+    """Mask prompts (P, 1, size, size) of the phrases: logits of the head, without gradient.
+
+    Args:
+        head: The dense text head; it learns from the names' loss, not from the masks'.
+        features: (B, D, h8, w8) of B views.
+        photos: (P,) int64, the view of each mask, in rising order.
+        queries: (P, D) centred unit embeddings.
+        spoken: (P,) bool, the masks that a phrase asks for; zeros for the others.
+        size: Side of the decoder's mask prompt.
+    """
+    maps = torch.zeros(len(queries), 1, size, size, device=queries.device)
+    rows = spoken.nonzero()[:, 0]
+    if len(rows):
+        with torch.no_grad():
+            logits = maps_by_photo(head, features, photos[rows], queries[rows])[:, None]
+            maps[rows] = F.interpolate(logits, (size, size), mode="bilinear").float()
+    return maps
+
+
 def view_tower_maps(
     clip: ClipEncoder, batch: ViewBatch, *, strides: tuple[int, ...]
 ) -> list[Tensor]:
@@ -162,8 +189,6 @@ class NameMapObjective(Objective):
 
     def rates(self) -> list[RatedPart]:
         """The head alone."""
-        from ..engine.optim import RatedPart
-
         return [RatedPart(module=self.head)]
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PhotoRandom"]
+from ..data.batch import ViewBatch
+
+__all__ = ["PhotoRandom", "photo_random"]
 
 
 class PhotoRandom:
@@ -66,3 +68,8 @@ class PhotoRandom:
 def _joined(drawn: list[np.ndarray], shape: tuple[int, ...]) -> Tensor:
     empty = np.empty((0, *shape), dtype=np.float32)
     return torch.from_numpy(np.concatenate([empty, *drawn]))
+
+
+def photo_random(batch: ViewBatch, *, stream: str) -> PhotoRandom:
+    """Random numbers for the masks of a batch."""
+    return PhotoRandom(batch.seeds, [len(view.masks) for view in batch.views], stream=stream)

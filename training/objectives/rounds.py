@@ -11,7 +11,7 @@ forward pass round by round, would hide the gradients from the hooks of DDP and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,13 +21,12 @@ from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.modeling.sam import Sam
 
+from ..data.batch import ViewBatch
 from ..losses import LossConfig, mask_losses, soft_target
-from ..prompting import PromptSimulator
+from ..prompting import PromptConfig, PromptSimulator
+from .randomness import photo_random
 
-if TYPE_CHECKING:
-    from ..data.batch import ViewBatch
-
-__all__ = ["RoundLosses", "Truth", "decode_rounds", "set_decoder_dropout"]
+__all__ = ["RoundLosses", "Truth", "decode_rounds", "set_decoder_dropout", "start_rounds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,18 @@ class Truth:
             target=soft_target(masks, mask_size)[:, None],
             weight=1 - soft_target(ignore, mask_size)[:, None],
         )
+
+
+def start_rounds(
+    sam: Sam, batch: ViewBatch, *, config: PromptConfig
+) -> tuple[Truth, PromptSimulator]:
+    """What the masks of a batch are compared with, and what prompts them."""
+    truth = Truth.of(batch, mask_size=sam.config.mask_size)
+    random = photo_random(batch, stream="prompts")
+    simulator = PromptSimulator(
+        truth.masks, batch.image_index, random, config=config, ignore=truth.ignore
+    )
+    return truth, simulator
 
 
 class RoundLosses(NamedTuple):

@@ -16,7 +16,7 @@ from ..data.drawn_shapes import draw_samples
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..losses import LossConfig
-from ..objectives.sam import SamObjective, SamObjectiveConfig, align_positions
+from ..objectives.sam_objective import SamObjective, SamObjectiveConfig, align_positions
 from ..prompting import PromptConfig
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run
 from .sam import photos_per_batch

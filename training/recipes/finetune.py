@@ -24,9 +24,8 @@ from ..engine.trainer import seed_everything
 from ..evaluation.clicks.simulated_clicks import next_click
 from ..evaluation.figures.matching import masked_iou
 from ..objectives.base import Objective
-from ..objectives.pathway import PathwayObjectiveConfig, PathwayPart
-from ..objectives.phrases import PhraseObjective
-from ..objectives.sam import SamObjective, SamObjectiveConfig, SamPart
+from ..objectives.pathway_objective import PathwayObjectiveConfig, PathwayPart, PhraseObjective
+from ..objectives.sam_objective import SamObjective, SamObjectiveConfig, SamPart
 from ..prompting import PromptConfig
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
 from .sam import photos_per_batch

@@ -19,7 +19,7 @@ from textsam.modeling.sam import Sam
 from ..data import LoaderConfig, StreamSource, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
-from ..objectives.sam import SamObjective, SamObjectiveConfig
+from ..objectives.sam_objective import SamObjective, SamObjectiveConfig
 from ..pretrained import initialise_encoder
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
 from .sources import DataMix, open_mix

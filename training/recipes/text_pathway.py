@@ -19,9 +19,9 @@ from textsam.modeling.sam import Sam
 from ..data import LoaderConfig, StreamSource, ViewConfig
 from ..engine import CheckpointStore, EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
-from ..objectives.crops import least_area
+from ..objectives.crops import min_crop_area
 from ..objectives.embeddings import CacheConfig, EmbeddingCache
-from ..objectives.pathway import PathwayObjective, PathwayObjectiveConfig, write_adapter
+from ..objectives.pathway_objective import PathwayObjective, PathwayObjectiveConfig, write_adapter
 from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
 from .sam import photos_per_batch
 from .sources import DataMix, open_mix
@@ -102,7 +102,7 @@ class TextPathwayRecipe:
         jittered = self.jitter and self.cache is None
         make = ViewConfig.large_scale_jitter if jittered else ViewConfig.unchanged
         view = make(image_size=image_size, max_masks=self.masks)
-        return replace(view, min_area=least_area(image_size))
+        return replace(view, min_area=min_crop_area(image_size))
 
     def build(self) -> tuple[PathwayObjective, str]:
         """Both towers and a fresh pathway, and the name that the core has.

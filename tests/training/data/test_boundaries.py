@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from textsam.errors import ImageError
 from training.data import open_source
-from training.data.boundaries import BoundaryPhoto, mask_borders, open_boundaries
+from training.data.public.boundaries import BoundaryPhoto, mask_borders, open_boundaries
 
 from .conftest import disc, encoded, parquet_rows
 

@@ -14,15 +14,15 @@ from training.objectives.crops import (
     CropConfig,
     choose_crops,
     cut_crops,
-    least_area,
+    min_crop_area,
     variant_options,
 )
 
 
 def test_the_papers_smallest_mask_scales_with_the_frame() -> None:
-    assert least_area(1024) == 100**2
-    assert least_area(512) == 50**2
-    assert least_area(64) == 39  # (6.25)^2
+    assert min_crop_area(1024) == 100**2
+    assert min_crop_area(512) == 50**2
+    assert min_crop_area(64) == 39  # (6.25)^2
 
 
 def test_fresh_choices_are_the_papers(make_batch: Callable[..., Any]) -> None:

@@ -19,13 +19,13 @@ from textsam.errors import WeightsError
 from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample, ViewConfig, make_view
 from training.objectives import embeddings
-from training.objectives.crops import CropConfig, least_area
+from training.objectives.crops import CropConfig, min_crop_area
 from training.objectives.embeddings import CacheConfig, EmbeddingCache, fingerprint
-from training.objectives.pathway import PathwayObjective, PathwayObjectiveConfig
+from training.objectives.pathway_objective import PathwayObjective, PathwayObjectiveConfig
 from training.objectives.shards import Shard, shard_path
 from training.prompting import PromptConfig
 
-VIEW = ViewConfig(image_size=64, max_masks=2, jitter=0.0, flip=0.0, min_area=least_area(64))
+VIEW = ViewConfig(image_size=64, max_masks=2, jitter=0.0, flip=0.0, min_area=min_crop_area(64))
 CROPS = CropConfig(variants=2, seed=3)
 CONFIG = CacheConfig(view=VIEW, crops=CROPS, photos_per_shard=2, dtype="float32")
 NAME = "drawn/photos"
@@ -344,7 +344,7 @@ def test_settings_that_cannot_be_are_refused(
     cases: list[tuple[dict[str, Any], str]] = [
         ({"view": replace(VIEW, jitter=0.5)}, "jitter=0.0"),
         ({"view": replace(VIEW, flip=0.5)}, "flip=0.0"),
-        ({"view": replace(VIEW, min_area=5)}, r"least_area\(64\)"),
+        ({"view": replace(VIEW, min_area=5)}, r"min_crop_area\(64\)"),
         ({"crops": CropConfig()}, "variants=4"),
         ({"photos_per_shard": 0}, "photos_per_shard"),
     ]

@@ -30,7 +30,7 @@ from training.objectives.name_maps import (
     NameMapObjectiveConfig,
     maps_by_photo,
 )
-from training.objectives.sam import BackboneConfig, freeze_backbone, timm_encoder
+from training.objectives.sam_objective import BackboneConfig, freeze_backbone, timm_encoder
 from training.prompting import PromptConfig
 
 SIDE = 64

@@ -16,7 +16,7 @@ from textsam.modeling.layers import DropPath
 from textsam.modeling.sam import Sam
 from training.data import ViewConfig
 from training.engine import EngineConfig, build_optimizer, rate_factor
-from training.objectives.sam import SamObjective
+from training.objectives.sam_objective import SamObjective
 from training.prompting import PromptConfig
 from training.recipes.sam import SamRecipe, SamVitB, SamVitH, SamVitL, photos_per_batch
 from training.recipes.sources import DataMix

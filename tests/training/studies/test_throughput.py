@@ -178,7 +178,7 @@ def _file(path: Path) -> Path:
 
 
 def _small_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Module]:
-    from training.objectives.sam import SamObjective, SamObjectiveConfig
+    from training.objectives.sam_objective import SamObjective, SamObjectiveConfig
     from training.prompting import PromptConfig
 
     torch.manual_seed(0)

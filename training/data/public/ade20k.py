@@ -21,7 +21,7 @@ from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
 from .layout import find_root, wanted_folder
-from .listed import ListedSource, Truth, named_objects, read_values
+from .listed import Annotation, ListedSource, named_objects, read_values
 
 __all__ = ["AdeSource", "read_object_info"]
 
@@ -75,7 +75,7 @@ class AdeSource(ListedSource):
         """Where a photo should be."""
         return self.root / "images" / self.split / f"{image_id}.jpg"
 
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read the classes, and the numbers of instances; raises ImageError."""
         where = self.root / "annotations" / self.split / f"{image_id}.png"
         classes = read_values(where)
@@ -83,8 +83,8 @@ class AdeSource(ListedSource):
             where = self.root / "annotations_instance" / self.split / f"{image_id}.png"
             numbers, names, kinds = _instances(where), self._names, self._kinds
             objects = named_objects(numbers, classes, names=names, kinds=kinds, where=where)
-            return Truth(objects=objects, void=np.zeros(classes.shape, dtype=bool))
-        return Truth(objects=self._areas(classes, where), void=classes == 0)
+            return Annotation(objects=objects, void=np.zeros(classes.shape, dtype=bool))
+        return Annotation(objects=self._areas(classes, where), void=classes == 0)
 
     def _areas(self, classes: NDArray[np.int64], where: Path) -> tuple[ObjectMask, ...]:
         values = np.unique(classes[classes != 0]).tolist()

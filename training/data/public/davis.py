@@ -15,9 +15,9 @@ from textsam.errors import ImageError
 from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
-from .interactive import MaskFolderSource, read_binary
+from .click_sets import MaskFolderSource, read_binary
 from .layout import find_root, read_split, wanted_folder
-from .listed import ListedSource, Truth, read_values
+from .listed import Annotation, ListedSource, read_values
 
 __all__ = ["DavisSource", "open_davis_frames"]
 
@@ -75,7 +75,7 @@ class DavisSource(ListedSource):
         """Where a frame is."""
         return self.images / f"{image_id}.jpg"
 
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read a frame's objects; raises ImageError."""
         path = self.truths / f"{image_id}.png"
         if self.year == 2016:
@@ -97,7 +97,7 @@ class DavisSource(ListedSource):
             ObjectMask(label="object", kind=kind, rle=encode_mask(mask), ignore=False)
             for mask in masks
         )
-        return Truth(objects=objects, void=void)
+        return Annotation(objects=objects, void=void)
 
 
 def open_davis_frames(root: Path | str, *, name: str | None = None) -> MaskFolderSource | None:

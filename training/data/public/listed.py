@@ -17,11 +17,11 @@ from ..label_pngs import read_label_map
 from ..sample import ObjectMask, Sample
 from ..source import PackedRecords
 
-__all__ = ["ListedSource", "Truth", "named_objects", "read_values"]
+__all__ = ["Annotation", "ListedSource", "named_objects", "read_values"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class Annotation:
     """What a set says about one photo.
 
     Attributes:
@@ -73,7 +73,7 @@ class ListedSource(ABC):
         """Where a photo should be."""
 
     @abstractmethod
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read a photo's annotation; raises ImageError if it is missing or damaged."""
 
 

@@ -18,7 +18,7 @@ from textsam.values.rle import encode_mask
 from ..label_pngs import LabelMapConfig, objects_of_map
 from ..sample import ObjectMask
 from .layout import find_root, read_split, wanted_folder
-from .listed import ListedSource, Truth, named_objects, read_values
+from .listed import Annotation, ListedSource, named_objects, read_values
 from .mat import mat_field, read_mat, structs_of
 
 __all__ = ["VOC_NAMES", "SbdSource", "VocSource"]
@@ -75,7 +75,7 @@ class VocSource(ListedSource):
         """Where a photo should be."""
         return self.root / "JPEGImages" / f"{image_id}.jpg"
 
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read both pictures, or only that of classes; raises ImageError."""
         classes = read_values(self.root / "SegmentationClass" / f"{image_id}.png")
         if not self.by_object:
@@ -84,7 +84,9 @@ class VocSource(ListedSource):
         numbers = read_values(where)
         void = numbers == _VOID
         numbers = np.where(void, 0, numbers)
-        return Truth(objects=named_objects(numbers, classes, names=_NAMES, where=where), void=void)
+        return Annotation(
+            objects=named_objects(numbers, classes, names=_NAMES, where=where), void=void
+        )
 
 
 class SbdSource(ListedSource):
@@ -125,7 +127,7 @@ class SbdSource(ListedSource):
         """Where a photo should be."""
         return self.root / "img" / f"{image_id}.jpg"
 
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read the objects or the classes; raises ImageError."""
         path = self.root / self._truths / f"{image_id}.mat"
         variable = "GTinst" if self.by_object else "GTcls"
@@ -135,7 +137,9 @@ class SbdSource(ListedSource):
             return _class_truth(values, path)
         categories = mat_field(struct, "Categories", path=path).ravel().astype(np.int64).tolist()
         void = values == _VOID
-        return Truth(objects=_sbd_objects(np.where(void, 0, values), categories, path), void=void)
+        return Annotation(
+            objects=_sbd_objects(np.where(void, 0, values), categories, path), void=void
+        )
 
 
 def _sbd_objects(
@@ -158,9 +162,9 @@ def _sbd_objects(
     )
 
 
-def _class_truth(classes: NDArray[np.int64], path: Path) -> Truth:
+def _class_truth(classes: NDArray[np.int64], path: Path) -> Annotation:
     try:
         objects, void = objects_of_map(classes, config=_CLASSES)
     except ValueError as error:
         raise ImageError(f"{path}: {error}") from error
-    return Truth(objects=objects, void=void)
+    return Annotation(objects=objects, void=void)

@@ -17,7 +17,7 @@ from textsam.errors import MissingExtraError
 from textsam.pictures.contact_sheet import Cell
 from textsam.tasks.edges import EdgeSettings, edges
 
-from ...data.boundaries import BoundaryPhoto, open_boundaries
+from ...data.public.boundaries import BoundaryPhoto, open_boundaries
 from ...data.sample import BROKEN
 from ..command import load_model, progress
 from ..data_sets import BadInputError, evenly_spaced, report_broken, with_unique_names

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...memory import in_fresh_process, peak_bytes
+from ...peak_memory import in_fresh_process, peak_bytes
 from ..data_sets import DataSet
 
 __all__ = ["measure_memory", "measure_seconds"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,11 +35,11 @@ from ...objectives.distillation import (
 )
 from ...objectives.joint import JointObjective
 from ...objectives.name_maps import NameMapObjective, NameMapObjectiveConfig
-from ...objectives.sam import SamObjective, SamObjectiveConfig
+from ...objectives.sam_objective import SamObjective, SamObjectiveConfig
 from ...prompting import PromptConfig
 from ..base import ObjectiveRun, place_in_run
 from ..sources import DataMix
-from . import settings
+from . import stage_settings as settings
 from .clip import (
     CropFeatures,
     as_encoder,
@@ -55,13 +55,10 @@ from .clip import (
     text_table,
     token_texts,
 )
-from .core import TINY_SAM, new_tiny_pathway, new_tiny_sam
-from .settings import StageName
+from .networks import TINY_SAM, new_tiny_pathway, new_tiny_sam
+from .stage_settings import StageName, TinySettings
 from .thresholds import choose_calibration, choose_settings
 from .vocabulary import phrase_list
-
-if TYPE_CHECKING:
-    from .recipe import TinyRecipe
 
 __all__ = ["STAGES"]
 
@@ -71,7 +68,7 @@ _CLIP_FILE = "open_clip_model.safetensors"
 _POINTS_SIZE = 256  # pixels of the frame: most of what must be learned, at half the cost
 
 
-def train_clip(recipe: TinyRecipe) -> TrainResult | None:
+def train_clip(recipe: TinySettings) -> TrainResult | None:
     """Text tower and image head; what they are taught by is computed once and kept beside them."""
     folder = recipe.runs / "clip"
     if (folder / _CLIP_FILE).exists():
@@ -105,7 +102,7 @@ def train_clip(recipe: TinyRecipe) -> TrainResult | None:
 
 
 def _train_text(
-    recipe: TinyRecipe, model: Any, phrases: list[str], target: torch.Tensor, words: torch.Tensor
+    recipe: TinySettings, model: Any, phrases: list[str], target: torch.Tensor, words: torch.Tensor
 ) -> TrainResult:
     """Distil the text tower."""
     initialise_words(model.text, words)
@@ -128,7 +125,7 @@ def _train_text(
     return result
 
 
-def _train_head(recipe: TinyRecipe, model: Any, crops: CropFeatures) -> TrainResult:
+def _train_head(recipe: TinySettings, model: Any, crops: CropFeatures) -> TrainResult:
     """Train the image head on pooled features."""
     trained, tested, names = crop_table(as_encoder(model), crops)
     objective = CropHeadObjective(model.visual.head, names, config=CropHeadConfig(seed=recipe.seed))
@@ -148,7 +145,7 @@ def _train_head(recipe: TinyRecipe, model: Any, crops: CropFeatures) -> TrainRes
     return result
 
 
-def train_dense(recipe: TinyRecipe) -> TrainResult:
+def train_dense(recipe: TinySettings) -> TrainResult:
     """The dense text head, on the maps of the frozen CLIP trunk."""
     encoder, bank, pathway = _text_parts(recipe)
     config = NameMapObjectiveConfig(loss=settings.DENSE_LOSS)
@@ -165,7 +162,7 @@ def train_dense(recipe: TinyRecipe) -> TrainResult:
     )
 
 
-def train_points(recipe: TinyRecipe) -> TrainResult:
+def train_points(recipe: TinySettings) -> TrainResult:
     """The core on points and boxes alone, three rounds of them."""
     config = SamObjectiveConfig(
         prompts=PromptConfig(points=2, silent_among=0, silent_last=0),
@@ -186,7 +183,7 @@ def train_points(recipe: TinyRecipe) -> TrainResult:
     )
 
 
-def train_jointly(recipe: TinyRecipe, *, name: StageName) -> TrainResult:
+def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     """Core and pathway together, from what the stages before left."""
     stage = settings.JOINT_STAGES[name]
     sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
@@ -218,7 +215,7 @@ def train_jointly(recipe: TinyRecipe, *, name: StageName) -> TrainResult:
     )
 
 
-def export(recipe: TinyRecipe) -> None:
+def export(recipe: TinySettings) -> None:
     """Write `tiny` as `TextSAM.from_pretrained` reads it, in fp16; one process does it."""
     if place_in_run()[0] != 0:
         return
@@ -239,7 +236,7 @@ def export(recipe: TinyRecipe) -> None:
 
 
 # The stages and their order.
-STAGES: Mapping[StageName, Callable[[TinyRecipe], TrainResult | None]] = {
+STAGES: Mapping[StageName, Callable[[TinySettings], TrainResult | None]] = {
     "clip": train_clip,
     "dense": train_dense,
     "points": train_points,
@@ -252,7 +249,7 @@ STAGES: Mapping[StageName, Callable[[TinyRecipe], TrainResult | None]] = {
 
 
 def _train_stage(
-    recipe: TinyRecipe,
+    recipe: TinySettings,
     name: StageName,
     objective: Objective,
     mix: DataMix,
@@ -294,7 +291,7 @@ def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
     return step
 
 
-def _text_parts(recipe: TinyRecipe) -> tuple[ClipEncoder, ConceptBank, TextPathway]:
+def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPathway]:
     """CLIP, embeddings to ask with, and a fresh pathway with the means of both modalities."""
     folder = recipe.runs / "clip"
     if not (folder / _CLIP_FILE).exists():

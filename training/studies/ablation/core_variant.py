@@ -15,7 +15,7 @@ from textsam.modeling.sam import Sam
 
 from ...data import LoaderConfig, ViewConfig, ViewLoader
 from ...engine import EngineConfig, Trainer, TrainResult
-from ...objectives.sam import (
+from ...objectives.sam_objective import (
     BackboneConfig,
     SamObjective,
     SamObjectiveConfig,
@@ -24,7 +24,7 @@ from ...objectives.sam import (
 )
 from ...pretrained import STAGE_DEPTHS, efficientnet_lite_state
 from ...prompting import PromptConfig
-from ...recipes.tiny.core import TINY_SAM
+from ...recipes.tiny.networks import TINY_SAM
 from .photos import PhotoPool
 from .variants import CoreSettings
 

@@ -20,9 +20,9 @@ from textsam.modeling.sam import Sam
 
 from ...data import LoaderConfig, ViewConfig, ViewLoader
 from ...engine import Trainer, TrainResult
-from ...objectives.crops import CropConfig, least_area
+from ...objectives.crops import CropConfig, min_crop_area
 from ...objectives.embeddings import CacheConfig, EmbeddingCache
-from ...objectives.pathway import PathwayObjective, PathwayObjectiveConfig
+from ...objectives.pathway_objective import PathwayObjective, PathwayObjectiveConfig
 from ...prompting import PromptConfig
 from .core_variant import engine_config
 from .photos import PhotoPool
@@ -52,7 +52,7 @@ def train_pathway(
         max_masks=settings.masks,
         jitter=0.0,
         flip=0.0,
-        min_area=least_area(settings.image_size),
+        min_area=min_crop_area(settings.image_size),
     )
     crops = CropConfig(variants=settings.variants)
     stored = EmbeddingCache(cache, core, model.clip, config=CacheConfig(view=view, crops=crops))

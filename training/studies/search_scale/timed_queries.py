@@ -16,7 +16,7 @@ from textsam.search.index import MaskIndex
 from textsam.search.records import SpaceName, read_vectors
 from textsam.search.where import Where
 
-from ...memory import peak_bytes
+from ...peak_memory import peak_bytes
 
 FloatArray = npt.NDArray[np.float32]
 

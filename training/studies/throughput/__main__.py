@@ -25,7 +25,7 @@ from ...data import LoaderConfig, ParquetSource, ViewConfig, ViewLoader
 from ...evaluation.command import Options, run_command
 from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, columns_of, show_figures
-from ...memory import peak_bytes
+from ...peak_memory import peak_bytes
 
 Clock = Callable[[], float]
 
@@ -176,9 +176,9 @@ def measure_throughput(
 
 def tiny_objective(*, image_size: int, rounds: int) -> tuple[nn.Module, nn.Module]:
     """The objective of `tiny`'s core with ImageNet weights in its backbone, and its encoder."""
-    from ...objectives.sam import SamObjective, SamObjectiveConfig
+    from ...objectives.sam_objective import SamObjective, SamObjectiveConfig
     from ...prompting import PromptConfig
-    from ...recipes.tiny.core import new_tiny_sam
+    from ...recipes.tiny.networks import new_tiny_sam
 
     sam = new_tiny_sam(seed=0, image_size=image_size)
     prompts = PromptConfig(points=rounds - 1, silent_among=0, silent_last=0)

@@ -10,7 +10,7 @@ import numpy as np
 from textsam.values.rle import RLE, encode_mask
 from training.data import ObjectMask, Sample
 from training.data.phrases.names import NameConfig, NameDraw
-from training.recipes.tiny.settings import JOINT_STAGES
+from training.recipes.tiny.stage_settings import JOINT_STAGES
 
 
 def _sample(labels: list[str], *, exhaustive: bool = True) -> Sample:

@@ -24,7 +24,8 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.values.calibration import Calibration
 from training.data.drawn_shapes import draw_samples
 from training.recipes.base import end_process
-from training.recipes.tiny import clip, core, settings, stages
+from training.recipes.tiny import clip, networks, stages
+from training.recipes.tiny import stage_settings as settings
 from training.recipes.tiny.recipe import TinyRecipe
 
 SIDE = 64
@@ -37,8 +38,8 @@ SAM = SamConfig(
     decoder_mlp=48,
     iou_hidden=24,
     first_layer_residual=True,
-    pixel_mean=core.PIXEL_MEAN,
-    pixel_std=core.PIXEL_STD,
+    pixel_mean=networks.PIXEL_MEAN,
+    pixel_std=networks.PIXEL_STD,
 )
 CLIP: dict[str, Any] = {
     **clip.TINY_CLIP,
@@ -94,10 +95,10 @@ def teach(texts: Sequence[str]) -> Tensor:
 
 def shrink(patch: Callable[[Any, str, Any], None]) -> None:
     """Put toy sizes into the recipe; `patch` is `setattr`, or a fixture's that takes it back."""
-    for module in (core, stages):
+    for module in (networks, stages):
         patch(module, "TINY_SAM", SAM)
     patch(clip, "TINY_CLIP", CLIP)
-    for module in (core, clip):
+    for module in (networks, clip):
         patch(module, "efficientnet_lite_state", backbone_state)
     patch(clip, "imagenet_names", lambda: [["disc"], ["square", "box"], ["bar"]])
     patch(stages, "teacher_embeddings", teach)

@@ -23,8 +23,8 @@ from textsam.inference.model import TextSAM
 from training.engine import CheckpointStore, rate_factor
 from training.recipes.tiny import recipe as recipe_module
 from training.recipes.tiny import stages
-from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe, is_kept_out
-from training.recipes.tiny.settings import SOURCES
+from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe
+from training.recipes.tiny.stage_settings import SOURCES, is_kept_out
 from training.recipes.tiny.stages import STAGES
 
 SCRIPT = Path(__file__).with_name("small_tiny.py")

@@ -13,9 +13,8 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo import phrase_map as language
 from training.data import LoaderConfig, ViewBatch, ViewConfig, ViewLoader
 from training.data.drawn_shapes import draw_samples
-from training.objectives.pathway import PathwayObjectiveConfig
-from training.objectives.phrases import PhraseObjective
-from training.objectives.sam import photo_random
+from training.objectives.pathway_objective import PathwayObjectiveConfig, PhraseObjective
+from training.objectives.randomness import photo_random
 from training.prompting import PromptConfig, PromptSimulator
 
 SIDE = 64
@@ -55,7 +54,7 @@ def test_the_map_and_the_token_are_those_of_use(
         config=CONFIG.prompts,
     )
     with torch.no_grad():
-        prompts, named = objective._mixed(batch, simulator, objective._features(batch))
+        prompts, named = objective._first(batch, simulator, objective._features(batch))
     assert named.all() and prompts.masks is not None and prompts.tokens is not None
     samples, row = draw_samples(2, side=SIDE), 0
     for (_, number), labels in zip(batch.origin, batch.labels, strict=True):

@@ -14,7 +14,7 @@ from textsam.modeling.sam import Sam
 from training.data import LoaderConfig, ViewConfig, ViewLoader
 from training.data.drawn_shapes import draw_samples
 from training.engine import EngineConfig, build_optimizer
-from training.objectives.sam import (
+from training.objectives.sam_objective import (
     BackboneConfig,
     SamObjective,
     SamObjectiveConfig,

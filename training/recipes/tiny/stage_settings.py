@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from ...data import LoaderConfig, ViewConfig
+from ...data import LoaderConfig, Sample, ViewConfig, load_samples
 from ...data.phrases.names import NameConfig, NameRules
 from ...data.phrases.pasting import PasteConfig
 from ...data.phrases.phrase_batch import PhraseConfig
+from ...engine import EngineConfig
 from ...objectives.joint import JointObjectiveConfig
 from ...objectives.name_maps import NameLossConfig
-from ...objectives.sam import BackboneConfig
+from ...objectives.sam_objective import BackboneConfig
 from ...prompting import PromptConfig
+from ..sources import DataMix
+from .held_out_names import is_held_out
 
 __all__ = [
     "CORE_BACKBONE",
@@ -23,7 +27,9 @@ __all__ = [
     "SOURCES",
     "JointStage",
     "StageName",
+    "TinySettings",
     "dense_loader",
+    "is_kept_out",
     "points_loader",
 ]
 
@@ -241,3 +247,102 @@ JOINT_STAGES: dict[StageName, JointStage] = {
         ),
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinySettings:
+    """What is typed about a training of `tiny`, and what all of its stages share.
+
+    Attributes:
+        data: Folder of the training Parquet files.
+        runs: Takes a folder for each stage.
+        stages: Those to go through, in their order; all of them by default.
+        seed: Of every stage.
+        text_epochs: Passes over the phrases that the text tower learns.
+        head_steps: Length of the training of CLIP's image head.
+        dense_steps: Length of the stage, as the others'.
+        points_steps: At 256 px.
+        full_steps: At 320 px.
+        joint_steps: At 384 px.
+        final_steps: At 512 px.
+        wide_steps: Of 32 photos each: 0.2 s on an H200, 20 s on a CPU core.
+        workers: Processes that make batches, for each training process.
+        hold_out_names: Leave the 60 names of `held_out_names` out of everything, for
+            `training.studies.unseen_names`.
+        precision: "bf16" computes the forward pass of every stage in it.
+        cpu: Stay on the CPU even where there is a GPU.
+        seconds: Stop each stage after so long, with a checkpoint.
+        threads: Of torch in each process.
+    """
+
+    data: Path = Path("../shared/data/train")
+    runs: Path = Path("runs/tiny")
+    stages: tuple[StageName, ...] = get_args(StageName)
+    seed: int = 0
+    text_epochs: float = 2.0
+    head_steps: int = 3000
+    dense_steps: int = 650
+    points_steps: int = 2000
+    full_steps: int = 1200
+    joint_steps: int = 2000
+    final_steps: int = 1500
+    wide_steps: int = 2670
+    workers: int = 0
+    hold_out_names: bool = False
+    precision: Literal["no", "bf16"] = "no"
+    cpu: bool = False
+    seconds: float = float("inf")
+    threads: int = 2
+
+    def samples(self) -> dict[str, list[Sample]]:
+        """All training photos by file, without those names that are held out."""
+        samples = {name: load_samples([self.data / f"{name}.parquet"]) for name in SOURCES}
+        if not self.hold_out_names:
+            return samples
+        return {
+            name: [kept for sample in rows if (kept := _without_names(sample)).objects]
+            for name, rows in samples.items()
+        }
+
+    def mix(self, shares: Mapping[str, float], *, kept_out: bool = False) -> DataMix:
+        """The training photos; with `kept_out` without those that `export` calibrates on."""
+        samples = {
+            name: [s for row, s in enumerate(rows) if not (kept_out and is_kept_out(row))]
+            for name, rows in self.samples().items()
+        }
+        return DataMix(sources=samples, shares=shares)
+
+    def kept_out(self) -> dict[str, list[Sample]]:
+        """The photos that `wide` does not see and `export` chooses and calibrates on."""
+        return {
+            name: [s for row, s in enumerate(rows) if is_kept_out(row)]
+            for name, rows in self.samples().items()
+        }
+
+    def steps_of(self, name: StageName) -> int:
+        """Length of a stage."""
+        return int(getattr(self, f"{name}_steps"))
+
+    def engine(self, **others: Any) -> EngineConfig:
+        """Rise, plateau and linear fall, unless told otherwise; a checkpoint every 100 steps."""
+        fields: dict[str, Any] = {
+            "seed": self.seed,
+            "schedule": "linear",
+            "weight_decay": 0.05,
+            "precision": self.precision,
+            "cpu": self.cpu,
+            "checkpoint_every": 100,
+            "seconds": self.seconds,
+            "timeout": 24 * 3600.0,  # while the first process computes embeddings, the others wait
+        }
+        return EngineConfig(**{**fields, **others})
+
+
+def is_kept_out(row: int) -> bool:
+    """Whether a row of a training file is kept out of the last stage: one of twenty."""
+    return row % 20 == 7
+
+
+def _without_names(sample: Sample) -> Sample:
+    """The photo without its objects of held-out names."""
+    return replace(sample, objects=tuple(o for o in sample.objects if not is_held_out(o.label)))

@@ -15,7 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from training.engine.progress import ProgressBar
-from training.engine.records import RunRecords, Window
+from training.engine.run_records import FigureMeans, RunRecords
 
 
 def same(values: list[float]) -> list[float]:
@@ -23,7 +23,7 @@ def same(values: list[float]) -> list[float]:
 
 
 def test_means_are_weighted_and_leave_out_what_is_not_finite(tmp_path: Path) -> None:
-    window = Window()
+    window = FigureMeans()
     window.add({"loss": torch.tensor(1.0), "iou": math.nan}, weight=3)
     window.add({"loss": 5.0, "iou": math.nan, "rest": 2.0}, weight=1)
     window.add({"loss": math.inf}, weight=100)

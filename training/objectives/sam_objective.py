@@ -6,26 +6,23 @@ Works for any `Sam`: ViT, TinyViT or a timm backbone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
+from textsam.modeling.prompt_encoder import BOX_START
 from textsam.modeling.sam import Sam
 from textsam.modeling.timm_encoder import TimmEncoder
 from textsam.modeling.transformer import Attention
 
+from ..data.batch import ViewBatch
+from ..engine.optim import RatedPart
 from ..losses import LossConfig
-from ..prompting import PromptConfig, PromptSimulator
+from ..prompting import PromptConfig
 from .base import LossOutput, Objective, mean_where, touch
-from .randomness import PhotoRandom
-from .rounds import RoundLosses, Truth, decode_rounds, set_decoder_dropout
-
-if TYPE_CHECKING:
-    from ..data.batch import ViewBatch
-    from ..engine.optim import RatedPart
+from .rounds import RoundLosses, decode_rounds, set_decoder_dropout, start_rounds
 
 __all__ = [
     "BackboneConfig",
@@ -35,7 +32,6 @@ __all__ = [
     "align_positions",
     "encode_views",
     "freeze_backbone",
-    "photo_random",
     "round_figures",
     "timm_encoder",
 ]
@@ -61,8 +57,6 @@ class BackboneConfig:
 
     def rates(self, sam: Sam, *, share: float = 1.0) -> list[RatedPart]:
         """The parts of the image encoder; `share` of the peak rate is the encoder's."""
-        from ..engine.optim import RatedPart
-
         encoder = timm_encoder(sam)
         fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
         backbone = RatedPart(module=encoder.backbone, share=share * self.rate)
@@ -122,25 +116,26 @@ class SamObjective(Objective):
     def forward(self, batch: ViewBatch) -> LossOutput:
         """Mean loss over the batch's masks, and IoU by kind of first prompt and by round."""
         batch = batch.to(self.sam.pixel_mean.device)
-        truth = Truth.of(batch, mask_size=self.sam.config.mask_size)
-        simulator = PromptSimulator(
-            truth.masks,
-            batch.image_index,
-            photo_random(batch, stream="prompts"),
-            config=self.config.prompts,
-            ignore=truth.ignore,
-        )
+        truth, simulator = start_rounds(self.sam, batch, config=self.config.prompts)
         prompts = simulator.first()
         boxed = (prompts.labels == BOX_START).any(1)
         features = encode_views(self.sam, batch, frozen="image_encoder" in self.config.frozen)
-        result = self._rounds(features, prompts, simulator, truth, boxed)
+        result = decode_rounds(
+            self.sam,
+            features,
+            prompts,
+            simulator,
+            truth,
+            loss=self.config.loss,
+            single=boxed if self.config.box_trains_single else torch.zeros_like(boxed),
+            multiple=torch.ones_like(boxed),
+            recompute=self.config.recompute,
+        )
         loss = touch(result.loss.mean(), [self.sam.prompt_encoder, self.sam.mask_decoder])
         return LossOutput(loss, round_figures(result, {"point": ~boxed, "box": boxed}))
 
     def rates(self) -> list[RatedPart]:
         """The parts that are not frozen; the image encoder at its own rate."""
-        from ..engine.optim import RatedPart
-
         config, parts = self.config, []
         for name in self.trained():
             if name != "image_encoder":
@@ -156,27 +151,6 @@ class SamObjective(Objective):
                     )
                 )
         return parts
-
-    def _rounds(
-        self,
-        features: ImageFeatures,
-        prompts: PromptBatch,
-        simulator: PromptSimulator,
-        truth: Truth,
-        boxed: Tensor,
-    ) -> RoundLosses:
-        config = self.config
-        return decode_rounds(
-            self.sam,
-            features,
-            prompts,
-            simulator,
-            truth,
-            loss=config.loss,
-            single=boxed if config.box_trains_single else torch.zeros_like(boxed),
-            multiple=torch.ones_like(boxed),
-            recompute=config.recompute,
-        )
 
 
 def timm_encoder(sam: Sam) -> TimmEncoder:
@@ -216,11 +190,6 @@ def align_positions(sam: Sam, *, gain: float = 1.6) -> None:
             module.k_proj.weight.copy_(module.q_proj.weight)
             nn.init.zeros_(module.q_proj.bias)
             nn.init.zeros_(module.k_proj.bias)
-
-
-def photo_random(batch: ViewBatch, *, stream: str) -> PhotoRandom:
-    """Random numbers for the masks of a batch."""
-    return PhotoRandom(batch.seeds, [len(view.masks) for view in batch.views], stream=stream)
 
 
 def encode_views(sam: Sam, batch: ViewBatch, *, frozen: bool) -> ImageFeatures:

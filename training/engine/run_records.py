@@ -18,12 +18,12 @@ from textsam.errors import require
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.values.files import write_atomically
 
-__all__ = ["RunRecords", "Window"]
+__all__ = ["FigureMeans", "RunRecords"]
 
 logger = logging.getLogger(__name__)
 
 
-class Window:
+class FigureMeans:
     """Weighted means of figures since the last record; what is not finite does not count.
 
     A figure of some of the items, e.g. the IoU of those prompted by a box, has the weight of all of

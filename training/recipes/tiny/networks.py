@@ -17,7 +17,7 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 
-from ...objectives.sam import align_positions, timm_encoder
+from ...objectives.sam_objective import align_positions, timm_encoder
 from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
 
 __all__ = ["TINY_SAM", "new_tiny_pathway", "new_tiny_sam"]

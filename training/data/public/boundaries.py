@@ -24,12 +24,12 @@ from textsam.errors import ImageError, require
 from textsam.values.images import load_image
 from textsam.values.rle import decode_rle
 
-from .label_pngs import read_label_map
-from .parquet import ParquetSource
-from .public.layout import find_root, wanted_folder
-from .public.mat import mat_field, read_mat, structs_of
-from .source import Source, StreamSource
-from .specs import SourceSpec, is_spec, open_source
+from ..label_pngs import read_label_map
+from ..parquet import ParquetSource
+from ..source import Source, StreamSource
+from ..specs import SourceSpec, is_spec, open_source
+from .layout import find_root, wanted_folder
+from .mat import mat_field, read_mat, structs_of
 
 __all__ = ["BoundaryPhoto", "mask_borders", "open_boundaries"]
 

@@ -14,7 +14,7 @@ from textsam.modeling.sam import Sam
 from training.engine.optim import optimizer_groups
 from training.objectives import rounds
 from training.objectives.rounds import Truth, set_decoder_dropout
-from training.objectives.sam import SamObjective, SamObjectiveConfig
+from training.objectives.sam_objective import SamObjective, SamObjectiveConfig
 from training.prompting import PromptConfig
 
 SHORT = PromptConfig(points=2)

@@ -19,7 +19,7 @@ from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
 from .layout import find_root
-from .listed import ListedSource, Truth
+from .listed import Annotation, ListedSource
 
 __all__ = ["MaskFolderSource", "open_berkeley", "open_grabcut", "read_binary", "read_trimap"]
 
@@ -76,7 +76,7 @@ class MaskFolderSource(ListedSource):
         """Where a photo is."""
         return self.images / self._files[image_id]
 
-    def truth(self, image_id: str) -> Truth:
+    def truth(self, image_id: str) -> Annotation:
         """Read a photo's masks; raises ImageError."""
         files = [self.masks / name for name in self._masks_of[image_id]]
         if not files:
@@ -89,7 +89,7 @@ class MaskFolderSource(ListedSource):
             ObjectMask(label="object", kind="salient", rle=encode_mask(mask), ignore=False)
             for mask, _ in read
         )
-        return Truth(objects=objects, void=np.any([void for _, void in read], axis=0))
+        return Annotation(objects=objects, void=np.any([void for _, void in read], axis=0))
 
 
 def open_grabcut(root: Path | str, *, name: str | None = None) -> MaskFolderSource:

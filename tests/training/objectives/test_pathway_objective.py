@@ -20,9 +20,14 @@ from textsam.weights.hub import read_pathway
 from training.engine.optim import optimizer_groups
 from training.losses import mask_iou
 from training.objectives.crops import CropConfig, choose_crops, cut_crops
-from training.objectives.pathway import PathwayObjective, PathwayObjectiveConfig, write_adapter
+from training.objectives.pathway_objective import (
+    PathwayObjective,
+    PathwayObjectiveConfig,
+    write_adapter,
+)
+from training.objectives.randomness import photo_random
 from training.objectives.rounds import Truth
-from training.objectives.sam import encode_views, photo_random
+from training.objectives.sam_objective import encode_views
 from training.prompting import PromptConfig, PromptSimulator
 
 SHORT = PromptConfig(points=1, silent_among=0, silent_last=0)
@@ -46,7 +51,7 @@ def _first(objective: PathwayObjective, batch: Any) -> tuple[PromptBatch, Tensor
     random = photo_random(batch, stream="prompts")
     config = objective.config.prompts
     simulator = PromptSimulator(batch.masks, batch.image_index, random, config=config)
-    return objective._first(batch, simulator)
+    return objective._first(batch, simulator, objective._features(batch))
 
 
 def _image_embeddings(objective: PathwayObjective, batch: Any) -> Tensor:

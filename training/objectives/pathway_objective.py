@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,19 +26,25 @@ from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 from textsam.weights.hub import write_pathway
 
+from ..data.batch import ViewBatch
+from ..engine.optim import RatedPart
 from ..losses import LossConfig
 from ..prompting import PromptConfig, PromptSimulator, sample_pixels, token_prompts
 from .base import LossOutput, Objective, touch
-from .crops import CropConfig, choose_crops, cut_crops, least_area
-from .rounds import Truth, decode_rounds, set_decoder_dropout
-from .sam import encode_views, photo_random, round_figures
+from .crops import CropConfig, choose_crops, cut_crops, min_crop_area
+from .embeddings import EmbeddingCache
+from .name_maps import phrase_maps, view_tower_maps
+from .randomness import photo_random
+from .rounds import decode_rounds, set_decoder_dropout, start_rounds
+from .sam_objective import encode_views, round_figures
 
-if TYPE_CHECKING:
-    from ..data.batch import ViewBatch
-    from ..engine.optim import RatedPart
-    from .embeddings import EmbeddingCache
-
-__all__ = ["PathwayObjective", "PathwayObjectiveConfig", "PathwayPart", "write_adapter"]
+__all__ = [
+    "PathwayObjective",
+    "PathwayObjectiveConfig",
+    "PathwayPart",
+    "PhraseObjective",
+    "write_adapter",
+]
 
 PathwayPart = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "pathway"]
 _CORE: tuple[PathwayPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -105,6 +111,7 @@ class PathwayObjective(Objective):
         "clip": "clip_model.visual",
         "pathway": "pathway",
     }
+    BOX_TRAINS_SINGLE: ClassVar[bool] = False  # in the paper a lone box has three readings
 
     def __init__(
         self,
@@ -175,32 +182,26 @@ class PathwayObjective(Objective):
         batch = batch.to(self.sam.pixel_mean.device)
         self._check_areas(batch)
         self._check_centres()
-        truth = Truth.of(batch, mask_size=self.sam.config.mask_size)
-        simulator = PromptSimulator(
-            truth.masks,
-            batch.image_index,
-            photo_random(batch, stream="prompts"),
-            config=self.config.prompts,
-            ignore=truth.ignore,
-        )
-        prompts, named = self._first(batch, simulator)
+        truth, simulator = start_rounds(self.sam, batch, config=self.config.prompts)
+        features = self._features(batch)
+        prompts, named = self._first(batch, simulator, features)
         asked = prompts.has_tokens
         assert asked is not None
         clicked = asked & (prompts.labels == 1).any(1)
+        boxed = (prompts.labels == BOX_START).any(1)
         result = decode_rounds(
             self.sam,
-            self._features(batch),
+            features,
             prompts,
             simulator,
             truth,
             loss=self.config.loss,
-            single=clicked,
+            single=clicked | boxed if self.BOX_TRAINS_SINGLE else clicked,
             multiple=~clicked,
             recompute=self.config.recompute,
         )
         parts = [self.sam.prompt_encoder, self.sam.mask_decoder, self.pathway]
         loss = touch(result.loss.mean(), [*parts, self.clip_model])
-        boxed = (prompts.labels == BOX_START).any(1)
         alone = asked & ~clicked
         kinds = {"image": alone & ~named, "label": alone & named, "clicked": clicked}
         kinds |= {"point": ~asked & ~boxed, "box": boxed}
@@ -208,8 +209,6 @@ class PathwayObjective(Objective):
 
     def rates(self) -> list[RatedPart]:
         """The parts that are not frozen, each at its rate."""
-        from ..engine.optim import RatedPart
-
         config = self.config
         shares: dict[str, float] = {name: config.core_rate for name in _CORE}
         shares["clip"] = config.clip_rate
@@ -261,23 +260,38 @@ class PathwayObjective(Objective):
         self.pathway.text_mean.copy_(self.clip.encode_text(spoken).mean(0))
         return sum(counts.values())
 
-    def _first(self, batch: ViewBatch, simulator: PromptSimulator) -> tuple[PromptBatch, Tensor]:
+    def _first(
+        self, batch: ViewBatch, simulator: PromptSimulator, features: ImageFeatures
+    ) -> tuple[PromptBatch, Tensor]:
         """First prompts, and which masks (P,) are asked by their name."""
         config, device = self.config, batch.masks.device
         prompts = simulator.first()
         chance = photo_random(batch, stream="kinds").uniform(3)
         names = _names(batch)
-        asked = chance[:, 0] < config.clip_share
         known = torch.tensor([bool(name) for name in names], dtype=torch.bool)
-        named = asked & known & (chance[:, 1] < config.label_share)
+        # CLIP would see too little of a small mask's crop: only its name can ask for it.
+        large = batch.masks.flatten(1).sum(1).cpu() >= min_crop_area(batch.masks.shape[-1])
+        asked = (chance[:, 0] < config.clip_share) & (known | large)
+        named = asked & known & ((chance[:, 1] < config.label_share) | ~large)
         clicked = asked & (chance[:, 2] < config.point_share)
-        tokens = self.pathway(self._embeddings(batch, names, asked, named))
+        query = self._embeddings(batch, names, asked, named)
         points = sample_pixels(batch.masks, photo_random(batch, stream="clicks"))
         asked, named, clicked = (rows.to(device) for rows in (asked, named, clicked))
         prompts = token_prompts(
-            prompts, tokens, has_tokens=asked, with_point=clicked, points=points
+            prompts,
+            self.pathway(query),
+            has_tokens=asked,
+            with_point=clicked,
+            points=points,
+            maps=self._maps(batch, query, asked, features),
         )
         return prompts, named
+
+    def _maps(
+        self, batch: ViewBatch, query: Tensor, asked: Tensor, features: ImageFeatures
+    ) -> Tensor | None:
+        """Mask prompts beside the tokens; none in the paper."""
+        return None
 
     def _embeddings(
         self, batch: ViewBatch, names: Sequence[str], asked: Tensor, named: Tensor
@@ -326,11 +340,11 @@ class PathwayObjective(Objective):
         return encode_views(self.sam, batch, frozen="image_encoder" in self.config.frozen)
 
     def _check_areas(self, batch: ViewBatch) -> None:
-        least, areas = least_area(batch.masks.shape[-1]), batch.masks.flatten(1).sum(1)
+        least, areas = min_crop_area(batch.masks.shape[-1]), batch.masks.flatten(1).sum(1)
         if bool((areas < least).any()):
             raise ValueError(
                 f"a mask has {int(areas.min())} pixels; CLIP is asked about masks of at least "
-                f"{least} (Appendix D.5). Type: ViewConfig(min_area=least_area(image_size))"
+                f"{least} (Appendix D.5). Type: ViewConfig(min_area=min_crop_area(image_size))"
             )
 
     def _check_centres(self) -> None:
@@ -342,6 +356,37 @@ class PathwayObjective(Objective):
                 "objective.measure_centres(batches) before training"
             )
         self._centred = True
+
+
+class PhraseObjective(PathwayObjective):
+    """Points, boxes and phrases mixed, as `finetune` needs them: nothing may be forgotten.
+
+    `clip_share` of the masks are asked by phrase, in the form in which phrases are asked in use:
+    the map of the frozen dense head goes in beside the CLIP token. A lone box trains mask 0, which
+    answers it in use, beside the three readings. Small masks are welcome.
+    """
+
+    BOX_TRAINS_SINGLE = True
+
+    def _check_areas(self, batch: ViewBatch) -> None:
+        """Nothing to refuse: small masks are never asked by their crop."""
+
+    def _maps(
+        self, batch: ViewBatch, query: Tensor, asked: Tensor, features: ImageFeatures
+    ) -> Tensor | None:
+        """The dense maps of the phrases, if the pathway has a dense head."""
+        dense = self.pathway.dense
+        if dense is None or not asked.any():
+            return None
+        maps = features.pyramid
+        if self.pathway.config.dense_source == "clip":
+            maps = tuple(
+                view_tower_maps(self.clip, batch, strides=self.pathway.config.dense_strides)
+            )
+        with torch.no_grad():
+            aligned = dense.features(maps)
+        size = self.sam.config.mask_size
+        return phrase_maps(dense, aligned, batch.image_index, query, spoken=asked, size=size)
 
 
 def write_adapter(path: str | Path, objective: PathwayObjective, *, sam: str) -> Path:

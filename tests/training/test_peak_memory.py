@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.memory import peak_bytes
+from training.peak_memory import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_it_rises_with_what_is_held_and_never_falls() -> None:
 
 def test_a_process_does_not_begin_with_its_parents_peak() -> None:
     block = np.ones(1 << 26)  # 512 MiB
-    code = "from training.memory import peak_bytes; print(peak_bytes())"
+    code = "from training.peak_memory import peak_bytes; print(peak_bytes())"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
