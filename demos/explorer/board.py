@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.pictures.draw import palette_color
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import rle_box, rle_runs
 

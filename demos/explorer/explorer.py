@@ -26,8 +26,8 @@ from .phrase_input import phrase_query
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
-    from textsam.results.columns import MaskResult
     from textsam.results.explanation import Explanation
+    from textsam.results.mask_table import MaskResult
     from textsam.results.segmentation import Segmentation
 
 __all__ = ["Explorer"]

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from textsam.errors import PromptError
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.values.images import load_image
 
 from ..explorer.searching import Indexes, photo_of, result_picture

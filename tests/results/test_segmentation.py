@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from textsam.results import polygons
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.files import PART_SUFFIX, write_atomically
@@ -143,11 +143,11 @@ def test_types_are_the_same_when_empty(seg):
 
 
 def test_masks_are_decoded_once_and_late(monkeypatch):
-    from textsam.results import mask_sequence
+    from textsam.results import segmentation
 
     calls = []
-    real = mask_sequence.decode_rles
-    monkeypatch.setattr(mask_sequence, "decode_rles", lambda *a: calls.append(1) or real(*a))
+    real = segmentation.decode_rles
+    monkeypatch.setattr(segmentation, "decode_rles", lambda *a: calls.append(1) or real(*a))
     seg, _ = some(3)
     assert seg.boxes is seg.boxes
     assert not calls

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from textsam.errors import PromptError
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.search.index import MaskIndex
 from textsam.search.queries import MaskEmbedder
 from textsam.search.records import MaskRow, MaskVectors, VectorSpace, read_rows, read_vectors

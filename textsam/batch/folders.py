@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.errors import PromptError
 from textsam.pictures.draw import PICTURE_SUFFIXES
-from textsam.results.columns import as_array
 from textsam.results.segmentation import PictureKind
+from textsam.values.geometry import as_array
 from textsam.values.prompts import normalize_phrases
 from textsam.values.settings import AutomaticSettings, Preset
 

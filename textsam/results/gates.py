@@ -18,9 +18,9 @@ from textsam.values.judge import closed_gate, is_exact, judge
 __all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 
 # Thresholds are advised with two decimals, below 0.1 with three, rounded down so that they let
-# through what they should. Lower ones than the least would let everything through.
+# through what they should. Lower ones than the minimum would let everything through.
 _FINE_BELOW = 0.1
-_LEAST_ADVISED = 0.01
+_MIN_ADVISED, _MAX_ADVISED = 0.01, 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +173,8 @@ def _rounded_down(number: float) -> float | None:
     if math.isnan(number):
         return None
     steps = 100 if number >= _FINE_BELOW else 1000
-    threshold = math.floor(number * steps) / steps
-    return threshold if _LEAST_ADVISED <= threshold < 1 else None
+    threshold = min(math.floor(number * steps) / steps, _MAX_ADVISED)
+    return threshold if threshold >= _MIN_ADVISED else None
 
 
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:

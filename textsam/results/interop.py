@@ -19,10 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_mask
 
 from textsam.errors import MissingExtraError
-from textsam.results.columns import as_array
 from textsam.results.polygons import mask_to_rings, ring_area
 from textsam.results.segmentation import Segmentation
-from textsam.values.geometry import boxes_to_xywh
+from textsam.values.geometry import as_array, boxes_to_xywh
 from textsam.values.rle import RLE, encode_masks, merge_rles, rle_from_json, rle_to_json
 
 __all__ = [

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.results.columns import Columns
+from textsam.results.mask_table import MaskTable
 from textsam.values.rle import decode_rle
 
 __all__ = ["join_rings", "mask_to_rings", "ring_area", "simplify_ring", "yolo_text"]
@@ -101,24 +101,24 @@ def join_rings(rings: Sequence[Ring]) -> Ring:
     return joined
 
 
-def yolo_text(columns: Columns, *, names: Sequence[str] | None = None) -> str:
+def yolo_text(table: MaskTable, *, names: Sequence[str] | None = None) -> str:
     """Write masks as YOLO's segmentation labels: `class x1 y1 x2 y2 ...`, a line per mask.
 
     The format of Ultralytics: class numbers from 0, coordinates divided by width and height, one
     polygon per object (so rings are joined), empty masks left out.
 
     Args:
-        columns: The masks; without any label all are class 0.
-        names: Class names in order; `columns.names()` by default.
+        table: The masks; without any label all are class 0.
+        names: Class names in order; `table.names()` by default.
 
     Raises:
         ValueError: A label that is not in the names, or masks with and without labels.
     """
-    classes = columns.names() if names is None else list(names)
-    unlabelled = all(label is None for label in columns.labels)
-    height, width = columns.size
+    classes = table.names() if names is None else list(names)
+    unlabelled = all(label is None for label in table.labels)
+    height, width = table.size
     lines = []
-    for label, rle in zip(columns.labels, columns.rles, strict=True):
+    for label, rle in zip(table.labels, table.rles, strict=True):
         if not unlabelled and label not in classes:
             raise ValueError(f"got label {label!r}; wanted one of the class names {classes}")
         rings = mask_to_rings(decode_rle(rle), tolerance=_YOLO_TOLERANCE)

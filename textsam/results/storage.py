@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.pictures.draw import PICTURE_SUFFIXES, encode_picture
-from textsam.results.columns import Columns, make_columns
+from textsam.results.mask_table import NUMBERS, MaskTable, make_table
 from textsam.results.polygons import yolo_text
 from textsam.values.rle import (
     RLE,
@@ -37,13 +37,13 @@ from textsam.values.rle import (
 __all__ = [
     "FORMAT",
     "VERSION",
-    "columns_from_json",
-    "columns_from_npz",
-    "columns_to_json",
-    "columns_to_npz",
     "dump_json",
     "encode_result",
-    "read_columns",
+    "read_table",
+    "table_from_json",
+    "table_from_npz",
+    "table_to_json",
+    "table_to_npz",
 ]
 
 FORMAT = "textsam.segmentation"
@@ -52,7 +52,7 @@ VERSION = 1
 
 
 def encode_result(
-    columns: Columns,
+    table: MaskTable,
     path: Path,
     *,
     picture: Callable[[], Image.Image],
@@ -62,7 +62,7 @@ def encode_result(
     """Make the content of a file; its suffix says what.
 
     Args:
-        columns: What to write.
+        table: What to write.
         path: Where it will lie; nothing is written here.
         picture: Draws the picture, called for pictures only.
         kind: Kind of picture that was asked for, or None; refused for anything else.
@@ -83,18 +83,18 @@ def encode_result(
         exact = kind in ("mask", "instances", "classes")
         return encode_picture(picture(), suffix, exact=exact)
     if suffix == ".json":
-        return dump_json(columns_to_json(columns))
+        return dump_json(table_to_json(table))
     if suffix == ".npz":
-        return columns_to_npz(columns)
+        return table_to_npz(table)
     if suffix == ".txt":
-        return yolo_text(columns, names=names).encode("ascii")
+        return yolo_text(table, names=names).encode("ascii")
     raise ValueError(
         f"cannot save {str(path)!r}: the suffix says what to write; wanted one of "
         f"{', '.join(PICTURE_SUFFIXES)} (picture), .json, .npz, .txt (YOLO polygons)"
     )
 
 
-def read_columns(path: Path) -> Columns:
+def read_table(path: Path) -> MaskTable:
     """Read a `.json` or `.npz` file of a result.
 
     Raises:
@@ -110,38 +110,37 @@ def read_columns(path: Path) -> Columns:
     data = path.read_bytes()
     try:
         if suffix == ".json":
-            return columns_from_json(json.loads(data))
-        return columns_from_npz(data)
+            return table_from_json(json.loads(data))
+        return table_from_npz(data)
     except ValueError as error:
         raise ValueError(f"cannot load {str(path)!r}: {error}") from error
 
 
-def columns_to_json(columns: Columns) -> dict[str, Any]:
+def table_to_json(table: MaskTable) -> dict[str, Any]:
     """Make a JSON object of columns; unknown numbers become null, boxes are half-open."""
-    boxes, areas = rle_boxes(columns.rles), rle_areas(columns.rles)
+    boxes, areas = rle_boxes(table.rles), rle_areas(table.rles)
+    numbers = [(NUMBERS[name], values) for name, values in table.numbers.items()]
     masks = [
         {
-            "label": columns.labels[index],
-            "score": _json_number(columns.scores[index]),
-            "iou": _json_number(columns.iou[index]),
-            "stability": _json_number(columns.stability[index]),
+            "label": table.labels[index],
+            **{name: _json_number(values[index]) for name, values in numbers},
             "area": int(areas[index]),
             "box": boxes[index].tolist(),
             "rle": rle_to_json(rle),
         }
-        for index, rle in enumerate(columns.rles)
+        for index, rle in enumerate(table.rles)
     ]
     return {
         "format": FORMAT,
         "version": VERSION,
-        "size": list(columns.size),
-        "presence": dict(columns.presence),
+        "size": list(table.size),
+        "presence": dict(table.presence),
         "masks": masks,
     }
 
 
-def columns_from_json(payload: Any) -> Columns:
-    """Read what `columns_to_json` made; boxes and areas are measured anew from the masks.
+def table_from_json(payload: Any) -> MaskTable:
+    """Read what `table_to_json` made; boxes and areas are measured anew from the masks.
 
     Raises:
         ValueError: Not such an object, made by a newer textsam, or damaged.
@@ -154,14 +153,12 @@ def columns_from_json(payload: Any) -> Columns:
     try:
         size = (int(payload["size"][0]), int(payload["size"][1]))
         masks = payload["masks"]
-        return make_columns(
+        return make_table(
             size,
             [rle_from_json(mask["rle"]) for mask in masks],
-            scores=[_number(mask["score"]) for mask in masks],
-            iou=[_number(mask["iou"]) for mask in masks],
-            stability=[_number(mask["stability"]) for mask in masks],
             labels=[mask["label"] for mask in masks],
             presence=payload["presence"],
+            **{name: [_number(mask[key]) for mask in masks] for name, key in NUMBERS.items()},
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -169,33 +166,31 @@ def columns_from_json(payload: Any) -> Columns:
         ) from error
 
 
-def columns_to_npz(columns: Columns) -> bytes:
+def table_to_npz(table: MaskTable) -> bytes:
     """Pack columns into the bytes of an `.npz` file; no pickles, the same bytes each time."""
-    pixels = columns.size[0] * columns.size[1]
-    bits = np.zeros((len(columns.rles), (pixels + 7) // 8), dtype=np.uint8)
-    for index, rle in enumerate(columns.rles):
+    pixels = table.size[0] * table.size[1]
+    bits = np.zeros((len(table.rles), (pixels + 7) // 8), dtype=np.uint8)
+    for index, rle in enumerate(table.rles):
         bits[index] = np.packbits(decode_rle(rle))
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         format=np.asarray(FORMAT),
         version=np.asarray(VERSION),
-        size=np.asarray(columns.size, dtype=np.int64),
+        size=np.asarray(table.size, dtype=np.int64),
         masks=bits,
-        boxes=rle_boxes(columns.rles).astype(np.float32),
-        areas=rle_areas(columns.rles),
-        scores=columns.scores,
-        iou=columns.iou,
-        stability=columns.stability,
+        boxes=rle_boxes(table.rles).astype(np.float32),
+        areas=rle_areas(table.rles),
+        **table.numbers,  # type: ignore[arg-type]  # numpy types its one option only
         # Lists of text as JSON: numpy would need pickles for None, and cuts trailing zeros.
-        labels=np.asarray(json.dumps(list(columns.labels))),
-        presence=np.asarray(json.dumps(dict(columns.presence))),
+        labels=np.asarray(json.dumps(list(table.labels))),
+        presence=np.asarray(json.dumps(dict(table.presence))),
     )
     return buffer.getvalue()
 
 
-def columns_from_npz(data: bytes) -> Columns:
-    """Read what `columns_to_npz` made.
+def table_from_npz(data: bytes) -> MaskTable:
+    """Read what `table_to_npz` made.
 
     Raises:
         ValueError: Not such a file, made by a newer textsam, or damaged.
@@ -206,14 +201,12 @@ def columns_from_npz(data: bytes) -> Columns:
                 raise ValueError(f"got an .npz file without format {FORMAT!r}")
             _check_version(int(file["version"]))
             size = (int(file["size"][0]), int(file["size"][1]))
-            return make_columns(
+            return make_table(
                 size,
                 [_unpack(row, size) for row in file["masks"]],
-                scores=file["scores"],
-                iou=file["iou"],
-                stability=file["stability"],
                 labels=json.loads(str(file["labels"])),
                 presence=json.loads(str(file["presence"])),
+                **{name: file[name] for name in NUMBERS},
             )
     except (KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(

@@ -30,8 +30,8 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.phrase_map import require_clip
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
-from textsam.results.columns import MaskResult
-from textsam.results.mask_sequence import MaskSequence
+from textsam.results.mask_table import MaskResult
+from textsam.results.segmentation import Segmentation
 from textsam.search.records import MaskVectors, SpaceName, VectorSpace
 from textsam.search.results import unknown_attribute
 from textsam.values.images import ImageSource, load_image
@@ -41,7 +41,7 @@ __all__ = ["Embedder", "Latents", "Masks", "Photo", "fingerprint", "load_model"]
 
 Photo: TypeAlias = "EncodedPhoto | ImageSource"
 _Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], list[RLE]]]
-Masks: TypeAlias = MaskSequence | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
+Masks: TypeAlias = Segmentation | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
 
 # Raise it when the same settings and weights give other vectors than before.
 _VERSION = 1
@@ -335,7 +335,7 @@ def _checked_photo(
 
 def _rles(masks: Masks) -> list[RLE]:
     """The run-length codes of masks in any form."""
-    if isinstance(masks, MaskSequence):
+    if isinstance(masks, Segmentation):
         return masks.rles
     if isinstance(masks, RLE | MaskResult) or (isinstance(masks, np.ndarray) and masks.ndim == 2):
         masks = [masks]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError, require
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.search import queries
 from textsam.search.engines.lance import LanceEngine
 from textsam.search.engines.memory import MemoryEngine

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError, TextSamError, WeightsError
-from textsam.results.columns import MaskResult
-from textsam.results.mask_sequence import MaskSequence
+from textsam.results.mask_table import MaskResult
+from textsam.results.segmentation import Segmentation
 from textsam.search.records import (
     FloatArray,
     MaskRow,
@@ -161,7 +161,7 @@ def _advice(uri: str) -> str:
 
 def refuse_query(query: Any) -> NoReturn:
     """Say what to type for a query that is no phrase."""
-    if isinstance(query, MaskRow | MaskResult | SearchResults | MaskSequence):
+    if isinstance(query, MaskRow | MaskResult | SearchResults | Segmentation):
         advice = "like=query"
     elif isinstance(query, MaskVectors) or np.ndim(query) == 1:
         advice = "vector=query"

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.results.columns import as_array
 from textsam.tasks.inputs import check_results, group_by_photo
-from textsam.values.geometry import boxes_from_xywh
+from textsam.values.geometry import as_array, boxes_from_xywh
 from textsam.values.prompts import ArrayLike, make_prompt
 
 __all__ = ["DetectedBoxes", "read_boxes"]

@@ -28,7 +28,6 @@ from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.postprocess import depth_inside, stability_score
 from textsam.inference.view import ImageView
-from textsam.results.columns import as_array
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.inputs import (
@@ -39,7 +38,7 @@ from textsam.tasks.inputs import (
     segment_photos,
 )
 from textsam.values.files import write_atomically
-from textsam.values.geometry import boxes_to_xywh, mask_to_box
+from textsam.values.geometry import as_array, boxes_to_xywh, mask_to_box
 from textsam.values.images import ImageSource
 from textsam.values.prompts import ArrayLike
 from textsam.values.rle import (

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Frame",
+    "as_array",
     "box_area",
     "boxes_from_xywh",
     "boxes_to_xywh",
@@ -47,6 +48,16 @@ def is_tensor(value: object) -> TypeIs[torch.Tensor]:
     """
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """A numpy array of a list, an array, or a tensor on any device."""
+    if is_tensor(values):
+        detached = values.detach().cpu()
+        # numpy has no bfloat16.
+        values = (detached.float() if detached.is_floating_point() else detached).numpy()
+    array: NDArray[Any] = np.asarray(values)
+    return array
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies import rank
 from textsam.inference.strategies.overlap import Overlap, check_overlap
 from textsam.inference.strategies.query import check_threshold, to_segmentation
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import PhraseAnswer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
-from textsam.results.columns import MaskResult
+from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import RLE, encode_mask
 from textsam.values.settings import AutomaticSettings, Preset

@@ -1,4 +1,4 @@
-"""What is known of the masks of one image: one mask (`MaskResult`), or column by column."""
+"""What is known of the masks of one image: one mask (`MaskResult`), or a column for each number."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from textsam.values.geometry import is_tensor
+from textsam.pictures.draw import check_photo
+from textsam.values.candidates import PhraseAnswer
+from textsam.values.geometry import as_array
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_areas, rle_box, rle_runs
 
 __all__ = [
-    "Columns",
+    "NUMBERS",
     "MaskResult",
-    "as_array",
-    "frozen",
-    "join_columns",
-    "make_columns",
+    "MaskTable",
+    "checked_answers",
+    "checked_image",
+    "join_tables",
+    "make_table",
     "merge_labels",
     "positions",
+    "read_only",
 ]
+
+# The columns of numbers, and what one of them is called on a `MaskResult`.
+NUMBERS = {"scores": "score", "iou": "iou", "stability": "stability"}
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,12 @@ class MaskResult:
 
     Attributes:
         rle: The mask, run-length coded.
-        label: The phrase it answers; None for a mask from points, a box, or everything.
+        label: The phrase that it answers; None for a mask from points, a box, or everything.
         score: Probability that the label describes the mask; NaN if unknown.
         iou: Predicted IoU of the mask; NaN if unknown.
         stability: Stability score of the mask; NaN if unknown.
-        image: (H, W, 3) uint8 RGB, read-only, the photo it belongs to, so that the mask can be an
-            example for another photo; None if it is not known. Referred to, not copied, and not
-            compared.
+        image: (H, W, 3) uint8 RGB, read-only: the photo of the mask, so that the mask can be an
+            example for another photo; None if it is not known. Not copied and not compared.
     """
 
     rle: RLE
@@ -50,13 +56,13 @@ class MaskResult:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """(H, W) bool, decoded at the first use; read-only."""
-        return frozen(decode_rle(self.rle))
+        """(H, W) bool, read-only, decoded when first used."""
+        return read_only(decode_rle(self.rle))
 
     @property
     def box(self) -> NDArray[np.float32]:
         """(4,) float32 half-open x0, y0, x1, y1, original pixels; zeros for an empty mask."""
-        return frozen(rle_box(self.rle).astype(np.float32))
+        return read_only(rle_box(self.rle).astype(np.float32))
 
     @property
     def area(self) -> int:
@@ -64,19 +70,17 @@ class MaskResult:
         return rle_area(self.rle)
 
     def __repr__(self) -> str:
-        """Label, numbers that are known, area and box; not the run-length code."""
-        parts = [repr(self.label)] if self.label is not None else []
-        for name in ("score", "iou", "stability"):
-            value = getattr(self, name)
-            if not math.isnan(value):
-                parts.append(f"{name}={value:.2f}")
-        box = ", ".join(str(side) for side in rle_box(self.rle))
+        """Label, the numbers that are known, area and box; not the run-length code."""
+        numbers = {name: getattr(self, name) for name in NUMBERS.values()}
+        parts = [] if self.label is None else [repr(self.label)]
+        parts += [f"{key}={value:.2f}" for key, value in numbers.items() if not math.isnan(value)]
+        box = ", ".join(map(str, rle_box(self.rle)))
         return f"<MaskResult {' '.join([*parts, f'area={self.area}'])} box=({box})>"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Columns:
-    """K masks of one image and what is known of each; build it with `make_columns`.
+class MaskTable:
+    """K masks of one image and what is known of each; made by `make_table`.
 
     Attributes:
         size: (H, W), original pixels.
@@ -96,68 +100,69 @@ class Columns:
     labels: tuple[str | None, ...]
     presence: Mapping[str, float]
 
+    @property
+    def numbers(self) -> dict[str, NDArray[np.float32]]:
+        """The columns of `NUMBERS`, each (K,) float32."""
+        return {name: getattr(self, name) for name in NUMBERS}
+
     def __eq__(self, other: object) -> bool:
-        """Whether everything is the same; two unknown numbers are."""
-        if not isinstance(other, Columns):
+        """Whether everything is equal; two unknown numbers are."""
+        if not isinstance(other, MaskTable):
             return NotImplemented
         return (
             (self.size, self.rles, self.labels) == (other.size, other.rles, other.labels)
+            # As lists: the order of the phrases is part of a result, and dicts ignore it.
             and list(self.presence.items()) == list(other.presence.items())
-            and np.array_equal(self.scores, other.scores, equal_nan=True)
-            and np.array_equal(self.iou, other.iou, equal_nan=True)
-            and np.array_equal(self.stability, other.stability, equal_nan=True)
+            and all(
+                np.array_equal(values, other.numbers[name], equal_nan=True)
+                for name, values in self.numbers.items()
+            )
         )
 
     def __hash__(self) -> int:
-        """Of the masks and labels."""
+        """By masks and labels."""
         return hash((self.size, self.rles, self.labels))
 
     def __str__(self) -> str:
-        """Size, labels with their best scores, and phrases that found nothing."""
-        shown = []
+        """Size, labels with their best scores, and phrases without a mask."""
+        parts = []
         for label in dict.fromkeys(self.labels):
             scores = [s for s, own in zip(self.scores, self.labels, strict=True) if own == label]
             best = [f"{score:.2f}" for score in scores[:3] if not np.isnan(score)]
             more = ", ..." if best and len(scores) > 3 else ""
             numbers = f" ({', '.join(best)}{more})" if best else ""
             name = "unlabelled" if label is None else repr(label)
-            shown.append(f"{name} x{len(scores)}{numbers}")
+            parts.append(f"{name} x{len(scores)}{numbers}")
         absent = [
-            f"{phrase!r} ({chance:.2f})"
-            for phrase, chance in self.presence.items()
+            f"{phrase!r} ({presence:.2f})"
+            for phrase, presence in self.presence.items()
             if phrase not in self.labels
         ]
-        found = ", ".join([*shown[:6], "..."] if len(shown) > 6 else shown) or "no masks"
+        masks = ", ".join([*parts[:6], "..."] if len(parts) > 6 else parts) or "no masks"
         height, width = self.size
-        return f"{height}x{width}: {found}" + (f"; no {', '.join(absent)}" if absent else "")
+        return f"{height}x{width}: {masks}" + (f"; no {', '.join(absent)}" if absent else "")
 
-    def take(self, chosen: Iterable[int]) -> Columns:
+    def take(self, chosen: Iterable[int]) -> MaskTable:
         """The masks at some positions, in that order; all presences stay."""
         index = list(chosen)
-        return Columns(
+        return MaskTable(
             size=self.size,
             rles=tuple(self.rles[i] for i in index),
-            scores=frozen(self.scores[index]),
-            iou=frozen(self.iou[index]),
-            stability=frozen(self.stability[index]),
             labels=tuple(self.labels[i] for i in index),
             presence=self.presence,
+            **{name: read_only(values[index]) for name, values in self.numbers.items()},
         )
 
     def items(self, image: NDArray[np.uint8] | None = None) -> tuple[MaskResult, ...]:
-        """The masks, one by one, each with the photo (H, W, 3) if it is given."""
-        numbers = zip(self.scores, self.iou, self.stability, strict=True)
+        """The masks one by one, each with the photo (H, W, 3) if it is given."""
+        columns = {NUMBERS[name]: values.tolist() for name, values in self.numbers.items()}
         return tuple(
-            MaskResult(rle, label, float(score), float(iou), float(stability), image)
-            for rle, label, (score, iou, stability) in zip(
-                self.rles, self.labels, numbers, strict=True
-            )
+            MaskResult(rle, label, image=image, **{name: c[i] for name, c in columns.items()})
+            for i, (rle, label) in enumerate(zip(self.rles, self.labels, strict=True))
         )
 
     def label_map(self, *, by: Literal["mask", "label"]) -> NDArray[np.int32]:
-        """(H, W) int32: 0 for nothing, then masks, or labels in order of `names`, from 1.
-
-        Where masks overlap, the smaller one is seen.
+        """Number the pixels; see `Segmentation.label_map`.
 
         Raises:
             ValueError: By label, and a mask has none.
@@ -166,7 +171,8 @@ class Columns:
         if by == "label" and None in self.labels:
             raise ValueError('a mask has no label; number the masks instead: by="mask"')
         height, width = self.size
-        numbers = np.zeros(height * width, dtype=np.int32)  # down the columns, as the codes go
+        numbers = np.zeros(height * width, dtype=np.int32)  # column by column, as in the codes
+        # Large masks first, so that smaller ones are painted over them.
         for index in np.argsort(-rle_areas(self.rles), kind="stable").tolist():
             label = self.labels[index]
             number = index if by == "mask" or label is None else names.index(label)
@@ -181,21 +187,19 @@ class Columns:
         return list(dict.fromkeys([*self.presence, *labels]))
 
 
-def make_columns(
+def make_table(
     size: tuple[int, int],
     rles: Iterable[RLE],
     *,
-    scores: ArrayLike | None = None,
-    iou: ArrayLike | None = None,
-    stability: ArrayLike | None = None,
     labels: Sequence[str | None] | None = None,
     presence: Mapping[str, float] | None = None,
-) -> Columns:
-    """Check and collect columns; see `Columns` for what they are. None stands for unknown.
+    **numbers: ArrayLike | None,
+) -> MaskTable:
+    """Check and collect columns; see `MaskTable` for their meaning. None stands for unknown.
 
     Raises:
-        ValueError: Sizes or lengths that do not fit, infinite numbers, labels that are no text, a
-            presence outside 0 to 1.
+        ValueError: Sizes or lengths do not fit, numbers are infinite, labels are no text, or a
+            presence is outside 0 to 1.
     """
     masks = tuple(rles)
     size = merge_rles((), size).size  # an empty mask of that size: checks it and makes it integers
@@ -207,26 +211,25 @@ def make_columns(
         raise ValueError(f"got labels {labels!r}; wanted a list with a str or None per mask")
     if len(names) != len(masks):
         raise ValueError(f"got {len(names)} labels for {len(masks)} masks; wanted one per mask")
-    chances = {str(key): float(value) for key, value in (presence or {}).items()}
-    for phrase, chance in chances.items():
-        if not 0 <= chance <= 1:
-            raise ValueError(f"got presence {chance} of {phrase!r}; wanted a number from 0 to 1")
-    return Columns(
+    presences = {str(key): float(value) for key, value in (presence or {}).items()}
+    for phrase, value in presences.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"got presence {value} of {phrase!r}; wanted a number from 0 to 1")
+    return MaskTable(
         size=size,
         rles=masks,
-        scores=_numbers("scores", scores, len(masks)),
-        iou=_numbers("iou", iou, len(masks)),
-        stability=_numbers("stability", stability, len(masks)),
         labels=names,
-        presence=chances,
+        presence=presences,
+        **{name: _column(name, numbers.pop(name, None), len(masks)) for name in NUMBERS},
+        **numbers,  # type: ignore[arg-type]  # raises a TypeError for an unknown name
     )
 
 
-def join_columns(parts: Sequence[Columns]) -> Columns:
-    """Masks of several, in order; of two presences of a phrase the higher stays.
+def join_tables(parts: Sequence[MaskTable]) -> MaskTable:
+    """The masks of several tables, in order; of two presences of a phrase the higher stays.
 
     Raises:
-        ValueError: None given, or of images of different sizes.
+        ValueError: No table, or tables of images of different sizes.
     """
     sizes = sorted({part.size for part in parts})
     if len(sizes) != 1:
@@ -235,32 +238,51 @@ def join_columns(parts: Sequence[Columns]) -> Columns:
         )
     presence: dict[str, float] = {}
     for part in parts:
-        for phrase, chance in part.presence.items():
-            presence[phrase] = max(chance, presence.get(phrase, 0.0))
-    return make_columns(
+        for phrase, value in part.presence.items():
+            presence[phrase] = max(value, presence.get(phrase, 0.0))
+    return make_table(
         sizes[0],
         [rle for part in parts for rle in part.rles],
-        scores=np.concatenate([part.scores for part in parts]),
-        iou=np.concatenate([part.iou for part in parts]),
-        stability=np.concatenate([part.stability for part in parts]),
         labels=[label for part in parts for label in part.labels],
         presence=presence,
+        **{name: np.concatenate([part.numbers[name] for part in parts]) for name in NUMBERS},
     )
 
 
-def merge_labels(columns: Columns) -> Columns:
-    """One mask per label: the union of its masks, their highest score; the rest is unknown."""
+def merge_labels(table: MaskTable) -> MaskTable:
+    """One mask per label: the union of its masks and their highest score; the rest is unknown."""
     groups: dict[str | None, list[int]] = {}
-    for index, label in enumerate(columns.labels):
+    for index, label in enumerate(table.labels):
         groups.setdefault(label, []).append(index)
-    known = [[s for s in columns.scores[g].tolist() if not math.isnan(s)] for g in groups.values()]
-    return make_columns(
-        columns.size,
-        [merge_rles([columns.rles[i] for i in g], columns.size) for g in groups.values()],
+    known = [[s for s in table.scores[g].tolist() if not math.isnan(s)] for g in groups.values()]
+    return make_table(
+        table.size,
+        [merge_rles([table.rles[i] for i in g], table.size) for g in groups.values()],
         scores=[max(scores, default=math.nan) for scores in known],
         labels=list(groups),
-        presence=columns.presence,
+        presence=table.presence,
     )
+
+
+def checked_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A read-only view of an RGB photo of a size."""
+    check_photo(image, size)
+    return read_only(image.view())
+
+
+def checked_answers(
+    answers: Iterable[PhraseAnswer], size: tuple[int, int]
+) -> tuple[PhraseAnswer, ...]:
+    """The answers, if all their masks belong to an image (H, W)."""
+    checked = tuple(answers)
+    for answer in checked:
+        for candidate in answer.candidates:
+            if candidate.rle.size != size:
+                raise ValueError(
+                    f"got an answer about {answer.phrase!r} with a mask of {candidate.rle.size}; "
+                    f"wanted {size} (height, width), the size of the result"
+                )
+    return checked
 
 
 def positions(key: NDArray[Any], count: int) -> list[int]:
@@ -286,29 +308,19 @@ def positions(key: NDArray[Any], count: int) -> list[int]:
     return [int(index) for index in key]
 
 
-def as_array(values: Any) -> NDArray[Any]:
-    """A numpy array of a list, an array, or a tensor on any device."""
-    if is_tensor(values):
-        detached = values.detach().cpu()
-        # numpy has no bfloat16.
-        values = (detached.float() if detached.is_floating_point() else detached).numpy()
-    array: NDArray[Any] = np.asarray(values)
-    return array
-
-
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, made read-only."""
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, made read-only."""
     array.flags.writeable = False
     return array
 
 
-def _numbers(name: str, values: ArrayLike | None, count: int) -> NDArray[np.float32]:
+def _column(name: str, values: ArrayLike | None, count: int) -> NDArray[np.float32]:
     """A read-only copy (K,) float32; NaN for None."""
     if values is None:
-        return frozen(np.full(count, np.nan, dtype=np.float32))
+        return read_only(np.full(count, np.nan, dtype=np.float32))
     array = np.array(as_array(values), dtype=np.float32)
     if array.shape != (count,):
         raise ValueError(f"got {name} of shape {array.shape}; wanted ({count},), one per mask")
     if np.isinf(array).any():
         raise ValueError(f"got {name} {array}; wanted finite numbers, or NaN for unknown")
-    return frozen(array)
+    return read_only(array)
