@@ -60,7 +60,7 @@ class Explorer:
         self.board = Board()
         self._past: deque[Board] = deque(maxlen=_MAX_UNDO)
         self._future: deque[Board] = deque(maxlen=_MAX_UNDO)
-        self._dialogue: int | None = None  # number of the object that the view's history is about
+        self._dialogue: int | None = None  # number of the object that the view's dialogue is about
         self._starts_new = False  # the next click starts an object, even on top of another one
 
     def open(self, photo: UserPhoto) -> None:
@@ -123,11 +123,7 @@ class Explorer:
         view, query = self.view, self.board.query
         if query is None:
             raise PromptError("Only phrases can be explained: find something by a phrase first")
-        history = view.history
-        try:
-            return view.explain(**query)
-        finally:
-            view.history = history
+        return view.explain(**query)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> None:
         """Correct the active object, select the one at this place, or start a new one."""
@@ -161,7 +157,7 @@ class Explorer:
         active = self.board.active_object
         if active is None or not 0 <= index < len(active.readings):
             raise PromptError("Alternative masks exist only right after the first click")
-        self._dialogue = None  # the view's history holds the logits of the mask replaced here
+        self._dialogue = None  # the view's dialogue holds the logits of the mask replaced here
         self._commit(self.board.replaced(replace(active, result=active.readings[index])))
         self.note = f"Mask {index + 1} of {len(active.readings)}"
 
@@ -238,18 +234,17 @@ class Explorer:
         """Add a click to an object; a correction that leaves nothing is refused."""
         view = self.view
         points = (*item.points, (x, y, foreground))
-        if self._dialogue == item.number and view.history:
+        if self._dialogue == item.number and view.dialogue.steps:
             result = view.click(x, y, foreground=foreground)
         else:
             # The view's history is about another object: start from this one's mask and prompts.
             result = view.segment(
-                text=item.result.label if view.model.pathway is not None else None,
+                text=item.result.label if view.photo.parts.pathway is not None else None,
                 points=[point[:2] for point in points],
                 labels=[int(point[2]) for point in points],
                 box=item.box,
                 mask=item.result.mask,
             )
-        view.history = view.history[-1:]
         self._dialogue = item.number if len(result) else None
         if not len(result):
             raise PromptError(f"Nothing would be left of {item.name!r}, so it was not changed")
@@ -262,7 +257,6 @@ class Explorer:
         """Add the best mask of a click or box as the active object."""
         if not len(result):
             raise PromptError("Nothing was found there; try another place, or drag a box")
-        self.view.history = self.view.history[-1:]
         name = f"object {1 + sum(item.origin == 'hand' for item in self.board.objects)}"
         board = self.board.add(result[:1], "hand", name=name, **prompts)
         self._dialogue, self._starts_new = board.objects[-1].number, False

@@ -172,7 +172,9 @@ class PhotoCache:
                 model = self.model()
                 view = model.open(photo.image)
                 if model.has_dense_text:
-                    view.text_features()  # computed before forking, so that all forks share them
+                    _ = (
+                        view.photo.text_features
+                    )  # computed before forking, so that all forks share them
             with self._lock:
                 self._views[photo.key] = view
                 self._drop_oldest()
@@ -196,6 +198,6 @@ class PhotoCache:
 
 
 def _bytes_of(view: ImageView) -> int:
-    features = view.features
+    features = view.photo.features
     tensors: Iterable = (features.embedding, *features.skips, *features.pyramid)
     return view.image.nbytes + sum(tensor.nbytes for tensor in tensors)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from textsam import Segmentation
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.zoom import predict
+from textsam.values.prompts import make_prompt
 
 Photo = NDArray[np.uint8]
 
@@ -62,8 +64,8 @@ def test_clicks_extend_the_dialogue_and_undo_takes_them_back(model: TextSAM, pho
     first = view.segment(box=(10, 5, 60, 40))
     second = view.click(30, 20)
     third = view.click(80, 45, foreground=False)
-    assert [len(step.prompt.points) for step in view.history] == [0, 1, 2]
-    assert view.history[-1].prompt.box is not None
+    assert [len(step.prompt.points) for step in view.dialogue.steps] == [0, 1, 2]
+    assert view.dialogue.steps[-1].prompt.box is not None
     np.testing.assert_array_equal(view.undo().masks, second.masks)
     np.testing.assert_array_equal(view.undo().masks, first.masks)
     assert len(view.undo()) == 0
@@ -75,12 +77,11 @@ def test_clicks_extend_the_dialogue_and_undo_takes_them_back(model: TextSAM, pho
 def test_a_click_feeds_the_last_logits_back(model: TextSAM, photo: Photo) -> None:
     view = model.open(photo)
     view.segment(box=(10, 5, 60, 40))
-    before = view.history[-1]
-    assert before.prediction is not None
+    before = view.dialogue.steps[-1]
+    assert before.mask is not None
     clicked = view.click(30, 20)
-    expected = view.predict(
-        points=[(30, 20)], box=(10, 5, 60, 40), previous=before.prediction, reading=before.reading
-    )
+    prompt = make_prompt(view.size, points=[(30, 20)], box=(10, 5, 60, 40))
+    expected = predict(view.photo, prompt, windows=view.windows, previous=before.mask)
     np.testing.assert_array_equal(clicked.mask, expected.logits[0] > 0)
 
 
@@ -88,7 +89,7 @@ def test_a_click_after_a_phrase_keeps_the_phrase(model: TextSAM, photo: Photo) -
     view = model.open(photo)
     view.segment(text="dog")
     view.click(30, 20)
-    assert view.history[-1].prompt.text == "dog"
+    assert view.dialogue.steps[-1].prompt.text == "dog"
 
 
 def test_a_first_click_must_be_on_the_object(model: TextSAM, photo: Photo) -> None:
@@ -163,17 +164,17 @@ def test_features_are_made_once(
     view.click(4, 4)
     assert len(calls) == 1
     assert not any(p.requires_grad and p.grad is not None for p in model.sam.parameters())
-    assert not view.features.embedding.requires_grad
+    assert not view.photo.features.embedding.requires_grad
     assert torch.is_grad_enabled()
 
 
 def test_a_fork_shares_the_encoding_and_nothing_else(model, photo) -> None:
     view = model.open(photo)
     view.segment(points=[(20, 20)])
-    first, kept = view.click(60, 30), view.history
+    first, kept = view.click(60, 30), view.dialogue.steps
     other = view.fork()
-    assert other.features is view.features and other.image is view.image
-    assert other.history == ()
+    assert other.photo is view.photo
+    assert other.dialogue.steps == ()
     other.segment(points=[(70, 40)])
-    assert view.history is kept and view.history[-1].result is first
+    assert view.dialogue.steps is kept and view.dialogue.steps[-1].result is first
     assert other.segment(points=[(20, 20)]) == model.open(photo).segment(points=[(20, 20)])

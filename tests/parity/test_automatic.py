@@ -51,7 +51,7 @@ def _photo() -> np.ndarray:
 def _levels(model: TextSAM, photo: np.ndarray, settings: AutomaticSettings) -> tuple[float, float]:
     """Medians of predicted IoU and of stability over what the decoder gives."""
     report = AutomaticReport()
-    loose = automatic_masks(model.open(photo), settings=settings, report=report)
+    loose = automatic_masks(model.open(photo).photo, settings=settings, report=report)
     assert report.after["iou"] == report.asked
     return float(np.median(loose.iou)), float(np.median(loose.stability))
 
@@ -119,7 +119,7 @@ def test_the_same_masks_and_the_same_counts(
         crop_n_points_downscale_factor=2,
     )
     report = AutomaticReport()
-    found = automatic_masks(model.open(photo), settings=settings, report=report)
+    found = automatic_masks(model.open(photo).photo, settings=settings, report=report)
 
     theirs_left: Counter[str] = Counter()
     _count_filters(monkeypatch, theirs_left, stability_score_thresh=stability)

@@ -71,7 +71,7 @@ def test_an_open_photo_gives_what_the_model_gives(
 
 
 def test_nms_leaves_fewer_masks(model: TextSAM, photo: NDArray[np.uint8]) -> None:
-    view = model.open(photo)
+    view = model.open(photo).photo
     every = tasks._distinct_masks(view, 4, EdgeSettings(box_nms_thresh=1.0))
     some = tasks._distinct_masks(view, 4, EdgeSettings(box_nms_thresh=0.3))
     assert 0 < len(some) < len(every) <= 48

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +15,8 @@ from PIL import Image
 
 from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo import zoom as closer
-from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo import zoom
+from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.view import ImageView
 from textsam.tasks import instances as module
 from textsam.tasks.detections import read_boxes
@@ -79,14 +80,14 @@ def test_an_empty_mask_keeps_its_place(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = model.open(photo)
-    real = ImageView.decode
+    real = module.decode
 
-    def second_is_empty(self, prompts):
-        logits, iou = real(self, prompts)
+    def second_is_empty(photo, prompts):
+        logits, iou = real(photo, prompts)
         logits[1] = -5.0
         return logits, iou
 
-    monkeypatch.setattr(ImageView, "decode", second_is_empty)
+    monkeypatch.setattr(module, "decode", second_is_empty)
     found = instances(view, BOXES[:4], labels=NAMES[:4])
     assert found.labels == NAMES[:4]
     assert found.areas[1] == 0 and found.stability[1] == 0
@@ -142,9 +143,13 @@ def test_boxes_over_the_edge_are_cut(model: TextSAM, photo: Photo) -> None:
     assert instances(view, over) == instances(view, inside)
 
 
+def open_with(model: TextSAM, photo: Photo, settings: FocusSettings) -> ImageView:
+    return ImageView(encode_photo(replace(model.parts, focus=settings), photo))
+
+
 def test_close_looks_are_those_of_the_view(model: TextSAM, photo: Photo) -> None:
     settings = FocusSettings(limit=0.9)
-    view = ImageView(model, photo, focus=settings)
+    view = open_with(model, photo, settings)
     found = instances(view, BOXES)
     answers = [view.predict(box=box) for box in BOXES]
     assert found.rles == [encode_masks(answer.logits[:1] > 0)[0] for answer in answers]
@@ -155,7 +160,7 @@ def test_close_looks_are_those_of_the_view(model: TextSAM, photo: Photo) -> None
 
 def test_focus_true_looks_closer_without_settings(model: TextSAM, photo: Photo) -> None:
     assert model.focus is None
-    wanted = instances(ImageView(model, photo, focus=FocusSettings()), BOXES)
+    wanted = instances(open_with(model, photo, FocusSettings()), BOXES)
     assert instances(model.open(photo), BOXES, focus=True) == wanted
 
 
@@ -164,14 +169,14 @@ def test_a_close_look_makes_as_many_passes_as_asked(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch, refine: bool, passes: int
 ) -> None:
     calls = []
-    real = EncodedPhoto.decode_prompt
+    real = zoom.decode_prompt
 
-    def counted(self, prompt, low_res):
-        calls.append(self.size)
-        return real(self, prompt, low_res)
+    def counted(photo, prompt, low_res=None):
+        calls.append(photo.size)
+        return real(photo, prompt, low_res)
 
-    monkeypatch.setattr(EncodedPhoto, "decode_prompt", counted)
-    view = ImageView(model, photo, focus=FocusSettings())
+    monkeypatch.setattr(zoom, "decode_prompt", counted)
+    view = open_with(model, photo, FocusSettings())
     instances(view, [(10, 10, 20, 20)], refine=refine)  # on a window
     assert len(calls) == passes and calls[0] != view.size
     calls.clear()
@@ -180,12 +185,11 @@ def test_a_close_look_makes_as_many_passes_as_asked(
 
 
 def test_a_view_makes_two_passes_unless_told_otherwise(model: TextSAM, photo: Photo) -> None:
-    view = ImageView(model, photo, focus=FocusSettings())
+    view = open_with(model, photo, FocusSettings())
     prompt = make_prompt(view.size, box=(10, 10, 30, 30))
-    given = {"settings": FocusSettings(), "previous": None, "reading": 0}
-    twice = closer.predict_closer(view, prompt, **given)
+    twice = zoom.predict(view.photo, prompt, windows=view.windows)
     np.testing.assert_array_equal(view.predict(box=(10, 10, 30, 30)).logits, twice.logits)
-    once = closer.predict_closer(view, prompt, refine=False, **given)
+    once = zoom.predict(view.photo, prompt, windows=view.windows, refine=False)
     assert not np.array_equal(once.logits, twice.logits)
 
 

@@ -43,7 +43,7 @@ def test_ranks_fall_and_are_the_mean_of_two_figures(model: TextSAM, photo: Photo
 
 def test_every_mask_after_nms_is_there_but_the_empty_ones(model: TextSAM, photo: Photo) -> None:
     view = model.open(photo)
-    everything = automatic_masks(view, settings=GRID)
+    everything = automatic_masks(view.photo, settings=GRID)
     found = proposals(view, settings=GRID)
     assert sorted(rle.counts for rle in found.rles) == sorted(
         rle.counts for rle in everything.rles if not rle.is_empty

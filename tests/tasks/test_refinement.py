@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.prediction import Prediction
 from textsam.results.interop import to_coco
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.refinement import refine, refine_coco
@@ -35,14 +34,11 @@ class Answers:
     def __init__(self, by: int) -> None:
         self.by, self.asked = by, []
 
-    def __call__(self, **prompt: Any) -> Prediction:
+    def __call__(self, **prompt: Any) -> Any:
         self.asked.append(prompt)
         mask = prompt["mask"] | np.roll(prompt["mask"], self.by, axis=1)
-        logits = np.where(mask, 3.0, -3.0).astype(np.float32)
-        low = np.zeros((4, 16, 16), np.float32)
-        return Prediction(
-            logits=np.stack([logits] * 4), iou=np.full(4, 0.75, np.float32), low_res=low
-        )
+        logits = SimpleNamespace(full_size=lambda: np.where(mask, 3.0, -3.0).astype(np.float32))
+        return SimpleNamespace(masks=[logits] * 4, iou=np.full(4, 0.75, np.float32))
 
 
 def test_every_mask_keeps_its_place_label_and_score(
@@ -79,8 +75,9 @@ def test_another_thing_is_not_taken(
     monkeypatch.setattr(
         view,
         "predict",
-        lambda **prompt: replace(
-            Answers(by=0)(**prompt), logits=np.full((4, *SIZE), 1.0, np.float32)
+        lambda **prompt: SimpleNamespace(
+            masks=[SimpleNamespace(full_size=lambda: np.full(SIZE, 1.0, np.float32))],
+            iou=np.ones(1, np.float32),
         ),
     )
     found = refine(view, rough)

@@ -1,79 +1,242 @@
-"""A phrase, then the hand: what a dialogue remembers, and which instance a click means."""
+"""A dialogue about one object: prompts and clicks, each a correction of the last mask.
+
+    dialogue = Dialogue(photo=encode_photo(parts, image))
+    dialogue = dialogue.click(300, 285)
+    dialogue = dialogue.click(320, 290, foreground=False)
+    dialogue.result, dialogue.undo().result
+
+A dialogue never changes: each method returns another one. It keeps logits on the decoder's grid
+only, those of `tiny` with 64 kB for a step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from textsam.inference.photo.postprocess import mask_to_low_res, nearest_mask, to_original_frame
-from textsam.inference.photo.prediction import Prediction
+from textsam.errors import PromptError
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.phrase_map import text_map
+from textsam.inference.photo.postprocess import mask_to_low_res, nearest_mask, stability_score
+from textsam.inference.photo.prediction import MaskLogits, Prediction
+from textsam.inference.photo.zoom import WindowCache, predict
+from textsam.inference.strategies.prompt import score_masks
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import Candidate
-from textsam.values.prompts import Prompt
+from textsam.values.prompts import Prompt, make_prompt
+from textsam.values.rle import encode_masks
 
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
+__all__ = ["Dialogue", "Step"]
 
-__all__ = ["Step", "chosen_instance"]
-
-# Two masks are of one thing if they share this much of the smaller one.
-_SAME_THING = 0.3
+# A click beside all instances of a phrase means the nearest one, if the mask that phrase and click
+# give on their own shares this much of the smaller of the two with it.
+_SAME_OBJECT = 0.3
+# Steps that keep their logits: 1,000 clicks would take 64 MB. A click after going back further than
+# this starts from the mask itself.
+_MAX_LOGITS = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Step:
-    """One step of a dialogue: what was asked, what the decoder said, which mask it goes on from.
+    """One step of a dialogue.
 
     Attributes:
-        prompt: Everything asked so far.
-        prediction: None after a phrase alone, whose instances have a prompt each.
-        reading: Index of the mask in `prediction`.
-        result: What came out.
-        instances: After a phrase alone, what is known of each mask of `result`.
+        prompt: All prompts up to this step.
+        result: The masks that came out.
+        mask: Logits that the next click corrects; None after a phrase alone, whose instances have
+            logits of their own.
+        instances: After a phrase alone, the candidate behind each mask of `result`.
     """
 
     prompt: Prompt
-    prediction: Prediction | None
-    reading: int
     result: Segmentation
+    mask: MaskLogits | None = None
     instances: tuple[Candidate, ...] = ()
 
 
-def chosen_instance(
-    view: ImageView, last: Step, x: float, y: float, *, fresh: Callable[[], Prediction] | None
-) -> Prediction | None:
-    """The instance of a phrase that a click means, for the decoder to go on from.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dialogue:
+    """Steps of a dialogue about one photo.
 
-    Args:
-        view: The photo.
-        last: A step with instances.
-        x: Original pixels.
-        y: Original pixels.
-        fresh: Gives what the phrase and the click give alone, asked for a click beside the masks;
-            None for a click on what is too much, which always means an instance.
-
-    Returns:
-        A prediction with one mask; None if the click is on something else, since it lies on no
-        instance and `fresh` shares little with the nearest.
+    Attributes:
+        photo: The photo.
+        windows: The photo's cache of zoom windows, shared by dialogues about the same photo.
+        steps: From the first to the last.
+        undone: Steps that `redo` brings back, the next one last.
     """
-    masks = last.result.masks
-    index = nearest_mask(masks, x, y)
-    if fresh is not None and not masks[index][int(y), int(x)]:
-        other = fresh().logits[0] > 0
-        common = int((other & masks[index]).sum())
-        if common < _SAME_THING * min(int(other.sum()), int(masks[index].sum())):
-            return None
-    low_res = last.instances[index].low_res
-    if low_res is None:
-        size = view.model.sam.config.mask_size
-        low_res = mask_to_low_res(masks[index], view.frame, size)[0, 0].numpy()
-    logits = torch.from_numpy(low_res.astype(np.float32))[None]
-    return Prediction(
-        logits=to_original_frame(logits, view.frame).numpy(),
-        iou=last.result.iou[index : index + 1],
-        low_res=logits.numpy(),
+
+    photo: EncodedPhoto
+    windows: WindowCache = field(default_factory=WindowCache)
+    steps: tuple[Step, ...] = ()
+    undone: tuple[Step, ...] = ()
+
+    @property
+    def result(self) -> Segmentation:
+        """The last step's masks; none without a step."""
+        if self.steps:
+            return self.steps[-1].result
+        return Segmentation(self.photo.size, [], image=self.photo.image)
+
+    def cleared(self) -> Dialogue:
+        """A dialogue about the same photo without any step."""
+        return replace(self, steps=(), undone=())
+
+    def begin(self, prompt: Prompt, result: Segmentation) -> Dialogue:
+        """Start again from a result, of which the next click chooses a mask.
+
+        Args:
+            prompt: What the result was asked with; its phrase goes with the clicks.
+            result: Masks of the photo, with their answers.
+        """
+        kept = tuple(item for answer in result.answers for item in answer.kept)
+        return self.cleared()._with(Step(prompt=prompt, result=result, instances=kept))
+
+    def ask(self, prompt: Prompt, *, multimask: bool | None = None) -> Dialogue:
+        """Start again from a prompt, original pixels.
+
+        Args:
+            prompt: The prompt.
+            multimask: Whether all three readings come out, highest predicted IoU first, instead of
+                the one mask for unambiguous prompts; by default only for one point on its own.
+        """
+        return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
+
+    def click(self, x: float, y: float, *, foreground: bool = True) -> Dialogue:
+        """Add a point: the last mask is corrected, phrase and box stay in the prompt.
+
+        After a phrase the click chooses the instance under it, or else the nearest one, whose
+        logits become the mask prompt (as in training, arXiv 2304.02643, Appendix A). If phrase and
+        click alone give a mask that hardly overlaps that instance, the click starts a new object.
+
+        Args:
+            x: Original pixels.
+            y: Original pixels.
+            foreground: Whether the point is on the object, or on what the last mask has too much.
+
+        Raises:
+            PromptError: A point outside the image, or a first click that is not foreground.
+        """
+        last = self.steps[-1] if self.steps else None
+        before = Prompt() if last is None else last.prompt
+        if before.is_empty and not foreground and (last is None or not last.instances):
+            raise PromptError("the first click must be on the object: foreground=True")
+        point = make_prompt(self.photo.size, points=[(x, y)], labels=[int(foreground)])
+        prompt = replace(
+            before,
+            points=np.concatenate([before.points, point.points]),
+            labels=np.concatenate([before.labels, point.labels]),
+        )
+        if last is None:
+            return self._predicted(prompt, previous=None)
+        if last.mask is None and last.instances:
+            return self._chosen(last, prompt, x, y, foreground=foreground)
+        previous = last.mask
+        if previous is None and len(last.result):  # a step so long ago that its logits are gone
+            previous = _from_mask(last.result.masks[0], self.photo)
+        return self._predicted(prompt, previous=previous)
+
+    def undo(self) -> Dialogue:
+        """The dialogue before its last step.
+
+        Raises:
+            PromptError: There is no step.
+        """
+        if not self.steps:
+            raise PromptError("there is nothing to undo: no click or segment came before")
+        return replace(self, steps=self.steps[:-1], undone=(*self.undone, self.steps[-1]))
+
+    def redo(self) -> Dialogue:
+        """The dialogue with the step that was undone last.
+
+        Raises:
+            PromptError: Nothing was undone since the last step.
+        """
+        if not self.undone:
+            raise PromptError("there is nothing to redo: no undo came before")
+        return replace(self, steps=(*self.steps, self.undone[-1]), undone=self.undone[:-1])
+
+    def _predicted(
+        self, prompt: Prompt, *, previous: MaskLogits | None, multimask: bool | None = None
+    ) -> Dialogue:
+        prediction = predict(self.photo, prompt, windows=self.windows, previous=previous)
+        return self._with_prediction(prompt, prediction, previous=previous, multimask=multimask)
+
+    def _chosen(
+        self, last: Step, prompt: Prompt, x: float, y: float, *, foreground: bool
+    ) -> Dialogue:
+        """The first click after a phrase, which means one of its instances or something else."""
+        masks = last.result.masks
+        index = nearest_mask(masks, x, y)
+        # A background click corrects an instance, wherever it lies.
+        if foreground and not masks[index][int(y), int(x)]:
+            fresh = predict(self.photo, prompt, windows=self.windows)
+            if not _is_same_object(fresh.masks[0].full_size() > 0, masks[index]):
+                return self._with_prediction(prompt, fresh, previous=None)
+        low_res = last.instances[index].low_res
+        if low_res is None:
+            previous = _from_mask(masks[index], self.photo)
+        else:
+            grids = low_res.astype(np.float32)[None]
+            previous = MaskLogits(frame=self.photo.frame, grids=grids)
+        return self._predicted(prompt, previous=previous)
+
+    def _with_prediction(
+        self,
+        prompt: Prompt,
+        prediction: Prediction,
+        *,
+        previous: MaskLogits | None,
+        multimask: bool | None = None,
+    ) -> Dialogue:
+        """Append the step that a prediction makes."""
+        lone_point = len(prompt.points) == 1 and all(
+            value is None for value in (prompt.text, prompt.box, prompt.mask, previous)
+        )
+        order = [0]
+        if lone_point if multimask is None else multimask:
+            order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
+        result = _segmentation(self.photo, prediction, order, phrase=prompt.text)
+        mask = prediction.masks[order[0]].compact()
+        return self._with(Step(prompt=prompt, result=result, mask=mask))
+
+    def _with(self, step: Step) -> Dialogue:
+        steps = (*self.steps, step)
+        if len(steps) > _MAX_LOGITS:
+            old = replace(steps[-1 - _MAX_LOGITS], mask=None)
+            steps = (*steps[: -1 - _MAX_LOGITS], old, *steps[-_MAX_LOGITS:])
+        return replace(self, steps=steps, undone=())
+
+
+def _segmentation(
+    photo: EncodedPhoto, prediction: Prediction, order: list[int], *, phrase: str | None
+) -> Segmentation:
+    """Masks of a prediction in the order given; empty ones are left out."""
+    logits = np.stack([prediction.masks[k].full_size() for k in order])
+    kept = [i for i, mask in enumerate(logits) if (mask > 0).any()]
+    masks = logits[kept] > 0
+    scores = None
+    if phrase is not None and photo.parts.has_dense_text:
+        scores = [score for _, score in score_masks(photo, masks, text_map(photo, phrase))]
+    return Segmentation(
+        photo.size,
+        encode_masks(masks),
+        scores=scores,
+        iou=prediction.iou[order][kept],
+        stability=stability_score(torch.from_numpy(logits[kept])).numpy(),
+        labels=[phrase] * len(kept),
+        image=photo.image,
     )
+
+
+def _from_mask(mask: NDArray[np.bool_], photo: EncodedPhoto) -> MaskLogits:
+    """A mask (H, W) as logits on the decoder's grid."""
+    grids = mask_to_low_res(mask, photo.frame, photo.parts.sam.config.mask_size)[0].numpy()
+    return MaskLogits(frame=photo.frame, grids=grids)
+
+
+def _is_same_object(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
+    """Whether two masks share enough of the smaller one."""
+    return int((a & b).sum()) >= _SAME_OBJECT * min(int(a.sum()), int(b.sum()))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Generic, TypeVar, overload
 
 import torch
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
+from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.like import Concept, Example, make_concept
 from textsam.inference.tiled.view import TiledView, open_tiled
 from textsam.inference.view import ImageView
@@ -27,15 +29,37 @@ from textsam.values.settings import (
     TextSettings,
     TileSettings,
 )
-from textsam.weights.hub import ModelParts, read_model, read_pathway, write_model
+from textsam.weights.hub import read_model, read_pathway, write_model
+from textsam.weights.parts import ModelParts
 
 __all__ = ["TextSAM", "segment"]
+
+
+T = TypeVar("T")
+
+
+class _Part(Generic[T]):
+    """An attribute that lives in `TextSAM.parts`; setting it replaces the parts.
+
+    Photos that are open already keep the parts they were opened with.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: TextSAM, owner: type) -> T:
+        value: T = getattr(model.parts, self._name)
+        return value
+
+    def __set__(self, model: TextSAM, value: T) -> None:
+        model.parts = replace(model.parts, **{self._name: value})  # type: ignore[arg-type]
 
 
 class TextSAM:
     """A promptable segmentation model that also takes phrases.
 
     Attributes:
+        parts: All of the following in one value, which open photos share.
         sam: The SAM core.
         clip: The CLIP model, or None.
         pathway: The way from CLIP to prompts, or None; without it phrases are refused.
@@ -45,6 +69,14 @@ class TextSAM:
             Segment Anything, for never.
         name: What it was loaded as.
     """
+
+    sam = _Part[Sam]()
+    clip = _Part[ClipEncoder | None]()
+    pathway = _Part[TextPathway | None]()
+    text_settings = _Part[TextSettings]()
+    focus = _Part[FocusSettings | None]()
+    calibration = _Part[Calibration]()
+    name = _Part[str]()
 
     def __init__(
         self,
@@ -57,15 +89,15 @@ class TextSAM:
         calibration: Calibration | None = None,
         name: str = "unnamed",
     ) -> None:
-        if pathway is not None:
-            _check_widths(sam, clip, pathway)
-        self.sam = sam.eval()
-        self.clip = clip
-        self.pathway = None if pathway is None else pathway.eval()
-        self.text_settings = text_settings or TextSettings()
-        self.focus = focus
-        self.calibration = calibration or Calibration()
-        self.name = name
+        self.parts = ModelParts(
+            sam=sam.eval(),
+            clip=clip,
+            pathway=None if pathway is None else pathway.eval(),
+            text_settings=text_settings or TextSettings(),
+            focus=focus,
+            calibration=calibration or Calibration(),
+            name=name,
+        )
 
     def __repr__(self) -> str:
         parts = [self.name, f"{self.sam.config.image_size} px"]
@@ -101,33 +133,21 @@ class TextSAM:
                 damaged.
         """
         parts = read_model(name, local_files_only=local_files_only)
-        encoder = parts.clip
-        if isinstance(clip, ClipEncoder):
-            encoder = clip
-        elif clip is not None:
-            encoder = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
-        way = parts.pathway
-        curves = parts.calibration
         if clip is not None:
-            way = None  # the model's own pathway and calibration belong to its own CLIP
-            curves = Calibration()
+            if not isinstance(clip, ClipEncoder):
+                clip = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
+            # The model's own pathway and calibration belong to its own CLIP.
+            parts = replace(parts, clip=clip, pathway=None, calibration=Calibration())
         if pathway is not None:
-            if encoder is None:
+            if parts.clip is None:
                 raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
-            way = read_pathway(pathway, sam=parts.name, clip=encoder.name)
+            trained = read_pathway(pathway, sam=parts.name, clip=parts.clip.name)
+            parts = replace(parts, pathway=trained)
         if calibration is not None:
             if not isinstance(calibration, Calibration):
                 calibration = Calibration.load(calibration)
-            curves = calibration
-        model = cls(
-            parts.sam,
-            clip=encoder,
-            pathway=way,
-            text_settings=parts.text_settings,
-            focus=parts.focus,
-            calibration=curves,
-            name=parts.name,
-        )
+            parts = replace(parts, calibration=calibration)
+        model = cls(**vars(parts))
         return model if device is None else model.to(device)
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
@@ -140,26 +160,17 @@ class TextSAM:
         Raises:
             OSError: If the folder cannot be written. What was there before is left whole.
         """
-        parts = ModelParts(
-            sam=self.sam,
-            name=self.name,
-            clip=self.clip,
-            pathway=self.pathway,
-            text_settings=self.text_settings,
-            focus=self.focus,
-            calibration=self.calibration,
-        )
-        return write_model(Path(folder), parts, dtype=dtype)
+        return write_model(Path(folder), self.parts, dtype=dtype)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.sam.pixel_mean.device
+        return self.parts.device
 
     @property
     def has_dense_text(self) -> bool:
         """Whether phrases give a map, which `strategy="auto"` works from."""
-        return self.pathway is not None and self.pathway.dense is not None
+        return self.parts.has_dense_text
 
     def to(self, device: str | torch.device) -> TextSAM:
         """Move all parts; returns itself.
@@ -186,7 +197,7 @@ class TextSAM:
         Raises:
             ImageError: If it is no image.
         """
-        return ImageView(self, load_image(image), focus=self.focus)
+        return ImageView(encode_photo(self.parts, load_image(image)))
 
     def open_tiled(
         self, image: ImageSource, *, tile: int | None = None, overlap: int | None = None
@@ -210,7 +221,7 @@ class TextSAM:
             tile=usual.tile if tile is None else tile,
             overlap=usual.overlap if overlap is None else overlap,
         )
-        return open_tiled(self, image, settings=settings)
+        return open_tiled(self.parts, image, settings=settings)
 
     def concept(self, like: Example) -> Concept:
         """What masks have in common, to be looked for in many photos: `segment(like=concept)`.
@@ -222,7 +233,7 @@ class TextSAM:
         Raises:
             PromptError: No mask, an empty one, one without its photo, or masks with several labels.
         """
-        return make_concept(self, like)
+        return make_concept(self.parts, like)
 
     @overload
     def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...
@@ -312,16 +323,3 @@ def segment(
 @lru_cache(maxsize=1)
 def _load_once(name: str) -> TextSAM:
     return TextSAM.from_pretrained(name)
-
-
-def _check_widths(sam: Sam, clip: ClipEncoder | None, pathway: TextPathway) -> None:
-    sizes: Sequence[tuple[str, int, int | None]] = (
-        ("prompt width", pathway.config.prompt_width, sam.config.embed_dim),
-        ("CLIP width", pathway.config.clip_width, None if clip is None else clip.width),
-    )
-    for what, got, wanted in sizes:
-        if wanted is not None and got != wanted:
-            raise WeightsError(
-                f"the pathway's {what} is {got}, the model's is {wanted}: it was trained for "
-                "another SAM or another CLIP"
-            )

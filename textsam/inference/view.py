@@ -1,69 +1,62 @@
 """One encoded photo: ask it with phrases, points, boxes and masks, as often as you like.
 
-Encoding happens once, when the view is opened; each question costs one run of the decoder. A model
-that looks closer (`TextSAM.focus`) encodes a window around a small thing as well.
+The photo is encoded once, when the view is opened; each question costs one run of the decoder. A
+model that zooms in (`FocusSettings`) encodes a window around a small object as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
-from dataclasses import replace
-from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.automatic.generator import automatic_masks
-from textsam.inference.dialogue import Step, chosen_instance
+from textsam.inference.dialogue import Dialogue, Step
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import stability_score
+from textsam.inference.photo.phrase_map import text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
-from textsam.inference.strategies import query as text_inference
+from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.like import Concept, Example, find_alike
 from textsam.inference.strategies.overlap import Overlap
-from textsam.inference.strategies.query import Strategy
+from textsam.inference.strategies.query import (
+    Question,
+    Strategy,
+    answer,
+    check_strategy,
+    make_question,
+    to_segmentation,
+)
+from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks
 from textsam.inference.strategies.semantic import label_pixels
 from textsam.inference.strategies.similar import LEVEL, MaskLike, similar_masks
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
+from textsam.values.candidates import PhraseAnswer
+from textsam.values.geometry import Frame
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
-from textsam.values.rle import encode_masks
-from textsam.values.settings import AutomaticSettings, FocusSettings, Preset
-
-if TYPE_CHECKING:
-    from textsam.inference.model import TextSAM
-    from textsam.inference.strategies.rank import RankedMasks
+from textsam.values.settings import AutomaticSettings, Preset
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
 
 
-class ImageView(EncodedPhoto):
+class ImageView:
     """A photo that a model has encoded; made by `TextSAM.open`.
 
     Attributes:
-        model: The model that encoded it.
-        image: (H, W, 3) uint8 RGB.
-        frame: The original and the model frame.
-        features: The image encoder's output.
-        focus: How closely to look at small things; the model's settings, None to never.
-        ranked: What `strategy="rank"` keeps for the next phrase.
-        history: The dialogue since the last `segment` of one object; `click` and `undo` extend it.
+        photo: The photo, its encoding and the model's parts; never changes.
+        dialogue: The dialogue about one object since the last `segment`.
+        windows: The last window that was encoded to zoom in.
     """
 
-    def __init__(
-        self, model: TextSAM, image: NDArray[np.uint8], *, focus: FocusSettings | None = None
-    ) -> None:
-        super().__init__(model, image, focus=focus)
-        self.history: tuple[Step, ...] = ()
-        self._everything: dict[AutomaticSettings, Segmentation] = {}
-        self.ranked: dict[AutomaticSettings, RankedMasks] = {}
+    def __init__(self, photo: EncodedPhoto) -> None:
+        self.photo = photo
+        self._forget()
 
     def __enter__(self) -> Self:
         return self
@@ -75,27 +68,39 @@ class ImageView(EncodedPhoto):
         trace: TracebackType | None,
     ) -> None:
         """Forget the dialogue, the last window and automatic masks; features go with the view."""
-        self.history = ()
-        self._close_up = None
-        self._everything.clear()
-        self.ranked.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.windows = WindowCache()
+        self._automatic: dict[AutomaticSettings, Segmentation] = {}
+        self._embedded: EmbeddedMasks | None = None
+        self.dialogue = Dialogue(photo=self.photo, windows=self.windows)
 
     def fork(self) -> ImageView:
-        """Another view of the same encoded photo, with a dialogue of its own.
+        """Another view of the same encoded photo, with a dialogue and caches of its own.
 
-        What the encoders said is shared and never changed; clicks, windows and automatic masks are
-        not, so that two people can ask one photo at the same time.
+        Two people can use one photo in this way at the same time.
         """
-        other = copy(self)
-        other._close_up = None
-        other.history = ()
-        other._everything = {}
-        other.ranked = {}
-        return other
+        return ImageView(self.photo)
 
     def __repr__(self) -> str:
         height, width = self.size
-        return f"ImageView({height} x {width} pixels, {self.model!r})"
+        return f"ImageView({height} x {width} pixels, {self.photo.parts.name!r})"
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB."""
+        return self.photo.image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo."""
+        return self.photo.size
+
+    @property
+    def frame(self) -> Frame:
+        """The original and the model frame."""
+        return self.photo.frame
 
     def segment(
         self,
@@ -158,12 +163,18 @@ class ImageView(EncodedPhoto):
                     "like stands in place of text, points, box and mask; give segment(like=...) "
                     "with threshold and overlap only"
                 )
-            result = find_alike(self, like, threshold=threshold, overlap=overlap)
-            self._begin(Prompt(), result)
+            result = find_alike(
+                self.photo,
+                like,
+                threshold=threshold,
+                overlap=overlap,
+                embedded=self._embedded_masks,
+            )
+            self.dialogue = self.dialogue.begin(Prompt(), result)
             return result
         by_hand = any(value is not None for value in (points, box, mask))
         if text is None or by_hand:
-            text_inference.check_strategy(strategy)
+            check_strategy(strategy)
             if exclude is not None or background is not None:
                 raise PromptError(
                     "exclude and background come with phrases alone; give text=... without points, "
@@ -173,10 +184,11 @@ class ImageView(EncodedPhoto):
             prompt = make_prompt(
                 self.size, text=phrase, points=points, labels=labels, box=box, mask=mask
             )
-            return self._segment_object(prompt, multimask=multimask)
+            self.dialogue = self.dialogue.ask(prompt, multimask=multimask)
+            return self.dialogue.result
         if labels is not None:
             raise PromptError("labels come with points; give points=[(x, y), ...] too")
-        question = text_inference.make_question(
+        question = make_question(
             text,
             exclude=exclude,
             background=background,
@@ -184,12 +196,17 @@ class ImageView(EncodedPhoto):
             threshold=threshold,
             overlap=overlap,
         )
-        self.history = ()
-        answers = text_inference.answer(self, question)
-        result = text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
+        self.dialogue = self.dialogue.cleared()
+        answers = self.answers(question)
+        result = to_segmentation(self.image, answers, overlap=question.overlap)
         if len(question.phrases) == 1:  # a click may follow and keeps the phrase
-            self._begin(make_prompt(self.size, text=question.phrases[0]), result)
+            prompt = make_prompt(self.size, text=question.phrases[0])
+            self.dialogue = self.dialogue.begin(prompt, result)
         return result
+
+    def answers(self, question: Question) -> list[PhraseAnswer]:
+        """What the question's strategy says about each phrase, outside of any dialogue."""
+        return answer(self.photo, question, windows=self.windows, embedded=self._embedded_masks)
 
     def explain(self, text: str | list[str], **options: Any) -> Explanation:
         """Why `segment(text=...)` gives these masks, or none.
@@ -202,11 +219,11 @@ class ImageView(EncodedPhoto):
             **options: `exclude`, `background`, `strategy`, `threshold`, `overlap` as `segment`.
         """
         result = self.segment(text=text, **options)
-        history = self.history
+        dialogue = self.dialogue
         why = explain_fully(
             result, lambda again: self.segment(**{**options, **again}), image=self.image
         )
-        self.history = history
+        self.dialogue = dialogue
         return why
 
     def everything(
@@ -229,9 +246,10 @@ class ImageView(EncodedPhoto):
             PromptError: An unknown preset.
         """
         wanted = AutomaticSettings.from_preset(settings)
-        if wanted not in self._everything:
-            self._everything[wanted] = automatic_masks(self, settings=wanted, progress=progress)
-        return self._everything[wanted]
+        if wanted not in self._automatic:
+            masks = automatic_masks(self.photo, settings=wanted, progress=progress)
+            self._automatic[wanted] = masks
+        return self._automatic[wanted]
 
     def similar(
         self,
@@ -261,7 +279,13 @@ class ImageView(EncodedPhoto):
             PromptError: An empty mask or one of another photo's size, or an option that cannot be
                 meant.
         """
-        return similar_masks(self, mask, threshold=threshold, latents=latents, settings=settings)
+        return similar_masks(
+            self.photo,
+            mask,
+            among=lambda: self.everything(settings),
+            threshold=threshold,
+            latents=latents,
+        )
 
     def label_map(
         self,
@@ -281,19 +305,61 @@ class ImageView(EncodedPhoto):
             PromptError: As `segment`.
             WeightsError: If the model cannot be asked by text.
         """
-        return label_pixels(self, phrases, background=background, threshold=threshold)
+        return label_pixels(
+            self.photo,
+            phrases,
+            background=background,
+            threshold=threshold,
+            windows=self.windows,
+            embedded=self._embedded_masks,
+        )
+
+    def predict(
+        self,
+        *,
+        text: str | None = None,
+        points: ArrayLike | None = None,
+        labels: ArrayLike | int | None = None,
+        box: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        previous: Prediction | None = None,
+        reading: int = 0,
+    ) -> Prediction:
+        """Run the decoder on one prompt and return everything it says.
+
+        Args:
+            text: A phrase.
+            points: (N, 2) x, y, original pixels.
+            labels: (N,) 1 or 0.
+            box: x0, y0, x1, y1, original pixels.
+            mask: (H, W) bool or logits.
+            previous: An earlier prediction on this photo, to be corrected; in place of `mask`.
+            reading: Which of its four masks.
+
+        Raises:
+            PromptError: As `segment`; or `reading` is not 0 to 3.
+        """
+        if reading not in range(4):
+            raise PromptError(f"reading is {reading}; a prediction has masks 0, 1, 2 and 3")
+        prompt = make_prompt(self.size, text=text, points=points, labels=labels, box=box, mask=mask)
+        last = None if previous is None else previous.masks[reading]
+        return predict(self.photo, prompt, windows=self.windows, previous=last)
+
+    def text_map(self, phrase: str) -> NDArray[np.float32]:
+        """Probability of a phrase at each pixel, (H, W) float32.
+
+        Raises:
+            WeightsError: If the model's pathway has no dense head.
+        """
+        return text_map(self.photo, phrase)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Segmentation:
-        """Add a point to the dialogue: the last mask is corrected, the phrase and box stay.
-
-        After a phrase the click chooses the instance that it lies on, or else the nearest, and that
-        one's logits go back in as in training (Appendix A). A click on something else, from which
-        the phrase gets a mask apart from that instance, begins a new one.
+        """Add a point to the dialogue: the last mask is corrected; see `Dialogue.click`.
 
         Args:
             x: Original pixels.
             y: Original pixels.
-            foreground: On the object, or on what the last mask took by mistake.
+            foreground: On the object, or on what the last mask has too much.
 
         Returns:
             The corrected object, one mask (or none, if nothing is left of it).
@@ -301,22 +367,8 @@ class ImageView(EncodedPhoto):
         Raises:
             PromptError: For a point outside the image, or a first click that is not foreground.
         """
-        last = self.history[-1] if self.history else None
-        before = last.prompt if last is not None else Prompt()
-        chooses = last is not None and bool(last.instances)
-        if before.is_empty and not chooses and not foreground:
-            raise PromptError("the first click must be on the object: foreground=True")
-        new = make_prompt(self.size, points=[(x, y)], labels=[int(foreground)])
-        prompt = replace(
-            before,
-            points=np.concatenate([before.points, new.points]),
-            labels=np.concatenate([before.labels, new.labels]),
-        )
-        if last is not None and last.prediction is None and last.instances:
-            fresh = partial(self._predict, prompt, previous=None) if foreground else None
-            chosen = chosen_instance(self, last, x, y, fresh=fresh)
-            last = replace(last, prediction=chosen)
-        return self._answer(prompt, last=last)
+        self.dialogue = self.dialogue.click(x, y, foreground=foreground)
+        return self.dialogue.result
 
     def undo(self) -> Segmentation:
         """Take the last step of the dialogue back; empty when nothing is left.
@@ -324,62 +376,23 @@ class ImageView(EncodedPhoto):
         Raises:
             PromptError: If there is nothing to take back.
         """
-        if not self.history:
-            raise PromptError("there is nothing to undo: no click or segment came before")
-        self.history = self.history[:-1]
-        if self.history:
-            return self.history[-1].result
-        return Segmentation(self.size, [], image=self.image)
+        self.dialogue = self.dialogue.undo()
+        return self.dialogue.result
 
-    def _begin(self, prompt: Prompt, result: Segmentation) -> None:
-        """Start a dialogue in which a click chooses one of the masks of a result."""
-        kept = tuple(item for answer in result.answers for item in answer.kept)
-        step = Step(prompt=prompt, prediction=None, reading=0, result=result, instances=kept)
-        self.history = (step,)
+    def redo(self) -> Segmentation:
+        """Bring back the step that `undo` took back last.
 
-    def _segment_object(self, prompt: Prompt, *, multimask: bool | None) -> Segmentation:
-        self.history = ()
-        return self._answer(prompt, last=None, multimask=multimask)
+        Raises:
+            PromptError: If there is nothing to bring back.
+        """
+        self.dialogue = self.dialogue.redo()
+        return self.dialogue.result
 
-    def _answer(
-        self, prompt: Prompt, *, last: Step | None, multimask: bool | None = None
-    ) -> Segmentation:
-        """Predict one object, append the step, return the step's result."""
-        previous = None if last is None else last.prediction
-        reading = 0 if last is None else last.reading
-        prediction = self._predict(prompt, previous=previous, reading=reading)
-        lone_point = len(prompt.points) == 1 and all(
-            value is None for value in (prompt.text, prompt.box, prompt.mask, previous)
-        )
-        ambiguous = lone_point if multimask is None else multimask
-        order = [0]
-        if ambiguous:
-            order = [1 + int(i) for i in np.argsort(-prediction.iou[1:], kind="stable")]
-        result = self.to_segmentation(prediction, order, phrase=prompt.text)
-        step = Step(prompt=prompt, prediction=prediction, reading=order[0], result=result)
-        self.history = (*self.history, step)
-        return result
-
-    def to_segmentation(
-        self, prediction: Prediction, order: list[int], *, phrase: str | None
-    ) -> Segmentation:
-        """Masks of a prediction, in the order given; empty ones are dropped."""
-        logits = prediction.logits[order]
-        kept = [i for i, mask in enumerate(logits) if (mask > 0).any()]
-        masks = logits[kept] > 0
-        scores = None
-        if phrase is not None and self.model.has_dense_text:
-            scored = text_inference.score_masks(self, masks, self.text_map(phrase))
-            scores = [score for _, score in scored]
-        return Segmentation(
-            self.size,
-            encode_masks(masks),
-            scores=scores,
-            iou=prediction.iou[order][kept],
-            stability=stability_score(torch.from_numpy(logits[kept])).numpy(),
-            labels=[phrase] * len(kept),
-            image=self.image,
-        )
+    def _embedded_masks(self) -> EmbeddedMasks:
+        """Automatic masks with embeddings, made at the first call."""
+        if self._embedded is None:
+            self._embedded = embed_masks(self.photo, self.everything())
+        return self._embedded
 
 
 def _one_phrase(text: str | list[str]) -> str:

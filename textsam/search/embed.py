@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from textsam.clip.mask_crops import crop_batches
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import require_clip
+from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
+from textsam.inference.view import ImageView
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.search.records import MaskVectors, SpaceName, VectorSpace
@@ -39,7 +39,7 @@ from textsam.values.rle import RLE, encode_mask
 
 __all__ = ["Embedder", "Latents", "Masks", "Photo", "fingerprint", "load_model"]
 
-Photo: TypeAlias = "EncodedPhoto | ImageSource"
+Photo: TypeAlias = "ImageView | EncodedPhoto | ImageSource"
 _Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], list[RLE]]]
 Masks: TypeAlias = Segmentation | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
 
@@ -102,7 +102,7 @@ class Embedder:
         if not names or not set(names) <= set(get_args(SpaceName)):
             raise PromptError(f"spaces={names}; wanted some of {list(get_args(SpaceName))}")
         if "clip" in names:
-            require_clip(model)
+            model.parts.require_clip()
         self.model = model
         self.latents: Latents = latents
         self.expand = float(expand)
@@ -157,7 +157,7 @@ class Embedder:
         spaces: dict[SpaceName, VectorSpace] = {}
         settings: dict[str, Any]
         if "clip" in self._names:
-            clip = require_clip(self.model)
+            clip = self.model.parts.require_clip()
             settings = {"size": clip.image_size, "mean": clip.mean, "std": clip.std}
             settings |= {"version": _VERSION, "expand": self.expand, "templates": clip.templates}
             hashed = fingerprint(settings, clip.model)
@@ -190,7 +190,7 @@ class Embedder:
             PromptError: An empty phrase, several, or an embedder without the space "clip".
             WeightsError: The model has no CLIP.
         """
-        clip = require_clip(self.model)
+        clip = self.model.parts.require_clip()
         if "clip" not in self._names:
             raise PromptError('this embedder has no space "clip", which phrases need: spaces=None')
         if not isinstance(phrase, str):
@@ -245,7 +245,7 @@ class Embedder:
         ]
 
     def _clip_vectors(self, photos: _Photos) -> NDArray[np.float32]:
-        clip = require_clip(self.model)
+        clip = self.model.parts.require_clip()
         batches = crop_batches(
             photos, size=clip.image_size, expand=self.expand, batch=self.clip_batch
         )
@@ -263,7 +263,7 @@ class Embedder:
             for image, rles in photos:
                 if rles:  # a photo without masks need not be encoded
                     if not isinstance(image, EncodedPhoto):
-                        image = self.model.open(image)
+                        image = encode_photo(self.model.parts, image)
                     yield photo_latents(image, rles)
 
         return _stack(rows(), self.model.sam.config.embed_dim)
@@ -317,6 +317,8 @@ def _checked_photo(
     image: Photo, masks: Masks
 ) -> tuple[EncodedPhoto | NDArray[np.uint8], list[RLE]]:
     """A photo, encoded or decoded, and its masks, which are not empty and of its size."""
+    if isinstance(image, ImageView):
+        image = image.photo
     photo = image if isinstance(image, EncodedPhoto) else load_image(image)
     size = _pixels(photo).shape[:2]
     rles = _rles(masks)

@@ -277,7 +277,7 @@ class PhotoEmbedder:
         results = [mask for mask in view.everything(self.automatic) if mask.area]
         rows = _distinct_rows(photo, [{"rle": mask.rle, "iou": mask.iou} for mask in results])
         # The view is encoded already, so latents of the photo cost nothing more.
-        return _NewMasks(rows=rows, kept=0, image=view)
+        return _NewMasks(rows=rows, kept=0, image=view.photo)
 
 
 def _distinct_rows(photo: DataPhoto, masks: Sequence[dict[str, Any]]) -> list[MaskRow]:

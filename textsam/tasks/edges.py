@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
-from textsam.inference.automatic.generator import crop_windows, open_crop
+from textsam.inference.automatic.generator import crop_windows
 from textsam.inference.automatic.point_grid import box_nms, cell_boxes, decode_points, point_grid
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.encoded import EncodedPhoto, encode_photo, encode_window
 from textsam.inference.view import ImageView
 from textsam.tasks.inputs import open_photo
 from textsam.tasks.outlines import (
@@ -45,6 +46,7 @@ from textsam.tasks.outlines import (
     smooth_logits,
     thin_edges,
 )
+from textsam.values.geometry import Window
 from textsam.values.images import ImageSource
 from textsam.values.presets import resolve_preset
 from textsam.values.settings import AutomaticSettings
@@ -181,14 +183,14 @@ def edges(
     outlines: MaxOutlines | SumOutlines = MaxOutlines(view.size)
     if settings.combine == "sum":
         outlines = SumOutlines(view.size, unit=scale)
-    for part in _grid_views(view, settings):
-        logits = _distinct_masks(part.view, part.points_per_side, settings)
+    for part in _grid_photos(view.photo, settings):
+        logits = _distinct_masks(part.photo, part.points_per_side, settings)
         if settings.smooth > 1:
             logits = smooth_logits(logits, settings.smooth)
         add_outlines(
             outlines,
             logits,
-            part.view.frame,
+            part.photo.frame,
             window=part.window,
             reach=settings.reach,
             margins=_margins(part.window, view.size, settings, scale),
@@ -205,28 +207,28 @@ def edges(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GridView:
+class _GridPhoto:
     """The photo, its mirror image or a crop, with a grid of points of its own."""
 
-    view: ImageView
-    window: tuple[int, int, int, int]
+    photo: EncodedPhoto
+    window: Window
     points_per_side: int
     mirrored: bool = False
 
 
-def _grid_views(view: ImageView, settings: EdgeSettings) -> Iterator[_GridView]:
+def _grid_photos(photo: EncodedPhoto, settings: EdgeSettings) -> Iterator[_GridPhoto]:
     """The whole photo, its mirror image and crops; each is encoded only when it is reached."""
     grids = (settings.points_per_side, *settings.crop_points_per_side)
     layers = AutomaticSettings(crop_n_layers=len(settings.crop_points_per_side))
-    for window, layer in crop_windows(view.size, settings=layers):
+    for window, layer in crop_windows(photo.size, settings=layers):
         if layer > 0:
-            crop = open_crop(view, window)
-            yield _GridView(view=crop, window=window, points_per_side=grids[layer])
+            crop = encode_window(photo, window)
+            yield _GridPhoto(photo=crop, window=window, points_per_side=grids[layer])
             continue
-        yield _GridView(view=view, window=window, points_per_side=grids[0])
+        yield _GridPhoto(photo=photo, window=window, points_per_side=grids[0])
         if settings.mirror:
-            mirror = ImageView(view.model, np.ascontiguousarray(view.image[:, ::-1]))
-            yield _GridView(view=mirror, window=window, points_per_side=grids[0], mirrored=True)
+            mirror = encode_photo(photo.parts, np.ascontiguousarray(photo.image[:, ::-1]))
+            yield _GridPhoto(photo=mirror, window=window, points_per_side=grids[0], mirrored=True)
 
 
 def _margins(
@@ -247,12 +249,12 @@ def _margins(
     return left, top, right, bottom
 
 
-def _distinct_masks(view: ImageView, points_per_side: int, settings: EdgeSettings) -> Tensor:
+def _distinct_masks(photo: EncodedPhoto, points_per_side: int, settings: EdgeSettings) -> Tensor:
     """Logits (N, m, m) of the masks that box NMS keeps, the best first; none is empty."""
     grid = point_grid(points_per_side)
-    parts = list(decode_points(view, grid, batch=settings.points_per_batch))
+    parts = list(decode_points(photo, grid, batch=settings.points_per_batch))
     logits = torch.cat([part.logits for part in parts])
     scores = torch.cat([part.iou for part in parts])
-    filled, boxes = cell_boxes(logits, view.frame)
+    filled, boxes = cell_boxes(logits, photo.frame)
     logits, scores, boxes = logits[filled], scores[filled], boxes[filled]
     return logits[box_nms(boxes, scores, settings.box_nms_thresh)]

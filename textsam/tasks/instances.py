@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import stability_score, to_original_frame
+from textsam.inference.photo.prediction import decode
 from textsam.inference.photo.prompt_batch import box_prompts
-from textsam.inference.photo.zoom import predict_closer
+from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import read_boxes
@@ -91,7 +94,7 @@ def instances(
     view = open_photo(model, image)
     detected = read_boxes(boxes, view.size, labels=labels, scores=scores, categories=categories)
     rles, iou, stability = _masks_of_boxes(
-        view, detected.boxes, refine=refine, settings=_focus_settings(view, focus)
+        _with_focus(view.photo, focus), detected.boxes, windows=view.windows, refine=refine
     )
     return Segmentation(
         view.size,
@@ -175,7 +178,7 @@ def refine_results(
 
 
 def _masks_of_boxes(
-    view: ImageView, boxes: NDArray[np.float32], *, refine: bool, settings: FocusSettings | None
+    photo: EncodedPhoto, boxes: NDArray[np.float32], *, windows: WindowCache, refine: bool
 ) -> tuple[list[RLE], list[float], list[float]]:
     """Masks, predicted IoU and stability of N boxes, in their order."""
     rles: list[RLE] = []
@@ -183,10 +186,10 @@ def _masks_of_boxes(
     stability: list[float] = []
     for start in range(0, len(boxes), _GROUP):
         group = boxes[start : start + _GROUP]
-        if settings is None:
-            logits, predicted = _decode_on_photo(view, group, refine=refine)
+        if photo.parts.focus is None:
+            logits, predicted = _decode_on_photo(photo, group, refine=refine)
         else:
-            logits, predicted = _decode_on_windows(view, group, refine=refine, settings=settings)
+            logits, predicted = _decode_on_windows(photo, group, windows=windows, refine=refine)
         rles += encode_masks((logits > 0).numpy())
         iou += predicted.tolist()
         stability += stability_score(logits).tolist()
@@ -194,32 +197,30 @@ def _masks_of_boxes(
 
 
 def _decode_on_photo(
-    view: ImageView, boxes: NDArray[np.float32], *, refine: bool
+    photo: EncodedPhoto, boxes: NDArray[np.float32], *, refine: bool
 ) -> tuple[Tensor, Tensor]:
     """Logits (P, H, W) and predicted IoU (P,) of boxes on the whole photo, decoded at once."""
     # Of the decoder's four masks, the first is for unambiguous prompts, such as boxes.
-    low_res, iou = (values[:, :1] for values in view.decode(box_prompts(view, boxes)))
+    low_res, iou = (values[:, :1] for values in decode(photo, box_prompts(photo, boxes)))
     if refine:
-        prompts = box_prompts(view, boxes, low_res=low_res)
-        low_res, iou = (values[:, :1] for values in view.decode(prompts))
-    return to_original_frame(low_res[:, 0], view.frame), iou[:, 0]
+        prompts = box_prompts(photo, boxes, low_res=low_res)
+        low_res, iou = (values[:, :1] for values in decode(photo, prompts))
+    return to_original_frame(low_res[:, 0], photo.frame), iou[:, 0]
 
 
 def _decode_on_windows(
-    view: ImageView, boxes: NDArray[np.float32], *, refine: bool, settings: FocusSettings
+    photo: EncodedPhoto, boxes: NDArray[np.float32], *, windows: WindowCache, refine: bool
 ) -> tuple[Tensor, Tensor]:
     """The same, with a window of its own for each box that is small enough."""
-    predictions = [
-        predict_closer(
-            view, Prompt(box=box), settings=settings, previous=None, reading=0, refine=refine
-        )
-        for box in boxes
-    ]
-    logits = torch.from_numpy(np.stack([prediction.logits[0] for prediction in predictions]))
-    return logits, torch.tensor([float(prediction.iou[0]) for prediction in predictions])
+    predictions = [predict(photo, Prompt(box=box), windows=windows, refine=refine) for box in boxes]
+    logits = np.stack([prediction.masks[0].full_size() for prediction in predictions])
+    iou = [float(prediction.iou[0]) for prediction in predictions]
+    return torch.from_numpy(logits), torch.tensor(iou)
 
 
-def _focus_settings(view: ImageView, focus: bool | None) -> FocusSettings | None:
+def _with_focus(photo: EncodedPhoto, focus: bool | None) -> EncodedPhoto:
+    """The photo with zoom-in turned on or off; None leaves it as it is."""
     if focus is None:
-        return view.focus
-    return (view.focus or view.model.focus or FocusSettings()) if focus else None
+        return photo
+    settings = (photo.parts.focus or FocusSettings()) if focus else None
+    return replace(photo, parts=replace(photo.parts, focus=settings))

@@ -70,7 +70,7 @@ def proposals(
     view = open_photo(model, image)
     if max_masks < 1:
         raise PromptError(f"max_masks is {max_masks}; wanted at least 1, e.g. max_masks=1000")
-    masks = automatic_masks(view, settings=settings, progress=progress)
+    masks = automatic_masks(view.photo, settings=settings, progress=progress)
     masks = masks[masks.areas > 0]
     # lexsort sorts by its last key first.
     order = np.lexsort((-masks.iou, -proposal_ranks(masks)))

@@ -180,7 +180,7 @@ def _refine_mask(
         box=mask_to_box(mask).astype(np.float32) if box else None,
         points=[_middle(mask)] if point else None,
     )
-    logits = torch.from_numpy(prediction.logits[:1])
+    logits = torch.from_numpy(prediction.masks[0].full_size())[None]
     refined = encode_masks((logits > 0).numpy())[0]
     if float(rle_iou([refined], [rle])[0, 0]) < _MIN_IOU:
         return None

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Frame",
+    "Window",
     "as_array",
     "box_area",
     "boxes_from_xywh",
@@ -58,6 +59,35 @@ def as_array(values: Any) -> NDArray[Any]:
         values = (detached.float() if detached.is_floating_point() else detached).numpy()
     array: NDArray[Any] = np.asarray(values)
     return array
+
+
+class Window(NamedTuple):
+    """A half-open rectangle of whole original pixels."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def length(self) -> int:
+        """The long side."""
+        return max(self.x1 - self.x0, self.y1 - self.y0)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the window's rows and columns in an array (H, W, ...)."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def shared(self, other: Window) -> Window | None:
+        """The intersection with another window; None if they do not overlap."""
+        x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
+        x1, y1 = min(self.x1, other.x1), min(self.y1, other.y1)
+        return Window(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def contains(self, other: Window) -> bool:
+        """Whether another window lies inside this one."""
+        return self.shared(other) == other
 
 
 @dataclass(frozen=True, kw_only=True)

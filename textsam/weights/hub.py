@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.key_map import describe_keys
+from textsam.weights.parts import ModelParts
 
 __all__ = [
-    "ModelParts",
     "read_model",
     "read_pathway",
     "write_model",
@@ -40,19 +40,6 @@ __all__ = [
 FORMAT, VERSION = "textsam", 1
 _CONFIG, _WEIGHTS, _CLIP = "config.json", "model.safetensors", "clip"
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelParts:
-    """Networks and settings of a model, as its files contain them."""
-
-    sam: Sam
-    name: str
-    clip: ClipEncoder | None = None
-    pathway: TextPathway | None = None
-    text_settings: TextSettings = field(default_factory=TextSettings)
-    focus: FocusSettings | None = None
-    calibration: Calibration = field(default_factory=Calibration)
 
 
 def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:

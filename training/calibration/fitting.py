@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from textsam import __version__
-from textsam.inference.photo.phrase_map import require_clip
 from textsam.values.calibration import Calibration
 
 from .choice import CalibrationSet
@@ -87,7 +86,7 @@ def calibrate(
         ValueError: The photos do not show enough.
     """
     config = config or CalibrationConfig()
-    require_clip(model)
+    model.parts.require_clip()
     chosen = check_strategies(strategies or default_strategies(model))
     if "auto" in chosen and not model.has_dense_text:
         raise ValueError(

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.clip.mask_crops import crop_batches
-from textsam.inference.photo.phrase_map import require_clip
 from textsam.search.embed import Embedder
 from textsam.values.rle import RLE, rle_area
 
@@ -66,7 +65,7 @@ class SearchOptions(SearchConfig, EvaluationOptions):
 
 def methods_of(model: Any) -> dict[str, Method]:
     """What is measured, by name; the last one is the baseline."""
-    clip = require_clip(model)
+    clip = model.parts.require_clip()
 
     def by(embedder: Embedder) -> Method:
         return lambda image, rles: next(iter(embedder.masks(image, list(rles)).vectors.values()))
@@ -110,7 +109,7 @@ def embed_sets(
     if not known:
         raise BadInputError("no mask of these sets has a name, so there is no right answer")
     names, photos, labels = (np.array(column) for column in zip(*known, strict=True))
-    clip = require_clip(model)
+    clip = model.parts.require_clip()
     phrases = np.unique(labels).tolist()
     texts = dict(zip(phrases, clip.encode_text(phrases).cpu().numpy(), strict=True))
     data = MaskVectorTable(

@@ -71,7 +71,7 @@ def test_a_photo_is_encoded_once_for_all(
         thread.join()
     assert len(calls) == 1 and len(views) == 8
     assert len({id(view) for view in views}) == 8
-    assert all(view.features is views[0].features for view in views)
+    assert all(view.photo is views[0].photo for view in views)
 
 
 def test_views_of_one_photo_have_dialogues_of_their_own(
@@ -79,9 +79,10 @@ def test_views_of_one_photo_have_dialogues_of_their_own(
 ) -> None:
     one, other = photos.open(photo), photos.open(photo)
     one.segment(points=[(20, 20)])
-    assert one.history and not other.history and not photos.open(photo).history
+    assert one.dialogue.steps and not other.dialogue.steps
+    assert not photos.open(photo).dialogue.steps
     one.everything()
-    assert one._everything and not other._everything
+    assert one._automatic and not other._automatic
 
 
 def test_the_cache_is_bounded_by_count_and_by_bytes(model: TextSAM, tmp_path: Path) -> None:

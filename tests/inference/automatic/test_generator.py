@@ -60,7 +60,7 @@ def test_a_grid_is_the_middles_of_equal_cells() -> None:
 def test_batches_and_parts_do_not_change_the_masks(
     model: TextSAM, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = automatic_masks(model.open(photo), settings=ALL)
+    whole = automatic_masks(model.open(photo).photo, settings=ALL)
     assert len(whole) > 3
     monkeypatch.setattr(automatic, "_UPSCALED_BYTES", 2 * 4 * 50 * 90)
     small = AutomaticSettings(
@@ -70,7 +70,7 @@ def test_batches_and_parts_do_not_change_the_masks(
         stability_score_thresh=0.0,
         box_nms_thresh=1.0,
     )
-    parts = automatic_masks(model.open(photo), settings=small)
+    parts = automatic_masks(model.open(photo).photo, settings=small)
     assert parts.rles == whole.rles
 
 
@@ -88,7 +88,10 @@ def test_filters_are_counted_and_progress_ends_at_all(
         min_mask_region_area=4,
     )
     result = automatic_masks(
-        model.open(photo), settings=settings, report=report, progress=lambda *n: told.append(n)
+        model.open(photo).photo,
+        settings=settings,
+        report=report,
+        progress=lambda *n: told.append(n),
     )
     assert told[-1] == (16 + 4 * 4, 16 + 4 * 4)
     assert report.asked == 3 * 32
@@ -177,8 +180,8 @@ def test_a_view_makes_them_once(
 ) -> None:
     view = model.open(photo)
     calls: list[int] = []
-    decode = view.decode
-    monkeypatch.setattr(view, "decode", lambda p: calls.append(len(p)) or decode(p))
+    decode = model.sam.decode
+    monkeypatch.setattr(model.sam, "decode", lambda f, p: calls.append(len(p)) or decode(f, p))
     first = view.everything(ALL)
     count = len(calls)
     assert view.everything(ALL) is first and len(calls) == count

@@ -21,7 +21,7 @@ from textsam.inference.automatic.point_grid import (
 )
 from textsam.inference.automatic.refine import second_look
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.prediction import Prediction
+from textsam.inference.photo.prediction import MaskLogits, Prediction
 from textsam.inference.view import ImageView
 from textsam.values.settings import AutomaticSettings
 
@@ -35,14 +35,14 @@ ALL = AutomaticSettings(
 
 
 def _first(view: ImageView) -> Answers:
-    [answers] = decode_points(view, point_grid(4), batch=99)
+    [answers] = decode_points(view.photo, point_grid(4), batch=99)
     return answers
 
 
 def _looked(view: ImageView, settings: AutomaticSettings) -> tuple[list[Answers], dict[str, int]]:
     report = AutomaticReport()
-    batches = decode_points(view, point_grid(4), batch=settings.points_per_batch)
-    return list(second_look(view, batches, settings=settings, report=report)), report.after
+    batches = decode_points(view.photo, point_grid(4), batch=settings.points_per_batch)
+    return list(second_look(view.photo, batches, settings=settings, report=report)), report.after
 
 
 @pytest.mark.parametrize("alike", [1.0, 0.85, 0.5])
@@ -68,9 +68,8 @@ def test_each_mask_is_what_its_own_logits_box_and_point_give(
             points=view.frame.points_to_original(first.points[k][None].numpy()),
             box=view.frame.points_to_original(corners).reshape(4),
             previous=Prediction(
-                logits=np.zeros((1, *view.size), np.float32),
+                masks=(MaskLogits(frame=view.frame, grids=low_res[None].numpy()),),
                 iou=np.zeros(1, np.float32),
-                low_res=low_res[None].numpy(),
             ),
         )
         np.testing.assert_allclose(found.numpy(), prediction.low_res[0], atol=1e-3)
@@ -91,11 +90,11 @@ def test_batches_do_not_change_the_masks(
     model: TextSAM, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ALIKE", 1.0)
-    whole = automatic_masks(model.open(photo), settings=ALL)
-    parts = automatic_masks(model.open(photo), settings=replace(ALL, points_per_batch=3))
+    whole = automatic_masks(model.open(photo).photo, settings=ALL)
+    parts = automatic_masks(model.open(photo).photo, settings=replace(ALL, points_per_batch=3))
     assert len(whole) > 1
     assert parts.rles == whole.rles
-    plain = automatic_masks(model.open(photo), settings=replace(ALL, refine=False))
+    plain = automatic_masks(model.open(photo).photo, settings=replace(ALL, refine=False))
     assert plain.rles != whole.rles
 
 
@@ -109,7 +108,10 @@ def test_progress_and_counts_are_of_the_grid(model: TextSAM, photo: NDArray[np.u
         points_per_batch=6,
     )
     result = automatic_masks(
-        model.open(photo), settings=settings, report=report, progress=lambda *n: told.append(n)
+        model.open(photo).photo,
+        settings=settings,
+        report=report,
+        progress=lambda *n: told.append(n),
     )
     assert [done for done, _ in told] == [6, 12, 16, 20, 24, 28, 32]
     assert {total for _, total in told} == {32}
@@ -124,7 +126,7 @@ def test_levels_hold_before_and_after(model: TextSAM, photo: NDArray[np.uint8]) 
     view = model.open(photo)
     answers, counts = _looked(view, replace(ALL, stability_score_thresh=1.01, points_per_batch=6))
     assert answers == [] and counts["alike"] == 0
-    assert len(automatic_masks(view, settings=replace(ALL, stability_score_thresh=1.01))) == 0
+    assert len(automatic_masks(view.photo, settings=replace(ALL, stability_score_thresh=1.01))) == 0
     every, _ = _looked(view, ALL)
     middle = float(torch.cat([a.iou for a in every]).median())
     some, counts = _looked(view, replace(ALL, pred_iou_thresh=middle))

@@ -100,8 +100,8 @@ def test_a_mask_is_most_like_itself(photo: Photo) -> None:
     ranked = {c.rle: c.evidence["latent"] for c in answer.candidates}
     assert ranked.get(own[3].rle, max(ranked.values())) == max(ranked.values())
     assert answer.evidence["latent"] == max(ranked.values())
-    shares = in_frame(view, own.masks)
-    cosines = pooled_latents(view, shares) @ concept.latent
+    shares = in_frame(view.photo, own.masks)
+    cosines = pooled_latents(view.photo, shares) @ concept.latent
     assert float(cosines[3]) == pytest.approx(1, abs=1e-5)
     scores = [c.score for c in answer.kept]
     assert scores == sorted(scores, reverse=True)
@@ -135,7 +135,7 @@ def test_a_level_drops_masks_and_says_so(
         presence=OPEN.presence, score=OPEN.score, min_presence=0.0, min_score=0.99999
     )
     monkeypatch.setattr(model, "calibration", Calibration(strategies={"like": strict}))
-    nothing = view.segment(like=concept)
+    nothing = model.open(photo).segment(like=concept)
     assert len(everything)
     assert len(nothing) == 0
     assert nothing.masks.dtype == everything.masks.dtype == np.bool_
@@ -189,12 +189,12 @@ def test_a_window_of_the_same_array_is_another_photo() -> None:
 
 def test_pooled_latents_are_means_of_features(photo: Photo) -> None:
     view = build_model(text=False).open(photo)
-    features = view.features.embedding[0]
+    features = view.photo.features.embedding[0]
     side = features.shape[-1]
     masks = torch.zeros(3, side, side)
     masks[0, 1, 2] = 1
     masks[1, :2] = 1
-    rows = pooled_latents(view, masks)
+    rows = pooled_latents(view.photo, masks)
     torch.testing.assert_close(rows[0], F.normalize(features[:, 1, 2], dim=0))
     torch.testing.assert_close(rows[1], F.normalize(features[:, :2].mean((1, 2)), dim=0))
     assert not rows[2].any()

@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError, WeightsError
+from textsam.inference import dialogue
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import connected_components, nearest_mask
-from textsam.inference.photo.prediction import Prediction
+from textsam.inference.photo.prediction import MaskLogits, Prediction
+from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies import semantic
+from textsam.inference.strategies import semantic, separate
 from textsam.inference.strategies.regions import find_regions, tidied
 from textsam.values.calibration import Calibration, Curve, StrategyCurves
 from textsam.values.prompts import Prompt
@@ -60,13 +63,13 @@ def test_each_region_gets_its_own_point(
     _write_map(monkeypatch, [(slice(0, 3), slice(0, 3)), (slice(1, 4), slice(5, 8))])
     view = model.open(photo)
     seen: list[torch.Tensor] = []
-    decode = view.decode
+    decode = model.sam.decode
 
-    def spy(prompts):  # type: ignore[no-untyped-def]
+    def spy(features, prompts):  # type: ignore[no-untyped-def]
         seen.append(prompts.points[:, 0])
-        return decode(prompts)
+        return decode(features, prompts)
 
-    monkeypatch.setattr(view, "decode", spy)
+    monkeypatch.setattr(model.sam, "decode", spy)
     view.segment(text="dog")
     points = seen[0]
     left = points[points[:, 0] < 32]
@@ -103,8 +106,8 @@ def test_threshold_closes_and_opens(
     _set_maps(monkeypatch, lambda number: logits)
     view = model.open(photo)
     calls: list[int] = []
-    decode = view.decode
-    monkeypatch.setattr(view, "decode", lambda p: calls.append(len(p)) or decode(p))
+    decode = model.sam.decode
+    monkeypatch.setattr(model.sam, "decode", lambda f, p: calls.append(len(p)) or decode(f, p))
     closed = view.segment(text="dog", threshold=0.9)
     assert calls == [] and len(closed) == 0
     assert closed.answers[0].gate == "presence"
@@ -154,12 +157,12 @@ def test_a_margin_excludes_what_is_nearly_the_other(
     right = np.zeros((50, 90), bool)
     right[14:40, 52:80] = True  # well inside what is nearly the other
     size, painted = model.sam.config.mask_size, {}
-    whole = lambda p: (torch.full((len(p), 4, size, size), 5.0), torch.ones(len(p), 4))  # noqa: E731
+    whole = lambda _, p: (torch.full((len(p), 4, size, size), 5.0), torch.ones(len(p), 4))  # noqa: E731
+    monkeypatch.setattr(separate, "decode", whole)
     for margin in (0.0, 2.0):
         settings = TextSettings(exclusion_margin=margin)
         monkeypatch.setattr(model, "text_settings", settings)
         view = model.open(photo)
-        monkeypatch.setattr(view, "decode", whole)
         found = view.segment(text="wheel", exclude="steering wheel", threshold=0.05)
         painted[margin] = int((found.mask & right).sum())
     assert painted[0.0] > painted[2.0] == 0
@@ -285,14 +288,20 @@ def test_a_click_after_a_phrase_goes_on_from_the_instance_under_it(
     result = view.segment(text="dog", threshold=0.01)
     assert len(result) >= 1
     instances = [c for answer in result.answers for c in answer.kept]
-    asked: list[tuple[Prompt, Prediction | None]] = []
-    predict = view._predict
+    asked: list[tuple[Prompt, MaskLogits | None]] = []
+    predict = dialogue.predict
 
-    def spy(prompt: Prompt, *, previous: Prediction | None, reading: int = 0) -> Prediction:
+    def spy(
+        photo: EncodedPhoto,
+        prompt: Prompt,
+        *,
+        windows: WindowCache,
+        previous: MaskLogits | None = None,
+    ) -> Prediction:
         asked.append((prompt, previous))
-        return predict(prompt, previous=previous, reading=reading)
+        return predict(photo, prompt, windows=windows, previous=previous)
 
-    monkeypatch.setattr(view, "_predict", spy)
+    monkeypatch.setattr(dialogue, "predict", spy)
     rows, columns = np.nonzero(result.masks[-1])
     x, y = float(columns[0]) + 0.5, float(rows[0]) + 0.5
     chosen = nearest_mask(result.masks, x, y)
@@ -300,8 +309,8 @@ def test_a_click_after_a_phrase_goes_on_from_the_instance_under_it(
     prompt, previous = asked[-1]
     assert prompt.text == "dog" and len(prompt.points) == 1
     assert previous is not None and instances[chosen].low_res is not None
-    np.testing.assert_array_equal(previous.low_res[0], instances[chosen].low_res)
-    assert len(view.history) == 2
+    np.testing.assert_array_equal(previous.low_res(), instances[chosen].low_res)
+    assert len(view.dialogue.steps) == 2
     assert view.undo() == result
 
 
@@ -325,8 +334,8 @@ def test_explaining_looks_behind_a_closed_gate_and_keeps_the_dialogue(
     assert why.gate("dog") == "presence"
     assert why.advice("dog").get("threshold", 0) < 0.61
     assert any(row.mask is not None for row in why.table())
-    assert len(view.history) == 1 and view.history[0].prompt.text == "dog"
-    assert len(view.history[0].result) == 0
+    assert len(view.dialogue.steps) == 1 and view.dialogue.steps[0].prompt.text == "dog"
+    assert len(view.dialogue.steps[0].result) == 0
 
 
 def test_one_phrase_makes_a_label_map_too(

@@ -59,7 +59,7 @@ def test_masks_and_embeddings_are_made_once(
 ) -> None:
     view = bare.open(photo)
     view.segment(text="dog", strategy="rank")
-    monkeypatch.setattr(view, "decode", lambda prompts: pytest.fail("decoded again"))
+    monkeypatch.setattr(bare.sam, "decode", lambda *a: pytest.fail("decoded again"))
     monkeypatch.setattr(bare.clip, "encode_masks", lambda *a, **k: pytest.fail("embedded again"))
     view.segment(text=["cat", "bus"], strategy="rank")
 
@@ -68,7 +68,8 @@ def test_embeddings_are_those_of_the_masks_one_by_one(
     bare: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank, "BATCH", 2)
-    ranked = rank.ranked_masks(bare.open(photo))
+    view = bare.open(photo)
+    ranked = rank.embed_masks(view.photo, view.everything())
     assert len(ranked.masks) > 2
     assert bare.clip is not None
     for mask, row in zip(ranked.masks, ranked.embeddings, strict=True):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.model import TextSAM
+from textsam.inference.strategies import separate as module
 from textsam.inference.strategies.regions import Region
 from textsam.inference.strategies.separate import Proposal, separate
-from textsam.inference.view import ImageView
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.values.settings import TextSettings
 
@@ -58,13 +58,13 @@ def _separate(
     *,
     sure: float = 0.6,
 ) -> list[Proposal]:
-    view: ImageView = model.open(photo)
-    monkeypatch.setattr(view, "decode", decoder)
+    monkeypatch.setattr(module, "decode", lambda _, prompts: decoder(prompts))
     monkeypatch.setattr(model, "text_settings", replace(TextSettings(), sure=sure))
     logits = torch.full((SIDE, SIDE), -4.0)
     for region in regions:
         logits[region.cells] = 2.0
-    return separate(view, torch.zeros(1, 1, 32), logits, regions, covered=(9, SIDE))
+    encoded = model.open(photo).photo
+    return separate(encoded, torch.zeros(1, 1, 32), logits, regions, covered=(9, SIDE))
 
 
 TWO = _region(slice(2, 7), slice(1, 11), (3.5, 4.5), (8.5, 4.5))

@@ -34,7 +34,7 @@ def test_scores_are_cosines_of_latents_best_first(view: ImageView) -> None:
     own = some(view)
     found = view.similar(own[2], threshold=-1, settings=ALL)
     assert len(found) == len(own)
-    rows = photo_latents(view, own.rles).numpy()
+    rows = photo_latents(view.photo, own.rles).numpy()
     want = dict(zip(own.rles, rows @ rows[2], strict=True))
     for item in found:
         assert item.score == pytest.approx(float(want[item.rle]), abs=1e-5)
@@ -47,7 +47,7 @@ def test_scores_are_cosines_of_latents_best_first(view: ImageView) -> None:
 
 def test_crops_are_the_papers_latents(view: ImageView) -> None:
     own = some(view)[:3]
-    [rows] = crop_latents(view.model.sam, [(view.image, own.rles)])
+    [rows] = crop_latents(view.photo.parts.sam, [(view.image, own.rles)])
     found = view.similar(own[0], threshold=-1, latents="crops", settings=ALL)
     scores = {item.rle: item.score for item in found}
     for rle, cosine in zip(own.rles, (rows @ rows[0]).tolist(), strict=True):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textsam.errors import PromptError
-from textsam.inference.photo.windows import Window
-from textsam.inference.tiled.grid import common, tile_windows
+from textsam.inference.tiled.grid import tile_windows
+from textsam.values.geometry import Window
 from textsam.values.settings import TileSettings
 
 sizes = st.tuples(st.integers(1, 700), st.integers(1, 700))
@@ -41,7 +41,7 @@ def test_what_is_no_longer_than_the_overlap_is_whole_in_a_tile(
     h, w = (data.draw(st.integers(1, min(longest, side))) for side in size)
     y, x = data.draw(st.integers(0, size[0] - h)), data.draw(st.integers(0, size[1] - w))
     box = Window(x, y, x + w, y + h)
-    assert any(common(box, window) == box for window in tile_windows(size, settings))
+    assert any(box.shared(window) == box for window in tile_windows(size, settings))
 
 
 @given(sizes, grids)

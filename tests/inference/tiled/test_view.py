@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.inference.model import TextSAM
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import connected_components
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.tiled import view as tiles_module
@@ -78,7 +79,7 @@ def read_off(view: ImageView, phrase: str) -> PhraseAnswer:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_inference, "answer", oracle)
+    monkeypatch.setattr(ImageView, "answers", oracle)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def read(model: TextSAM, drawn: None) -> Callable[..., Segmentation]:
     def ask(
         photo: Photo, *, text: str | list[str] = "red", grid: TileSettings = GRID, **options: Any
     ) -> Segmentation:
-        return open_tiled(model, photo, settings=grid).segment(text=text, **options)
+        return open_tiled(model.parts, photo, settings=grid).segment(text=text, **options)
 
     return ask
 
@@ -159,11 +160,11 @@ def test_phrases_are_asked_of_one_encoding_of_each_tile(
     class Counted(ImageView):
         living = 0
 
-        def _encode(self) -> Any:
+        def __init__(self, photo: EncodedPhoto) -> None:
+            super().__init__(photo)
             encoded.append(self.size)
             Counted.living += 1
             alive.append(Counted.living)
-            return super()._encode()
 
         def __del__(self) -> None:
             Counted.living -= 1
@@ -231,7 +232,7 @@ def test_a_fragment_that_a_better_placed_tile_denies_is_dropped(
             )
         return [read_off(view, phrase) for phrase in question.phrases]  # type: ignore[arg-type]
 
-    monkeypatch.setattr(text_inference, "answer", deceived)
+    monkeypatch.setattr(ImageView, "answers", deceived)
     seg = read(
         draw((224, 224), (0, 0, 3, 3), colour="blue"),
         grid=TileSettings(tile=96, overlap=32, whole=False),
@@ -254,7 +255,7 @@ def test_a_crowd_that_looks_like_one_from_afar(
             return [_with_one(answers[0], rle)]
         return answers
 
-    monkeypatch.setattr(text_inference, "answer", blurred)
+    monkeypatch.setattr(ImageView, "answers", blurred)
     seg = read(draw((224, 224), *boxes))
     assert sorted(map(tuple, seg.boxes.astype(int))) == boxes
 
@@ -282,7 +283,7 @@ def test_what_only_the_whole_photo_shows(
         plain = view.image[..., 0].min() > 0
         return [_with_none(a) if plain else a for a in answers]
 
-    monkeypatch.setattr(text_inference, "answer", shortsighted)
+    monkeypatch.setattr(ImageView, "answers", shortsighted)
     box = (10, 10, 390, 390)
     seg = read(draw((400, 400), box))
     assert len(seg) == 1
@@ -306,7 +307,7 @@ def test_everything(model: TextSAM, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ImageView, "everything", everything)
     photo = draw((224, 224), (40, 20, 120, 60)) | draw((224, 224), (50, 30, 110, 50), colour="blue")
-    seg = open_tiled(model, photo, settings=GRID).everything()
+    seg = open_tiled(model.parts, photo, settings=GRID).everything()
     assert sorted(map(tuple, seg.boxes.astype(int))) == [(40, 20, 120, 60), (50, 30, 110, 50)]
     assert seg.labels == [None, None]
     assert seg.iou == pytest.approx([0.9, 0.9])
@@ -314,7 +315,7 @@ def test_everything(model: TextSAM, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_photo_of_one_tile_is_an_ordinary_view(model: TextSAM, photo: Photo) -> None:
-    tiled, plain = open_tiled(model, photo), model.open(photo)
+    tiled, plain = open_tiled(model.parts, photo), model.open(photo)
     assert tiled.fits
     for options in ({}, {"threshold": 0.05}, {"strategy": "prompt"}, {"exclude": "dog"}):
         ours, theirs = tiled.segment(text="cat", **options), plain.segment(text="cat", **options)
@@ -324,7 +325,7 @@ def test_a_photo_of_one_tile_is_an_ordinary_view(model: TextSAM, photo: Photo) -
 
 def test_the_model_itself_through_tiles(model: TextSAM) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (150, 210, 3), dtype=np.uint8)
-    view = open_tiled(model, noise, settings=GRID)
+    view = open_tiled(model.parts, noise, settings=GRID)
     seg = view.segment(text=["cat", "dog"], threshold=0.01, exclude="cow")
     assert set(seg.presence) == {"cat", "dog"}
     assert len(seg.answers) == 2
@@ -335,7 +336,7 @@ def test_the_model_itself_through_tiles(model: TextSAM) -> None:
 
 
 def test_what_cannot_be_meant(model: TextSAM, handless_model: TextSAM) -> None:
-    view = open_tiled(model, draw((224, 224)), settings=GRID)
+    view = open_tiled(model.parts, draw((224, 224)), settings=GRID)
     with pytest.raises(PromptError, match="one object"):
         view.segment(text="cat", strategy="prompt")
     with pytest.raises(PromptError, match="overlap"):
@@ -343,9 +344,9 @@ def test_what_cannot_be_meant(model: TextSAM, handless_model: TextSAM) -> None:
     with pytest.raises(PromptError, match="threshold"):
         view.segment(text="cat", threshold=2)
     with pytest.raises(WeightsError, match="no CLIP"):
-        open_tiled(handless_model, draw((224, 224)), settings=GRID).segment(text="cat")
+        open_tiled(handless_model.parts, draw((224, 224)), settings=GRID).segment(text="cat")
     with pytest.raises(ImageError):
-        open_tiled(model, np.zeros((3, 200, 3), dtype=np.uint8))
+        open_tiled(model.parts, np.zeros((3, 200, 3), dtype=np.uint8))
 
 
 def test_presence_is_lowered_for_many_tiles() -> None:
@@ -365,7 +366,7 @@ def test_memory_maps_are_not_copied(model: TextSAM, tmp_path: Any, drawn: None) 
     path = tmp_path / "photo.npy"
     np.save(path, draw((224, 224), (40, 20, 120, 60)))
     photo = np.load(path, mmap_mode="r")
-    view = open_tiled(model, photo, settings=GRID)
+    view = open_tiled(model.parts, photo, settings=GRID)
     assert isinstance(view, TiledView)
     assert view.image is photo
     assert rle_area(view.segment(text="red").rles[0]) == 80 * 40

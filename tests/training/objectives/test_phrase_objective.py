@@ -60,9 +60,10 @@ def test_the_map_and_the_token_are_those_of_use(
     for (_, number), labels in zip(batch.origin, batch.labels, strict=True):
         view = model.open(samples[number].image())
         for label in labels:
-            used = language.dense_prompt(view, [label])[0]
+            embeddings = language.embed_phrases(model.parts, [label])
+            used = language.phrase_mask_prompt(view.photo, embeddings)[0]
             torch.testing.assert_close(prompts.masks[row], used, rtol=1e-4, atol=1e-4)
-            token = language.phrase_tokens(model, [label])[0]
+            token = language.phrase_tokens(model.parts, embeddings)[0]
             torch.testing.assert_close(prompts.tokens[row], token)
             row += 1
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,30 +25,29 @@ from torch import Tensor
 
 from textsam.inference.automatic.point_grid import (
     Answers,
+    AutomaticReport,
     box_nms,
     decode_points,
     inclusive_boxes,
     point_grid,
 )
 from textsam.inference.automatic.refine import second_look
+from textsam.inference.photo.encoded import EncodedPhoto, encode_window
 from textsam.inference.photo.postprocess import (
     stability_score,
     to_original_frame,
     without_small_regions,
 )
 from textsam.results.segmentation import Segmentation
+from textsam.values.geometry import Window
 from textsam.values.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes
 from textsam.values.rle_ops import paste_rle
 from textsam.values.settings import AutomaticSettings
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = [
     "AutomaticReport",
     "automatic_masks",
     "crop_windows",
-    "open_crop",
     "point_grid",
 ]
 
@@ -57,23 +55,6 @@ Progress = Callable[[int, int], None]
 
 _UPSCALED_BYTES = 128 * 1024 * 1024
 _EDGE = 20.0  # (code) pixels from a crop's inner edge within which a mask is cut off by it
-
-
-@dataclass(kw_only=True)
-class AutomaticReport:
-    """How many masks were left after each filter; pass one in to have it filled.
-
-    Attributes:
-        asked: Masks that the decoder gave, three a point.
-        after: Masks left, by the filter's name, in the order of the filters.
-    """
-
-    asked: int = 0
-    after: dict[str, int] = field(default_factory=dict)
-
-    def count(self, name: str, number: int) -> None:
-        """Add to what is left after a filter."""
-        self.after[name] = self.after.get(name, 0) + number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +92,7 @@ class _Masks:
 
 
 def automatic_masks(
-    view: ImageView,
+    photo: EncodedPhoto,
     *,
     settings: AutomaticSettings,
     progress: Progress | None = None,
@@ -120,7 +101,7 @@ def automatic_masks(
     """Masks of everything.
 
     Args:
-        view: The photo; crops of it are encoded by its model.
+        photo: The photo; crops of it are encoded by its model.
         settings: See there.
         progress: Called with (points done, points in all) after each batch; the last one of a
             window counts when all of the window is done.
@@ -131,7 +112,7 @@ def automatic_masks(
         crops the most zoomed first.
     """
     report = AutomaticReport() if report is None else report
-    windows = crop_windows(view.size, settings=settings)
+    windows = crop_windows(photo.size, settings=settings)
     total = sum(len(_grid(layer, settings)) for _, layer in windows)
     done = 0
     parts: list[_Masks] = []
@@ -144,7 +125,7 @@ def automatic_masks(
         grid = _grid(layer, settings)
         parts.append(
             _of_window(
-                view,
+                photo,
                 window,
                 layer=layer,
                 grid=grid,
@@ -161,30 +142,28 @@ def automatic_masks(
         report.count("crop nms", len(masks.rles))
     if settings.max_area < 1:
         share = torch.as_tensor(rle_areas(masks.rles).astype(np.float64))
-        most = settings.max_area * view.size[0] * view.size[1]
+        most = settings.max_area * photo.size[0] * photo.size[1]
         masks = masks[torch.nonzero(share < most)[:, 0]]
         report.count("area", len(masks.rles))
     if settings.min_mask_region_area:
         masks = _cleaned(masks, settings=settings)
         report.count("regions", len(masks.rles))
     return Segmentation(
-        view.size,
+        photo.size,
         masks.rles,
         iou=masks.iou.numpy(),
         stability=masks.stability.numpy(),
-        image=view.image,
+        image=photo.image,
     )
 
 
-def crop_windows(
-    size: tuple[int, int], *, settings: AutomaticSettings
-) -> list[tuple[tuple[int, int, int, int], int]]:
-    """The whole photo and its crops, as ((x0, y0, x1, y1), layer), half-open original pixels.
+def crop_windows(size: tuple[int, int], *, settings: AutomaticSettings) -> list[tuple[Window, int]]:
+    """The whole photo and its crops, as (window, layer).
 
     Of a photo of a few pixels some crops would be empty; they are left out.
     """
     height, width = size
-    windows = [((0, 0, width, height), 0)]
+    windows = [(Window(0, 0, width, height), 0)]
     for layer in range(1, settings.crop_n_layers + 1):
         count = 2**layer
         overlap = int(settings.crop_overlap_ratio * min(height, width) * (2 / count))
@@ -194,7 +173,7 @@ def crop_windows(
                 x0, y0 = x * (w - overlap), y * (h - overlap)
                 x1, y1 = min(x0 + w, width), min(y0 + h, height)
                 if x0 < x1 and y0 < y1:
-                    windows.append(((x0, y0, x1, y1), layer))
+                    windows.append((Window(x0, y0, x1, y1), layer))
     return windows
 
 
@@ -204,17 +183,9 @@ def _grid(layer: int, settings: AutomaticSettings) -> NDArray[np.float64]:
     )
 
 
-def open_crop(view: ImageView, window: tuple[int, int, int, int]) -> ImageView:
-    """A window x0, y0, x1, y1 of an open photo, encoded as a photo of its own."""
-    from textsam.inference.view import ImageView
-
-    x0, y0, x1, y1 = window
-    return ImageView(view.model, np.ascontiguousarray(view.image[y0:y1, x0:x1]))
-
-
 def _of_window(
-    view: ImageView,
-    window: tuple[int, int, int, int],
+    photo: EncodedPhoto,
+    window: Window,
     *,
     layer: int,
     grid: NDArray[np.float64],
@@ -224,14 +195,14 @@ def _of_window(
 ) -> _Masks:
     """Masks of the whole photo or of a crop, after all filters that look at one window."""
     x0, y0, x1, y1 = window
-    inner = view if layer == 0 else open_crop(view, window)
+    inner = photo if layer == 0 else encode_window(photo, window)
     answers = _counted(inner, grid, settings=settings, report=report, tell=tell)
     if settings.refine:
         answers = second_look(inner, answers, settings=settings, report=report)
     largest = max((x1 - x0) * (y1 - y0), inner.frame.image_size**2)
     step = max(1, _UPSCALED_BYTES // (4 * largest))
     found = [
-        _kept(view, inner, window=window, answer=part, settings=settings, report=report)
+        _kept(photo, inner, window=window, answer=part, settings=settings, report=report)
         for answer in answers
         for part in map(answer.__getitem__, torch.arange(len(answer)).split(step))
         if len(part)
@@ -243,7 +214,7 @@ def _of_window(
 
 
 def _counted(
-    view: ImageView,
+    photo: EncodedPhoto,
     grid: NDArray[np.float64],
     *,
     settings: AutomaticSettings,
@@ -255,7 +226,7 @@ def _counted(
     Not of the last ones: after them the window is not done yet.
     """
     batch = settings.points_per_batch
-    for number, answer in enumerate(decode_points(view, grid, batch=batch), start=1):
+    for number, answer in enumerate(decode_points(photo, grid, batch=batch), start=1):
         report.asked += len(answer)
         kept = answer[answer.iou > settings.pred_iou_thresh]
         report.count("iou", len(kept))
@@ -265,10 +236,10 @@ def _counted(
 
 
 def _kept(
-    view: ImageView,
-    inner: ImageView,
+    photo: EncodedPhoto,
+    inner: EncodedPhoto,
     *,
-    window: tuple[int, int, int, int],
+    window: Window,
     answer: Answers,
     settings: AutomaticSettings,
     report: AutomaticReport,
@@ -285,13 +256,13 @@ def _kept(
     iou, stability = iou[good], stability[good]
     boxes = inclusive_boxes(masks) + torch.tensor([x0, y0, x0, y0])
     edge = torch.tensor(window, dtype=torch.float32)
-    photo = torch.tensor([0, 0, view.size[1], view.size[0]], dtype=torch.float32)
-    near = ((boxes - edge).abs() <= _EDGE) & ((boxes - photo).abs() > _EDGE)
+    border = torch.tensor([0, 0, photo.size[1], photo.size[0]], dtype=torch.float32)
+    near = ((boxes - edge).abs() <= _EDGE) & ((boxes - border).abs() > _EDGE)
     whole = ~near.any(1)
     report.count("edge", int(whole.sum()))
     rles = encode_masks(masks[whole.numpy()])
-    if inner is not view:
-        rles = [paste_rle(rle, x0, y0, size=view.size) for rle in rles]
+    if inner is not photo:
+        rles = [paste_rle(rle, x0, y0, size=photo.size) for rle in rles]
     return _Masks(
         rles=rles,
         boxes=boxes[whole],

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.prediction import decode
+from textsam.inference.photo.prompt_batch import point_prompts
 from textsam.values.geometry import Frame
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = [
     "Answers",
+    "AutomaticReport",
     "box_nms",
     "cell_boxes",
     "decode_points",
@@ -48,6 +47,23 @@ class Answers:
         return Answers(logits=self.logits[index], iou=self.iou[index], points=self.points[index])
 
 
+@dataclass(kw_only=True)
+class AutomaticReport:
+    """How many masks were left after each filter; pass one in to have it filled.
+
+    Attributes:
+        asked: Masks that the decoder gave, three a point.
+        after: Masks left, by the filter's name, in the order of the filters.
+    """
+
+    asked: int = 0
+    after: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str, number: int) -> None:
+        """Add to what is left after a filter."""
+        self.after[name] = self.after.get(name, 0) + number
+
+
 def point_grid(per_side: int) -> NDArray[np.float64]:
     """Middles of per_side^2 equal cells of the unit square, row by row: (N, 2) x, y."""
     line = (np.arange(per_side) + 0.5) / per_side
@@ -55,36 +71,29 @@ def point_grid(per_side: int) -> NDArray[np.float64]:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def decode_points(view: ImageView, grid: NDArray[np.float64], *, batch: int) -> Iterator[Answers]:
+def decode_points(
+    photo: EncodedPhoto, grid: NDArray[np.float64], *, batch: int
+) -> Iterator[Answers]:
     """Three masks for each point, a batch of points at a time.
 
     Args:
-        view: The photo.
+        photo: The photo.
         grid: (N, 2) x, y as shares of the photo's width and height; see `point_grid`.
         batch: Points decoded at once.
 
     Yields:
         3b masks for b points.
     """
-    places = (grid * np.array([view.size[1], view.size[0]])).astype(np.float32)
-    moved = torch.from_numpy(view.frame.points_to_model(places)).float()
+    places = (grid * np.array([photo.size[1], photo.size[0]])).astype(np.float32)
+    moved = torch.from_numpy(photo.frame.points_to_model(places)).float()
     for start in range(0, len(moved), batch):
         points = moved[start : start + batch]
-        logits, iou = view.decode(_point_prompts(view, points))
+        logits, iou = decode(photo, point_prompts(photo, points))
         yield Answers(
             logits=logits[:, 1:].flatten(0, 1),
             iou=iou[:, 1:].flatten(),
             points=points.repeat_interleave(logits.shape[1] - 1, 0),
         )
-
-
-def _point_prompts(view: ImageView, points: Tensor) -> PromptBatch:
-    count, device = len(points), view.model.device
-    return PromptBatch(
-        points=torch.stack([points, torch.zeros_like(points)], dim=1).to(device),
-        labels=torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2).to(device),
-        image_index=torch.zeros(count, dtype=torch.int64, device=device),
-    )
 
 
 def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:

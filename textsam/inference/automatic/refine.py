@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from textsam.inference.automatic.point_grid import Answers, box_nms, cell_boxes
+from textsam.inference.automatic.point_grid import Answers, AutomaticReport, box_nms, cell_boxes
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import stability_score
+from textsam.inference.photo.prediction import decode
 from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
-
-if TYPE_CHECKING:
-    from textsam.inference.automatic.generator import AutomaticReport
-    from textsam.inference.view import ImageView
-    from textsam.values.settings import AutomaticSettings
+from textsam.values.settings import AutomaticSettings
 
 __all__ = ["second_look"]
 
@@ -33,7 +30,7 @@ _ALIKE = 0.85
 
 
 def second_look(
-    view: ImageView,
+    photo: EncodedPhoto,
     answers: Iterable[Answers],
     *,
     settings: AutomaticSettings,
@@ -44,7 +41,7 @@ def second_look(
     All first answers that are stable enough are kept until the last has come: m^2 x 2 bytes each.
 
     Args:
-        view: What they were asked of.
+        photo: What they were asked of.
         answers: Batch by batch, at least one.
         settings: `stability_score_thresh`, here measured on the decoder's grid,
             `points_per_batch` and, for what comes out, `pred_iou_thresh`.
@@ -56,7 +53,7 @@ def second_look(
     kept: list[Answers] = []
     kept_boxes: list[Tensor] = []
     for answer in answers:
-        filled, boxes = cell_boxes(answer.logits, view.frame)
+        filled, boxes = cell_boxes(answer.logits, photo.frame)
         stable = stability_score(answer.logits, offset=settings.stability_score_offset)
         good = filled & (stable >= settings.stability_score_thresh)
         stays = answer[good]
@@ -68,23 +65,23 @@ def second_look(
     every = [(answer, k) for answer in kept for k in range(len(answer))]
     for start in range(0, len(chosen), settings.points_per_batch):
         part = chosen[start : start + settings.points_per_batch]
-        found = _again(view, [every[k] for k in part.tolist()], boxes[part])
+        found = _again(photo, [every[k] for k in part.tolist()], boxes[part])
         passing = found[found.iou > settings.pred_iou_thresh]
         report.count("iou again", len(passing))
         yield passing
 
 
-def _again(view: ImageView, asked: list[tuple[Answers, int]], boxes: Tensor) -> Answers:
+def _again(photo: EncodedPhoto, asked: list[tuple[Answers, int]], boxes: Tensor) -> Answers:
     """The single mask of each of N first answers; boxes (N, 4) in cells."""
-    count, device = len(asked), view.model.device
+    count, device = len(asked), photo.parts.device
     points = torch.stack([answer.points[k] for answer, k in asked])
     first = torch.stack([answer.logits[k] for answer, k in asked]).float()
-    corners = (boxes * (view.frame.image_size / first.shape[-1])).reshape(count, 2, 2)
+    corners = (boxes * (photo.frame.image_size / first.shape[-1])).reshape(count, 2, 2)
     prompts = PromptBatch(
         points=torch.cat([points[:, None], corners], dim=1).to(device),
         labels=torch.tensor([FOREGROUND, BOX_START, BOX_END]).expand(count, 3).to(device),
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
         masks=first[:, None].to(device),
     )
-    logits, iou = view.decode(prompts)
+    logits, iou = decode(photo, prompts)
     return Answers(logits=logits[:, 0], iou=iou[:, 0], points=points)

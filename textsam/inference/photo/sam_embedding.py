@@ -16,7 +16,7 @@ colour, which is zero after normalisation, as the padding of a photo is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,12 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.clip.mask_crops import crop_batches
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import mask_to_low_res
+from textsam.modeling.sam import Sam
 from textsam.values.rle import RLE, decode_rles
-
-if TYPE_CHECKING:
-    from textsam.inference.photo.encoded import EncodedPhoto
-    from textsam.modeling.sam import Sam
 
 __all__ = [
     "Latents",
@@ -46,28 +44,28 @@ Latents = Literal["crops", "photo"]
 _BATCH = 32  # masks of a photo that are decoded at once
 
 
-def photo_latents(view: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
+def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
     """Embed masks of an encoded photo: n codes -> (n, C), as `pooled_latents`."""
-    rows = [torch.zeros(0, view.model.sam.config.embed_dim)]
+    rows = [torch.zeros(0, photo.parts.sam.config.embed_dim)]
     for start in range(0, len(rles), _BATCH):
-        masks = decode_rles(rles[start : start + _BATCH], view.size)
-        rows.append(pooled_latents(view, in_frame(view, masks)))
+        masks = decode_rles(rles[start : start + _BATCH], photo.size)
+        rows.append(pooled_latents(photo, in_frame(photo, masks)))
     return torch.cat(rows)
 
 
 @torch.no_grad()
-def pooled_latents(view: EncodedPhoto, masks: Tensor) -> Tensor:
+def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
     """Embed masks by what a photo's encoding holds inside them.
 
     Args:
-        view: The encoded photo.
+        photo: The encoded photo.
         masks: (n, m, m) bool, or shares 0 to 1, in the padded model frame, on any grid.
 
     Returns:
         (n, C) float32 of unit length on the CPU, C = `SamConfig.embed_dim`; zeros for an empty
         mask.
     """
-    features = view.features.embedding.float().cpu()
+    features = photo.features.embedding.float().cpu()
     return F.normalize(_masked_sums(features, masks.float().cpu()), dim=-1)
 
 
@@ -119,11 +117,11 @@ def latents_of_crops(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
     return F.normalize(total, dim=-1)
 
 
-def in_frame(view: EncodedPhoto, masks: NDArray[np.bool_] | Iterable[NDArray[np.bool_]]) -> Tensor:
+def in_frame(photo: EncodedPhoto, masks: NDArray[np.bool_] | Iterable[NDArray[np.bool_]]) -> Tensor:
     """Masks (n, H, W) -> shares (n, m, m) in the padded model frame."""
-    size = view.model.sam.config.mask_size
+    size = photo.parts.sam.config.mask_size
     shares = (mask.astype(np.float32) for mask in masks)
-    return torch.stack([mask_to_low_res(m, view.frame, size)[0, 0].clamp_min(0) for m in shares])
+    return torch.stack([mask_to_low_res(m, photo.frame, size)[0, 0].clamp_min(0) for m in shares])
 
 
 def _masked_sums(features: Tensor, masks: Tensor) -> Tensor:

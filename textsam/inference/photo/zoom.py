@@ -1,170 +1,224 @@
-"""Decoding on a window around the thing: first where it is, then a closer look.
+"""Prediction with zoom-in: a small object is encoded again from a window of the photo around it.
 
-`windows` says which window; here is what happens on it. Points and box are moved to
-the window, and the answer so far goes along as mask prompt, as in a later round of training
-(Appendix A of arXiv 2304.02643).
+A model of a few hundred pixels sees a small object on a few cells. Once a first prediction, a box
+or a mask says where the object is, the window around it, encoded at the model's full size, shows
+it on many. Interactive segmentation calls this zoom-in (f-BRS, arXiv 2001.10331, Section 4; RITM,
+arXiv 2102.06583). It is not part of Segment Anything; `FocusSettings` turns it on.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.inference.photo.postprocess import mask_to_low_res
-from textsam.inference.photo.prediction import Prediction
-from textsam.inference.photo.windows import Window, choose_window, from_window, within_box
+from textsam.inference.photo.encoded import EncodedPhoto, encode_window
+from textsam.inference.photo.prediction import MaskLogits, Prediction, decode_prompt
+from textsam.values.geometry import Window, mask_to_box
 from textsam.values.prompts import Prompt
 from textsam.values.settings import FocusSettings
 
-if TYPE_CHECKING:
-    from textsam.inference.photo.encoded import EncodedPhoto
+__all__ = ["WindowCache", "choose_window", "predict"]
 
-__all__ = ["predict_closer"]
-
-# How fast a reading's weight falls with its predicted IoU.
+# How fast the weight of a reading falls with its predicted IoU.
 _BLEND = 8.0
 
 
-def predict_closer(
-    view: EncodedPhoto,
+class WindowCache:
+    """The last window of a photo that was encoded; clicks on one object share it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Window, EncodedPhoto] | None = None
+
+    def encode(
+        self, photo: EncodedPhoto, window: Window, *, reuse: float
+    ) -> tuple[Window, EncodedPhoto]:
+        """Encode a window, or return the last one if it shows the same at a similar scale.
+
+        Args:
+            photo: Always the same one.
+            window: The part to encode.
+            reuse: Length of `window` as a share of the last one's from which that one serves.
+        """
+        if self._last is None or not (
+            self._last[0].contains(window) and window.length >= reuse * self._last[0].length
+        ):
+            self._last = window, encode_window(photo, window)
+        return self._last
+
+
+def predict(
+    photo: EncodedPhoto,
     prompt: Prompt,
     *,
-    settings: FocusSettings,
-    previous: Prediction | None,
-    reading: int,
+    windows: WindowCache,
+    previous: MaskLogits | None = None,
     refine: bool = True,
 ) -> Prediction:
-    """Decode a prompt as closely as it pays.
+    """Decode a prompt on the whole photo, or on a window around the object where that shows more.
 
-    A box or an earlier mask says at once where to look. Otherwise the whole photo is asked first:
-    after one point or a phrase, each of the three readings gets a look of its own. A fresh box is
-    answered in two passes, as the paper does for detectors' boxes.
+    A box or an earlier mask says at once where to look. Otherwise the whole photo comes first;
+    after one point or a phrase each of the three readings is then decoded on its own window.
 
     Args:
-        view: The photo.
-        prompt: What is asked, original pixels.
-        settings: When and how closely.
-        previous: An earlier prediction that the prompt corrects, or None.
-        reading: Which of its masks.
-        refine: Whether a fresh box gets its second pass.
+        photo: The photo; `photo.parts.focus` says when to zoom in.
+        prompt: Original pixels.
+        windows: The cache of this photo.
+        previous: The mask to correct, or None.
+        refine: Whether a new box gets a second pass with its first mask.
     """
-    answer = _predict(
-        view, prompt, settings=settings, previous=previous, reading=reading, refine=refine
+    settings = photo.parts.focus
+    if settings is None:
+        return decode_prompt(photo, prompt, None if previous is None else previous.low_res())
+    prediction = _predict(
+        photo, prompt, windows=windows, settings=settings, previous=previous, refine=refine
     )
-    return answer if prompt.box is None else _within(view, answer, prompt.box, settings=settings)
+    return _within_box(prediction, prompt, settings)
 
 
 def _predict(
-    view: EncodedPhoto,
+    photo: EncodedPhoto,
     prompt: Prompt,
     *,
+    windows: WindowCache,
     settings: FocusSettings,
-    previous: Prediction | None,
-    reading: int,
+    previous: MaskLogits | None,
     refine: bool,
 ) -> Prediction:
     first: Prediction | None = None
-    guide = prompt.mask if previous is None else previous.logits[reading]
+    guide = prompt.mask if previous is None else previous.full_size()
     if guide is None and prompt.box is None:
-        first = view.decode_prompt(prompt, None)
+        first = decode_prompt(photo, prompt)
         if len(prompt.points) + (prompt.text is not None) == 1:
-            return _closer_readings(view, prompt, first, settings=settings)
-        guide = first.logits[0]
-    window = _window(view, prompt, guide, settings=settings)
+            return _blend_readings(photo, prompt, first, windows=windows, settings=settings)
+        guide = first.masks[0].full_size()
+    # Only a box without a mask: the paper, too, refines such a mask once more (Appendix D.4).
+    second_pass = refine and guide is None
+    window = choose_window(photo.size, prompt, guide, settings=settings)
     if window is not None:
-        closer = _on_window(view, window, prompt, guide, settings=settings)
-        if guide is not None or not refine:
-            return closer
-        # A fresh box: one pass more with its first mask (Appendix D.4).
-        assert prompt.box is not None
-        closer = _within(view, closer, prompt.box, settings=settings)
-        return _on_window(view, window, prompt, closer.logits[0], settings=settings)
+        closer = _decode_window(photo, window, prompt, guide, windows=windows, settings=settings)
+        if second_pass:
+            guide = _within_box(closer, prompt, settings).masks[0].full_size()
+            closer = _decode_window(
+                photo, window, prompt, guide, windows=windows, settings=settings
+            )
+        return closer
     if first is not None:
         return first
-    if previous is not None:
-        return view.decode_prompt(prompt, previous.low_res[reading])
-    answer = view.decode_prompt(prompt, None)
-    if guide is not None or prompt.box is None or not refine:
-        return answer
-    answer = _within(view, answer, prompt.box, settings=settings)
-    return view.decode_prompt(prompt, answer.low_res[0])
+    answer = decode_prompt(photo, prompt, None if previous is None else previous.low_res())
+    if second_pass:
+        low_res = _within_box(answer, prompt, settings).masks[0].low_res()
+        answer = decode_prompt(photo, prompt, low_res)
+    return answer
 
 
-def _within(
-    view: EncodedPhoto, answer: Prediction, box: NDArray[np.float32], *, settings: FocusSettings
-) -> Prediction:
-    """A box holds the whole thing: what is painted beyond it is dropped, in both resolutions."""
-    size = view.model.sam.config.mask_size
-    cells = view.frame.boxes_to_model(box) * (size / view.frame.image_size)
-    return Prediction(
-        logits=within_box(answer.logits, box, margin=settings.box_margin),
-        iou=answer.iou,
-        low_res=within_box(
-            answer.low_res, cells.reshape(4).astype(np.float32), margin=settings.box_margin
-        ),
-    )
-
-
-def _closer_readings(
-    view: EncodedPhoto, prompt: Prompt, first: Prediction, *, settings: FocusSettings
-) -> Prediction:
-    """Look at each reading of an ambiguous prompt; the best one is blended with the others.
-
-    A reading that is hardly less likely than the best says where that one may be wrong: the mean of
-    the logits, weighted by predicted IoU, has a higher IoU than the best reading alone (.759 to
-    .771 after one click on 95 training photos). It becomes mask 0, too.
-    """
-    logits, iou = first.logits.copy(), first.iou.copy()
-    area = (logits > 0).sum((1, 2))
-    for k in sorted(range(1, len(logits)), key=lambda k: -int(area[k])):
-        window = _window(view, prompt, first.logits[k], settings=settings)
-        if window is not None:
-            closer = _on_window(view, window, prompt, first.logits[k], settings=settings)
-            logits[k], iou[k] = closer.logits[0], closer.iou[0]
-    best = 1 + int(iou[1:].argmax())
-    weights = np.exp(_BLEND * (iou[1:] - iou[best]))
-    logits[best] = np.tensordot(weights / weights.sum(), logits[1:], axes=1)
-    logits[0], iou[0] = logits[best], iou[best]
-    return Prediction(logits=logits, iou=iou, low_res=_low_res(view, logits))
-
-
-def _window(
-    view: EncodedPhoto, prompt: Prompt, guide: NDArray[Any] | None, *, settings: FocusSettings
-) -> Window | None:
-    return choose_window(
-        view.size,
-        box=prompt.box,
-        mask=None if guide is None else guide > 0,
-        points=prompt.points,
-        settings=settings,
-    )
-
-
-def _on_window(
-    view: EncodedPhoto,
-    window: Window,
+def _blend_readings(
+    photo: EncodedPhoto,
     prompt: Prompt,
-    guide: NDArray[Any] | None,
+    first: Prediction,
     *,
+    windows: WindowCache,
     settings: FocusSettings,
 ) -> Prediction:
-    """Decode on the window, from the part of the guiding mask that lies in it."""
-    window, inner = view.close_up(window, reuse=settings.reuse)
+    """Decode each reading of an ambiguous prompt on its window; blend the best with the others.
+
+    A reading that is hardly less likely than the best one says where that one may be wrong, so the
+    mean of the logits, weighted by predicted IoU, has a higher IoU than the best reading alone.
+    """
+    height, width = photo.size
+    whole = Window(0, 0, width, height)
+    masks = [replace(mask, windows=(whole,)) for mask in first.masks]
+    iou = first.iou.copy()
+    guides = {k: first.masks[k].full_size() for k in range(1, len(masks))}
+    # Large readings first: their windows often serve the smaller ones inside them.
+    for k, guide in sorted(guides.items(), key=lambda item: -int((item[1] > 0).sum())):
+        window = choose_window(photo.size, prompt, guide, settings=settings)
+        if window is not None:
+            closer = _decode_window(
+                photo, window, prompt, guide, windows=windows, settings=settings
+            )
+            masks[k], iou[k] = closer.masks[0], closer.iou[0]
+    best = 1 + int(iou[1:].argmax())
+    weights = np.exp(_BLEND * (iou[1:] - iou[best]))
+    masks[best] = MaskLogits(
+        frame=photo.frame,
+        grids=np.concatenate([mask.grids for mask in masks[1:]]),
+        windows=tuple(window for mask in masks[1:] for window in mask.windows),
+        weights=weights / weights.sum(),
+    )
+    masks[0], iou[0] = masks[best], iou[best]
+    return Prediction(masks=tuple(masks), iou=iou)
+
+
+def _decode_window(
+    photo: EncodedPhoto,
+    window: Window,
+    prompt: Prompt,
+    guide: NDArray[np.float32] | NDArray[np.bool_] | None,
+    *,
+    windows: WindowCache,
+    settings: FocusSettings,
+) -> Prediction:
+    """Decode on a window; the part of the guiding mask inside it is the mask prompt."""
+    window, inner = windows.encode(photo, window, reuse=settings.reuse)
     height, width = inner.size
     shift = np.array([window.x0, window.y0], np.float32)
     box = prompt.box
     if box is not None:
         box = np.clip(box - np.tile(shift, 2), 0, np.array([width, height] * 2, np.float32))
-    mask = None if guide is None else guide[window.y0 : window.y1, window.x0 : window.x1]
-    moved = replace(prompt, points=prompt.points - shift, box=box, mask=mask)
-    closer = inner.decode_prompt(moved, None)
-    logits = from_window(closer.logits, window, view.size)
-    return Prediction(logits=logits, iou=closer.iou, low_res=_low_res(view, logits))
+    mask = None if guide is None else guide[window.slices]
+    closer = decode_prompt(inner, replace(prompt, points=prompt.points - shift, box=box, mask=mask))
+    masks = (replace(mask, frame=photo.frame, windows=(window,)) for mask in closer.masks)
+    return replace(closer, masks=tuple(masks))
 
 
-def _low_res(view: EncodedPhoto, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    size = view.model.sam.config.mask_size
-    return np.stack([mask_to_low_res(mask, view.frame, size)[0, 0].numpy() for mask in logits])
+def _within_box(prediction: Prediction, prompt: Prompt, settings: FocusSettings) -> Prediction:
+    """A box contains the whole object, so each mask is cut off at the box and a small margin."""
+    if prompt.box is None:
+        return prediction
+    box, margin = prompt.box, settings.box_margin
+    masks = (replace(mask, box=box, box_margin=margin) for mask in prediction.masks)
+    return replace(prediction, masks=tuple(masks))
+
+
+def choose_window(
+    size: tuple[int, int],
+    prompt: Prompt,
+    guide: NDArray[np.float32] | NDArray[np.bool_] | None,
+    *,
+    settings: FocusSettings,
+) -> Window | None:
+    """The window around a prompt's box, or else around a mask, that contains the points as well.
+
+    Args:
+        size: (H, W) of the photo.
+        prompt: Box and points, original pixels.
+        guide: (H, W) bool or logits; used if there is no box.
+        settings: How closely.
+
+    Returns:
+        The window; None where nothing says where to look, or the whole photo shows it as well.
+    """
+    height, width = size
+    box = prompt.box
+    if box is None:
+        mask = None if guide is None else guide > 0
+        if mask is None or not mask.any():
+            return None
+        box = mask_to_box(mask)
+    corners = np.asarray(box, np.float32).reshape(2, 2)
+    corners = np.concatenate([corners, prompt.points.reshape(-1, 2)])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    centre, extent = (low + high) / 2, high - low
+    # A thin object gets a window of at least 3:4, since it needs surroundings on all sides.
+    shortest = 0.75 * max(float(extent.max()), settings.min_side)
+    half = np.maximum(extent, shortest) * settings.grow / 2
+    start, end = np.floor(centre - half), np.ceil(centre + half)
+    window = Window(
+        x0=int(max(0, start[0])),
+        y0=int(max(0, start[1])),
+        x1=int(min(width, end[0])),
+        y1=int(min(height, end[1])),
+    )
+    return None if window.length > settings.limit * max(size) else window

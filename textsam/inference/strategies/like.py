@@ -10,9 +10,9 @@ the concept in both spaces.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,22 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
-from textsam.inference.photo.phrase_map import require_text
+from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import in_frame, photo_latents, pooled_latents
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies import rank
 from textsam.inference.strategies.overlap import Overlap, check_overlap
 from textsam.inference.strategies.query import check_threshold, to_segmentation
+from textsam.inference.strategies.rank import EmbeddedMasks, answer_from_masks
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import PhraseAnswer
 from textsam.values.judge import best_first, judge, judge_mask
 from textsam.values.rle import RLE, decode_rles
-
-if TYPE_CHECKING:
-    from textsam.inference.model import TextSAM
-    from textsam.inference.view import ImageView
+from textsam.weights.parts import ModelParts
 
 __all__ = [
     "LIKE_CURVES",
@@ -87,13 +84,13 @@ class Concept:
     latent: Tensor
 
 
-def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None) -> Concept:
+def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None = None) -> Concept:
     """Embed examples.
 
     Args:
-        model: The model that will be asked.
+        parts: The model that will be asked.
         like: Masks that know their photo, all of one kind.
-        view: An open photo, so that examples from it need no further encoding.
+        photo: An open photo, so that examples from it need no further encoding.
 
     Raises:
         PromptError: No mask, an empty one, one without its photo, masks with several labels, or
@@ -110,21 +107,27 @@ def make_concept(model: TextSAM, like: Example, *, view: ImageView | None = None
         image = items[0].image
         assert image is not None
         masks = np.stack([item.mask for item in items])
-        seen = view if view is not None and _is_same(image, view.image) else model.open(image)
-        latents.append(pooled_latents(seen, in_frame(seen, masks)))
-        if model.clip is not None:
+        same = photo is not None and _is_same(image, photo.image)
+        source = photo if same and photo is not None else encode_photo(parts, image)
+        latents.append(pooled_latents(source, in_frame(source, masks)))
+        if parts.clip is not None:
             for expand in _EXPANDS:
-                clips.append(model.clip.encode_masks(image, masks, expand=expand).cpu())
+                clips.append(parts.clip.encode_masks(image, masks, expand=expand).cpu())
     return Concept(
         name=next(iter(labels), UNNAMED),
-        model=model.name,
+        model=parts.name,
         clip=F.normalize(torch.cat(clips).mean(0), dim=0) if clips else None,
         latent=F.normalize(torch.cat(latents).mean(0), dim=0),
     )
 
 
 def find_alike(
-    view: ImageView, like: Example | Concept, *, threshold: float | None, overlap: Overlap
+    photo: EncodedPhoto,
+    like: Example | Concept,
+    *,
+    threshold: float | None,
+    overlap: Overlap,
+    embedded: Callable[[], EmbeddedMasks],
 ) -> Segmentation:
     """What `ImageView.segment(like=...)` gives.
 
@@ -133,12 +136,18 @@ def find_alike(
     """
     check_threshold(threshold)
     check_overlap(overlap)
-    concept = like if isinstance(like, Concept) else make_concept(view.model, like, view=view)
-    answer = like_answer(view, concept, threshold=threshold)
-    return to_segmentation(view.image, [answer], overlap=overlap)
+    concept = like if isinstance(like, Concept) else make_concept(photo.parts, like, photo=photo)
+    answer = like_answer(photo, concept, threshold=threshold, embedded=embedded)
+    return to_segmentation(photo.image, [answer], overlap=overlap)
 
 
-def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -> PhraseAnswer:
+def like_answer(
+    photo: EncodedPhoto,
+    concept: Concept,
+    *,
+    threshold: float | None,
+    embedded: Callable[[], EmbeddedMasks],
+) -> PhraseAnswer:
     """Every instance of a concept.
 
     Evidence of a mask: "clip" and "latent", the log odds of its cosine with the concept taken as a
@@ -146,57 +155,61 @@ def like_answer(view: ImageView, concept: Concept, *, threshold: float | None) -
     presence: "clip" and "latent" of the mask that is most like it, and the map's "peak".
 
     Args:
-        view: The photo.
-        concept: Of the view's own model.
+        photo: The photo.
+        concept: Of the photo's own model.
         threshold: Least presence and least score; the calibration's by default.
+        embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: The concept belongs to another model.
     """
-    _check_fits(view.model, concept)
-    given = view.model.calibration.strategies.get("like")
-    if not view.model.has_dense_text or concept.clip is None:
+    _check_fits(photo.parts, concept)
+    given = photo.parts.calibration.strategies.get("like")
+    if not photo.parts.has_dense_text or concept.clip is None:
         usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
-        return _of_everything(view, concept, curves=given or usual, threshold=threshold)
+        return _of_everything(
+            photo, embedded(), concept, curves=given or usual, threshold=threshold
+        )
     curves = given or auto.DEFAULT_CURVES
-    _, pathway = require_text(view.model)
-    embedding = pathway.centre(concept.clip[None].to(view.model.device), "image")[0]
-    proposed = auto.propose(view, embedding, concept.name, threshold=threshold)
-    return _scored(view, replace(proposed, strategy="like"), concept, curves=curves)
+    _, pathway = photo.parts.require_text()
+    embedding = pathway.centre(concept.clip[None].to(photo.parts.device), "image")[0]
+    proposed = auto.propose(photo, embedding, concept.name, threshold=threshold)
+    return _scored(photo, replace(proposed, strategy="like"), concept, curves=curves)
 
 
 def _of_everything(
-    view: ImageView, concept: Concept, *, curves: StrategyCurves, threshold: float | None
+    photo: EncodedPhoto,
+    embedded: EmbeddedMasks,
+    concept: Concept,
+    *,
+    curves: StrategyCurves,
+    threshold: float | None,
 ) -> PhraseAnswer:
     """Automatic masks, by falling likeness, as `rank` has them by a phrase."""
-    if concept.clip is not None:
-        ranked = rank.ranked_masks(view)
-        masks = ranked.masks
-        cosines = (ranked.embeddings @ concept.clip).tolist()
+    masks = embedded.masks
+    evidence: list[dict[str, float]] = [{} for _ in range(len(masks))]
+    if concept.clip is not None and embedded.embeddings is not None:
+        cosines = (embedded.embeddings @ concept.clip).tolist()
         evidence = [{"clip": _log_odds(value)} for value in cosines]
-    else:
-        masks = view.everything()
-        masks = masks[masks.areas > 0]
-        evidence = [{} for _ in range(len(masks))]
     for item, latent in zip(
-        evidence, photo_latents(view, masks.rles) @ concept.latent, strict=True
+        evidence, photo_latents(photo, masks.rles) @ concept.latent, strict=True
     ):
         item["latent"] = _log_odds(float(latent))
     nearest = "clip" if concept.clip is not None else "latent"
     best = max(evidence, key=lambda item: item[nearest], default={})
-    return rank.answer_from_masks(
+    return answer_from_masks(
         concept.name, "like", masks, evidence, best, curves=curves, threshold=threshold
     )
 
 
 def _scored(
-    view: ImageView, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
+    photo: EncodedPhoto, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
 ) -> PhraseAnswer:
     """Presence and scores by the likeness of the masks that geometry leaves of the map's."""
     levels = replace(answer.levels, presence=curves.min_presence, score=curves.min_score)
     # Only these are compared with the concept, since each costs a pass of CLIP.
     sound = [item for item in answer.candidates if judge_mask(item, levels)[0] is None]
-    likeness = _likeness(view, [item.rle for item in sound], concept)
+    likeness = _likeness(photo, [item.rle for item in sound], concept)
     best = max(likeness, key=lambda item: item["clip"], default=_nothing_like())
     evidence = {**answer.evidence, **best}
     candidates = {id(item): item for item in answer.candidates}
@@ -216,15 +229,15 @@ def _scored(
     return best_first(judge(replace(answer, candidates=tuple(candidates.values()))))
 
 
-def _likeness(view: ImageView, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:
+def _likeness(photo: EncodedPhoto, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:
     """Evidence "clip" and "latent" of masks."""
     if not rles:
         return []
-    assert view.model.clip is not None
+    assert photo.parts.clip is not None
     assert concept.clip is not None
-    masks = decode_rles(rles, view.size)
-    clips = view.model.clip.encode_masks(view.image, masks, expand=_EXPAND).cpu() @ concept.clip
-    latents = photo_latents(view, rles) @ concept.latent
+    masks = decode_rles(rles, photo.size)
+    clips = photo.parts.clip.encode_masks(photo.image, masks, expand=_EXPAND).cpu() @ concept.clip
+    latents = photo_latents(photo, rles) @ concept.latent
     return [
         {"clip": _log_odds(float(clip)), "latent": _log_odds(float(latent))}
         for clip, latent in zip(clips, latents, strict=True)
@@ -264,13 +277,13 @@ def _checked(like: Example) -> list[MaskResult]:
     return examples
 
 
-def _check_fits(model: TextSAM, concept: Concept) -> None:
-    width = None if model.clip is None else model.clip.width
+def _check_fits(parts: ModelParts, concept: Concept) -> None:
+    width = None if parts.clip is None else parts.clip.width
     own = None if concept.clip is None else len(concept.clip)
-    if (concept.model, own, len(concept.latent)) != (model.name, width, model.sam.config.embed_dim):
+    if (concept.model, own, len(concept.latent)) != (parts.name, width, parts.sam.config.embed_dim):
         raise PromptError(
             f"the concept {concept.name!r} was made by model {concept.model!r}, and this is "
-            f"{model.name!r}: embeddings of different models do not compare. Type: "
+            f"{parts.name!r}: embeddings of different models do not compare. Type: "
             "model.concept(masks)"
         )
 

@@ -14,19 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.inference.photo.phrase_map import (
-    dense_frame,
-    map_logits,
-    require_text,
-    to_mask_prompts,
-)
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.phrase_map import map_logits, phrase_tokens, to_mask_prompts
 from textsam.inference.photo.postprocess import to_original_frame
 from textsam.inference.strategies.regions import find_regions, tidied
 from textsam.inference.strategies.separate import Proposal, separate
@@ -34,12 +29,11 @@ from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import Candidate, Gate, Levels, MaskNumbers, PhraseAnswer
 from textsam.values.judge import best_first, find_repeats, judge, judge_mask
 from textsam.values.rle import encode_masks, rle_area
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
+from textsam.weights.parts import ModelParts
 
 __all__ = [
     "DEFAULT_CURVES",
+    "curves_of",
     "instances_of",
     "look",
     "map_levels",
@@ -85,7 +79,7 @@ class _Map:
 
 
 def instances_of(
-    view: ImageView,
+    photo: EncodedPhoto,
     embedding: Tensor,
     name: str,
     *,
@@ -97,7 +91,7 @@ def instances_of(
     """Every instance of what an embedding means.
 
     Args:
-        view: The photo; its model has a dense text head.
+        photo: The photo; its model has a dense text head.
         embedding: (D,) unit, centred by the pathway for its modality.
         name: Label of the masks.
         curves: Probabilities from the evidence "peak" (presence; log odds of the map's best
@@ -108,35 +102,35 @@ def instances_of(
             masks.
         background: (B, D) embeddings, B > 0, that it competes with.
     """
-    field = _map(view, embedding, exclude, background)
-    levels = map_levels(view, curves, threshold)
+    field = _map(photo, embedding, exclude, background)
+    levels = map_levels(photo, curves, threshold)
     answer = judge(_seen(field, name, curves=curves, levels=levels))
     if answer.gate is not None:
         return answer
-    decoded = _decode(view, embedding, field, levels=levels)
-    candidates = _candidates(view, decoded, field, score=curves.score, levels=levels)
+    decoded = _decode(photo, embedding, field, levels=levels)
+    candidates = _candidates(photo, decoded, field, score=curves.score, levels=levels)
     return best_first(judge(replace(answer, candidates=candidates, searched=True)))
 
 
 def propose(
-    view: ImageView, embedding: Tensor, name: str, *, threshold: float | None
+    photo: EncodedPhoto, embedding: Tensor, name: str, *, threshold: float | None
 ) -> PhraseAnswer:
     """The masks of an embedding's map without scores and without a verdict.
 
     Presence is unknown, and no level but those of quality and of places is set.
     """
-    field = _map(view, embedding, None, None)
+    field = _map(photo, embedding, None, None)
     unknown = StrategyCurves(presence=_ANY, score=_ANY, min_presence=0.0, min_score=0.0)
-    levels = map_levels(view, unknown, threshold)
+    levels = map_levels(photo, unknown, threshold)
     answer = _seen(field, name, curves=unknown, levels=levels)
-    decoded = _decode(view, embedding, field, levels=levels)
-    candidates = _candidates(view, decoded, field, score=None, levels=levels)
+    decoded = _decode(photo, embedding, field, levels=levels)
+    candidates = _candidates(photo, decoded, field, score=None, levels=levels)
     return replace(answer, presence=math.nan, rivaled={}, candidates=candidates, searched=True)
 
 
-def map_levels(view: ImageView, curves: StrategyCurves, threshold: float | None) -> Levels:
-    """The levels of a strategy that works from the map, those of the view's model."""
-    settings = view.model.text_settings
+def map_levels(photo: EncodedPhoto, curves: StrategyCurves, threshold: float | None) -> Levels:
+    """The levels of a strategy that works from the map, those of the photo's model."""
+    settings = photo.parts.text_settings
     return Levels(
         presence=curves.min_presence,
         score=curves.min_score,
@@ -146,14 +140,21 @@ def map_levels(view: ImageView, curves: StrategyCurves, threshold: float | None)
     )
 
 
-def look(view: ImageView, embedding: Tensor, name: str, *, curves: StrategyCurves) -> PhraseAnswer:
+def curves_of(parts: ModelParts) -> StrategyCurves:
+    """The model's calibration of `auto`, or the map's own probabilities without one."""
+    return parts.calibration.strategies.get("auto", DEFAULT_CURVES)
+
+
+def look(
+    photo: EncodedPhoto, embedding: Tensor, name: str, *, curves: StrategyCurves
+) -> PhraseAnswer:
     """Presence, its evidence and the similarity map of an embedding (D,); no candidates."""
-    return _seen(_map(view, embedding, None, None), name, curves=curves, levels=Levels())
+    return _seen(_map(photo, embedding, None, None), name, curves=curves, levels=Levels())
 
 
-def peak_of(view: ImageView, logits: Tensor) -> float:
+def peak_of(photo: EncodedPhoto, logits: Tensor) -> float:
     """The evidence of presence in a map (h8, w8) of `map_logits`: log odds of its best places."""
-    rows, columns = _covered(view, logits.shape[-1])
+    rows, columns = _covered(photo, logits.shape[-1])
     return _peak(logits[:rows, :columns])
 
 
@@ -178,20 +179,20 @@ def _seen(field: _Map, name: str, *, curves: StrategyCurves, levels: Levels) -> 
 
 
 def _map(
-    view: ImageView, embedding: Tensor, exclude: Tensor | None, background: Tensor | None
+    photo: EncodedPhoto, embedding: Tensor, exclude: Tensor | None, background: Tensor | None
 ) -> _Map:
     rivals = [part for part in (exclude, background) if part is not None]
-    maps = map_logits(view, torch.cat([embedding[None], *rivals]))
-    rows, columns = _covered(view, maps.shape[-1])
+    maps = map_logits(photo, torch.cat([embedding[None], *rivals]))
+    rows, columns = _covered(photo, maps.shape[-1])
     own = unexcluded = fair = maps[0]
     rival = None
     if exclude is not None:
         excluded = maps[1 : 1 + len(exclude)].amax(0)
-        rival = to_mask_prompts(view, excluded[None])[0, 0]
+        rival = to_mask_prompts(photo, excluded[None])[0, 0]
         unexcluded = _competed(own, excluded)
     if rivals:
         fair = _competed(own, maps[1:].amax(0))
-    grid = to_mask_prompts(view, torch.stack([own, fair]))[:, 0]
+    grid = to_mask_prompts(photo, torch.stack([own, fair]))[:, 0]
     return _Map(
         own=grid[0],
         fair=grid[1],
@@ -209,9 +210,9 @@ def _competed(own: Tensor, rival: Tensor) -> Tensor:
     return torch.logit(chance, eps=1e-6)
 
 
-def _covered(view: ImageView, size: int) -> tuple[int, int]:
+def _covered(photo: EncodedPhoto, size: int) -> tuple[int, int]:
     """Rows and columns of a padded square map that the photo covers."""
-    frame = dense_frame(view)
+    frame = photo.text_frame
     height, width = frame.resized
     cell = frame.image_size / size
     return max(1, round(height / cell)), max(1, round(width / cell))
@@ -224,11 +225,13 @@ def _peak(logits: Tensor) -> float:
     return max(-_LIMIT, min(_LIMIT, value))
 
 
-def _decode(view: ImageView, embedding: Tensor, field: _Map, *, levels: Levels) -> list[Proposal]:
+def _decode(
+    photo: EncodedPhoto, embedding: Tensor, field: _Map, *, levels: Levels
+) -> list[Proposal]:
     """Masks of the map's regions, best quality first; none if no place reaches the level."""
-    settings = view.model.text_settings
+    settings = photo.parts.text_settings
     probability = field.fair.sigmoid()
-    rows, columns = _covered(view, probability.shape[-1])
+    rows, columns = _covered(photo, probability.shape[-1])
     inside = torch.zeros_like(probability)
     inside[:rows, :columns] = probability[:rows, :columns]
     regions = find_regions(inside, level=levels.place, settings=settings)
@@ -236,14 +239,12 @@ def _decode(view: ImageView, embedding: Tensor, field: _Map, *, levels: Levels) 
         regions += find_regions(inside, level=levels.min_place, settings=settings, beside=regions)
     if not regions:
         return []
-    _, pathway = require_text(view.model)
-    with torch.no_grad():
-        token = torch.as_tensor(pathway(embedding[None]))
-    return separate(view, token, field.fair, regions, covered=(rows, columns))
+    token = phrase_tokens(photo.parts, embedding[None])
+    return separate(photo, token, field.fair, regions, covered=(rows, columns))
 
 
 def _candidates(
-    view: ImageView,
+    photo: EncodedPhoto,
     decoded: Sequence[Proposal],
     field: _Map,
     *,
@@ -256,7 +257,7 @@ def _candidates(
     """
     if not decoded:
         return ()
-    settings = view.model.text_settings
+    settings = photo.parts.text_settings
     masks = np.stack([(item.logits > 0).numpy() for item in decoded])
     rejected = [item.rejected for item in decoded]
     repeats = find_repeats(masks, rejected, max_covered=settings.overlap)
@@ -277,23 +278,23 @@ def _candidates(
             numbers = replace(numbers, excluded=share)
             if judge_mask(numbers, levels)[0] is None:  # a dropped mask is shown uncut
                 logits = torch.where(cut, -logits.abs(), logits)
-        candidate = _candidate(view, item, logits, evidence, numbers)
+        candidate = _candidate(photo, item, logits, evidence, numbers)
         if rle_area(candidate.rle):
             candidates.append(candidate)
     return tuple(candidates if score is None else sorted(candidates, key=lambda c: -c.score))
 
 
 def _candidate(
-    view: ImageView,
+    photo: EncodedPhoto,
     item: Proposal,
     logits: Tensor,
     evidence: dict[str, float],
     numbers: MaskNumbers,
 ) -> Candidate:
-    full = to_original_frame(logits[None], view.frame)
+    full = to_original_frame(logits[None], photo.frame)
     inner = int((full > 1).sum())
     outer = max(1, int((full > -1).sum()))
-    x, y = view.frame.points_to_original(np.array([item.point], np.float32))[0]
+    x, y = photo.frame.points_to_original(np.array([item.point], np.float32))[0]
     return Candidate(
         **vars(numbers),
         rle=encode_masks((full > 0).numpy())[0],

@@ -10,30 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from textsam.inference.photo.phrase_map import require_clip
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import Candidate, Gate, Levels, PhraseAnswer
 from textsam.values.judge import judge
 from textsam.values.rle import decode_rles
-from textsam.values.settings import AutomaticSettings
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = [
     "BACKGROUND",
     "BATCH",
     "RANK_CURVES",
+    "EmbeddedMasks",
     "answer_from_masks",
+    "embed_masks",
     "rank_answers",
-    "ranked_masks",
 ]
 
 # What else a mask may show; a tower trained with a softmax knows a phrase only beside others.
@@ -54,11 +50,16 @@ _LIMIT = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RankedMasks:
-    """Automatic masks of a photo and their masked-CLIP embeddings (N, D), unit length."""
+class EmbeddedMasks:
+    """Automatic masks of a photo, none of them empty.
+
+    Attributes:
+        masks: N masks.
+        embeddings: (N, D) masked-CLIP embeddings of unit length; None for a model without CLIP.
+    """
 
     masks: Segmentation
-    embeddings: Tensor
+    embeddings: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,31 +80,29 @@ class _Rival:
         return gate, float(self.own[index]), float(self.others[index, best])
 
 
-def ranked_masks(view: ImageView, settings: AutomaticSettings | None = None) -> RankedMasks:
-    """The view's automatic masks with embeddings, made at the first call."""
-    wanted = AutomaticSettings.fast() if settings is None else settings
-    if wanted not in view.ranked:
-        masks = view.everything(wanted)
-        masks = masks[masks.areas > 0]
-        clip = require_clip(view.model)
-        rows = [torch.zeros(0, clip.width)]
-        rles = masks.rles
-        for start in range(0, len(rles), BATCH):
-            part = decode_rles(rles[start : start + BATCH], view.size)
-            rows.append(clip.encode_masks(view.image, part, expand=_EXPAND).cpu())
-        view.ranked[wanted] = RankedMasks(masks=masks, embeddings=torch.cat(rows))
-    return view.ranked[wanted]
+def embed_masks(photo: EncodedPhoto, masks: Segmentation) -> EmbeddedMasks:
+    """Embed the masks of a photo that are not empty by masked CLIP, if the model has a CLIP."""
+    masks = masks[masks.areas > 0]
+    clip = photo.parts.clip
+    if clip is None:
+        return EmbeddedMasks(masks=masks, embeddings=None)
+    rows = [torch.zeros(0, clip.width)]
+    rles = masks.rles
+    for start in range(0, len(rles), BATCH):
+        part = decode_rles(rles[start : start + BATCH], photo.size)
+        rows.append(clip.encode_masks(photo.image, part, expand=_EXPAND).cpu())
+    return EmbeddedMasks(masks=masks, embeddings=torch.cat(rows))
 
 
 def rank_answers(
-    view: ImageView,
+    photo: EncodedPhoto,
+    embedded: EmbeddedMasks,
     phrases: Sequence[str],
     *,
     curves: StrategyCurves | None = None,
     threshold: float | None = None,
     exclude: Sequence[str] = (),
     background: Sequence[str] = (),
-    settings: AutomaticSettings | None = None,
 ) -> list[PhraseAnswer]:
     """Score every automatic mask against every phrase.
 
@@ -111,24 +110,24 @@ def rank_answers(
     `BACKGROUND`, `exclude` and `background`; of the best mask for presence.
 
     Args:
-        view: The photo.
+        photo: The photo.
+        embedded: Its automatic masks.
         phrases: What to look for.
         curves: Probabilities from the evidence; the tower's own without.
         threshold: Least presence and least score; the curves' own levels by default.
         exclude: A mask that one of these fits better is dropped, gate "exclusion".
         background: Likewise, gate "background".
-        settings: Of the automatic masks; "fast" by default.
 
     Raises:
         WeightsError: The model has no CLIP.
     """
-    clip = require_clip(view.model)
-    ranked = ranked_masks(view, settings)
+    clip = photo.parts.require_clip()
+    assert embedded.embeddings is not None  # the model has a CLIP
     curves = RANK_CURVES if curves is None else curves
     rivals = [*exclude, *background]
     texts = clip.encode_text([*phrases, *rivals])
     others = clip.encode_text([*BACKGROUND])
-    odds = clip.contrast(ranked.embeddings, texts, others).cpu().clamp(-_LIMIT, _LIMIT)
+    odds = clip.contrast(embedded.embeddings, texts, others).cpu().clamp(-_LIMIT, _LIMIT)
     best = odds[:, len(phrases) :]
     results = []
     for number, phrase in enumerate(phrases):
@@ -139,7 +138,7 @@ def rank_answers(
             answer_from_masks(
                 phrase,
                 "rank",
-                ranked.masks,
+                embedded.masks,
                 evidence,
                 top,
                 curves=curves,

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from textsam.inference.photo.phrase_map import dense_frame, embed_phrases, map_logits
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.phrase_map import embed_phrases, map_logits
 from textsam.inference.photo.postprocess import to_original_frame
+from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies.query import (
     answer,
     check_threshold,
-    curves_of,
     make_question,
     to_segmentation,
 )
+from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
 from textsam.values.judge import is_present
 from textsam.values.prompts import normalize_phrases
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = ["label_pixels"]
 
 
 def label_pixels(
-    view: ImageView,
+    photo: EncodedPhoto,
     phrases: str | Sequence[str],
     *,
     background: str | Sequence[str] | None,
     threshold: float | None,
+    windows: WindowCache,
+    embedded: Callable[[], EmbeddedMasks],
 ) -> LabelMap:
     """Label every pixel.
 
@@ -41,11 +41,13 @@ def label_pixels(
     photo's size whatever the number of phrases. Another one paints the masks of `strategy="rank"`.
 
     Args:
-        view: The photo.
+        photo: The photo.
         phrases: What to look for.
         background: Phrases that win pixels without being painted.
         threshold: Least presence of a phrase; the calibration's level by default. A pixel is
             painted from the probability on that `auto` takes as a region.
+        windows: The photo's cache.
+        embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: As `segment`.
@@ -53,7 +55,7 @@ def label_pixels(
     """
     check_threshold(threshold)
     names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
-    if not view.model.has_dense_text:
+    if not photo.parts.has_dense_text:
         question = make_question(
             names,
             exclude=None,
@@ -62,30 +64,31 @@ def label_pixels(
             threshold=threshold,
             overlap="exclusive",
         )
-        result = to_segmentation(view.image, answer(view, question), overlap="exclusive")
-        return _painted(result.label_map(by="label"), result.class_names(), names, view)
+        answers = answer(photo, question, windows=windows, embedded=embedded)
+        result = to_segmentation(photo.image, answers, overlap="exclusive")
+        return _painted(result.label_map(by="label"), result.class_names(), names, photo)
     others = [] if background is None else normalize_phrases(background, "background")
-    curves = curves_of(view, "auto")
-    levels = auto.map_levels(view, curves, threshold)
-    level = view.model.text_settings.threshold
-    best = torch.full(view.size, float(np.log(level / (1 - level))))
-    labels = torch.zeros(view.size, dtype=torch.int32)
+    curves = auto.curves_of(photo.parts)
+    levels = auto.map_levels(photo, curves, threshold)
+    level = photo.parts.text_settings.threshold
+    best = torch.full(photo.size, float(np.log(level / (1 - level))))
+    labels = torch.zeros(photo.size, dtype=torch.int32)
     asked = [*names, *(name for name in others if name not in names)]
-    for number, embedding in enumerate(embed_phrases(view.model, asked), start=1):
-        maps = map_logits(view, embedding[None])
-        presence = curves.presence.probability({"peak": auto.peak_of(view, maps[0])})
+    for number, embedding in enumerate(embed_phrases(photo.parts, asked), start=1):
+        maps = map_logits(photo, embedding[None])
+        presence = curves.presence.probability({"peak": auto.peak_of(photo, maps[0])})
         if not is_present(presence, levels):
             continue
-        logits = to_original_frame(maps, dense_frame(view))[0]
+        logits = to_original_frame(maps, photo.text_frame)[0]
         wins = logits > best
         best[wins] = logits[wins]
         labels[wins] = number if number <= len(names) else 0
-    return LabelMap(labels.numpy(), names, image=view.image)
+    return LabelMap(labels.numpy(), names, image=photo.image)
 
 
 def _painted(
-    labels: np.ndarray, found: Sequence[str], names: Sequence[str], view: ImageView
+    labels: np.ndarray, found: Sequence[str], names: Sequence[str], photo: EncodedPhoto
 ) -> LabelMap:
     """A map numbered by `found`, renumbered by `names`."""
     number = np.array([0, *(1 + list(names).index(name) for name in found)], np.int32)
-    return LabelMap(number[labels], names, image=view.image)
+    return LabelMap(number[labels], names, image=photo.image)

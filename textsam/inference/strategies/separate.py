@@ -15,16 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from textsam.inference.photo.encoded import EncodedPhoto
+from textsam.inference.photo.prediction import decode
+from textsam.inference.photo.prompt_batch import point_prompts
 from textsam.inference.strategies.regions import Region, one_region
-from textsam.modeling.prompt_encoder import FOREGROUND, NOT_A_POINT, PromptBatch
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = ["Proposal", "separate"]
 
@@ -64,7 +62,7 @@ class Proposal:
 
 
 def separate(
-    view: ImageView,
+    photo: EncodedPhoto,
     token: Tensor,
     logits: Tensor,
     regions: Sequence[Region],
@@ -74,7 +72,7 @@ def separate(
     """Ask for the things in regions of a map.
 
     Args:
-        view: The photo.
+        photo: The photo.
         token: (1, T, C) prompt tokens of the phrase.
         logits: (m, m) log odds of its map.
         regions: Where it is above a level, at least one.
@@ -83,11 +81,11 @@ def separate(
     Returns:
         Masks, best quality first; those of the reading that was not kept say so in `rejected`.
     """
-    ask = _Decoder(view, token, logits, covered)
+    ask = _Decoder(photo, token, logits, covered)
     everywhere = torch.stack([region.cells for region in regions]).any(0)
     maps = torch.stack([one_region(logits, region.cells, everywhere) for region in regions])
     wholes = ask.at(regions, [region.points[0] for region in regions], maps=maps)
-    sure = view.model.text_settings.sure
+    sure = photo.parts.text_settings.sure
     found: list[Proposal] = []
     doubtful: list[tuple[Region, Proposal | None]] = []
     for region, whole in zip(regions, wholes, strict=True):
@@ -147,7 +145,7 @@ def _one_by_one(ask: _Decoder, regions: Sequence[Region]) -> list[list[Proposal]
 class _Decoder:
     """The decoder, asked for one phrase in one photo."""
 
-    view: ImageView
+    photo: EncodedPhoto
     token: Tensor
     map_logits: Tensor
     covered: tuple[int, int]
@@ -159,9 +157,11 @@ class _Decoder:
 
         None where it is empty.
         """
-        view, rows, columns = self.view, *self.covered
-        places = torch.stack(list(points)) * (view.frame.image_size / self.map_logits.shape[-1])
-        logits, iou = view.decode(self._prompts(places, maps))
+        photo, rows, columns = self.photo, *self.covered
+        places = torch.stack(list(points)) * (photo.frame.image_size / self.map_logits.shape[-1])
+        masks = None if maps is None else maps[:, None]
+        tokens = self.token.expand(len(places), -1, -1)
+        logits, iou = decode(photo, point_prompts(photo, places, masks=masks, tokens=tokens))
         probability = self.map_logits[:rows, :columns].sigmoid()
         found: list[Proposal | None] = []
         for k, region in enumerate(regions):
@@ -179,15 +179,3 @@ class _Decoder:
             )
             found.append(proposal)
         return found
-
-    def _prompts(self, points: Tensor, maps: Tensor | None) -> PromptBatch:
-        """Points (P, 2) in model pixels; without a box a prompt ends in a padding."""
-        count, device = len(points), self.view.model.device
-        labels = torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2)
-        return PromptBatch(
-            points=torch.stack([points, torch.zeros_like(points)], dim=1).to(device),
-            labels=labels.to(device),
-            image_index=torch.zeros(count, dtype=torch.int64, device=device),
-            masks=None if maps is None else maps[:, None].to(device),
-            tokens=self.token.expand(count, -1, -1),
-        )

@@ -6,21 +6,19 @@ Figure 17 of arXiv 2304.02643: masks of everything, compared with one of them by
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from collections.abc import Callable
+from typing import TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import RLE, encode_mask
-from textsam.values.settings import AutomaticSettings, Preset
-
-if TYPE_CHECKING:
-    from textsam.inference.view import ImageView
 
 __all__ = ["LEVEL", "MaskLike", "similar_masks"]
 
@@ -30,39 +28,39 @@ LEVEL = 0.9
 
 
 def similar_masks(
-    view: ImageView,
+    photo: EncodedPhoto,
     mask: MaskLike,
     *,
+    among: Callable[[], Segmentation],
     threshold: float,
     latents: Latents,
-    settings: AutomaticSettings | Preset | None,
 ) -> Segmentation:
     """What `ImageView.similar` gives.
 
     Raises:
         PromptError: A mask, threshold, latents or settings that cannot be meant.
     """
-    asked = _code(mask, view.size)
+    asked = _code(mask, photo.size)
     if not -1 <= threshold <= 1:
         raise PromptError(f"threshold={threshold}; wanted a cosine, -1 to 1, e.g. {LEVEL}")
     if latents not in get_args(Latents):
         raise PromptError(f"latents={latents!r}; wanted one of {list(get_args(Latents))}")
-    found = view.everything(settings)
+    found = among()
     found = found[found.areas > 0]
     rles = [asked, *found.rles]
     if latents == "photo":
-        rows = photo_latents(view, rles)
+        rows = photo_latents(photo, rles)
     else:
-        rows = torch.cat(list(crop_latents(view.model.sam, [(view.image, rles)])))
+        rows = torch.cat(list(crop_latents(photo.parts.sam, [(photo.image, rles)])))
     cosines = (rows[1:] @ rows[0]).clamp(-1, 1).numpy()
     order = [int(i) for i in np.argsort(-cosines, kind="stable") if cosines[i] >= threshold]
     return Segmentation(
-        view.size,
+        photo.size,
         [found.rles[i] for i in order],
         scores=cosines[order],
         iou=found.iou[order],
         stability=found.stability[order],
-        image=view.image,
+        image=photo.image,
     )
 
 
@@ -78,7 +76,7 @@ def _code(mask: MaskLike, size: tuple[int, int]) -> RLE:
     if rle.size != size:
         raise PromptError(
             f"the mask has size {rle.size}, the photo {size} (height, width); for a mask of "
-            "another photo type: view.segment(like=mask)"
+            "another photo type: photo.segment(like=mask)"
         )
     if rle.is_empty:
         raise PromptError("the mask is empty, so nothing looks like it")

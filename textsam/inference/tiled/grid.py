@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from textsam.inference.photo.windows import Window
+from textsam.values.geometry import Window
 from textsam.values.settings import TileSettings
 
-__all__ = ["common", "tile_windows"]
+__all__ = ["tile_windows"]
 
 
 def tile_windows(size: tuple[int, int], settings: TileSettings) -> list[Window]:
@@ -17,12 +17,6 @@ def tile_windows(size: tuple[int, int], settings: TileSettings) -> list[Window]:
     columns = _starts(size[1], settings)
     height, width = min(size[0], settings.tile), min(size[1], settings.tile)
     return [Window(x, y, x + width, y + height) for y in rows for x in columns]
-
-
-def common(a: Window, b: Window) -> Window | None:
-    """What two windows share; None for nothing."""
-    x0, y0, x1, y1 = max(a.x0, b.x0), max(a.y0, b.y0), min(a.x1, b.x1), min(a.y1, b.y1)
-    return Window(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def _starts(length: int, settings: TileSettings) -> list[int]:

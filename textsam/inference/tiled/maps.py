@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.inference.photo.windows import Window
+from textsam.values.geometry import Window
 
 __all__ = ["TileMaps"]
 

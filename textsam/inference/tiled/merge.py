@@ -18,9 +18,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.inference.photo.windows import Window
-from textsam.inference.tiled.grid import common
 from textsam.values.candidates import Candidate, Gate
+from textsam.values.geometry import Window
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_box, rle_iou
 from textsam.values.rle_ops import crop_rle, enlarge_rle, intersect_rles, paste_rle
 
@@ -123,7 +122,7 @@ class _Thing:
 
     def shared(self, other: _Thing) -> int:
         """Pixels in common."""
-        if common(self.box, other.box) is None:
+        if self.box.shared(other.box) is None:
             return 0
         return rle_area(intersect_rles([self.candidate.rle, other.candidate.rle]))
 
@@ -192,10 +191,10 @@ def _linked(pieces: Sequence[Piece]) -> list[list[Piece]]:
     links = []
     for number, first in enumerate(windows):
         for second in windows[number + 1 :]:
-            strip = common(first, second)
+            strip = first.shared(second)
             if strip is not None:
-                ours = [i for i in by_tile[first] if common(pieces[i].box, strip)]
-                theirs = [i for i in by_tile[second] if common(pieces[i].box, strip)]
+                ours = [i for i in by_tile[first] if pieces[i].box.shared(strip)]
+                theirs = [i for i in by_tile[second] if pieces[i].box.shared(strip)]
                 iou = rle_iou(
                     [pieces[i].inside(strip) for i in ours],
                     [pieces[i].inside(strip) for i in theirs],
@@ -251,7 +250,7 @@ def _without_fragments(
 def _sees_more(window: Window, piece: Piece) -> bool:
     """Whether a tile shows a piece, and what is beyond each border that cut it."""
     box, own = piece.box, piece.window
-    shared = common(window, box)
+    shared = window.shared(box)
     return window != own and shared == box and not any(_cut_by(box, window, piece.size))
 
 
@@ -297,7 +296,7 @@ def _without_duplicates(
     kept: list[_Thing] = []
     dropped: list[Candidate] = []
     for thing in sorted(things, key=lambda item: (item.is_open, _rank(item.candidate))):
-        near = [other for other in kept if common(other.box, thing.box)]
+        near = [other for other in kept if other.box.shared(thing.box)]
         covered = 0.0
         if near and nested:
             covered = max(thing.iou(other) for other in near)
@@ -348,7 +347,7 @@ def _goes_beyond(window: Window, other: Window, side: int) -> bool:
 
 def _agreement(a: Piece, b: Piece, band: Window) -> int:
     """Pixels of a band that both pieces have."""
-    both = common(band, b.window)
+    both = band.shared(b.window)
     return 0 if both is None else rle_area(intersect_rles([a.inside(both), b.inside(both)]))
 
 

@@ -15,13 +15,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.photo.windows import Window
+from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.strategies.overlap import Overlap
 from textsam.inference.strategies.query import Question, Strategy
@@ -32,13 +32,12 @@ from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import GATES, Candidate, PhraseAnswer
+from textsam.values.geometry import Window
 from textsam.values.images import ImageSource, load_image
 from textsam.values.judge import best_first, judge
 from textsam.values.resizing import resize_image
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
-
-if TYPE_CHECKING:
-    from textsam.inference.model import TextSAM
+from textsam.weights.parts import ModelParts
 
 __all__ = ["Progress", "TiledView", "lowered", "open_tiled"]
 
@@ -54,12 +53,12 @@ _MOST_DROPPED = 50  # and of the photo
 
 
 def open_tiled(
-    model: TextSAM, image: ImageSource, *, settings: TileSettings | None = None
+    parts: ModelParts, image: ImageSource, *, settings: TileSettings | None = None
 ) -> TiledView:
     """Open a big photo; nothing is encoded yet.
 
     Args:
-        model: Any model.
+        parts: The model.
         image: Whatever `load_image` takes. An RGB uint8 array (H, W, 3) is not copied, so a memory
             map of a file serves as well; don't change it while the view is used.
         settings: Size and overlap of the tiles.
@@ -75,7 +74,7 @@ def open_tiled(
         and image.shape[0] > 4  # else it might be channels first, which load_image asks about
     )
     photo: NDArray[np.uint8] = image if ready else load_image(image)  # type: ignore[assignment]
-    return TiledView(model, photo, settings=settings or TileSettings())
+    return TiledView(parts, photo, settings=settings or TileSettings())
 
 
 class TiledView:
@@ -85,21 +84,25 @@ class TiledView:
     into one tile is answered just as by `TextSAM.open`.
 
     Attributes:
-        model: The model that is asked.
+        parts: Networks and settings of the model.
         image: (H, W, 3) uint8 RGB.
         settings: Size and overlap of the tiles.
         windows: The tiles, half-open x0, y0, x1, y1.
     """
 
-    def __init__(self, model: TextSAM, image: NDArray[np.uint8], *, settings: TileSettings) -> None:
-        self.model = model
+    def __init__(
+        self, parts: ModelParts, image: NDArray[np.uint8], *, settings: TileSettings
+    ) -> None:
+        self.parts = parts
         self.image = image
         self.settings = settings
         self.windows: tuple[Window, ...] = tuple(tile_windows(self.size, settings))
 
     def __repr__(self) -> str:
         height, width = self.size
-        return f"TiledView({height} x {width} pixels, {len(self.windows)} tiles, {self.model!r})"
+        return (
+            f"TiledView({height} x {width} pixels, {len(self.windows)} tiles, {self.parts.name!r})"
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -217,7 +220,7 @@ class TiledView:
         )
 
     def _only_view(self) -> ImageView:
-        return ImageView(self.model, self.image, focus=self.model.focus)
+        return ImageView(encode_photo(self.parts, self.image))
 
     def _views(self, progress: Progress | None) -> Iterator[tuple[Window, ImageView]]:
         """A view of the whole photo, then one of each tile; one is alive at a time."""
@@ -232,7 +235,7 @@ class TiledView:
                 part = resize_image(
                     part, (max(1, round(height * share)), round(width * share) or 1)
                 )
-            yield window, ImageView(self.model, np.ascontiguousarray(part), focus=self.model.focus)
+            yield window, ImageView(encode_photo(self.parts, np.ascontiguousarray(part)))
             logger.debug("tile %d of %d: %s", number + 1, len(windows), window)
             if progress is not None:
                 progress(number + 1, len(windows))
@@ -240,7 +243,7 @@ class TiledView:
     def _answers(self, question: Question, progress: Progress | None) -> list[PhraseAnswer]:
         gathered = [_Gathered(view=self) for _ in question.phrases]
         for window, view in self._views(progress):
-            answers = text_inference.answer(view, question)
+            answers = view.answers(question)
             for own, answer in zip(gathered, answers, strict=True):
                 own.add(answer, window)
         return [own.joined() for own in gathered]

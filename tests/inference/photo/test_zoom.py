@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from textsam import TextSAM
 from textsam.errors import PromptError
-from textsam.inference.photo.windows import Window, choose_window, from_window, within_box
-from textsam.inference.view import ImageView
+from textsam.inference.photo.encoded import encode_photo
+from textsam.inference.photo.prediction import MaskLogits, within_box
+from textsam.inference.photo.zoom import WindowCache, choose_window
+from textsam.values.geometry import Frame, Window
+from textsam.values.prompts import Prompt
 from textsam.values.settings import FocusSettings
 
 from ..conftest import build_model
@@ -23,7 +26,6 @@ from ..conftest import build_model
 SETTINGS = FocusSettings(min_side=8)
 # Masks may reach beyond their box, so that a window alone can be compared.
 UNBOUND = FocusSettings(min_side=8, box_margin=100.0)
-NO_POINTS = np.zeros((0, 2), np.float32)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def test_a_window_holds_box_and_points_and_stays_in_the_photo(
 ) -> None:
     box = np.array([x0, y0, min(x0 + width, 200), min(y0 + height, 100)], np.float32)
     points = np.array([[px, py]], np.float32)
-    window = choose_window((100, 200), box=box, mask=None, points=points, settings=SETTINGS)
+    window = choose_window((100, 200), Prompt(box=box, points=points), None, settings=SETTINGS)
     if window is None:
         # only where it would show nearly the whole photo
         low, high = np.minimum(box[:2], points[0]), np.maximum(box[2:], points[0])
@@ -62,22 +64,33 @@ def test_nothing_to_look_at_and_large_things_give_no_window() -> None:
     size = (100, 200)
     empty, full = np.zeros(size, bool), np.ones(size, bool)
     for mask in (None, empty, full):
-        window = choose_window(size, box=None, mask=mask, points=NO_POINTS, settings=SETTINGS)
+        window = choose_window(size, Prompt(), mask, settings=SETTINGS)
         assert window is None
 
 
-def test_a_window_serves_what_lies_in_it_at_a_like_scale() -> None:
-    window = Window(10, 10, 60, 60)
-    assert window.serves(Window(15, 15, 55, 55), reuse=0.6)
-    assert not window.serves(Window(15, 15, 30, 30), reuse=0.6)  # too small in it
-    assert not window.serves(Window(5, 15, 55, 55), reuse=0.6)  # not all of it
+def test_a_window_serves_for_what_lies_in_it_at_a_similar_scale(
+    focusing: TextSAM, photo: NDArray[np.uint8]
+) -> None:
+    encoded, cache = encode_photo(focusing.parts, photo), WindowCache()
+    window = Window(10, 5, 50, 45)
+    for wanted, serves in (
+        (Window(15, 10, 45, 40), True),
+        (Window(15, 10, 30, 25), False),  # too small in it
+        (Window(5, 10, 45, 40), False),  # not all of it
+    ):
+        cache = WindowCache()
+        cache.encode(encoded, window, reuse=0.6)
+        assert cache.encode(encoded, wanted, reuse=0.6)[0] == (window if serves else wanted)
 
 
-def test_logits_go_back_to_their_place() -> None:
-    logits = np.random.default_rng(0).normal(size=(2, 5, 7)).astype(np.float32)
-    full = from_window(logits, Window(3, 4, 10, 9), (20, 30))
-    np.testing.assert_array_equal(full[:, 4:9, 3:10], logits)
-    full[:, 4:9, 3:10] = -1
+def test_logits_of_a_window_go_to_their_place() -> None:
+    grid = np.random.default_rng(0).normal(size=(1, 4, 4)).astype(np.float32)
+    frame = Frame(height=20, width=30, image_size=16)
+    mask = MaskLogits(frame=frame, grids=grid, windows=(Window(3, 4, 10, 9),))
+    alone = MaskLogits(frame=Frame(height=5, width=7, image_size=16), grids=grid)
+    full = mask.full_size()
+    np.testing.assert_array_equal(full[4:9, 3:10], alone.full_size())
+    full[4:9, 3:10] = -1
     assert (full < 0).all()
 
 
@@ -85,21 +98,17 @@ def test_a_small_box_is_decoded_as_if_its_window_were_the_photo(
     focusing: TextSAM, photo: NDArray[np.uint8]
 ) -> None:
     box = (30, 20, 44, 32)
-    window = choose_window(
-        photo.shape[:2],
-        box=np.array(box, np.float32),
-        mask=None,
-        points=NO_POINTS,
-        settings=SETTINGS,
-    )
+    prompt = Prompt(box=np.array(box, np.float32))
+    window = choose_window(photo.shape[:2], prompt, None, settings=SETTINGS)
     assert window is not None
     focusing.focus = UNBOUND
     answer = focusing.open(photo).predict(box=box)
-    cut = ImageView(focusing, photo[window.y0 : window.y1, window.x0 : window.x1].copy())
+    focusing.focus = None
+    cut = focusing.open(photo[window.slices].copy())
     shifted = np.array(box) - np.array([window.x0, window.y0] * 2)
-    first = cut.predict(box=shifted)  # the model's focus does not reach a bare view
+    first = cut.predict(box=shifted)
     expected = cut.predict(box=shifted, mask=first.logits[0])
-    inside = answer.logits[:, window.y0 : window.y1, window.x0 : window.x1]
+    inside = answer.logits[:, *window.slices]
     np.testing.assert_allclose(inside, expected.logits, atol=1e-5)
     np.testing.assert_allclose(answer.iou, expected.iou, atol=1e-6)
 
@@ -176,12 +185,12 @@ def test_a_dense_head_on_the_sams_own_maps(photo: NDArray[np.uint8]) -> None:
     model.pathway.config = replace(model.pathway.config, dense_source="sam")
     view = model.open(photo)
     shared = view.text_map("dog")
-    expected = model.pathway.dense.features(view.features.pyramid)
-    torch.testing.assert_close(view.text_features(), expected)
+    expected = model.pathway.dense.features(view.photo.features.pyramid)
+    torch.testing.assert_close(view.photo.text_features, expected)
     # At another size the photo is encoded once more, in that frame.
     model.pathway.config = replace(model.pathway.config, dense_image_size=96)
     larger = model.open(photo)
-    assert larger.text_features().shape[-1] == 12
+    assert larger.photo.text_features.shape[-1] == 12
     assert larger.text_map("dog").shape == shared.shape
     assert len(larger.segment(text="dog", threshold=0.001)) >= 0
 

@@ -1,0 +1,99 @@
+"""The networks and settings that a model consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from textsam.clip.encoder import ClipEncoder
+from textsam.clip.pathway import TextPathway
+from textsam.errors import WeightsError
+from textsam.modeling.sam import Sam
+from textsam.values.calibration import Calibration
+from textsam.values.settings import FocusSettings, TextSettings
+
+__all__ = ["ModelParts"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelParts:
+    """Everything that inference needs of a model.
+
+    Attributes:
+        sam: The SAM core.
+        clip: The CLIP model, or None.
+        pathway: From CLIP embeddings to prompts, or None for a model that takes no phrases as
+            prompts.
+        text_settings: Geometry of `strategy="auto"`.
+        focus: When to zoom in on small objects; None for never, as in Segment Anything.
+        calibration: From evidence to probabilities, with the default thresholds.
+        name: What the model was loaded as.
+
+    Raises:
+        WeightsError: The pathway was trained for another SAM or another CLIP.
+    """
+
+    sam: Sam
+    clip: ClipEncoder | None = None
+    pathway: TextPathway | None = None
+    text_settings: TextSettings = field(default_factory=TextSettings)
+    focus: FocusSettings | None = None
+    calibration: Calibration = field(default_factory=Calibration)
+    name: str = "unnamed"
+
+    def __post_init__(self) -> None:
+        """Refuse a pathway of other widths."""
+        if self.pathway is None:
+            return
+        config = self.pathway.config
+        clip_width = config.clip_width if self.clip is None else self.clip.width
+        for what, width, wanted in (
+            ("prompt width", config.prompt_width, self.sam.config.embed_dim),
+            ("CLIP width", config.clip_width, clip_width),
+        ):
+            if width != wanted:
+                raise WeightsError(
+                    f"the pathway's {what} is {width}, the model's is {wanted}: it was trained for "
+                    "another SAM or another CLIP"
+                )
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the SAM core."""
+        return self.sam.pixel_mean.device
+
+    @property
+    def has_dense_text(self) -> bool:
+        """Whether a phrase gives a map over the photo, which `strategy="auto"` starts from."""
+        return self.pathway is not None and self.pathway.dense is not None
+
+    def require_clip(self) -> ClipEncoder:
+        """The CLIP model.
+
+        Raises:
+            WeightsError: The model has none.
+        """
+        if self.clip is None:
+            raise WeightsError(
+                f"{self.name} cannot be asked by text: it has no CLIP. Ask with points, a box or a "
+                'mask, or give it one: TextSAM.from_pretrained(..., clip="ViT-L-14-336/openai"); '
+                'TextSAM.from_pretrained("tiny") brings its own'
+            )
+        return self.clip
+
+    def require_text(self) -> tuple[ClipEncoder, TextPathway]:
+        """The CLIP model and the text pathway.
+
+        Raises:
+            WeightsError: The model lacks one of them.
+        """
+        clip = self.require_clip()
+        if self.pathway is None:
+            raise WeightsError(
+                f"{self.name} has no trained text pathway, so a phrase cannot be its prompt. Type "
+                'strategy="rank", which needs none; or from_pretrained(..., '
+                'pathway="pathway.safetensors"); to train one: python -m training.train '
+                "text_pathway"
+            )
+        return clip, self.pathway
