@@ -69,7 +69,7 @@ def _clicks(model: TextSAM, data: DataSet) -> list[tuple[str, str, tuple[float, 
 
 
 def _phrases(model: TextSAM, data: DataSet) -> list[tuple[str, str, tuple[float, ...]]]:
-    config = TextConfig(presence=False, parts=("union",))
+    config = TextConfig(strategies=("auto",), presence=False, parts=("union",))
     return [
         (i.image_id, i.label, (i.top, i.top_wrong))
         for i in measure_set(model, data, config=config)["items"]

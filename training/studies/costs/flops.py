@@ -14,8 +14,9 @@ what checkpointed global attention keeps (queries and position terms) is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cache
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -32,17 +33,47 @@ from ...losses import LossConfig, mask_losses
 _POINTS = 8
 
 
-@dataclass(frozen=True, kw_only=True)
 class CoreCost:
-    """What one SAM core costs."""
+    """What one SAM core costs; each figure is counted when it is first used, which takes seconds.
 
-    encoder_parameters: int  # of the image encoder
-    decoder_parameters: int  # of prompt encoder and mask decoder
-    encoder_flops: int  # forward pass of one image
-    decoder_flops: int  # forward pass of one prompt of one round, prompt encoder included
-    encoder_bytes: int  # kept for the backward pass of one image, bf16
-    # Kept for the backward pass of one prompt of one round, bf16, and its losses, fp32.
-    decoder_bytes: int
+    The weights lie on the meta device, so that a ViT-H needs no memory for them.
+    """
+
+    def __init__(self, config: SamConfig) -> None:
+        self.config = config
+        with torch.device("meta"):
+            self._sam = Sam(config)
+            self._pixels = torch.empty(1, 3, config.image_size, config.image_size)
+        decoder = (self._sam.prompt_encoder, self._sam.mask_decoder)
+        self.encoder_parameters = _size(self._sam.image_encoder)
+        self.decoder_parameters = sum(_size(part) for part in decoder)
+
+    @cached_property
+    def encoder_flops(self) -> int:
+        """Forward pass of one image."""
+        with torch.no_grad():
+            return count_flops(lambda: self._sam.encode_image(self._pixels))
+
+    @cached_property
+    def encoder_bytes(self) -> int:
+        """Kept for the backward pass of one image, bf16."""
+        # A copy: the FLOPs are counted on the encoder as it is.
+        half = deepcopy(self._sam.image_encoder).to(torch.bfloat16).train()
+        weights = [*half.parameters(), *half.buffers()]
+        return kept_bytes(lambda: half(self._pixels.to(torch.bfloat16)), weights=weights)
+
+    @cached_property
+    def decoder_flops(self) -> int:
+        """Forward pass of one prompt of one round, prompt encoder included."""
+        sam = _bare_core(self.config).eval()
+        with torch.no_grad():
+            return count_flops(lambda: _decode(sam, self.config, 1, torch.float32))
+
+    @cached_property
+    def decoder_bytes(self) -> int:
+        """Kept for the backward pass of one prompt of one round, bf16, and its losses, fp32."""
+        # What is kept for the image is in both, so the difference is that of one prompt.
+        return _decoder_bytes(self.config, 2) - _decoder_bytes(self.config, 1)
 
 
 def count_flops(run: Callable[[], Any]) -> int:
@@ -71,25 +102,8 @@ def kept_bytes(run: Callable[[], Any], *, weights: Iterable[Tensor]) -> int:
 
 @cache
 def core_cost(config: SamConfig) -> CoreCost:
-    """Count one core. Takes seconds; a ViT-H needs no memory for its weights."""
-    with torch.device("meta"):
-        sam = Sam(config)
-        pixels = torch.empty(1, 3, config.image_size, config.image_size)
-    with torch.no_grad():
-        encoder_flops = count_flops(lambda: sam.encode_image(pixels))
-    half = sam.image_encoder.to(torch.bfloat16).train()
-    encoder_bytes = kept_bytes(
-        lambda: half(pixels.to(torch.bfloat16)), weights=[*half.parameters(), *half.buffers()]
-    )
-    decoder = (sam.prompt_encoder, sam.mask_decoder)
-    return CoreCost(
-        encoder_parameters=_size(sam.image_encoder),
-        decoder_parameters=sum(_size(part) for part in decoder),
-        encoder_flops=encoder_flops,
-        decoder_flops=_decoder_flops(config),
-        encoder_bytes=encoder_bytes,
-        decoder_bytes=_decoder_bytes(config, 2) - _decoder_bytes(config, 1),
-    )
+    """The cost of a core; the same object for the same config, so that nothing is counted twice."""
+    return CoreCost(config)
 
 
 @cache
@@ -150,12 +164,6 @@ def _decode(sam: Sam, config: SamConfig, count: int, dtype: torch.dtype) -> Any:
         sam.prompt_encoder.dense_positions(),
         tuple(skip[prompts.image_index] for skip in _skips(config, dtype)),
     )
-
-
-def _decoder_flops(config: SamConfig) -> int:
-    sam = _bare_core(config).eval()
-    with torch.no_grad():
-        return count_flops(lambda: _decode(sam, config, 1, torch.float32))
 
 
 def _decoder_bytes(config: SamConfig, count: int) -> int:
