@@ -150,10 +150,7 @@ class ClipEncoder:
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write a folder that `from_pretrained` and open_clip's `local-dir:` read.
 
-        Args:
-            folder: Created if it does not exist.
-            dtype: Type of floating weights in the file, e.g. `torch.float16`; by default as they
-                are in memory.
+        `dtype` is the type of floating weights in the file, by default as they are in memory.
 
         Raises:
             WeightsError: The encoder was created without open_clip's config.
@@ -328,8 +325,7 @@ class ClipEncoder:
 
         Their sigmoid is a probability: for models trained with a sigmoid that of the pair (SigLIP,
         arXiv 2303.15343, Section 3.2), for others that of the text in a softmax over itself and the
-        background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with each other, so
-        adding one does not change the rest.
+        background (CLIP, arXiv 2103.00020, Section 3.1.2). Texts do not compete with each other.
 
         Args:
             images: (n, D) unit embeddings of crops or masks.

@@ -101,21 +101,14 @@ def crop_batches(
     fill: tuple[int, int, int] = (0, 0, 0),
     batch: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut a square around each mask of many photos, a full batch at a time.
+    """Cut a square around each mask of many photos, as `square_crops`; one batch is in memory.
 
     Args:
         photos: Images (H, W, 3) uint8 RGB, each with its masks.
-        size: As `square_crops`, and so are `expand` and `fill`.
+        size: Side S of the crops, CLIP pixels.
         expand: Factor for all masks.
         fill: RGB, 0..255.
-        batch: Crops per batch; the last one may have fewer. Only one batch is in memory.
-
-    Yields:
-        Crops (n, 3, S, S) uint8 and shares (n, S, S) float32, in the order of the masks.
-
-    Raises:
-        ImageError: As `square_crops`.
-        PromptError: As `square_crops`.
+        batch: Crops per batch; the last one may have fewer.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     for image, rles in photos:

@@ -145,15 +145,9 @@ class TextPathway(nn.Module):
 
 
 def tower_maps(visual: nn.Module, pixels: Tensor, *, strides: Sequence[int]) -> list[Tensor]:
-    """Intermediate maps of an open_clip tower that wraps a timm CNN.
+    """Maps (B, C, S / stride, S / stride) of a CNN image tower, one for each stride.
 
-    Args:
-        visual: The image tower, open_clip's `TimmModel`.
-        pixels: (B, 3, S, S) normalised for the tower; S may differ from its crop size.
-        strides: Which maps, finest first.
-
-    Returns:
-        One (B, C, S / stride, S / stride) for each stride.
+    `pixels` (B, 3, S, S) are normalised for the tower; S may differ from its crop size.
 
     Raises:
         WeightsError: The tower is not a timm CNN with these strides.

@@ -71,33 +71,20 @@ class RelativeAttention(nn.Module):
 
 
 def attend_in_chunks(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    q: Tensor,  # (G, N, d), already scaled
+    k: Tensor,  # (G, M, d) on a grid, M = grid rows x grid columns
+    v: Tensor,  # (G, M, d)
+    rows: Tensor,  # (G, N, grid rows), added to the logits of all keys in a row
+    columns: Tensor,  # (G, N, grid columns), likewise for a column
     *,
-    chunk_logits: int = _CHUNK_LOGITS,
+    chunk_logits: int = _CHUNK_LOGITS,  # in memory at once; a chunk has at least one query
 ) -> Tensor:
-    """Attend with additive row and column terms, a bounded number of logits at a time.
-
-    Where a single sequence exceeds the bound, its chunks are recomputed in the backward pass, so
-    that training needs no more memory for them than inference.
-
-    Args:
-        q: (G, N, d) queries, already scaled.
-        k: (G, M, d) keys on a grid, M = rows x columns.
-        v: (G, M, d) values.
-        rows: (G, N, grid rows) additive term of each query for every row of keys.
-        columns: (G, N, grid columns) likewise for every column.
-        chunk_logits: Bound on the logits in memory at once; a chunk has at least one query.
-
-    Returns:
-        (G, N, d).
-    """
+    """Attend with additive row and column terms, a bounded number of logits at once: (G, N, d)."""
     groups, queries, keys = len(q), q.shape[1], k.shape[1]
     query_step = min(queries, max(1, chunk_logits // keys))
     group_step = max(1, chunk_logits // (query_step * keys))
+    # Chunks of one sequence are recomputed in the backward pass, so that training needs no more
+    # memory for them than inference.
     recompute = query_step < queries and torch.is_grad_enabled()
     results = []
     for g in (slice(i, i + group_step) for i in range(0, groups, group_step)):
@@ -142,16 +129,10 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor)
 
 
 def map_windows(grid: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply `attend` to every window of a grid.
+    """Apply `attend` to every window of a grid of tokens: (B, h, w, ...) -> (B, h, w, C).
 
-    Args:
-        grid: (B, h, w, ...) one value per token; h and w need not be multiples of `window`.
-        window: Side of a window in tokens.
-        attend: Maps windows (n, wy, wx, ...) to (n, wy, wx, C). It is called once for each shape
-            (wy, wx) that occurs: whole windows, and those cut off at the right, bottom or both.
-
-    Returns:
-        (B, h, w, C).
+    `attend` maps windows (n, wy, wx, ...) to (n, wy, wx, C). It is called once for each shape that
+    occurs: whole windows, and those cut off at the right, at the bottom or at both.
     """
     bands = []
     for y, wy in _spans(grid.shape[1], window):
@@ -165,15 +146,9 @@ def map_windows(grid: Tensor, window: int, attend: Callable[[Tensor], Tensor]) -
 
 
 def pad_keys(keys: Tensor, padding: Tensor, window: int) -> Tensor:
-    """Fill up the keys (or values) of a border window with those of zero tokens.
+    """Fill up the keys (or values) of a border window with the projection of a zero token.
 
-    Args:
-        keys: (n, heads, wy, wx, d).
-        padding: (heads, d), the projection of a zero token.
-        window: Side of a whole window.
-
-    Returns:
-        (n, heads, window, window, d), the real keys at the top left.
+    (n, heads, wy, wx, d), padding (heads, d) -> (n, heads, window, window, d).
     """
     wy, wx = keys.shape[2:4]
     if wy == window and wx == window:

@@ -29,15 +29,10 @@ RowT = TypeVar("RowT", bound=Row)
 
 
 def open_photo(model: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
-    """Encode an image, or take a photo that is open already.
-
-    Args:
-        model: A model, with an image; or an open photo, without.
-        image: Anything that `textsam.load_image` takes.
+    """Open an image with a model, or return a photo that is open already.
 
     Raises:
-        PromptError: The image is missing, or one was given with an open photo; or `model` is
-            something else.
+        PromptError: The image is missing, or one was given with an open photo.
         ImageError: The image cannot be read.
     """
     if isinstance(model, ImageView):

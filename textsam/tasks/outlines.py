@@ -113,25 +113,15 @@ class SumOutlines:
 
 def add_outlines(
     outlines: MaxOutlines | SumOutlines,
-    logits: Tensor,
-    frame: Frame,
+    logits: Tensor,  # (N, m, m) of the padded frame, not thresholded
+    frame: Frame,  # of the window
     *,
-    window: Window,
-    reach: int = 1,
-    margins: Margins = (0, 0, 0, 0),
-    mirrored: bool = False,
+    window: Window,  # half-open, original pixels
+    reach: int = 1,  # see `outline_gradients`
+    margins: Margins = (0, 0, 0, 0),  # pixels to leave out at the window's border
+    mirrored: bool = False,  # whether the masks are of the mirror image of the window
 ) -> None:
-    """Add the outlines of masks, upscaling a few masks at a time.
-
-    Args:
-        outlines: Where to add them.
-        logits: (N, m, m) of the padded frame, not thresholded.
-        frame: Frame of the window.
-        window: x0, y0, x1, y1, half-open pixels of the photo.
-        reach: See `outline_gradients`.
-        margins: Pixels to leave out at the left, top, right and bottom of the window.
-        mirrored: Whether the masks are of the mirror image of the window, left and right exchanged.
-    """
+    """Add the outlines of masks, upscaling a few masks at a time."""
     left, top, right, bottom = margins
     x0, y0, x1, y1 = window
     inner = (x0 + left, y0 + top, x1 - right, y1 - bottom)
@@ -156,12 +146,8 @@ def smooth_logits(logits: Tensor, side: int) -> Tensor:
 def outline_gradients(logits: Tensor, *, reach: int = 1) -> Tensor:
     """Gradients of probability maps near the outer boundaries of their masks (Appendix D.2).
 
-    Args:
-        logits: (K, H, W) at the photo's size; positive inside a mask.
-        reach: Pixels from an outer boundary pixel within which a gradient counts.
-
-    Returns:
-        (K, 2, H, W) x and y, toward the inside of the mask; 0 away from its outer boundary.
+    Logits (K, H, W) at the photo's size -> (K, 2, H, W) x and y, toward the inside of the mask; 0
+    farther than `reach` pixels from an outer boundary pixel.
     """
     inside = (logits > 0).float()[:, None]
     outer = F.max_pool2d(inside, 3, stride=1, padding=1) - inside
@@ -185,14 +171,8 @@ def thin_edges(strength: Floats, gradient: Floats) -> Floats:
     """Non-maximum suppression across the edge, as in Canny's detector.
 
     A pixel stays if it is stronger than the two points one step along its gradient and against it,
-    which are interpolated between neighbours. Of two equal neighbours one stays.
-
-    Args:
-        strength: (H, W), at least 0.
-        gradient: (2, H, W) x and y; only the direction matters.
-
-    Returns:
-        (H, W) float32: the strength at local maxima, 0 elsewhere.
+    which are interpolated between neighbours; others become 0. Strength (H, W) and gradient
+    (2, H, W), x and y, of which only the direction matters -> (H, W).
     """
     height, width = strength.shape
     # Of the two directions of a line take the one to the right, so that ties are broken alike
@@ -229,14 +209,8 @@ def ridges(strength: Floats, scale: float) -> Floats:
     """Strength of a ridge at each pixel: minus the lower eigenvalue of the Hessian of the map.
 
     This also finds a faint line on the slope of a strong one, where it is not a maximum. Second
-    derivatives of Gaussians, times the square of the scale (Lindeberg, IJCV 1998).
-
-    Args:
-        strength: (H, W).
-        scale: Standard deviation of the Gaussian, pixels; at least 0.5.
-
-    Returns:
-        (H, W) float32, 0 where the map is convex.
+    derivatives of Gaussians of this standard deviation in pixels, times its square (Lindeberg, IJCV
+    1998). (H, W) -> (H, W), 0 where the map is convex.
     """
     radius = math.ceil(4 * scale)
     at = torch.arange(-radius, radius + 1, dtype=torch.float32)
