@@ -29,7 +29,7 @@ from textsam.values.settings import (
     TextSettings,
     TileSettings,
 )
-from textsam.weights.hub import read_model, read_pathway, write_model
+from textsam.weights.model_folder import read_model, read_pathway, write_model
 from textsam.weights.parts import ModelParts
 
 __all__ = ["TextSAM", "segment"]

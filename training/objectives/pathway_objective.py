@@ -24,7 +24,7 @@ from textsam.errors import WeightsError
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
-from textsam.weights.hub import write_pathway
+from textsam.weights.model_folder import write_pathway
 
 from ..data.batch import ViewBatch
 from ..engine.optim import RatedPart

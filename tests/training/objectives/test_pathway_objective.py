@@ -16,7 +16,7 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
 from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT, PromptBatch
-from textsam.weights.hub import read_pathway
+from textsam.weights.model_folder import read_pathway
 from training.engine.optim import optimizer_groups
 from training.losses import mask_iou
 from training.objectives.crops import CropConfig, choose_crops, cut_crops
