@@ -140,6 +140,7 @@ def masks(result: Any) -> dict[str, Any]:
             "score": number(item.score),
             "iou": number(item.iou),
             "stability": number(item.stability),
+            **({} if np.isnan(item.similarity) else {"similarity": number(item.similarity)}),
         }
         for item in result
     ]

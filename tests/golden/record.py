@@ -1,6 +1,7 @@
-"""Record the answers of the golden test again: `python -m tests.golden.record`.
+"""Record the answers of the golden test again: `python -m tests.golden.record [QUESTION ...]`.
 
 Do so for a deliberate change only, in a commit of its own; `git diff` shows which answers changed.
+With names of questions, the answers to all others stay as they are.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def main() -> None:
     from tests.golden import answers
 
     torch.set_num_threads(1)
-    recorded = {}
-    for name, ask in answers.QUESTIONS.items():
+    names = sys.argv[1:]
+    recorded = json.loads(RECORD.read_text())["answers"] if names else {}
+    for name in names or answers.QUESTIONS:
         start = time.process_time()
-        recorded[name] = ask()
+        recorded[name] = answers.QUESTIONS[name]()
         sys.stderr.write(f"{name}: {time.process_time() - start:.1f} s\n")
     RECORD.write_text(as_text({"machine": answers.machine(), "answers": recorded}) + "\n")
 

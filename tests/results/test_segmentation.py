@@ -46,6 +46,7 @@ def results(draw):
         scores=draw(column),
         iou=draw(column),
         stability=draw(column),
+        similarity=draw(column),
         labels=draw(st.lists(st.none() | st.text(max_size=5), min_size=count, max_size=count)),
         presence=draw(st.dictionaries(st.text(max_size=5), st.floats(0, 1), max_size=3)),
     )
@@ -133,6 +134,7 @@ def test_types_are_the_same_when_empty(seg):
             ("scores", (count,), np.float32),
             ("iou", (count,), np.float32),
             ("stability", (count,), np.float32),
+            ("similarity", (count,), np.float32),
         ):
             array = getattr(one, name)
             assert (array.shape, array.dtype) == (shape, dtype), name
@@ -393,6 +395,17 @@ def test_json_is_coco_inside(tmp_path):
     np.testing.assert_array_equal(coco.decode(data["masks"][1]["rle"]), masks[1])
     assert data["masks"][0]["area"] == masks[0].sum()
     assert data == seg.to_dict()
+
+
+def test_files_without_similarity_are_read(tmp_path):
+    seg, _ = some(2, similarity=[0.5, math.nan])
+    data = seg.to_dict()
+    assert [mask.pop("similarity") for mask in data["masks"]] == [0.5, None]
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    assert np.isnan(Segmentation.load(tmp_path / "a.json").similarity).all()
+    with np.load(seg.save(tmp_path / "a.npz")) as file:
+        np.savez(tmp_path / "b.npz", **{k: v for k, v in file.items() if k != "similarity"})
+    assert np.isnan(Segmentation.load(tmp_path / "b.npz").similarity).all()
 
 
 def test_npz_needs_no_textsam(tmp_path):

@@ -266,14 +266,15 @@ class ImageView:
 
         Args:
             mask: `segmentation[0]`, an RLE or (H, W) bool, of this photo.
-            threshold: Least cosine. How much is alike depends on the model; look at `scores`.
+            threshold: Minimum cosine. How high cosines are depends on the model; look at
+                `similarity`.
             latents: "photo", from the encoding that is there; "crops", the paper's, which encodes
                 a crop and its mirror image for every mask of the photo.
             settings: Of the masks of everything: see `everything`.
 
         Returns:
-            Masks whose `scores` are their cosines with the mask, the mask itself (if everything
-            found it) first; without labels.
+            Masks whose `similarity` is their cosine with the mask, the mask itself (if it is among
+            the masks of everything) first; without labels and scores.
 
         Raises:
             PromptError: An empty mask or one of another photo's size, or an option that cannot be

@@ -30,7 +30,12 @@ __all__ = [
 ]
 
 # The columns of numbers, and what one of them is called on a `MaskResult`.
-NUMBERS = {"scores": "score", "iou": "iou", "stability": "stability"}
+NUMBERS = {
+    "scores": "score",
+    "iou": "iou",
+    "stability": "stability",
+    "similarity": "similarity",
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class MaskResult:
         score: Probability that the label describes the mask; NaN if unknown.
         iou: Predicted IoU of the mask; NaN if unknown.
         stability: Stability score of the mask; NaN if unknown.
+        similarity: Cosine, -1 to 1, with the mask that `ImageView.similar` was asked about; NaN for
+            masks from elsewhere.
         image: (H, W, 3) uint8 RGB, read-only: the photo of the mask, so that the mask can be an
             example for another photo; None if it is not known. Not copied and not compared.
     """
@@ -52,6 +59,7 @@ class MaskResult:
     score: float = math.nan
     iou: float = math.nan
     stability: float = math.nan
+    similarity: float = math.nan
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -88,6 +96,7 @@ class MaskTable:
         scores: (K,) float32, probability that the label describes the mask; NaN if unknown.
         iou: (K,) float32, predicted IoU; NaN if unknown.
         stability: (K,) float32, stability score; NaN if unknown.
+        similarity: (K,) float32, cosine with a mask, -1 to 1; NaN if unknown.
         labels: K phrases; None where a mask has none.
         presence: Probability, 0 to 1, that each phrase that was asked for is in the image.
     """
@@ -97,6 +106,7 @@ class MaskTable:
     scores: NDArray[np.float32]
     iou: NDArray[np.float32]
     stability: NDArray[np.float32]
+    similarity: NDArray[np.float32]
     labels: tuple[str | None, ...]
     presence: Mapping[str, float]
 
@@ -155,7 +165,11 @@ class MaskTable:
 
     def items(self, image: NDArray[np.uint8] | None = None) -> tuple[MaskResult, ...]:
         """The masks one by one, each with the photo (H, W, 3) if it is given."""
-        columns = {NUMBERS[name]: values.tolist() for name, values in self.numbers.items()}
+        # One and the same NaN, which equals itself inside tuples: equal masks compare as equal.
+        columns = {
+            NUMBERS[name]: [math.nan if math.isnan(value) else value for value in values.tolist()]
+            for name, values in self.numbers.items()
+        }
         return tuple(
             MaskResult(rle, label, image=image, **{name: c[i] for name, c in columns.items()})
             for i, (rle, label) in enumerate(zip(self.rles, self.labels, strict=True))

@@ -6,8 +6,8 @@
     result.save("street.png"); result.save("street.json"); Segmentation.load("street.json")
 
 Masks stay run-length codes until pixels are asked for. The numbers of a mask are never blended:
-`score` (probability that the label describes it), `iou` (predicted by the decoder) and `stability`;
-NaN stands for "not measured".
+`score` (probability that the label describes it), `iou` (predicted by the decoder), `stability`
+and, from `ImageView.similar`, `similarity`; NaN stands for "not measured".
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Segmentation(Sequence[MaskResult]):
         scores: ArrayLike | None = None,
         iou: ArrayLike | None = None,
         stability: ArrayLike | None = None,
+        similarity: ArrayLike | None = None,
         labels: Sequence[str | None] | None = None,
         presence: Mapping[str, float] | None = None,
         image: NDArray[np.uint8] | None = None,
@@ -89,6 +90,7 @@ class Segmentation(Sequence[MaskResult]):
             scores: (K,) probabilities that the label describes the mask; None for unknown.
             iou: (K,) predicted IoU; None for unknown.
             stability: (K,) stability scores; None for unknown.
+            similarity: (K,) cosines with a mask, -1 to 1; None for unknown.
             labels: K phrases or None; None for no labels at all.
             presence: Probability, 0 to 1, that each phrase that was asked for is in the image, also
                 of phrases without a mask.
@@ -105,6 +107,7 @@ class Segmentation(Sequence[MaskResult]):
             scores=scores,
             iou=iou,
             stability=stability,
+            similarity=similarity,
             labels=labels,
             presence=presence,
         )
@@ -225,6 +228,11 @@ class Segmentation(Sequence[MaskResult]):
         return self._table.stability
 
     @property
+    def similarity(self) -> NDArray[np.float32]:
+        """(K,) float32, read-only: cosine with the mask given to `ImageView.similar`, or NaN."""
+        return self._table.similarity
+
+    @property
     def labels(self) -> list[str | None]:
         """K phrases; None where a mask has none."""
         return list(self._table.labels)
@@ -281,7 +289,12 @@ class Segmentation(Sequence[MaskResult]):
             return self._items()[int(key)]
         return self._take(positions(as_array(key), len(self)))
 
-    def top(self, k: int, *, by: Literal["scores", "iou", "stability", "areas"] = "scores") -> Self:
+    def top(
+        self,
+        k: int,
+        *,
+        by: Literal["scores", "iou", "stability", "similarity", "areas"] = "scores",
+    ) -> Self:
         """The k masks with the highest value, highest first; unknown ones last, in their order."""
         if k < 0:
             raise ValueError(f"top: k={k}; wanted 0 or more")
@@ -294,6 +307,7 @@ class Segmentation(Sequence[MaskResult]):
         min_score: float | None = None,
         min_iou: float | None = None,
         min_stability: float | None = None,
+        min_similarity: float | None = None,
         min_area: int | None = None,
     ) -> Self:
         """The masks that reach every given bound; one whose value is unknown (NaN) reaches none."""
@@ -302,6 +316,7 @@ class Segmentation(Sequence[MaskResult]):
             (self.scores, min_score),
             (self.iou, min_iou),
             (self.stability, min_stability),
+            (self.similarity, min_similarity),
             (self.areas, min_area),
         ):
             if bound is not None:

@@ -49,6 +49,7 @@ __all__ = [
 FORMAT = "textsam.segmentation"
 # Raised when a reader of the last version would misread the file; readers refuse what is newer.
 VERSION = 1
+_ADDED = {"similarity"}  # files of this version that were written earlier lack it
 
 
 def encode_result(
@@ -158,7 +159,7 @@ def table_from_json(payload: Any) -> MaskTable:
             [rle_from_json(mask["rle"]) for mask in masks],
             labels=[mask["label"] for mask in masks],
             presence=payload["presence"],
-            **{name: [_number(mask[key]) for mask in masks] for name, key in NUMBERS.items()},
+            **{name: [_read_number(mask, key) for mask in masks] for name, key in NUMBERS.items()},
         )
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -206,7 +207,7 @@ def table_from_npz(data: bytes) -> MaskTable:
                 [_unpack(row, size) for row in file["masks"]],
                 labels=json.loads(str(file["labels"])),
                 presence=json.loads(str(file["presence"])),
-                **{name: file[name] for name in NUMBERS},
+                **{name: file[name] for name in NUMBERS if name not in _ADDED or name in file},
             )
     except (KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -234,7 +235,8 @@ def _check_version(version: Any) -> None:
         )
 
 
-def _number(value: float | None) -> float:
+def _read_number(mask: Mapping[str, Any], key: str) -> float:
+    value = mask.get(key) if key in _ADDED else mask[key]
     return math.nan if value is None else float(value)
 
 

@@ -30,16 +30,17 @@ def some(view: ImageView) -> Any:
     return masks[masks.areas > 0]
 
 
-def test_scores_are_cosines_of_latents_best_first(view: ImageView) -> None:
+def test_similarity_is_the_cosine_of_latents_best_first(view: ImageView) -> None:
     own = some(view)
     found = view.similar(own[2], threshold=-1, settings=ALL)
     assert len(found) == len(own)
     rows = photo_latents(view.photo, own.rles).numpy()
     want = dict(zip(own.rles, rows @ rows[2], strict=True))
     for item in found:
-        assert item.score == pytest.approx(float(want[item.rle]), abs=1e-5)
-    assert (np.diff(found.scores) <= 0).all()
-    assert found.scores[0] == pytest.approx(1, abs=1e-5)
+        assert item.similarity == pytest.approx(float(want[item.rle]), abs=1e-5)
+    assert (np.diff(found.similarity) <= 0).all()
+    assert found.similarity[0] == pytest.approx(1, abs=1e-5)
+    assert np.isnan(found.scores).all()  # a cosine is no probability
     assert set(found.labels) == {None} and found.image is not None
     iou = dict(zip(own.rles, own.iou, strict=True))
     assert all(item.iou == iou[item.rle] for item in found)
@@ -49,7 +50,7 @@ def test_crops_are_the_papers_latents(view: ImageView) -> None:
     own = some(view)[:3]
     [rows] = crop_latents(view.photo.parts.sam, [(view.image, own.rles)])
     found = view.similar(own[0], threshold=-1, latents="crops", settings=ALL)
-    scores = {item.rle: item.score for item in found}
+    scores = {item.rle: item.similarity for item in found}
     for rle, cosine in zip(own.rles, (rows @ rows[0]).tolist(), strict=True):
         assert scores[rle] == pytest.approx(cosine, abs=1e-5)
 
@@ -57,11 +58,11 @@ def test_crops_are_the_papers_latents(view: ImageView) -> None:
 def test_a_higher_threshold_gives_the_first_of_the_same(view: ImageView) -> None:
     own = some(view)
     every = view.similar(own[0], threshold=-1, settings=ALL)
-    middle = float(np.median(every.scores))
+    middle = float(np.median(every.similarity))
     fewer = view.similar(own[0], threshold=middle, settings=ALL)
     assert 0 < len(fewer) < len(every)
     assert fewer == every[: len(fewer)]
-    assert (fewer.scores >= middle).all()
+    assert (fewer.similarity >= middle).all()
 
 
 def test_any_form_of_a_mask_also_one_that_nobody_found(view: ImageView) -> None:

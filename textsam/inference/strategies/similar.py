@@ -57,7 +57,7 @@ def similar_masks(
     return Segmentation(
         photo.size,
         [found.rles[i] for i in order],
-        scores=cosines[order],
+        similarity=cosines[order],
         iou=found.iou[order],
         stability=found.stability[order],
         image=photo.image,
