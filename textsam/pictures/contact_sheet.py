@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from textsam.pictures.draw import PALETTE, check_photo, overlay
+from textsam.pictures.draw import PALETTE, overlay
 from textsam.pictures.label_tags import load_font
+from textsam.values.images import check_photo
 from textsam.values.rle import RLE, decode_rle, encode_mask, rle_box
 from textsam.values.rle_ops import crop_rle
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.pictures.label_tags import draw_chips
+from textsam.values.images import check_photo
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_box, rle_boxes
 from textsam.values.rle_ops import crop_rle
 
 __all__ = [
     "PALETTE",
     "PICTURE_SUFFIXES",
-    "check_photo",
     "cutout",
     "encode_picture",
     "indexed_picture",
@@ -247,24 +247,6 @@ def encode_picture(picture: Image.Image, suffix: str, *, exact: bool = False) ->
     else:
         picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def check_photo(photo: NDArray[np.uint8], size: tuple[int, int]) -> None:
-    """Refuse what is no uint8 RGB photo (H, W, 3), or not of the masks' size (H, W).
-
-    Raises:
-        ValueError: Another dtype, shape or size.
-    """
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-        raise ValueError(
-            f"got {photo.dtype} of shape {photo.shape}; wanted uint8 (H, W, 3). "
-            "Type: textsam.load_image(...)"
-        )
-    if size != photo.shape[:2]:
-        raise ValueError(
-            f"got masks of {size[0]}x{size[1]} on a photo of {photo.shape[0]}x{photo.shape[1]} "
-            "(height x width): this is not the photo that they were made from"
-        )
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from textsam.values.geometry import is_tensor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageSource", "load_image"]
+__all__ = ["ImageSource", "check_photo", "load_image"]
 
 _Encoded: TypeAlias = bytes | bytearray | memoryview | BinaryIO
 ImageSource: TypeAlias = (
@@ -115,6 +115,24 @@ def load_image(
     if isinstance(source, list | tuple):
         hint = ". It takes one image: give its items one by one, or type np.asarray(...) first"
     raise ImageError(f"load_image: got {type(source).__name__}; wanted {_WANTED}{hint}")
+
+
+def check_photo(photo: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Refuse what is no uint8 RGB photo (H, W, 3), or not of the masks' size (H, W).
+
+    Raises:
+        ValueError: Another dtype, shape or size.
+    """
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+        raise ValueError(
+            f"got {photo.dtype} of shape {photo.shape}; wanted uint8 (H, W, 3). "
+            "Type: textsam.load_image(...)"
+        )
+    if size != photo.shape[:2]:
+        raise ValueError(
+            f"got masks of {size[0]}x{size[1]} on a photo of {photo.shape[0]}x{photo.shape[1]} "
+            "(height x width): this is not the photo that they were made from"
+        )
 
 
 def _read_path(path: str) -> bytes:
