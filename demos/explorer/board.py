@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from textsam.inference.dialogue import Dialogue
 from textsam.pictures.draw import palette_color
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
+from textsam.values.prompts import Prompt
 from textsam.values.rle import rle_box, rle_runs
 
 __all__ = ["Board", "BoardObject", "Origin"]
@@ -30,9 +32,7 @@ class BoardObject:
         color: Index into the palette.
         origin: The action that created it.
         shown: Whether it is drawn and exported.
-        points: (x, y, foreground) of the clicks so far, pixels of the photo.
-        box: x0, y0, x1, y1, pixels of the photo, if the object was made by a box.
-        readings: The masks that a single click may mean; `result` is one of them.
+        dialogue: The clicks and the box that made it; None before the first one.
     """
 
     number: int
@@ -41,9 +41,20 @@ class BoardObject:
     color: int
     origin: Origin
     shown: bool = True
-    points: tuple[tuple[float, float, bool], ...] = ()
-    box: tuple[float, float, float, float] | None = None
-    readings: tuple[MaskResult, ...] = ()
+    dialogue: Dialogue | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        """Points and box so far, pixels of the photo."""
+        return self.dialogue.steps[-1].prompt if self.dialogue else Prompt()
+
+    @property
+    def readings(self) -> tuple[MaskResult, ...]:
+        """The masks that a single click may mean; `result` is one of them."""
+        if self.dialogue is None or len(self.dialogue.steps) > 1:
+            return ()
+        results = tuple(self.dialogue.result)
+        return results if len(results) > 1 else ()
 
     @property
     def rgb(self) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from textsam.errors import PromptError
+from textsam.values.prompts import make_prompt
 from textsam.values.rle import rle_iou
 
 from .board import Board, BoardObject
@@ -25,6 +26,7 @@ from .photo_cache import PhotoCache, UserPhoto
 from .phrase_input import phrase_query
 
 if TYPE_CHECKING:
+    from textsam.inference.dialogue import Dialogue
     from textsam.inference.view import ImageView
     from textsam.results.explanation import Explanation
     from textsam.results.mask_table import MaskResult
@@ -58,9 +60,10 @@ class Explorer:
 
     def _reset(self) -> None:
         self.board = Board()
+        # Whole boards, since renaming and deleting are steps too. Boards share their objects, and an
+        # object's `Dialogue` keeps small logits, so this takes little memory.
         self._past: deque[Board] = deque(maxlen=_MAX_UNDO)
         self._future: deque[Board] = deque(maxlen=_MAX_UNDO)
-        self._dialogue: int | None = None  # number of the object that the view's dialogue is about
         self._starts_new = False  # the next click starts an object, even on top of another one
 
     def open(self, photo: UserPhoto) -> None:
@@ -87,7 +90,6 @@ class Explorer:
         """
         view = self.view
         query = phrase_query(text, exclude, **options)
-        self._dialogue = None
         result = view.segment(**query)
         board = self.board.made_by_hand().add(result, "phrase")
         self._commit(replace(board, query=query, presence=tuple(result.presence.items())))
@@ -110,7 +112,6 @@ class Explorer:
         example = board.chosen_object
         if example is None:
             raise PromptError("Choose an object first: click on it, or on its colour in the list")
-        self._dialogue = None
         result = view.segment(like=replace(example.result, image=view.image))
         on_board = [item.result.rle for item in board.objects]
         new = [mask for mask in result if max(rle_iou([mask.rle], on_board)[0]) < _SAME_IOU]
@@ -127,7 +128,6 @@ class Explorer:
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> None:
         """Correct the active object, select the one at this place, or start a new one."""
-        view = self.view
         x, y = self._inside(x, y)
         target = self.board.active_object
         if target is None and not self._starts_new:
@@ -138,26 +138,23 @@ class Explorer:
         if target is not None:
             self._correct(target, x, y, foreground=foreground)
         elif foreground:
-            result = view.segment(points=[(x, y)])
-            self._add_by_hand(result, points=((x, y, True),), readings=tuple(result))
+            self._add_by_hand(points=[(x, y)])
         else:
             raise PromptError("There is no object to remove this from; choose an object first")
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """Segment the object in a box; the corners may come in any order."""
-        view = self.view
         (x0, y0), (x1, y1) = self._inside(x0, y0), self._inside(x1, y1)
         (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
         if min(x1 - x0, y1 - y0) < _MIN_BOX:
             raise PromptError("The box is too small; drag it around a whole object")
-        self._add_by_hand(view.segment(box=(x0, y0, x1, y1)), box=(x0, y0, x1, y1))
+        self._add_by_hand(box=(x0, y0, x1, y1))
 
     def reading(self, index: int) -> None:
         """Replace the mask of a first click by another one that the click may mean."""
         active = self.board.active_object
         if active is None or not 0 <= index < len(active.readings):
             raise PromptError("Alternative masks exist only right after the first click")
-        self._dialogue = None  # the view's dialogue holds the logits of the mask replaced here
         self._commit(self.board.replaced(replace(active, result=active.readings[index])))
         self.note = f"Mask {index + 1} of {len(active.readings)}"
 
@@ -232,37 +229,41 @@ class Explorer:
 
     def _correct(self, item: BoardObject, x: float, y: float, *, foreground: bool) -> None:
         """Add a click to an object; a correction that leaves nothing is refused."""
-        view = self.view
-        points = (*item.points, (x, y, foreground))
-        if self._dialogue == item.number and view.dialogue.steps:
-            result = view.click(x, y, foreground=foreground)
+        dialogue = item.dialogue
+        if dialogue is not None and item.result.rle == dialogue.result[0].rle:
+            dialogue = dialogue.click(x, y, foreground=foreground)
         else:
-            # The view's history is about another object: start from this one's mask and prompts.
-            result = view.segment(
-                text=item.result.label if view.photo.parts.pathway is not None else None,
-                points=[point[:2] for point in points],
-                labels=[int(point[2]) for point in points],
-                box=item.box,
+            # The dialogue has no logits of this mask: start from the mask itself, with all prompts.
+            has_pathway = self.view.photo.parts.pathway is not None
+            dialogue = self._ask(
+                text=item.result.label if has_pathway else None,
+                points=[*item.prompt.points, (x, y)],
+                labels=[*item.prompt.labels, int(foreground)],
+                box=item.prompt.box,
                 mask=item.result.mask,
             )
-        self._dialogue = item.number if len(result) else None
-        if not len(result):
+        if not len(dialogue.result):
             raise PromptError(f"Nothing would be left of {item.name!r}, so it was not changed")
-        corrected = replace(result[0], label=item.result.label)
-        changed = replace(item, result=corrected, points=points, readings=())
+        corrected = replace(dialogue.result[0], label=item.result.label)
+        changed = replace(item, result=corrected, dialogue=dialogue)
         self._commit(replace(self.board.replaced(changed), active=item.number))
         self.note = f"{item.name!r} corrected"
 
-    def _add_by_hand(self, result: Segmentation, **prompts: Any) -> None:
+    def _ask(self, **prompts: Any) -> Dialogue:
+        return self.view.dialogue.ask(make_prompt(self.view.size, **prompts))
+
+    def _add_by_hand(self, **prompts: Any) -> None:
         """Add the best mask of a click or box as the active object."""
+        dialogue = self._ask(**prompts)
+        result = dialogue.result
         if not len(result):
             raise PromptError("Nothing was found there; try another place, or drag a box")
         name = f"object {1 + sum(item.origin == 'hand' for item in self.board.objects)}"
-        board = self.board.add(result[:1], "hand", name=name, **prompts)
-        self._dialogue, self._starts_new = board.objects[-1].number, False
-        self._commit(replace(board, active=self._dialogue))
-        more = len(prompts.get("readings", ())) > 1
-        self.note = "Click again to correct it" + ("; keys 1, 2, 3: other masks" if more else "")
+        board = self.board.add(result[:1], "hand", name=name, dialogue=dialogue)
+        self._commit(replace(board, active=board.objects[-1].number))
+        self._starts_new = False
+        more = "; keys 1, 2, 3: other masks" if len(result) > 1 else ""
+        self.note = f"Click again to correct it{more}"
 
     def _inside(self, x: float, y: float) -> tuple[float, float]:
         """A place on the photo; one on or beyond its edge is moved inside."""
@@ -281,7 +282,7 @@ class Explorer:
             raise PromptError(empty)
         target.append(self.board)
         self.board = source.pop()
-        self._dialogue, self._starts_new = None, False
+        self._starts_new = False
         self.note = ""
 
     def _object(self, number: int) -> BoardObject:

@@ -172,9 +172,8 @@ class PhotoCache:
                 model = self.model()
                 view = model.open(photo.image)
                 if model.has_dense_text:
-                    _ = (
-                        view.photo.text_features
-                    )  # computed before forking, so that all forks share them
+                    # A cached property: read now, so that users do not compute it at the same time.
+                    _ = view.photo.text_features
             with self._lock:
                 self._views[photo.key] = view
                 self._drop_oldest()

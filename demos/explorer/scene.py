@@ -10,6 +10,8 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
+
 from textsam.values.rle import rle_box
 from textsam.values.rle_ops import crop_rle
 
@@ -66,7 +68,8 @@ def _object_to_dict(item: BoardObject) -> dict[str, Any]:
     x0, y0, x1, y1 = (int(side) for side in rle_box(result.rle))
     counts = "" if x0 == x1 else crop_rle(result.rle, (x0, y0, x1, y1)).counts.decode("ascii")
     height, width = result.rle.size
-    reading = next((i for i, other in enumerate(item.readings) if other.rle == result.rle), 0)
+    readings, prompt = item.readings, item.prompt
+    reading = next((i for i, other in enumerate(readings) if other.rle == result.rle), 0)
     return {
         "number": item.number,
         "name": item.name,
@@ -78,9 +81,10 @@ def _object_to_dict(item: BoardObject) -> dict[str, Any]:
         "share": result.area / (height * width),
         "score": _rounded(result.score),
         "iou": _rounded(result.iou),
-        "points": [[x, y, int(foreground)] for x, y, foreground in item.points],
-        "prompt_box": None if item.box is None else list(item.box),
-        "readings": len(item.readings),
+        # x, y, and 1 on the object or 0 beside it
+        "points": np.column_stack([prompt.points, prompt.labels]).tolist(),
+        "prompt_box": None if prompt.box is None else prompt.box.tolist(),
+        "readings": len(readings),
         "reading": reading,
     }
 

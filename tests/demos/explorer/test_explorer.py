@@ -44,7 +44,9 @@ def test_clicks_give_what_a_dialogue_gives(explorer: Explorer, photo: UserPhoto)
     assert explorer.board.objects[0].result.rle == view.click(70, 30)[0].rle
     explorer.click(40, 10, foreground=False)
     assert explorer.board.objects[0].result.rle == view.click(40, 10, foreground=False)[0].rle
-    assert explorer.board.objects[0].points == ((20, 20, True), (70, 30, True), (40, 10, False))
+    prompt = explorer.board.objects[0].prompt
+    assert prompt.points.tolist() == [[20, 20], [70, 30], [40, 10]]
+    assert prompt.labels.tolist() == [1, 1, 0]
 
 
 def test_a_box_gives_what_the_library_gives(explorer: Explorer, photo: UserPhoto) -> None:
@@ -111,17 +113,37 @@ def test_the_last_forty_steps_can_be_undone(explorer: Explorer) -> None:
     assert explorer.undo_redo_counts == (0, 40)  # the failed undo is no step
 
 
-def test_a_click_after_undo_goes_on_from_the_mask_that_is_there(
+def test_a_click_after_undo_goes_on_as_if_the_undone_one_had_not_been(
     explorer: Explorer, photo: UserPhoto
 ) -> None:
     explorer.click(20, 20)
     explorer.click(70, 30)
     explorer.undo()
-    first = explorer.board.objects[0].result
     explorer.click(10, 40)
-    expected = explorer.photos.open(photo).segment(
-        points=[(20, 20), (10, 40)], labels=[1, 1], mask=first.mask
-    )
+    view = explorer.photos.open(photo)
+    view.segment(points=[(20, 20)])
+    assert explorer.board.objects[0].result.rle == view.click(10, 40)[0].rle
+
+
+def test_objects_have_dialogues_of_their_own(explorer: Explorer, photo: UserPhoto) -> None:
+    explorer.click(20, 20)
+    explorer.start_new()
+    explorer.click(80, 40)
+    explorer.select(1)
+    explorer.click(70, 30)
+    view = explorer.photos.open(photo)
+    view.segment(points=[(20, 20)])
+    assert explorer.board.objects[0].result.rle == view.click(70, 30)[0].rle
+
+
+def test_a_click_goes_on_from_the_mask_that_was_chosen(
+    explorer: Explorer, photo: UserPhoto
+) -> None:
+    explorer.click(20, 20)
+    explorer.reading(2)
+    mask = explorer.board.objects[0].result.mask
+    explorer.click(10, 40)
+    expected = explorer.photos.open(photo).segment(points=[(20, 20), (10, 40)], mask=mask)
     assert explorer.board.objects[0].result.rle == expected.rles[0]
 
 
