@@ -60,8 +60,8 @@ class Explorer:
 
     def _reset(self) -> None:
         self.board = Board()
-        # Whole boards, since renaming and deleting are steps too. Boards share their objects, and an
-        # object's `Dialogue` keeps small logits, so this takes little memory.
+        # Whole boards, since renaming and deleting are steps too. It takes little memory: boards
+        # share their objects, whose dialogues keep logits on the decoder's small grid.
         self._past: deque[Board] = deque(maxlen=_MAX_UNDO)
         self._future: deque[Board] = deque(maxlen=_MAX_UNDO)
         self._starts_new = False  # the next click starts an object, even on top of another one
