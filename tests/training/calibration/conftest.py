@@ -14,6 +14,7 @@ from PIL import Image
 from textsam.values.calibration import Calibration
 from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.rle import encode_mask
+from textsam.weights.parts import ModelParts
 from training.data import ObjectMask, Sample
 
 SIZE = (40, 60)
@@ -61,6 +62,10 @@ class FakeModel:
                 torch.tensor([[len(n), ord(n[0]) % 7, 1.0] for n in names]), dim=1
             )
         )
+
+    @property
+    def parts(self):
+        return SimpleNamespace(require_clip=lambda: ModelParts.require_clip(self))
 
     def concept(self, shown):
         [item] = shown

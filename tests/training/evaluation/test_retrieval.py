@@ -138,7 +138,7 @@ class FakeClip:
         return torch.from_numpy(AXES[[["cat", "dog", "fish"].index(name) for name in phrases]])
 
 
-MODEL = SimpleNamespace(clip=FakeClip(), name="fake")
+MODEL = SimpleNamespace(parts=SimpleNamespace(require_clip=FakeClip), name="fake")
 
 
 def by_place(image: np.ndarray, rles: list[Any]) -> np.ndarray:
