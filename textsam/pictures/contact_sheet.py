@@ -21,7 +21,7 @@ CELL = 300  # pixels; six in a row fill a screen of 1920
 _GAP = 8
 _CAPTION, _HEADING = 18, 26
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-_LEAST_WINDOW = 24  # original pixels; a speck without surroundings shows nothing
+_MIN_WINDOW = 24  # original pixels; a few pixels without surroundings show nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,16 +48,16 @@ def mask_cell(
     size: int = CELL,
     color: tuple[int, int, int] = PALETTE[1],
 ) -> Cell:
-    """A mask, outlined, with some of what is around it.
+    """A mask with an outline and some of its surroundings.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         rle: The mask, of the photo's size.
         caption: The line below.
-        context: Side of the window by the longer side of the mask's box, at least 1; the window
-            ends where the photo does.
+        context: Side of the window as a multiple of the longer side of the mask's box, at least 1.
+            The window is cut at the photo's border.
         size: Longer side of the picture, pixels.
-        color: Of the outline.
+        color: Colour of the outline.
 
     Raises:
         ValueError: The photo is not of the mask's size, or the mask is empty.
@@ -66,7 +66,7 @@ def mask_cell(
     if rle.is_empty:
         raise ValueError("mask_cell: the mask is empty, so there is nothing to show")
     x0, y0, x1, y1 = (int(value) for value in rle_box(rle))
-    side = max(_LEAST_WINDOW, round(max(x1 - x0, y1 - y0) * context))
+    side = max(_MIN_WINDOW, round(max(x1 - x0, y1 - y0) * context))
     left, right = _span(x0, x1, side, image.shape[1])
     top, bottom = _span(y0, y1, side, image.shape[0])
     wanted = fitted_size((right - left, bottom - top), size)
@@ -88,7 +88,8 @@ def contact_sheet(
         rows: Heading -> cells from left to right; rows without a cell are left out, and "" takes no
             room for a heading.
         size: Side of a cell, pixels.
-        columns: Most cells side by side; a longer row goes on below. No limit by default.
+        columns: Maximum number of cells side by side; a longer row continues below. No limit by
+            default.
 
     Returns:
         RGB picture, as wide as its longest row.
@@ -125,7 +126,7 @@ def contact_sheet(
 def _lines(
     rows: Mapping[str, Sequence[Cell]], columns: int | None
 ) -> Iterator[tuple[str, Sequence[Cell]]]:
-    """Heading and cells of each line; what a row continues with has no heading."""
+    """Heading and cells of each line; a row's second line has no heading."""
     for heading, cells in rows.items():
         step = columns or max(1, len(cells))
         for start in range(0, len(cells), step):
@@ -133,7 +134,7 @@ def _lines(
 
 
 def _span(low: int, high: int, side: int, end: int) -> tuple[int, int]:
-    """A span of at most `side` in [0, end), around [low, high), all of which it holds."""
+    """A span of length `side` in [0, end) that contains [low, high); shorter at the borders."""
     start = max(0, (low + high - side) // 2)
     return min(start, low), max(min(start + side, end), high)
 

@@ -1,8 +1,8 @@
 """Pictures of masks: overlay, cut-out, label map, side by side. numpy and Pillow only.
 
 Photos are uint8 (H, W, 3) RGB; masks are run-length codes of the same size, decoded one at a time,
-so hundreds of masks on a 12-megapixel photo need the memory of one. Line widths and letters grow
-with the photo, so a picture looks the same at 300 and at 6,000 pixels.
+so hundreds of masks on a 12-megapixel photo need the memory of one. Line widths and letters scale
+with the photo, so that a picture looks the same at 300 and at 6,000 pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.pictures.label_tags import draw_chips
+from textsam.pictures.label_tags import draw_tags
 from textsam.values.images import check_photo
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_box, rle_boxes
 from textsam.values.rle_ops import crop_rle
@@ -60,7 +60,7 @@ _HALO_COLOR: Color = (255, 255, 255)
 
 
 def palette_color(index: int) -> Color:
-    """The colour of the index-th thing; after the palette, hues by the golden angle."""
+    """The colour with an index; after the palette, hues by the golden angle."""
     if index < len(PALETTE):
         return PALETTE[index]
     beyond = index - len(PALETTE)
@@ -92,15 +92,15 @@ def overlay(
     outline: bool = True,
     dim: float = 0.15,
 ) -> Image.Image:
-    """Draw masks over a photo: tint, crisp outline with a white halo, label chip.
+    """Draw masks over a photo: tint, crisp outline with a white halo, label tag.
 
-    Large masks are painted first, so small ones stay visible; chips are placed where they hide
-    least, and left out where there is no room.
+    Large masks are painted first, so that small ones stay visible. Tags are placed where they hide
+    the least, and left out where there is no space.
 
     Args:
         photo: (H, W, 3) uint8 RGB; not changed.
         rles: K masks of the photo's size.
-        texts: K chip texts; None for no chip.
+        texts: K texts of tags; None for no tag.
         colors: K colours; `palette_color` in order by default.
         alpha: Opacity of the tint, 0 to 1.
         outline: Whether to draw outlines.
@@ -110,7 +110,7 @@ def overlay(
         RGB picture of the photo's size.
 
     Raises:
-        ValueError: Sizes, lengths, or shares outside 0 to 1.
+        ValueError: Sizes or lengths do not fit, or `alpha` or `dim` is outside 0 to 1.
     """
     for rle in rles[:1]:
         check_photo(photo, rle.size)
@@ -136,8 +136,8 @@ def overlay(
             _stroke(canvas, rim, _HALO_COLOR, line + 2 * halo)
             _stroke(canvas, rim, colors[index], line)
     picture = Image.fromarray(canvas)
-    chips = [(text, colors[i], rle_box(rles[i])) for i, text in enumerate(texts) if text]
-    draw_chips(picture, chips, covered)
+    tags = [(text, colors[i], rle_box(rles[i])) for i, text in enumerate(texts) if text]
+    draw_tags(picture, tags, covered)
     return picture
 
 
@@ -150,7 +150,7 @@ def cutout(photo: NDArray[np.uint8], rles: Sequence[RLE], *, crop: bool = False)
         crop: Cut to the box around the union; an empty union is never cropped.
 
     Returns:
-        RGBA picture. Hidden pixels are black, so the file holds nothing of them.
+        RGBA picture. Transparent pixels are black, so that the file does not contain them.
     """
     for rle in rles[:1]:
         check_photo(photo, rle.size)
@@ -175,8 +175,8 @@ def indexed_picture(labels: NDArray[np.integer]) -> Image.Image:
         labels: (H, W) integers from 0 (nothing) to 65,535.
 
     Returns:
-        Palette picture (mode P, as in PASCAL VOC and DAVIS) up to 255, else 16-bit grey. Reading
-        it with Pillow into an array gives the numbers back.
+        Palette picture (mode P, as in PASCAL VOC and DAVIS) for numbers up to 255, 16-bit grey
+        above. An array of the picture has the same numbers.
     """
     highest = int(labels.max(initial=0))
     if labels.ndim != 2 or labels.min(initial=0) < 0 or highest > 65535:
@@ -226,7 +226,7 @@ def encode_picture(picture: Image.Image, suffix: str, *, exact: bool = False) ->
     Args:
         picture: What to write.
         suffix: One of `PICTURE_SUFFIXES`.
-        exact: Whether every pixel must keep its number.
+        exact: Whether every pixel must keep its value.
 
     Raises:
         ValueError: JPEG for a picture with transparency or with numbers to keep, WebP for a label
@@ -251,7 +251,7 @@ def encode_picture(picture: Image.Image, suffix: str, *, exact: bool = False) ->
 
 @dataclass(frozen=True)
 class _Rim:
-    """Pixels of a mask that touch its outside, and the mask's box."""
+    """Pixels of a mask that touch its outside, as rows and columns of the photo."""
 
     ys: NDArray[np.int64]
     xs: NDArray[np.int64]
@@ -267,7 +267,7 @@ def _paint(canvas: NDArray[np.uint8], rle: RLE, color: Color, alpha: float) -> _
     tint = np.asarray(color, dtype=np.float32) * alpha
     region[mask] = (region[mask] * np.float32(1 - alpha) + tint + 0.5).astype(np.uint8)
     inside = np.pad(mask, 1)
-    # The photo's border is no border of the thing: a mask that reaches it goes on beyond it.
+    # The photo's border is no border of the object, which continues beyond it.
     height, width = canvas.shape[:2]
     inside[0] |= inside[1] & (y0 == 0)
     inside[-1] |= inside[-2] & (y1 == height)
@@ -281,8 +281,7 @@ def _paint(canvas: NDArray[np.uint8], rle: RLE, color: Color, alpha: float) -> _
 def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) -> None:
     """Draw a smooth line of `width` pixels along a rim, in place.
 
-    A disk is stamped on every rim pixel, each of its pixels covered by as much as the disk's edge
-    leaves; far offsets are written first, so the nearest rim pixel decides.
+    A disk is drawn around every rim pixel, with partial coverage at the disk's edge.
     """
     if not rim.ys.size:
         return
@@ -297,6 +296,7 @@ def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) ->
         for dy in range(-reach, reach + 1)
         for dx in range(-reach, reach + 1)
     ]
+    # The farthest first, so that the nearest rim pixel decides the coverage.
     for distance, dy, dx in sorted(offsets, reverse=True):
         if (share := min(1.0, radius + 0.5 - distance)) > 0:
             cover[ys + dy, xs + dx] = share
@@ -314,6 +314,6 @@ def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) ->
 
 
 def _line_widths(size: tuple[int, int]) -> tuple[float, float]:
-    """Widths of the line and of what its halo adds, pixels, for a picture (H, W)."""
+    """Widths in pixels of the line and of its halo on each side, for a picture (H, W)."""
     side = math.sqrt(size[0] * size[1])
     return max(1.0, side * _LINE), max(0.6, side * _HALO)

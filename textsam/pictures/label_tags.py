@@ -1,4 +1,4 @@
-"""Label chips: small rounded labels on a picture, placed where they hide least."""
+"""Label tags: small rounded labels on a picture, placed where they hide the least."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw_chips", "load_font"]
+__all__ = ["draw_tags", "load_font"]
 
 Color = tuple[int, int, int]
-Chip = tuple[str, Color, NDArray[np.int64]]
+Tag = tuple[str, Color, NDArray[np.int64]]
 
 # Letter height as a share of the picture's mean side, and the smallest that can be read.
 _LETTER = 1 / 36
-_LEAST_LETTER = 10
+_MIN_LETTER = 10
 
-# Chips are drawn this much larger and scaled down, because Pillow's round corners are jagged.
+# Tags are drawn this much larger and scaled down, because Pillow's round corners are jagged.
 _FINE = 3
 
-# Hiding a pixel of another chip is worse than hiding a pixel of a mask.
-_CHIP_WEIGHT = 6.0
+# Hiding a pixel of another tag is worse than hiding a pixel of a mask.
+_TAG_WEIGHT = 6.0
 
-# Share of the picture that chips may take before it counts as crowded.
+# Share of the picture that tags may take before it counts as crowded.
 _CROWDED = 0.10
 
 
-def draw_chips(picture: Image.Image, chips: Sequence[Chip], covered: NDArray[np.bool_]) -> None:
-    """Draw chips on an RGB picture, in place.
+def draw_tags(picture: Image.Image, tags: Sequence[Tag], covered: NDArray[np.bool_]) -> None:
+    """Draw tags on an RGB picture, in place.
 
-    The first of each colour is drawn if it finds a place at all. One that repeats a colour (the
-    seventh window), or comes when the picture is crowded, is drawn only where it hides next to
-    nothing, and one of which both are true is left out.
+    The first tag of each colour is drawn if there is any place for it. A tag that repeats a colour
+    (the seventh window), or that comes when the picture is crowded, is drawn only where it hides
+    almost nothing; if both are true, it is left out.
 
     Args:
         picture: RGB, H x W.
-        chips: (text, colour, box of the thing (4,) half-open), the most important first. Texts are
-            shown on one line.
-        covered: (H, W) bool, pixels that chips should leave free if they can: the masks.
+        tags: (text, colour, half-open box (4,) of the object), the most important first. Texts are
+            drawn on one line.
+        covered: (H, W) bool, pixels that tags should leave free if possible: the masks.
     """
-    size = max(_LEAST_LETTER, round(math.sqrt(picture.width * picture.height) * _LETTER))
+    size = max(_MIN_LETTER, round(math.sqrt(picture.width * picture.height) * _LETTER))
     cost = covered.astype(np.float32)
     budget = _CROWDED * picture.width * picture.height
-    seen: set[Color] = set()
-    for text, color, box in chips:
+    used_colors: set[Color] = set()
+    for text, color, box in tags:
         text = " ".join(text.split())
         if not text:
             continue
-        wide, high = _chip_size(text, size)
+        wide, high = _tag_size(text, size)
         area = wide * high
-        if color in seen and area > budget:
+        if color in used_colors and area > budget:
             continue
-        # A third of a chip on other chips would make both unreadable.
-        allowed = area * (0.1 if color in seen or area > budget else _CHIP_WEIGHT / 3)
+        # A third of a tag on other tags would make both unreadable.
+        allowed = area * (0.1 if color in used_colors or area > budget else _TAG_WEIGHT / 3)
         place = _best_place(cost, box, (wide, high), gap=2 + size // 3)
         if place is None or place[0] > allowed:
             continue
         _, x, y = place
-        chip = _chip(text, color, size)
-        picture.paste(chip, (x, y), chip)
-        cost[y : y + high, x : x + wide] += _CHIP_WEIGHT
+        tag = _tag(text, color, size)
+        picture.paste(tag, (x, y), tag)
+        cost[y : y + high, x : x + wide] += _TAG_WEIGHT
         budget -= area
-        seen.add(color)
+        used_colors.add(color)
 
 
-def _chip_size(text: str, size: int) -> tuple[int, int]:
-    """(width, height) of a chip with letters `size` pixels high."""
+def _tag_size(text: str, size: int) -> tuple[int, int]:
+    """(width, height) of a tag with letters `size` pixels high."""
     font = load_font(size * _FINE)
     left, _, right, _ = font.getbbox(text)
     ascent, descent = font.getmetrics()
@@ -78,26 +78,26 @@ def _chip_size(text: str, size: int) -> tuple[int, int]:
 
 
 def _padding(size: int) -> tuple[int, int]:
-    """Room beside and above the letters, in fine pixels."""
+    """Space beside and above the letters, in fine pixels."""
     return round(size * _FINE * 0.42), round(size * _FINE * 0.12)
 
 
-def _chip(text: str, color: Color, size: int) -> Image.Image:
-    """One chip, RGBA, of `_chip_size`."""
+def _tag(text: str, color: Color, size: int) -> Image.Image:
+    """One tag, RGBA, of `_tag_size`."""
     font = load_font(size * _FINE)
-    width, height = (side * _FINE for side in _chip_size(text, size))
+    width, height = (side * _FINE for side in _tag_size(text, size))
     pad_x, pad_y = _padding(size)
-    chip = Image.new("RGBA", (width, height), (*color, 0))
-    pen = ImageDraw.Draw(chip)
+    tag = Image.new("RGBA", (width, height), (*color, 0))
+    pen = ImageDraw.Draw(tag)
     pen.rounded_rectangle((0, 0, width - 1, height - 1), radius=height * 0.28, fill=(*color, 255))
     left = font.getbbox(text)[0]
     pen.text((pad_x - left, pad_y), text, font=font, fill=(*_letter_color(color), 255))
-    return chip.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
+    return tag.resize((width // _FINE, height // _FINE), Image.Resampling.BOX)
 
 
 @lru_cache(maxsize=16)
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own letters, `size` pixels high.
+    """Pillow's built-in font, `size` pixels high.
 
     Raises:
         ImportError: This Pillow cannot draw letters of any size.
@@ -120,15 +120,16 @@ def _letter_color(color: Color) -> Color:
 
 
 def _best_place(
-    cost: NDArray[np.float32], box: NDArray[np.int64], chip: tuple[int, int], *, gap: int
+    cost: NDArray[np.float32], box: NDArray[np.int64], tag: tuple[int, int], *, gap: int
 ) -> tuple[float, int, int] | None:
-    """Cost and corner (x, y) for a chip (width, height) near a box; None where it is too large."""
+    """Cost and corner (x, y) of a tag (width, height) near a box; None if it is too large."""
     height, width = cost.shape
-    wide, high = chip
+    wide, high = tag
     if wide > width or high > height:
         return None
     x0, y0, x1, y1 = (int(side) for side in box)
     middle_x, middle_y = (x0 + x1 - wide) // 2, (y0 + y1 - high) // 2
+    # Above the box, below, right, left, then inside: `argmin` takes the first of equal costs.
     wanted = [
         (x0, y0 - high - gap),
         (middle_x, y0 - high - gap),

@@ -1,9 +1,9 @@
-"""Why a result is what it is: for each phrase the masks that were considered and what dropped them.
+"""Why a result is what it is: the masks considered for each phrase, and what dropped them.
 
 why = view.segment(text=["wheel", "cat"]).explain()
-str(why)  # a sentence a phrase, and a table
+str(why)  # a sentence for each phrase, and a table
 why.gate("cat")  # "presence"
-why.save("why.png")  # the map of the phrase, kept and dropped masks, a sweep of the threshold
+why.save("why.png")  # the phrase's map, kept and dropped masks, a sweep of the threshold
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from textsam.values.rle import rle_area, rle_box, rle_to_json
 
 __all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases", "explain_fully"]
 
-# Asked with it, hardly any phrase is refused before masks were looked for: calibrated presence of
-# phrases that are not there is mostly 0.01 to 0.1.
+# At this threshold hardly any phrase is dropped before masks are looked for: the presence of
+# phrases that are not in the picture is mostly 0.01 to 0.1.
 LOW_THRESHOLD = 0.001
 
 _FORMAT = "textsam.explanation"
 _VERSION = 1
 
 _SWEEP = (0.01, 0.02, *(step / 20 for step in range(1, 20)))
-_FINE_SWEEP = tuple(step / 100 for step in range(1, 100))  # of the chart
+_FINE_SWEEP = tuple(step / 100 for step in range(1, 100))  # for the chart
 
-# What `str` shows of a phrase; `rank` considers hundreds of masks. `table` has them all.
-_MOST_ROWS = 12
-_MOST_BANDS = 12  # of a picture, each about 700 pixels high
+# Masks of a phrase in `str`: `rank` considers hundreds of them. `table` has all that are kept.
+_MAX_ROWS = 12
+_MAX_BANDS = 12  # of a picture, each about 700 pixels high
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplanationRow:
-    """A line of the table: a phrase as a whole, or one mask that was considered for it.
+    """A row of the table: a phrase as a whole, or one mask that was considered for it.
 
     Attributes:
-        phrase: What was asked.
-        mask: Number of the mask, from 1, best score first; the picture shows the same. None for the
-            phrase as a whole.
-        gate: What closed; None if it is in the result.
-        score: Probability: of the phrase its presence, of a mask that the phrase describes it. NaN
-            if unknown.
-        evidence: The raw numbers behind it.
-        reason: The gate's numbers in words; empty if none closed.
+        phrase: The phrase.
+        mask: Number of the mask, from 1, best score first, as in the picture. None for the phrase
+            as a whole.
+        gate: What dropped it; None if it is in the result.
+        score: Presence of the phrase, or probability that the phrase describes the mask; NaN if
+            unknown.
+        evidence: The raw numbers behind `score`.
+        reason: The gate's numbers in words; empty if it was not dropped.
         box: (4,) half-open x0, y0, x1, y1, original pixels; None for a phrase.
         area: Pixels; 0 for a phrase.
     """
@@ -72,7 +72,7 @@ class ExplanationRow:
     area: int = 0
 
     def cells(self) -> tuple[str, str, str, str, str, str]:
-        """Phrase, what the row is about, score, gate, reason, evidence, as tables show them."""
+        """Phrase, kind of row, score, gate, reason and evidence as text for a table."""
         return (
             self.phrase,
             "in the picture" if self.mask is None else f"mask {self.mask}",
@@ -88,8 +88,8 @@ class Explanation:
 
     Attributes:
         size: (H, W) of the photo.
-        answers: What became of each phrase. Where the gate of presence closed before masks were
-            looked for, and `opened` has them, they are here, each dropped by that gate.
+        answers: What became of each phrase. Masks of a phrase that was dropped before masks were
+            looked for are those of `opened`, each dropped by the phrase's gate.
         image: (H, W, 3) uint8 RGB, or None.
     """
 
@@ -105,16 +105,16 @@ class Explanation:
 
         Args:
             size: (H, W), original pixels.
-            answers: What came out.
+            answers: Answers of a result.
             image: (H, W, 3) uint8 RGB, for pictures; not copied.
-            opened: Phrases of `blind_phrases` asked again with `LOW_THRESHOLD`, to tell what lies
-                behind their closed gates; without them only what was considered is told.
+            opened: Answers of `blind_phrases` at `LOW_THRESHOLD`: the masks that these phrases
+                would have had.
 
         Raises:
             ValueError: No answers, or a photo of another size.
         """
-        given = tuple(answers)
-        if not given:
+        answers = tuple(answers)
+        if not answers:
             raise ValueError(
                 "there is nothing to explain: no phrase was asked, or the result was read from a "
                 'file, which does not hold its reasons. Type: view.segment(text="wheel").explain()'
@@ -124,18 +124,18 @@ class Explanation:
         self.size = size
         self.image = image
         self._opened = {answer.phrase: answer for answer in opened}
-        self.answers = tuple(_merged(answer, self._opened.get(answer.phrase)) for answer in given)
+        self.answers = tuple(_merged(answer, self._opened.get(answer.phrase)) for answer in answers)
 
     @property
     def phrases(self) -> list[str]:
-        """What was asked, in order, each once."""
+        """The phrases in order, each once."""
         return list(dict.fromkeys(answer.phrase for answer in self.answers))
 
     def gate(self, phrase: str) -> Gate | None:
-        """The gate that left nothing of a phrase; None if something is left.
+        """The gate that dropped a phrase or its best mask; None if a mask is in the result.
 
         Raises:
-            KeyError: It was not asked.
+            KeyError: The phrase was not asked for.
         """
         closed: list[Gate] = []
         for answer in self._about(phrase):
@@ -143,30 +143,31 @@ class Explanation:
             if gate is None:
                 return None
             closed.append(gate)
-        # Asked in several ways (of tiles, say), the way that came farthest counts.
+        # A phrase may have several answers, e.g. of tiles: the one that passed most gates counts.
         return max(closed, key=list(GATES).index)
 
     def sentence(self, phrase: str, *, command_line: bool = False) -> str:
-        """What is left of a phrase; or which gate closed, by how much, and what to type.
+        """One sentence: the phrase's masks, or why it has none and which option helps.
 
         Args:
-            phrase: One that was asked.
-            command_line: Whether to name options of `textsam segment` in place of Python's.
+            phrase: A phrase of the result.
+            command_line: Whether to name options of `textsam segment` instead of Python's keywords.
 
         Raises:
-            KeyError: It was not asked.
+            KeyError: The phrase was not asked for.
         """
         gate = self.gate(phrase)
         decisive = next(a for a in self._about(phrase) if closed_gate(a)[0] == gate)
         return sentence(decisive, opened=self._opened.get(phrase), command_line=command_line)
 
     def advice(self, phrase: str) -> dict[str, Any]:
-        """Keywords of `segment` that get past the closed gate, as `{"threshold": 0.3}`.
+        """Keywords of `segment` with which the phrase gets a mask, e.g. `{"threshold": 0.3}`.
 
-        None as a value means to leave the option out. Empty if nothing closed, or nothing helps.
+        None as a value means to leave the option out. Empty if the phrase has a mask, or if no
+        option helps.
 
         Raises:
-            KeyError: It was not asked.
+            KeyError: The phrase was not asked for.
         """
         gate = self.gate(phrase)
         decisive = next(a for a in self._about(phrase) if closed_gate(a)[0] == gate)
@@ -181,46 +182,46 @@ class Explanation:
         return rows
 
     def sweep(self, thresholds: Sequence[float] = _SWEEP) -> tuple[SweepStep, ...]:
-        """How many masks and phrases `segment(threshold=...)` would leave, counted, not asked.
+        """How many masks and phrases `segment(threshold=...)` would leave; no model runs.
 
         Args:
             thresholds: Probabilities; 0.01, 0.02, 0.05, 0.10, ... 0.95 by default.
 
         Raises:
-            ValueError: A threshold that is no probability.
+            ValueError: A threshold is outside 0 to 1.
         """
         return sweep([self._widest(answer) for answer in self.answers], thresholds)
 
     def picture(self, *, phrases: Sequence[str] | None = None) -> Image.Image:
-        """Draw the reasons: a band a phrase.
+        """Draw the reasons, a band of panels for each phrase.
 
-        A band holds the map of the phrase over the photo with the points that were asked; the masks
-        of the result; the dropped ones, coloured by gate; the number of masks left at each
-        threshold; and the best dropped masks one by one, with the reason.
+        A band shows the phrase's map over the photo with the point prompts; the masks of the
+        result; the dropped masks, coloured by gate; the number of masks left at each threshold; and
+        the best dropped masks one by one, with the reason.
 
         Args:
-            phrases: Which to draw; by default all, or the first twelve.
+            phrases: Which to draw; by default the first twelve.
 
         Returns:
             RGB picture, about 1,800 pixels wide.
 
         Raises:
             ValueError: The photo is not known.
-            KeyError: A phrase that was not asked.
+            KeyError: A phrase was not asked for.
         """
         if self.image is None:
             raise ValueError(
                 "these reasons do not know their photo; give it: "
                 'result.explain(image="photo.jpg").picture()'
             )
-        chosen = self.phrases[:_MOST_BANDS] if phrases is None else list(phrases)
+        chosen = self.phrases[:_MAX_BANDS] if phrases is None else list(phrases)
         answers = [answer for phrase in chosen for answer in self._about(phrase)]
         return explanation_picture(
             self.image,
             answers,
             sentences=[self.sentence(answer.phrase) for answer in answers],
             sweeps=[sweep([self._widest(answer)], _FINE_SWEEP) for answer in answers],
-            left_out=[] if phrases is not None else self.phrases[_MOST_BANDS:],
+            left_out=[] if phrases is not None else self.phrases[_MAX_BANDS:],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -272,13 +273,13 @@ class Explanation:
 
     def short_table(self) -> list[ExplanationRow]:
         """As `table`, with at most twelve masks of a phrase."""
-        return [row for row in self.table() if row.mask is None or row.mask <= _MOST_ROWS]
+        return [row for row in self.table() if row.mask is None or row.mask <= _MAX_ROWS]
 
     def _about(self, phrase: str) -> list[PhraseAnswer]:
-        found = [answer for answer in self.answers if answer.phrase == phrase]
-        if not found:
-            raise KeyError(f"{phrase!r} was not asked; there are {self.phrases}")
-        return found
+        answers = [answer for answer in self.answers if answer.phrase == phrase]
+        if not answers:
+            raise KeyError(f"{phrase!r} was not asked for; there are {self.phrases}")
+        return answers
 
     def _widest(self, answer: PhraseAnswer) -> PhraseAnswer:
         return self._opened.get(answer.phrase, answer)
@@ -298,13 +299,15 @@ class Explanation:
             "sentence": self.sentence(answer.phrase),
             "advice": self.advice(answer.phrase),
             "masks": [_mask_to_dict(n, c) for n, c in enumerate(answer.candidates, start=1)],
-            # Of a photo's map three decimals are more than anybody sees.
-            "similarity": None if similarity is None else _rounded(similarity),
+            # Three decimals: the map is only drawn, and full precision would triple the file.
+            "similarity": None
+            if similarity is None
+            else np.round(similarity.astype(float), 3).tolist(),
         }
 
 
-class Answered(Protocol):
-    """What is explained: a `Segmentation`."""
+class HasAnswers(Protocol):
+    """A `Segmentation`, which this module does not import because it imports this one."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -316,16 +319,17 @@ class Answered(Protocol):
 
 
 def explain_fully(
-    result: Answered,
-    ask_again: Callable[[Mapping[str, Any]], Answered],
+    result: HasAnswers,
+    ask_again: Callable[[Mapping[str, Any]], HasAnswers],
     *,
     image: NDArray[np.uint8],
 ) -> Explanation:
-    """Explain a result, and ask again where a gate closed before masks were looked for.
+    """Explain a result; phrases dropped before masks were looked for are segmented once more.
 
     Args:
-        result: What came out.
-        ask_again: Called, if there are such phrases, with the keywords of `segment` that change.
+        result: The result.
+        ask_again: Segments again with these keywords in place of the result's own; called only if
+            there are such phrases.
         image: (H, W, 3) uint8 RGB, the photo.
     """
     opened: tuple[PhraseAnswer, ...] = ()
@@ -335,13 +339,13 @@ def explain_fully(
 
 
 def blind_phrases(answers: Iterable[PhraseAnswer]) -> list[str]:
-    """Phrases on which a gate closed before any mask was looked for, each once."""
-    found = [answer.phrase for answer in answers if answer.gate and not answer.candidates]
-    return list(dict.fromkeys(found))
+    """Phrases that were dropped before masks were looked for, each once."""
+    phrases = [answer.phrase for answer in answers if answer.gate and not answer.candidates]
+    return list(dict.fromkeys(phrases))
 
 
 def _merged(answer: PhraseAnswer, opened: PhraseAnswer | None) -> PhraseAnswer:
-    """An answer, with the masks behind the gate that closed before masks were looked for."""
+    """An answer with the masks that it would have had at a low threshold."""
     if answer.candidates or answer.gate is None or opened is None:
         return answer
     gate = answer.gate
@@ -394,11 +398,6 @@ def _mask_to_dict(number: int, item: Candidate) -> dict[str, Any]:
         "area": int(rle_area(item.rle)),
         "rle": rle_to_json(item.rle),
     }
-
-
-def _rounded(similarity: NDArray[np.float32]) -> list[list[float]]:
-    rounded: list[list[float]] = np.round(similarity.astype(np.float64), 3).tolist()
-    return rounded
 
 
 def _number(value: float) -> float | None:

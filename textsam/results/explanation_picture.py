@@ -1,4 +1,4 @@
-"""The picture of an explanation: a band of panels for each phrase. numpy and Pillow only."""
+"""The picture of an explanation: a row of panels for each phrase. numpy and Pillow only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from textsam.pictures.contact_sheet import fitted_size, mask_cell
 from textsam.pictures.draw import Color, overlay, palette_color
 from textsam.pictures.label_tags import load_font
 from textsam.results.gates import SweepStep
 from textsam.results.sweep_chart import sweep_chart
 from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
-from textsam.values.rle import RLE, decode_rle, encode_mask, rle_box
+from textsam.values.rle import RLE, decode_rle, encode_mask
 
 __all__ = ["explanation_picture", "heat_picture"]
 
@@ -23,10 +24,10 @@ _COLUMNS = 4
 _GAP = 12
 _MARGIN = 18
 _WIDTH = _COLUMNS * _PANEL + (_COLUMNS - 1) * _GAP + 2 * _MARGIN
-_SHORTEST = 240  # of a row of panels, so that the chart can be read beside a panorama
+_MIN_HEIGHT = 240  # of a row of panels, so that the chart can be read beside a panorama
 _THUMBS = 8
 _THUMB = (_WIDTH - 2 * _MARGIN - (_THUMBS - 1) * _GAP) // _THUMBS
-_MOST_DROPPED = 6  # drawn over each other in one panel
+_MAX_DROPPED = 6  # drawn over each other in one panel
 _FINE = 3  # dots are drawn this much larger and scaled down, because Pillow's are jagged
 
 _TITLE, _TEXT, _SMALL = 20, 15, 13  # heights of letters, pixels
@@ -48,17 +49,17 @@ def explanation_picture(
     sweeps: Sequence[Sequence[SweepStep]],
     left_out: Sequence[str] = (),
 ) -> Image.Image:
-    """Draw a band for each answer, below one another.
+    """Draw a band of panels for each answer, below one another.
 
-    Masks are decoded one at a time and drawn at the size of a panel, so that a large photo costs
+    Masks are decoded one at a time and drawn at the size of a panel, so that a large photo needs
     the memory of one mask.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        answers: N of them.
+        answers: N answers.
         sentences: N headings.
         sweeps: N sweeps of the threshold.
-        left_out: Phrases that are named at the end in place of a band.
+        left_out: Phrases without a band, which are listed at the end.
 
     Returns:
         RGB picture, `_WIDTH` wide.
@@ -70,13 +71,7 @@ def explanation_picture(
     if left_out:
         names = ", ".join(repr(phrase) for phrase in left_out)
         bands.append(_paragraph(f"Not drawn: {names}. Name them: picture(phrases=[...])", _TEXT))
-    height = sum(band.height + _MARGIN for band in bands) + _MARGIN
-    page = Image.new("RGB", (_WIDTH, height), _PAPER)
-    top = _MARGIN
-    for band in bands:
-        page.paste(band, (_MARGIN, top))
-        top += band.height + _MARGIN
-    return page
+    return _stacked(bands, gap=_MARGIN, margin=_MARGIN)
 
 
 def heat_picture(
@@ -91,35 +86,35 @@ def heat_picture(
     """
     grey = Image.fromarray(photo).resize(size, Image.Resampling.BOX).convert("L")
     spread = Image.fromarray(np.clip(similarity, 0, 1).astype(np.float32))
-    chance = np.asarray(spread.resize(size, Image.Resampling.BILINEAR))[..., None]
-    opacity = 0.25 + 0.6 * chance
+    probability = np.asarray(spread.resize(size, Image.Resampling.BILINEAR))[..., None]
+    opacity = 0.25 + 0.6 * probability
     blended = (
-        np.asarray(grey, dtype=np.float32)[..., None] * (1 - opacity) + _heat(chance) * opacity
+        np.asarray(grey, dtype=np.float32)[..., None] * (1 - opacity) + _heat(probability) * opacity
     )
     return Image.fromarray((blended + 0.5).clip(0, 255).astype(np.uint8))
 
 
-def _heat(chance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _heat(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Colours (h, w, 3) float32 of probabilities (h, w, 1)."""
     stops = np.linspace(0, 1, len(_INFERNO))
-    channels = [np.interp(chance, stops, channel) for channel in _INFERNO.T]
+    channels = [np.interp(probability, stops, channel) for channel in _INFERNO.T]
     return np.concatenate(channels, axis=-1).astype(np.float32)
 
 
 def _band(
     photo: NDArray[np.uint8], answer: PhraseAnswer, *, heading: str, steps: Sequence[SweepStep]
 ) -> Image.Image:
-    """Heading, four panels, runner-ups."""
+    """Heading, four panels, and the best dropped masks one by one."""
     numbered = list(enumerate(answer.candidates, start=1))
     kept = [(n, item) for n, item in numbered if item.gate is None]
     dropped = [(n, item) for n, item in numbered if item.gate is not None]
-    size = _fitting(photo)
+    size = fitted_size((photo.shape[1], photo.shape[0]), _PANEL)
     small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
-    height = max(size[1], _SHORTEST)
+    height = max(size[1], _MIN_HEIGHT)
     panels = [
         (_map_title(answer), _map_panel(photo, small, answer, size)),
         (f"in the result: {len(kept)}", _masks_panel(small, kept)),
-        (_dropped_title(dropped), _masks_panel(small, dropped[:_MOST_DROPPED])),
+        (_dropped_title(dropped), _masks_panel(small, dropped[:_MAX_DROPPED])),
         ("masks left at each threshold", sweep_chart(steps, answer, size=(_PANEL, height))),
     ]
     head = _paragraph(heading, _TITLE)
@@ -131,19 +126,19 @@ def _band(
         row.paste(panel, (left, _TEXT + _GAP // 2))
     parts = [head, row]
     if dropped:
-        parts.append(_runners_up(photo, dropped[:_THUMBS]))
-    return _stacked(parts)
+        parts.append(_thumbnails(photo, dropped[:_THUMBS]))
+    return _stacked(parts, gap=_GAP)
 
 
 def _map_title(answer: PhraseAnswer) -> str:
     if answer.similarity is None:
         return f"no map: strategy {answer.strategy!r} makes none"
     highest = float(answer.similarity.max(initial=0.0))
-    return f"where it is alike (best {highest:.2f}), and the points asked"
+    return f"probability of the phrase (best {highest:.2f}), and the point prompts"
 
 
 def _dropped_title(dropped: Sequence[tuple[int, Candidate]]) -> str:
-    more = f", the best {_MOST_DROPPED} drawn" if len(dropped) > _MOST_DROPPED else ""
+    more = f", the best {_MAX_DROPPED} drawn" if len(dropped) > _MAX_DROPPED else ""
     return f"dropped: {len(dropped)}{more}"
 
 
@@ -153,7 +148,7 @@ def _map_panel(
     answer: PhraseAnswer,
     size: tuple[int, int],
 ) -> Image.Image:
-    """Heat and the points that masks were asked with: full dots led to a mask of the result."""
+    """The map as heat and the point prompts; the points of masks of the result are filled."""
     if answer.similarity is None:
         picture = Image.fromarray(small)
     else:
@@ -179,7 +174,7 @@ def _map_panel(
 
 
 def _draw_scale(picture: Image.Image) -> None:
-    """The colours from 0 to 1, in the lower left corner; not on a picture that it would hide."""
+    """A bar of the colours from 0 to 1 in the lower left corner, unless the picture is small."""
     width, height = 96, _SMALL + 6
     if picture.width < 2 * width or picture.height < 4 * height:
         return
@@ -200,13 +195,13 @@ def _masks_panel(
     return overlay(
         small,
         [_shrunk(item.rle, size) for _, item in numbered],
-        texts=[_chip(number, item) for number, item in numbered],
+        texts=[_tag(number, item) for number, item in numbered],
         colors=[_color(number, item.gate) for number, item in numbered],
     )
 
 
-def _runners_up(photo: NDArray[np.uint8], numbered: Sequence[tuple[int, Candidate]]) -> Image.Image:
-    """Dropped masks one by one, each with its surroundings and what dropped it."""
+def _thumbnails(photo: NDArray[np.uint8], numbered: Sequence[tuple[int, Candidate]]) -> Image.Image:
+    """Dropped masks one by one, each with its surroundings and the reason."""
     lines = 4
     strip = Image.new(
         "RGB", (_WIDTH - 2 * _MARGIN, _THUMB + lines * (_SMALL + 4) + _GAP // 2), _PAPER
@@ -218,28 +213,19 @@ def _runners_up(photo: NDArray[np.uint8], numbered: Sequence[tuple[int, Candidat
         thumb = _thumb(photo, item.rle, _color(number, item.gate))
         strip.paste(thumb, (left, _THUMB - thumb.height))
         score = "" if math.isnan(item.score) else f" {item.score:.2f}"
-        told = [f"mask {number}{score}: {item.gate}", *_wrapped(item.reason, _SMALL, _THUMB)]
-        for line, text in enumerate(told[:lines]):
+        caption = [f"mask {number}{score}: {item.gate}", *_wrapped(item.reason, _SMALL, _THUMB)]
+        for line, text in enumerate(caption[:lines]):
             top = _THUMB + _GAP // 2 + line * (_SMALL + 4)
             pen.text((left, top), text, font=font, fill=_FAINT if line else _INK)
     return strip
 
 
 def _thumb(photo: NDArray[np.uint8], rle: RLE, color: Color) -> Image.Image:
-    """A mask with its surroundings, square; the whole photo for an empty one."""
-    height, width = photo.shape[:2]
-    x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
-    if x1 <= x0:
-        x0, y0, x1, y1 = 0, 0, width, height
-    side = max(16, round(max(x1 - x0, y1 - y0) * 1.6))
-    left = min(max((x0 + x1 - side) // 2, 0), max(width - side, 0))
-    top = min(max((y0 + y1 - side) // 2, 0), max(height - side, 0))
-    cut = photo[top : top + side, left : left + side]
-    inside = decode_rle(rle)[top : top + side, left : left + side]
-    scale = _THUMB / max(cut.shape[:2])
-    size = max(1, round(cut.shape[1] * scale)), max(1, round(cut.shape[0] * scale))
-    small = np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.LANCZOS))
-    return overlay(small, [encode_mask(_resized(inside, size))], colors=[color], alpha=0.35)
+    """A mask with its surroundings; the whole photo for an empty one."""
+    if rle.is_empty:
+        size = fitted_size((photo.shape[1], photo.shape[0]), _THUMB)
+        return Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
+    return mask_cell(photo, rle, size=_THUMB, color=color).picture
 
 
 def _shrunk(rle: RLE, size: tuple[int, int]) -> RLE:
@@ -247,39 +233,33 @@ def _shrunk(rle: RLE, size: tuple[int, int]) -> RLE:
 
 
 def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at (width, height); one that would vanish keeps the pixels it touches."""
+    """A mask at (width, height); one that would vanish keeps every pixel that it touches."""
     resized = Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BOX)
     share = np.asarray(resized)
-    found: NDArray[np.bool_] = share >= 128
-    return found if found.any() else share > 0
-
-
-def _fitting(photo: NDArray[np.uint8]) -> tuple[int, int]:
-    """(width, height) of the photo in a panel."""
-    height, width = photo.shape[:2]
-    scale = _PANEL / max(height, width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    inside: NDArray[np.bool_] = share >= 128
+    return inside if inside.any() else share > 0
 
 
 def _color(number: int, gate: Gate | None) -> Color:
     return palette_color(number - 1 if gate is None else list(GATES).index(gate))
 
 
-def _chip(number: int, item: Candidate) -> str:
+def _tag(number: int, item: Candidate) -> str:
     parts = [str(number)]
     parts += [] if item.gate is None else [item.gate]
     parts += [] if math.isnan(item.score) else [f"{item.score:.2f}"]
     return " ".join(parts)
 
 
-def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    height = sum(part.height for part in parts) + _GAP * (len(parts) - 1)
-    out = Image.new("RGB", (_WIDTH - 2 * _MARGIN, height), _PAPER)
-    top = 0
+def _stacked(parts: Sequence[Image.Image], *, gap: int, margin: int = 0) -> Image.Image:
+    """Pictures of one width below one another, on white."""
+    height = sum(part.height + gap for part in parts) - gap + 2 * margin
+    page = Image.new("RGB", (parts[0].width + 2 * margin, height), _PAPER)
+    top = margin
     for part in parts:
-        out.paste(part, (0, top))
-        top += part.height + _GAP
-    return out
+        page.paste(part, (margin, top))
+        top += part.height + gap
+    return page
 
 
 def _paragraph(text: str, letter: int) -> Image.Image:

@@ -1,6 +1,6 @@
-"""Which gate closed on a phrase, by how much, and what to ask to get past it.
+"""Why nothing is left of a phrase, by how much a level was missed, and which option helps.
 
-A phrase is answered with nothing when one gate closes on it as a whole, or on each of its masks.
+A phrase has no mask in the result if a gate dropped the phrase as a whole, or each of its masks.
 Everything here is read from a `PhraseAnswer`, or `judge` is asked at other levels; no model runs.
 """
 
@@ -17,15 +17,15 @@ from textsam.values.judge import closed_gate, is_exact, judge
 
 __all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 
-# Thresholds are advised with two decimals, below 0.1 with three, rounded down so that they let
-# through what they should. Lower ones than the minimum would let everything through.
+# Thresholds are advised with two decimals, below 0.1 with three, rounded down so that the mask
+# passes. A threshold below the minimum would let everything pass.
 _FINE_BELOW = 0.1
 _MIN_ADVISED, _MAX_ADVISED = 0.01, 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStep:
-    """What would be left at a threshold.
+    """What is left at a threshold.
 
     Attributes:
         threshold: Probability that phrases and masks must reach, as `segment(threshold=...)`.
@@ -42,15 +42,15 @@ class SweepStep:
 
 
 def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[str, Any]:
-    """Keywords of `segment` that get past the gate that closed on a phrase.
+    """Keywords of `segment` with which a phrase gets a mask.
 
     Args:
-        answer: What came out.
-        opened: The same phrase asked with a low threshold, if it was; makes the advice exact.
+        answer: The phrase's answer.
+        opened: Its answer at a low threshold, if there is one, which makes the advice exact.
 
     Returns:
         For example `{"threshold": 0.31}`; None as a value means to leave the option out. Empty if
-        something is left of the phrase, or if there is nothing to advise.
+        the phrase has a mask, or if no option helps.
     """
     gate, _ = closed_gate(answer)
     if gate in ("presence", "map", "score", "quality"):
@@ -59,7 +59,7 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
             return {"threshold": threshold}
     if gate in ("map", "score"):
         return {} if answer.strategy == "rank" else {"strategy": "rank"}
-    if gate == "quality":  # a click asks the decoder anew
+    if gate == "quality":  # a click makes the decoder predict another outline
         points = [item.point for item in answer.candidates if item.gate == gate and item.point]
         return {"points": [_rounded(points[0])]} if points else {}
     if gate == "exclusion":
@@ -72,12 +72,12 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
 def sentence(
     answer: PhraseAnswer, *, opened: PhraseAnswer | None = None, command_line: bool = False
 ) -> str:
-    """One sentence about a phrase: what is left, or which gate closed, by how much, what to type.
+    """One sentence about a phrase: its masks, or why it has none and which option helps.
 
     Args:
-        answer: What came out.
-        opened: The same phrase asked with a low threshold, if it was.
-        command_line: Whether to name options of `textsam segment` in place of Python's keywords.
+        answer: The phrase's answer.
+        opened: Its answer at a low threshold, if there is one.
+        command_line: Whether to name options of `textsam segment` instead of Python's keywords.
     """
     name = repr(answer.phrase)
     gate, reason = closed_gate(answer)
@@ -88,24 +88,24 @@ def sentence(
         dropped = Counter(item.gate for item in answer.candidates if item.gate is not None)
         lost = ", ".join(f"{dropped[key]} by {key}" for key in GATES if dropped[key])
         return f"{left}{chance}" + (f"; dropped: {lost}" if lost else "")
-    told = f"{name}: nothing, the {gate} gate closed: {GATES[gate]}"
+    text = f"{name}: nothing, the {gate} gate closed: {GATES[gate]}"
     numbers = ", ".join(part for part in (reason, _shortfall(answer, gate)) if part)
-    told += f" ({numbers})" if numbers else ""
+    text += f" ({numbers})" if numbers else ""
     options = to_options(advice(answer, opened=opened), command_line=command_line)
     if options:
-        return f"{told}; to get past it, {options}"
-    return f"{told}; try other words for it" if gate in ("presence", "map") else told
+        return f"{text}; to get past it, {options}"
+    return f"{text}; try other words for it" if gate in ("presence", "map") else text
 
 
 def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple[SweepStep, ...]:
     """Count what would be left at each threshold, by judging the answers again.
 
     Args:
-        answers: What strategies said.
-        thresholds: Probabilities.
+        answers: Answers of a result.
+        thresholds: Probabilities, 0 to 1.
 
     Raises:
-        ValueError: A threshold that is no probability.
+        ValueError: A threshold is outside 0 to 1.
     """
     steps = []
     for threshold in thresholds:
@@ -126,7 +126,7 @@ def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple
 
 
 def to_options(keywords: Mapping[str, Any], *, command_line: bool) -> str:
-    """What to type for keywords of `segment`; "" for none."""
+    """What to type for keywords of `segment`, in words; "" for none."""
     parts = []
     for key, value in keywords.items():
         if value is None:
@@ -169,7 +169,7 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
 
 
 def _rounded_down(number: float) -> float | None:
-    """A threshold as a person types it; None if it is none to advise."""
+    """A threshold as a person types it; None if it is too low to be advised."""
     if math.isnan(number):
         return None
     steps = 100 if number >= _FINE_BELOW else 1000
@@ -178,7 +178,7 @@ def _rounded_down(number: float) -> float | None:
 
 
 def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
-    """By how much the best missed the level of a gate that has one."""
+    """By how much the best number missed its level, for gates that have one."""
     if gate == "presence":
         missed = answer.levels.min_presence - answer.presence
     elif gate == "score":

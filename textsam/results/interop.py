@@ -1,9 +1,8 @@
-"""Other people's formats for masks: COCO, SA-1B, supervision, label maps.
+"""Masks in the formats of COCO, SA-1B and supervision, and from label maps.
 
-Their names and conventions live here and nowhere else. Boxes are half-open inside textsam: COCO
-wants (x, y, width, height); the inclusive ends of supervision and SA-1B are converted at this
-border. YOLO's `.txt` is written by `Segmentation.save` (`polygons`), and label maps by
-`Segmentation.label_map` and `save(..., kind="instances")`.
+Only this file knows their names and conventions. Boxes are half-open in textsam; COCO has
+(x, y, width, height), supervision and SA-1B have inclusive ends. `Segmentation.save` writes YOLO's
+`.txt` (`polygons`); `Segmentation.label_map` makes label maps.
 """
 
 from __future__ import annotations
@@ -43,21 +42,21 @@ def to_coco(
     first_id: int = 1,
     segmentation: Literal["rle", "polygon"] = "rle",
 ) -> list[dict[str, Any]]:
-    """Make COCO annotations, one per mask; with a `score` where it is known, so also COCO results.
+    """Make COCO annotations, one per mask; those with a `score` are COCO results as well.
 
     Args:
         result: Masks, each with a label.
         image_id: COCO's id of the image.
         categories: COCO's category id of each label.
-        first_id: Id of the first annotation; the others count on.
-        segmentation: `"rle"` is exact. `"polygon"` is what older tools read: the outer rings,
-            exact but for holes, which COCO polygons cannot hold.
+        first_id: Id of the first annotation; the others follow.
+        segmentation: `"rle"` is exact. `"polygon"` is for tools without RLE: the outer rings,
+            without holes, which COCO polygons cannot express.
 
     Returns:
         K annotations.
 
     Raises:
-        ValueError: A mask without a label, or a label without a category.
+        ValueError: A mask has no label, or a label no category.
     """
     annotations = []
     for index, item in enumerate(result):
@@ -98,8 +97,7 @@ def from_coco(
         categories: Name of each category id; without it, masks have no label.
 
     Raises:
-        ValueError: A segmentation that cannot be read, of another size, or a category without a
-            name.
+        ValueError: A segmentation is damaged or of another size, or a category has no name.
     """
     rles: list[RLE] = []
     labels: list[str | None] = []
@@ -119,9 +117,9 @@ def from_coco(
 def to_sa1b(result: Segmentation, *, image_id: int, file_name: str) -> dict[str, Any]:
     """Make the JSON object of one SA-1B image (format of the data set's `README`).
 
-    SA-1B knows no labels, and neither clicks nor crops of textsam are kept, so `point_coords` is
-    empty and `crop_box` is the whole image. Unknown numbers are left out. Boxes are the released
-    code's: (x, y, w, h) of the last pixel inside, so w and h are one less than in COCO.
+    SA-1B has no labels. textsam keeps no clicks and crops, so that `point_coords` is empty and
+    `crop_box` is the whole image. Unknown numbers are left out. Boxes are (x, y, w, h) with
+    inclusive ends as in the released code: w and h are one less than in COCO.
     """
     height, width = result.size
     annotations = []
@@ -143,10 +141,10 @@ def to_sa1b(result: Segmentation, *, image_id: int, file_name: str) -> dict[str,
 
 
 def from_sa1b(payload: Mapping[str, Any]) -> Segmentation:
-    """Read the JSON object of one SA-1B image; boxes are measured anew from the masks.
+    """Read the JSON object of one SA-1B image; boxes are computed from the masks.
 
     Raises:
-        ValueError: Not such an object, or damaged masks.
+        ValueError: It is no such object, or a mask is damaged.
     """
     try:
         size = (int(payload["image"]["height"]), int(payload["image"]["width"]))
@@ -168,9 +166,8 @@ def from_sa1b(payload: Mapping[str, Any]) -> Segmentation:
 def to_supervision(result: Segmentation) -> Any:
     """Make `supervision.Detections` of masks that all have a label, or all have none.
 
-    Class ids count the labels from 0 in order of `class_names`; names are in
-    `data["class_name"]`, scores in `confidence` if all are known. supervision's boxes end at the
-    last pixel inside.
+    Class ids are positions in `class_names`; names are in `data["class_name"]`, scores in
+    `confidence` if all are known. supervision's boxes have inclusive ends.
 
     Raises:
         MissingExtraError: supervision is not installed.
@@ -196,10 +193,10 @@ def from_supervision(detections: Any, size: tuple[int, int] | None = None) -> Se
 
     Args:
         detections: K `supervision.Detections`.
-        size: (H, W), needed only when there are none and so no mask tells it.
+        size: (H, W), needed only if there is no mask that has it.
 
     Raises:
-        ValueError: No masks, or none and no size.
+        ValueError: Boxes without masks, or neither masks nor a size.
     """
     if detections.mask is None or not len(detections.mask):
         if len(detections.xyxy):
@@ -222,7 +219,7 @@ def from_label_map(
     background: int = 0,
     ignore: Sequence[int] = (),
 ) -> Segmentation:
-    """Make one mask of each number in a label map, in ascending order.
+    """Make one mask for each number in a label map, in ascending order.
 
     Args:
         numbers: (H, W) integers, e.g. a palette PNG of PASCAL VOC read with
@@ -232,7 +229,7 @@ def from_label_map(
         ignore: Further numbers that are no mask, e.g. PASCAL VOC's 255 for "void".
 
     Raises:
-        ValueError: Another shape or dtype, or a number without a label.
+        ValueError: Another shape or dtype, or a number has no label.
     """
     array = as_array(numbers)
     if array.ndim != 2 or array.dtype.kind not in "bui":
@@ -241,16 +238,16 @@ def from_label_map(
         )
     # bool counts as integers here: False is the background, True the only mask.
     array = array.astype(np.int64)
-    there = [int(n) for n in np.unique(array) if n != background and n not in ignore]
-    nameless = [] if labels is None else [n for n in there if n not in labels]
+    present = [int(n) for n in np.unique(array) if n != background and n not in ignore]
+    nameless = [] if labels is None else [n for n in present if n not in labels]
     if nameless:
         raise ValueError(
             f"from_label_map: numbers {nameless[:5]} have no label; name them, or ignore= them"
         )
     return Segmentation(
         (array.shape[0], array.shape[1]),
-        [encode_masks((array == number)[None])[0] for number in there],
-        labels=None if labels is None else [labels[number] for number in there],
+        [encode_masks((array == number)[None])[0] for number in present],
+        labels=None if labels is None else [labels[number] for number in present],
     )
 
 
@@ -270,12 +267,13 @@ def _coco_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
             "polygons [[x0, y0, x1, y1, x2, y2, ...], ...]"
         )
     rings = [[float(place) for place in ring] for ring in segmentation]
+    # Several rings are the parts of one object, as of a car behind a pole.
     codes = coco_mask.frPyObjects(rings, *size) if rings else []
     return merge_rles([RLE(size, code["counts"]) for code in codes], size)
 
 
 def _inclusive(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half-open boxes (K, 4) to boxes that end at the last pixel inside; empty ones stay zeros."""
+    """Half-open boxes (K, 4) to boxes with inclusive ends; empty ones stay zeros."""
     ends = boxes.copy()
     ends[:, 2:] = np.maximum(boxes[:, 2:] - 1, boxes[:, :2])
     return ends
@@ -285,7 +283,7 @@ def _import_supervision() -> ModuleType:
     try:
         return importlib.import_module("supervision")
     except ImportError as error:
-        # No extra of textsam brings it: whoever wants its Detections has it.
+        # No extra of textsam installs it: who needs its Detections has it already.
         raise MissingExtraError(
             "to_supervision needs supervision, which is not installed. "
             "Type: pip install supervision",

@@ -1,4 +1,4 @@
-"""Every pixel of a photo with one of a list of phrases, or with none: a semantic map."""
+"""A semantic map: each pixel of a photo has one of several phrases, or none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LabelMap:
         *,
         image: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Collect a map.
+        """Check and collect a map.
 
         Args:
             labels: (H, W) integers, 0 to `len(names)`.
@@ -41,7 +41,7 @@ class LabelMap:
             image: (H, W, 3) uint8 RGB, for the picture.
 
         Raises:
-            ValueError: Numbers without a name, names that repeat, or a photo of another size.
+            ValueError: A number has no name, a name occurs twice, or the photo has another size.
         """
         array = np.array(labels, dtype=np.int32)
         if array.ndim != 2 or (array.size and not 0 <= array.min() <= array.max() <= len(names)):
@@ -79,7 +79,7 @@ class LabelMap:
         """(H, W) bool, the pixels of a phrase.
 
         Raises:
-            ValueError: It was not asked for.
+            ValueError: The phrase is not one of `names`.
         """
         if name not in self.names:
             raise ValueError(f"{name!r} was not asked for; there are {list(self.names)}")
@@ -87,9 +87,9 @@ class LabelMap:
 
     def to_segmentation(self) -> Segmentation:
         """One mask for each phrase that covers something."""
-        there = [name for name, share in self.shares().items() if share > 0]
-        rles = [encode_masks(self.mask(name)[None])[0] for name in there]
-        return Segmentation(self.size, rles, labels=there, image=self.image)
+        names = [name for name, share in self.shares().items() if share > 0]
+        rles = [encode_masks(self.mask(name)[None])[0] for name in names]
+        return Segmentation(self.size, rles, labels=names, image=self.image)
 
     def picture(self) -> Image.Image:
         """The phrases in colour over the photo, or on black if the photo is not known."""

@@ -1,10 +1,10 @@
 """Outlines of masks as polygons, exact to the pixel, and the one-line form that YOLO reads.
 
-A ring is an array (N, 2) of (x, y) corners, original pixels, float32, not closed (the last corner
-is joined to the first). It runs along the pixels' edges, so pixel (0, 0) alone is the square
-(0, 0), (1, 0), (1, 1), (0, 1): rings, boxes and areas agree, and filling the rings gives the mask
-back. Outer rings run clockwise as seen on the screen, holes counter-clockwise, so their signed
-areas add up to the mask's area.
+A ring is a (N, 2) float32 array of corners (x, y), original pixels; the last corner is connected to
+the first. It runs along the edges of pixels, so that pixel (0, 0) alone is the square (0, 0),
+(1, 0), (1, 1), (0, 1): rings, boxes and areas agree, and the filled rings are the mask. Outer rings
+run clockwise on the screen, holes counter-clockwise, so that their signed areas add up to the area
+of the mask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from textsam.values.rle import decode_rle
 
 __all__ = ["join_rings", "mask_to_rings", "ring_area", "simplify_ring", "yolo_text"]
 
-# Half a pixel: stairs along a slanted border become one line, nothing that can be seen is lost.
+# Half a pixel: stairs along a slanted border become one line, without a visible difference.
 _YOLO_TOLERANCE = 0.5
 
 Ring = NDArray[np.float32]
@@ -31,12 +31,11 @@ def mask_to_rings(mask: NDArray[np.bool_], *, tolerance: float = 0.0) -> list[Ri
     Args:
         mask: (H, W) bool. Pixels that touch only at a corner belong to different rings
             (4-connectivity).
-        tolerance: How far, in pixels, a corner may be from the line that replaces it. 0 drops only
-            corners on straight lines and is exact; rings that shrink to nothing are left out.
+        tolerance: Maximum distance in pixels of a corner from the line that replaces it; 0 is
+            exact. Rings that shrink to a line are left out.
 
     Returns:
-        Rings, the largest first; holes among them have negative `ring_area`. Empty for an empty
-        mask.
+        Rings, the largest first; holes have a negative `ring_area`. Empty for an empty mask.
     """
     steps = _border_steps(mask)
     rings = [_corners(ring) for ring in _follow(steps)]
@@ -79,12 +78,12 @@ def simplify_ring(ring: Ring, tolerance: float) -> Ring:
 
 
 def join_rings(rings: Sequence[Ring]) -> Ring:
-    """Make one ring of several, for formats that allow just one polygon per object.
+    """Join several rings to one, for formats with one polygon per object.
 
-    Each further ring is spliced in by a bridge of no width, there and back, at the pair of corners
-    that lie nearest. The signed area is the sum of all, and both fill rules (even-odd, non-zero)
-    paint the same pixels as the separate rings. `merge_multi_segment` of Ultralytics does the same
-    for the parts of one COCO object.
+    Each further ring is connected by a bridge of no width between the nearest pair of corners. The
+    signed area is the sum of all, and both fill rules (even-odd, non-zero) fill the same pixels as
+    the separate rings. `merge_multi_segment` of Ultralytics joins the parts of one COCO object like
+    that.
 
     Args:
         rings: At least one ring; holes included.
@@ -102,17 +101,17 @@ def join_rings(rings: Sequence[Ring]) -> Ring:
 
 
 def yolo_text(table: MaskTable, *, names: Sequence[str] | None = None) -> str:
-    """Write masks as YOLO's segmentation labels: `class x1 y1 x2 y2 ...`, a line per mask.
+    """Write masks as YOLO's segmentation labels: `class x1 y1 x2 y2 ...`, one line per mask.
 
     The format of Ultralytics: class numbers from 0, coordinates divided by width and height, one
-    polygon per object (so rings are joined), empty masks left out.
+    polygon per object (rings are joined). Empty masks are left out.
 
     Args:
-        table: The masks; without any label all are class 0.
+        table: The masks; if none has a label, all are class 0.
         names: Class names in order; `table.names()` by default.
 
     Raises:
-        ValueError: A label that is not in the names, or masks with and without labels.
+        ValueError: A label is not in `names`, or only some masks have labels.
     """
     classes = table.names() if names is None else list(names)
     unlabelled = all(label is None for label in table.labels)
@@ -130,9 +129,9 @@ def yolo_text(table: MaskTable, *, names: Sequence[str] | None = None) -> str:
 
 
 def _border_steps(mask: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Directed unit steps (dx, dy) along pixel edges, by the corner (x, y) at which they start.
+    """Directed unit steps (dx, dy) along pixel edges, by the corner (x, y) where they start.
 
-    Inside lies on the right hand of each step, as y points down.
+    The inside lies to the right of each step, as y points down.
     """
     padded = np.pad(np.asarray(mask, dtype=np.int8), 1)
     down = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 where inside begins below the edge
@@ -165,7 +164,7 @@ def _follow(steps: dict[tuple[int, int], list[tuple[int, int]]]) -> list[list[tu
             if not steps[corner]:
                 del steps[corner]
             corner = (corner[0] + step[0], corner[1] + step[1])
-            # Two ways lead on where pixels touch at a corner: the right turn stays with its pixel.
+            # There are two ways on where pixels touch at a corner: a right turn stays at its pixel.
             turn = (-step[1], step[0])
             if corner == start and (turn == first or not crossing):
                 break

@@ -1,8 +1,7 @@
 """Files of results: what each suffix holds, and textsam's own formats, `.json` and `.npz`.
 
-Those two hold everything but the photo, and reading gives back exactly what was written. Masks are
-COCO run-length codes in `.json`, which anything can read, and packed bits in `.npz`, which numpy
-reads without textsam:
+These two hold everything but the photo, and are read back exactly. Masks are COCO run-length codes
+in `.json` and packed bits in `.npz`, which numpy reads without textsam:
 
     masks = np.unpackbits(file["masks"], axis=1, count=h * w).reshape(-1, h, w).astype(bool)
 """
@@ -47,7 +46,7 @@ __all__ = [
 ]
 
 FORMAT = "textsam.segmentation"
-# Raised when a reader of the last version would misread the file; readers refuse what is newer.
+# Increase it when readers of the last version would misread the file; they refuse newer ones.
 VERSION = 1
 _ADDED = {"similarity"}  # files of this version that were written earlier lack it
 
@@ -60,14 +59,14 @@ def encode_result(
     kind: str | None,
     names: Sequence[str] | None,
 ) -> bytes:
-    """Make the content of a file; its suffix says what.
+    """Make the content of a file; its suffix decides the format.
 
     Args:
         table: What to write.
-        path: Where it will lie; nothing is written here.
-        picture: Draws the picture, called for pictures only.
-        kind: Kind of picture that was asked for, or None; refused for anything else.
-        names: Class names that were given, or None; refused for anything but `.txt`.
+        path: The file's future path; nothing is written.
+        picture: Draws the picture; called for pictures only.
+        kind: Kind of picture, or None; an error for other files.
+        names: Class names, or None; an error for other files than `.txt`.
 
     Raises:
         ValueError: An unknown suffix, or an option that does not fit it.
@@ -118,7 +117,7 @@ def read_table(path: Path) -> MaskTable:
 
 
 def table_to_json(table: MaskTable) -> dict[str, Any]:
-    """Make a JSON object of columns; unknown numbers become null, boxes are half-open."""
+    """Make a JSON object of a table; unknown numbers are null, boxes half-open."""
     boxes, areas = rle_boxes(table.rles), rle_areas(table.rles)
     numbers = [(NUMBERS[name], values) for name, values in table.numbers.items()]
     masks = [
@@ -141,10 +140,10 @@ def table_to_json(table: MaskTable) -> dict[str, Any]:
 
 
 def table_from_json(payload: Any) -> MaskTable:
-    """Read what `table_to_json` made; boxes and areas are measured anew from the masks.
+    """Read what `table_to_json` made; boxes and areas are computed from the masks.
 
     Raises:
-        ValueError: Not such an object, made by a newer textsam, or damaged.
+        ValueError: It is no such object, is from a newer textsam, or is damaged.
     """
     if not isinstance(payload, Mapping) or payload.get("format") != FORMAT:
         raise ValueError(
@@ -168,7 +167,7 @@ def table_from_json(payload: Any) -> MaskTable:
 
 
 def table_to_npz(table: MaskTable) -> bytes:
-    """Pack columns into the bytes of an `.npz` file; no pickles, the same bytes each time."""
+    """Pack a table into the bytes of an `.npz` file, without pickles and reproducibly."""
     pixels = table.size[0] * table.size[1]
     bits = np.zeros((len(table.rles), (pixels + 7) // 8), dtype=np.uint8)
     for index, rle in enumerate(table.rles):
@@ -183,7 +182,7 @@ def table_to_npz(table: MaskTable) -> bytes:
         boxes=rle_boxes(table.rles).astype(np.float32),
         areas=rle_areas(table.rles),
         **table.numbers,  # type: ignore[arg-type]  # numpy types its one option only
-        # Lists of text as JSON: numpy would need pickles for None, and cuts trailing zeros.
+        # Text as JSON: numpy would need pickles for None, and it cuts trailing NUL characters.
         labels=np.asarray(json.dumps(list(table.labels))),
         presence=np.asarray(json.dumps(dict(table.presence))),
     )
@@ -194,7 +193,7 @@ def table_from_npz(data: bytes) -> MaskTable:
     """Read what `table_to_npz` made.
 
     Raises:
-        ValueError: Not such a file, made by a newer textsam, or damaged.
+        ValueError: It is no such file, is from a newer textsam, or is damaged.
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
@@ -241,5 +240,5 @@ def _read_number(mask: Mapping[str, Any], key: str) -> float:
 
 
 def _json_number(value: np.float32) -> float | None:
-    """Shortest decimal that float32 reads back exactly; None for NaN, which JSON has not."""
+    """The shortest decimal that is this float32; None for NaN, which JSON does not have."""
     return None if np.isnan(value) else float(str(value))

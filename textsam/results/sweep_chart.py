@@ -15,7 +15,7 @@ from textsam.values.candidates import PhraseAnswer
 
 __all__ = ["sweep_chart"]
 
-# From a threshold and a number of masks to fine pixels.
+# Maps a threshold and a number of masks to fine pixels.
 _Place = Callable[[float, float], tuple[float, float]]
 
 # Drawn this much larger and scaled down: Pillow's lines are jagged.
@@ -25,7 +25,7 @@ _INK: Color = (32, 32, 32)
 _GRID: Color = (224, 224, 224)
 _PAPER: Color = (255, 255, 255)
 _EXACT: Color = PALETTE[0]
-_AT_LEAST: Color = (168, 200, 245)
+_ESTIMATE: Color = (168, 200, 245)
 _PRESENCE: Color = PALETTE[1]
 _SCORE: Color = PALETTE[5]
 
@@ -35,33 +35,33 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 58, 24  # pixels around the axes
 def sweep_chart(
     steps: Sequence[SweepStep], answer: PhraseAnswer, *, size: tuple[int, int]
 ) -> Image.Image:
-    """Draw a sweep, with the presence and the two levels that the phrase was asked with.
+    """Draw a sweep with the presence of the phrase and the two levels that it was judged by.
 
     Args:
         steps: By rising threshold.
-        answer: Whose they are.
+        answer: The answer that was swept.
         size: (width, height) of the picture; 120 x 120 at least.
     """
     width, height = max(120, size[0]), max(120, size[1])
     picture = Image.new("RGB", (width * _FINE, height * _FINE), _PAPER)
     pen = ImageDraw.Draw(picture)
-    most = max([1, *(step.masks for step in steps)])
+    highest = max([1, *(step.masks for step in steps)])
 
     def place(threshold: float, masks: float) -> tuple[float, float]:
         across = _LEFT + threshold * (width - _LEFT - _RIGHT)
-        up = _TOP + (1 - masks / most) * (height - _TOP - _BOTTOM)
+        up = _TOP + (1 - masks / highest) * (height - _TOP - _BOTTOM)
         return across * _FINE, up * _FINE
 
-    _draw_axes(pen, place, most)
+    _draw_axes(pen, place, highest)
     for level, color in (
         (answer.levels.min_presence, _PRESENCE),
         (answer.levels.min_score, _SCORE),
     ):
-        _dashed(pen, place(level, 0), place(level, most), color)
+        _dashed(pen, place(level, 0), place(level, highest), color)
     for before, after in pairwise(steps):
         # What is left just above `before` is what `after` counts.
         corner = place(before.threshold, after.masks)
-        color = _EXACT if before.exact else _AT_LEAST
+        color = _EXACT if before.exact else _ESTIMATE
         path = [place(before.threshold, before.masks), corner, place(after.threshold, after.masks)]
         pen.line(path, fill=color, width=2 * _FINE, joint="curve")
     if not math.isnan(answer.presence):
@@ -73,10 +73,10 @@ def sweep_chart(
     return small
 
 
-def _draw_axes(pen: ImageDraw.ImageDraw, place: _Place, most: int) -> None:
+def _draw_axes(pen: ImageDraw.ImageDraw, place: _Place, highest: int) -> None:
     font = load_font(_LETTER * _FINE)
-    step = max(1, math.ceil(most / 5))
-    for count in range(0, most + 1, step):
+    step = max(1, math.ceil(highest / 5))
+    for count in range(0, highest + 1, step):
         (x0, y), (x1, _) = place(0, count), place(1, count)
         pen.line([(x0, y), (x1, y)], fill=_GRID, width=_FINE)
         pen.text((x0 - 6 * _FINE, y), str(count), font=font, fill=_INK, anchor="rm")
@@ -98,11 +98,11 @@ def _dashed(
 
 def _draw_legend(pen: ImageDraw.ImageDraw, answer: PhraseAnswer, *, partly: bool) -> None:
     font = load_font(_LETTER)
-    known = "unknown" if math.isnan(answer.presence) else f"{answer.presence:.2f}"
+    presence = "unknown" if math.isnan(answer.presence) else f"{answer.presence:.2f}"
     rows = [
-        [(f"presence {known}, needs {answer.levels.min_presence:.2f}", _PRESENCE)],
+        [(f"presence {presence}, needs {answer.levels.min_presence:.2f}", _PRESENCE)],
         [(f"score of a mask, needs {answer.levels.min_score:.2f}", _SCORE)],
-        [("masks left", _EXACT), *([("pale: at least", _AT_LEAST)] if partly else [])],
+        [("masks left", _EXACT), *([("pale: estimate", _ESTIMATE)] if partly else [])],
     ]
     for row, parts in enumerate(rows):
         left = float(_LEFT)
