@@ -232,10 +232,7 @@ def _grid_photos(photo: EncodedPhoto, settings: EdgeSettings) -> Iterator[_GridP
 
 
 def _margins(
-    window: tuple[int, int, int, int],
-    size: tuple[int, int],
-    settings: EdgeSettings,
-    scale: float,
+    window: Window, size: tuple[int, int], settings: EdgeSettings, scale: float
 ) -> Margins:
     """Pixels to leave out at the left, top, right and bottom of a window."""
     x0, y0, x1, y1 = window

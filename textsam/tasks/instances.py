@@ -157,7 +157,7 @@ def refine_results(
         model,
         rows,
         lambda view, group: instances(view, group, refine=refine, focus=focus),
-        images=read_images(listed, where=str(images)[:200]),
+        images=read_images(listed, where="images" if listed is images else str(images)),
         photos=photos,
         progress=progress,
     )

@@ -1,4 +1,4 @@
-"""The networks and settings that a model consists of."""
+"""The networks and settings of a model, as one value."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ class ModelParts:
     Attributes:
         sam: The SAM core.
         clip: The CLIP model, or None.
-        pathway: From CLIP embeddings to prompts, or None for a model that takes no phrases as
-            prompts.
+        pathway: From CLIP embeddings to prompts, or None.
         text_settings: Geometry of `strategy="auto"`.
         focus: When to zoom in on small objects; None for never, as in Segment Anything.
-        calibration: From evidence to probabilities, with the default thresholds.
-        name: What the model was loaded as.
+        calibration: From evidence to probabilities, and the default thresholds.
+        name: The name it was loaded by.
 
     Raises:
         WeightsError: The pathway was trained for another SAM or another CLIP.
@@ -76,9 +75,9 @@ class ModelParts:
         """
         if self.clip is None:
             raise WeightsError(
-                f"{self.name} cannot be asked by text: it has no CLIP. Ask with points, a box or a "
-                'mask, or give it one: TextSAM.from_pretrained(..., clip="ViT-L-14-336/openai"); '
-                'TextSAM.from_pretrained("tiny") brings its own'
+                f"{self.name} takes no phrases: it has no CLIP. Use points, a box or a mask; or "
+                'add one: TextSAM.from_pretrained(..., clip="ViT-L-14-336/openai"); '
+                'TextSAM.from_pretrained("tiny") has its own'
             )
         return self.clip
 
@@ -91,7 +90,7 @@ class ModelParts:
         clip = self.require_clip()
         if self.pathway is None:
             raise WeightsError(
-                f"{self.name} has no trained text pathway, so a phrase cannot be its prompt. Type "
+                f"{self.name} has no trained text pathway, so it takes no phrase as a prompt. Type "
                 'strategy="rank", which needs none; or from_pretrained(..., '
                 'pathway="pathway.safetensors"); to train one: python -m training.train '
                 "text_pathway"
