@@ -31,9 +31,6 @@ from textsam.values.rle import encode_masks
 
 __all__ = ["Dialogue", "Step"]
 
-# A click beside all instances of a phrase means the nearest one, if the mask that phrase and click
-# give on their own shares this much of the smaller of the two with it.
-_SAME_OBJECT = 0.3
 # Steps that keep their logits: 1,000 clicks would take 64 MB. A click after going back further than
 # this starts from the mask itself.
 _MAX_LOGITS = 256
@@ -173,7 +170,8 @@ class Dialogue:
         # A background click corrects an instance, wherever it lies.
         if foreground and not masks[index][int(y), int(x)]:
             fresh = predict(self.photo, prompt, windows=self.windows)
-            if not _is_same_object(fresh.masks[0].full_size() > 0, masks[index]):
+            share = self.photo.parts.text_settings.same_object
+            if _overlap(fresh.masks[0].full_size() > 0, masks[index]) < share:
                 return self._with_prediction(prompt, fresh, previous=None)
         low_res = last.instances[index].low_res
         if low_res is None:
@@ -237,6 +235,8 @@ def _from_mask(mask: NDArray[np.bool_], photo: EncodedPhoto) -> MaskLogits:
     return MaskLogits(frame=photo.frame, grids=grids)
 
 
-def _is_same_object(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> bool:
-    """Whether two masks share enough of the smaller one."""
-    return int((a & b).sum()) >= _SAME_OBJECT * min(int(a.sum()), int(b.sum()))
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Share of the smaller of two masks that the other one has, too."""
+    smaller = min(int(a.sum()), int(b.sum()))
+    # An empty mask is no sign of another object.
+    return int((a & b).sum()) / smaller if smaller else 1.0

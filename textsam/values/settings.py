@@ -18,21 +18,31 @@ _MIN_TILE = 64  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class TextSettings:
-    """How `auto` gets from the map of a phrase to masks; saved with the model.
+    """How `strategy="auto"` gets from the map of a phrase to masks; saved with the model.
 
-    What is a probability is decided by the model's calibration; these are about geometry.
+    The model's calibration decides what is a probability; these numbers are about geometry.
 
     Attributes:
-        threshold: Probability from which a place of the map belongs to the phrase.
-        min_quality: Least product of predicted IoU and mean probability of a mask.
+        threshold: Probability from which a cell of the map belongs to the phrase.
+        min_quality: Lowest product of predicted IoU and mean probability of a mask.
         min_cells: Smallest region, in cells of the mask prompt's grid.
-        points: Most points that a region is asked with.
-        max_points: Most points that a phrase is asked with.
-        sure: Predicted IoU x mean probability on a region's cells from which one mask answers for
-            it, and it is not asked whether it holds several things.
+        points: Maximum number of points in a region.
+        max_points: Maximum number of points of a phrase.
+        min_peak_distance: Distance in cells within which a point hides lower peaks of its region.
+        peak_distance_ratio: The same as a share of the point's distance to the region's border; the
+            larger of the two counts.
+        min_peak_ratio: Lowest peak that becomes a point, as a share of the region's highest.
+        sure: Predicted IoU x mean probability on a region's cells from which one mask stands for
+            the region, without a look at whether it holds several objects.
+        min_several_ratio: Several objects are preferred to one if the quality on the region's
+            cells is more than this share of what the one has.
+        max_known_iou: A point is skipped where the masks so far have predicted IoUs of this sum.
+        max_hole_ratio: Holes up to this share of a mask are filled.
         overlap: A mask is a duplicate if more than this share of it is covered by better ones.
         exclusion_margin: Log odds by which the phrase must beat an excluded one at a pixel, or the
             pixel is cut from its masks.
+        same_object: A click beside all masks of a phrase corrects the nearest one, if the mask of
+            phrase and click alone shares this much of the smaller of the two with it.
     """
 
     threshold: float = 0.5
@@ -40,9 +50,16 @@ class TextSettings:
     min_cells: int = 4
     points: int = 6
     max_points: int = 16
+    min_peak_distance: float = 4.0
+    peak_distance_ratio: float = 0.9
+    min_peak_ratio: float = 0.25
     sure: float = 0.6
+    min_several_ratio: float = 1 / 1.1
+    max_known_iou: float = 0.5
+    max_hole_ratio: float = 0.02
     overlap: float = 0.4
     exclusion_margin: float = 0.0
+    same_object: float = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +75,7 @@ class FocusSettings:
             share of its length.
         box_margin: How far a mask may reach beyond the box of its prompt, as a share of the box's
             side.
+        blend: How fast the weight of a reading of an ambiguous prompt falls with its predicted IoU.
     """
 
     grow: float = 1.4
@@ -65,6 +83,7 @@ class FocusSettings:
     min_side: float = 48.0
     reuse: float = 0.6
     box_margin: float = 0.02
+    blend: float = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from textsam.inference.photo.postprocess import connected_components, nearest_ma
 from textsam.inference.photo.prediction import MaskLogits, Prediction
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies import semantic, separate
+from textsam.inference.strategies import regions, semantic
 from textsam.inference.strategies.regions import find_regions, tidied
 from textsam.values.calibration import Calibration, Curve, StrategyCurves
 from textsam.values.prompts import Prompt
@@ -158,7 +158,7 @@ def test_a_margin_excludes_what_is_nearly_the_other(
     right[14:40, 52:80] = True  # well inside what is nearly the other
     size, painted = model.sam.config.mask_size, {}
     whole = lambda _, p: (torch.full((len(p), 4, size, size), 5.0), torch.ones(len(p), 4))  # noqa: E731
-    monkeypatch.setattr(separate, "decode", whole)
+    monkeypatch.setattr(regions, "decode", whole)
     for margin in (0.0, 2.0):
         settings = TextSettings(exclusion_margin=margin)
         monkeypatch.setattr(model, "text_settings", settings)
@@ -273,7 +273,7 @@ def test_stray_pieces_go_and_small_holes_are_filled() -> None:
     mask[14:22, 14:22] = -1.0  # a hole that is part of the shape
     region = torch.zeros(40, 40, dtype=torch.bool)
     region[6:9, 6:9] = True
-    clean = tidied(mask, region) > 0
+    clean = tidied(mask, region, max_hole_ratio=0.02) > 0
     assert not clean[30:36, 30:36].any()
     assert clean[10:12, 10:12].all()
     assert not clean[14:22, 14:22].any()

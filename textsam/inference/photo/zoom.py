@@ -21,9 +21,6 @@ from textsam.values.settings import FocusSettings
 
 __all__ = ["WindowCache", "choose_window", "predict"]
 
-# How fast the weight of a reading falls with its predicted IoU.
-_BLEND = 8.0
-
 
 class WindowCache:
     """The last window of a photo that was encoded; clicks on one object share it."""
@@ -140,7 +137,7 @@ def _blend_readings(
             )
             masks[k], iou[k] = closer.masks[0], closer.iou[0]
     best = 1 + int(iou[1:].argmax())
-    weights = np.exp(_BLEND * (iou[1:] - iou[best]))
+    weights = np.exp(settings.blend * (iou[1:] - iou[best]))
     masks[best] = MaskLogits(
         frame=photo.frame,
         grids=np.concatenate([mask.grids for mask in masks[1:]]),

@@ -23,8 +23,13 @@ from torch import Tensor
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.phrase_map import map_logits, phrase_tokens, to_mask_prompts
 from textsam.inference.photo.postprocess import to_original_frame
-from textsam.inference.strategies.regions import find_regions, tidied
-from textsam.inference.strategies.separate import Proposal, separate
+from textsam.inference.strategies.regions import (
+    PhraseMap,
+    Proposal,
+    decode_regions,
+    find_regions,
+    tidied,
+)
 from textsam.values.calibration import Curve, StrategyCurves
 from textsam.values.candidates import Candidate, Gate, Levels, MaskNumbers, PhraseAnswer
 from textsam.values.judge import best_first, find_repeats, judge, judge_mask
@@ -240,7 +245,8 @@ def _decode(
     if not regions:
         return []
     token = phrase_tokens(photo.parts, embedding[None])
-    return separate(photo, token, field.fair, regions, covered=(rows, columns))
+    phrase = PhraseMap(token=token, logits=field.fair, covered=(rows, columns))
+    return decode_regions(photo, phrase, regions)
 
 
 def _candidates(
@@ -271,7 +277,10 @@ def _candidates(
             quality=item.quality,
             ruled_out=("duplicate", repeat) if repeat else None,
         )
-        logits = item.logits if repeat else tidied(item.logits, item.region.cells)
+        logits = item.logits
+        if not repeat:
+            hole = settings.max_hole_ratio
+            logits = tidied(logits, item.region.cells, max_hole_ratio=hole)
         if field.rival is not None and not repeat:
             cut = (field.rival + settings.exclusion_margin > field.own) & (logits > 0)
             share = float(cut.sum()) / max(1, int((logits > 0).sum()))

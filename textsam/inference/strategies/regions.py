@@ -1,26 +1,33 @@
-"""Where in a map to ask: its connected regions, and points on what may be one thing each."""
+"""From the map of a phrase to masks: its regions, points in them, and one object or several.
+
+Each connected region of the map is first decoded as one object: at its best point, with the phrase
+and the region's map as mask prompt. Where that mask does not account well for the region, and the
+region has further points, the points are decoded one by one without the map, as several objects.
+The reading that accounts better for the region is kept.
+
+A region is accounted for by the quality (predicted IoU x mean probability) of the masks on its
+cells. Decoding every point in both ways takes six times as long and gives worse masks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import connected_components, depth_inside
+from textsam.inference.photo.prediction import decode
+from textsam.inference.photo.prompt_batch import point_prompts
 from textsam.values.settings import TextSettings
 
-__all__ = ["Region", "find_regions", "one_region", "tidied"]
+__all__ = ["PhraseMap", "Proposal", "Region", "decode_regions", "find_regions", "tidied"]
 
-# A thing's peak hides lower ones nearer than this, in cells, or than 0.9 of its distance to the
-# region's border: chosen on training photos (F of instances on VOC .855 for one point, .885).
-_LEAST_RADIUS = 4.0
-_RADIUS_SHARE = 0.9
-_LEAST_RELATIVE = 0.25  # of the highest peak of the region
-_LARGEST_HOLE = 0.02  # share of the mask's cells; Appendix B fills those under 100 px
-_LEAST_HOLE = 4  # cells
+# Holes of fewer cells are filled, however small the mask.
+_MIN_HOLE_CELLS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,13 +36,56 @@ class Region:
 
     Attributes:
         cells: (m, m) bool.
-        points: (N, 2) float32 x, y in cells, best first; a cell's middle is at +0.5.
+        points: (N, 2) float32 x, y in cells, best first; the centre of a cell is at +0.5.
         peak: Highest probability in it.
     """
 
     cells: Tensor
     points: Tensor
     peak: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PhraseMap:
+    """What the decoder gets of a phrase.
+
+    Attributes:
+        token: (1, T, C) prompt tokens.
+        logits: (m, m) log odds on the grid of mask prompts.
+        covered: Rows and columns of the grid that the photo covers; the others are padding.
+    """
+
+    token: Tensor
+    logits: Tensor
+    covered: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Proposal:
+    """A mask on the grid of mask prompts.
+
+    Attributes:
+        logits: (m, m).
+        iou: Predicted IoU.
+        point: x, y of its prompt, model pixels.
+        region: The region that the point lies in.
+        mean: Mean probability of the map inside the mask.
+        best: Highest probability inside.
+        rejected: Why the other reading of its region was kept; empty if this one was.
+    """
+
+    logits: Tensor
+    iou: float
+    point: tuple[float, float]
+    region: Region
+    mean: float
+    best: float
+    rejected: str = ""
+
+    @property
+    def quality(self) -> float:
+        """Predicted IoU x mean probability, by which masks of one phrase are ordered."""
+        return max(0.0, self.iou) * self.mean
 
 
 def find_regions(
@@ -45,13 +95,13 @@ def find_regions(
     settings: TextSettings,
     beside: Sequence[Region] = (),
 ) -> list[Region]:
-    """Regions of a map above a level, highest peak first, with the points to ask.
+    """Regions of a map above a level, highest peak first, with their points.
 
     Args:
         probability: (m, m) on the grid of mask prompts, zero on padding.
-        level: Probability from which a cell belongs.
+        level: Probability from which a cell belongs to a region.
         settings: Sizes and counts; all regions together have at most `max_points` points.
-        beside: Regions that were found before, whose points count; what touches them is left out.
+        beside: Earlier regions, whose points count; regions that touch them are left out.
     """
     labels = connected_components(probability > level)
     counts = torch.bincount(labels.flatten())
@@ -60,29 +110,175 @@ def find_regions(
     numbers = [i for i in large if i > 0 and i not in known]
     peaks = {i: float(probability[labels == i].max()) for i in numbers}
     numbers.sort(key=lambda i: -peaks[i])
-    found: list[Region] = []
+    regions: list[Region] = []
     left = settings.max_points - sum(len(region.points) for region in beside)
     for number in numbers:
         if left <= 0:
             break
         cells = labels == number
-        points = _peaks(probability, cells, most=min(settings.points, left))
+        max_points = min(settings.points, left)
+        points = _peaks(probability, cells, max_points=max_points, settings=settings)
         left -= len(points)
-        found.append(Region(cells=cells, points=points, peak=peaks[number]))
-    return found
+        regions.append(Region(cells=cells, points=points, peak=peaks[number]))
+    return regions
 
 
-def one_region(logits: Tensor, region: Tensor, all_regions: Tensor) -> Tensor:
-    """The map (m, m) with all other regions turned to "absent"."""
+def _peaks(
+    probability: Tensor, cells: Tensor, *, max_points: int, settings: TextSettings
+) -> Tensor:
+    """Peaks of a region, (N, 2) x, y in cells: the best first, each hiding its surroundings."""
+    size = probability.shape[-1]
+    inside = torch.where(cells, probability, 0.0)
+    # Smoothed, so that a peak lies in the middle of a good part and not at its border.
+    height = F.avg_pool2d(inside[None, None], 5, stride=1, padding=2)[0, 0] * cells
+    reach = depth_inside(cells)
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    lowest = settings.min_peak_ratio * float(height.max())
+    points: list[tuple[float, float]] = []
+    while len(points) < max_points:
+        y, x = divmod(int(height.argmax()), size)
+        if float(height[y, x]) <= 0 or float(height[y, x]) < lowest:
+            break
+        points.append((x + 0.5, y + 0.5))
+        radius = max(settings.min_peak_distance, settings.peak_distance_ratio * float(reach[y, x]))
+        height[(row - y) ** 2 + (column - x) ** 2 <= radius**2] = -1.0
+    return torch.tensor(points, dtype=torch.float32).reshape(-1, 2)
+
+
+def decode_regions(
+    photo: EncodedPhoto, phrase: PhraseMap, regions: Sequence[Region]
+) -> list[Proposal]:
+    """Masks of the objects in regions of a phrase's map.
+
+    Args:
+        photo: The photo.
+        phrase: The phrase's map and tokens.
+        regions: Regions of the map, at least one.
+
+    Returns:
+        Masks, best quality first. Those of a reading that was not kept have `rejected`.
+    """
+    settings = photo.parts.text_settings
+    everywhere = torch.stack([region.cells for region in regions]).any(0)
+    maps = torch.stack([_one_region(phrase.logits, r.cells, everywhere) for r in regions])
+    wholes = _decode_points(photo, phrase, regions, [r.points[0] for r in regions], maps=maps)
+    proposals: list[Proposal] = []
+    doubtful: list[tuple[Region, Proposal | None]] = []
+    for region, whole in zip(regions, wholes, strict=True):
+        lone = len(region.points) == 1
+        if whole is not None and (lone or _accounted([whole], region) >= settings.sure):
+            proposals.append(whole)
+        else:
+            doubtful.append((region, whole))
+    several = _decode_one_by_one(photo, phrase, [region for region, _ in doubtful], settings)
+    for (region, whole), parts in zip(doubtful, several, strict=True):
+        proposals += _choose_reading(whole, parts, region, settings)
+    return sorted(proposals, key=lambda item: -item.quality)
+
+
+def _one_region(logits: Tensor, region: Tensor, all_regions: Tensor) -> Tensor:
+    """The map (m, m) with the log odds of all other regions made negative."""
     return torch.where(all_regions & ~region, -logits.abs(), logits)
 
 
-def tidied(logits: Tensor, region: Tensor) -> Tensor:
+def _choose_reading(
+    whole: Proposal | None, parts: list[Proposal], region: Region, settings: TextSettings
+) -> list[Proposal]:
+    """Both readings of a region, one of them rejected."""
+    if whole is None:
+        return parts
+    one, several = _accounted([whole], region), _accounted(parts, region)
+    reason = f"as one thing its region is accounted for by {one:.2f}, as several by {several:.2f}"
+    if len(parts) > 1 and several > one * settings.min_several_ratio:
+        return [*parts, replace(whole, rejected=reason)]
+    return [whole, *(replace(part, rejected=reason) for part in parts)]
+
+
+def _accounted(masks: Sequence[Proposal], region: Region) -> float:
+    """Mean over the region's cells of the quality of the best mask there; 0 where none is."""
+    left = region.cells.clone()
+    total = int(left.sum())
+    value = 0.0
+    for item in sorted(masks, key=lambda item: -item.quality):
+        mask = item.logits > 0
+        value += item.quality * int((left & mask).sum()) / total
+        left &= ~mask
+    return value
+
+
+def _decode_one_by_one(
+    photo: EncodedPhoto, phrase: PhraseMap, regions: Sequence[Region], settings: TextSettings
+) -> list[list[Proposal]]:
+    """Masks of each region's points without its map."""
+    masks: list[list[Proposal]] = [[] for _ in regions]
+    waiting = [list(region.points) for region in regions]
+    # Sum of the predicted IoUs of the masks on each cell: points that have enough are skipped.
+    known = [torch.zeros(region.cells.shape) for region in regions]
+    while any(waiting):
+        # One point of each region at a time: all regions share a run of the decoder.
+        turn = [k for k, points in enumerate(waiting) if points]
+        points = [waiting[k].pop(0) for k in turn]
+        proposals = _decode_points(photo, phrase, [regions[k] for k in turn], points, maps=None)
+        for k, item in zip(turn, proposals, strict=True):
+            if item is None:
+                continue
+            masks[k].append(item)
+            known[k] += max(0.0, item.iou) * (item.logits > 0)
+            limit = settings.max_known_iou
+            waiting[k] = [p for p in waiting[k] if known[k][int(p[1]), int(p[0])] < limit]
+    return masks
+
+
+def _decode_points(
+    photo: EncodedPhoto,
+    phrase: PhraseMap,
+    regions: Sequence[Region],
+    points: Sequence[Tensor],
+    *,
+    maps: Tensor | None,
+) -> list[Proposal | None]:
+    """The mask at a point (2,) x, y in cells of each region; None where it is empty.
+
+    With maps (P, m, m) as mask prompts, or without.
+    """
+    (rows, columns), size = phrase.covered, phrase.logits.shape[-1]
+    places = torch.stack(list(points)) * (photo.frame.image_size / size)
+    prompts = point_prompts(
+        photo,
+        places,
+        masks=None if maps is None else maps[:, None],
+        tokens=phrase.token.expand(len(places), -1, -1),
+    )
+    logits, iou = decode(photo, prompts)
+    probability = phrase.logits[:rows, :columns].sigmoid()
+    proposals: list[Proposal | None] = []
+    for k, region in enumerate(regions):
+        inside = probability[logits[k, 0, :rows, :columns] > 0]
+        if not len(inside):
+            proposals.append(None)
+            continue
+        proposal = Proposal(
+            logits=logits[k, 0],
+            iou=float(iou[k, 0]),
+            point=(float(places[k, 0]), float(places[k, 1])),
+            region=region,
+            mean=float(inside.mean()),
+            best=float(inside.max()),
+        )
+        proposals.append(proposal)
+    return proposals
+
+
+def tidied(logits: Tensor, region: Tensor, *, max_hole_ratio: float) -> Tensor:
     """Logits (m, m) without the pieces that do not touch their region, and without small holes.
 
-    Seen in trials: asked for one wheel, the decoder paints a little of the other one, too; and it
-    leaves out a sticker on a banana. Holes of up to 2% of the mask are filled; the paper fills
-    those under 100 px in its automatic masks (Appendix B).
+    The decoder paints a little of the next wheel, too, and leaves out a sticker on a banana. The
+    paper fills holes of fewer than 100 pixels in its automatic masks (Appendix B).
+
+    Args:
+        logits: Of a mask.
+        region: (m, m) bool.
+        max_hole_ratio: Holes up to this share of the mask's cells are filled.
     """
     mask = logits.clone()
     pieces = connected_components(mask > 0)
@@ -91,30 +287,7 @@ def tidied(logits: Tensor, region: Tensor) -> Tensor:
         mask[(pieces > 0) & ~torch.isin(pieces, own)] = -1.0
     gaps = connected_components(mask <= 0)
     sizes = torch.bincount(gaps.flatten())
-    limit = max(_LEAST_HOLE, int(_LARGEST_HOLE * int((mask > 0).sum())))
+    limit = max(_MIN_HOLE_CELLS, int(max_hole_ratio * int((mask > 0).sum())))
     holes = torch.nonzero(sizes <= limit)[:, 0]
     mask[(gaps > 0) & torch.isin(gaps, holes)] = 1.0
     return mask
-
-
-def _peaks(probability: Tensor, cells: Tensor, *, most: int) -> Tensor:
-    """Peaks of a region, (N, 2) x, y in cells: the best first, each hiding its surroundings.
-
-    The map is smoothed, so that a peak lies in the middle of a good part, not at a border.
-    """
-    size = probability.shape[-1]
-    inside = torch.where(cells, probability, 0.0)
-    height = F.avg_pool2d(inside[None, None], 5, stride=1, padding=2)[0, 0] * cells
-    reach = depth_inside(cells)
-    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    least = _LEAST_RELATIVE * float(height.max())
-    points: list[tuple[float, float]] = []
-    while len(points) < most:
-        best = int(height.argmax())
-        y, x = divmod(best, size)
-        if float(height[y, x]) <= 0 or float(height[y, x]) < least:
-            break
-        points.append((x + 0.5, y + 0.5))
-        radius = max(_LEAST_RADIUS, _RADIUS_SHARE * float(reach[y, x]))
-        height[(row - y) ** 2 + (column - x) ** 2 <= radius**2] = -1.0
-    return torch.tensor(points, dtype=torch.float32).reshape(-1, 2)

@@ -25,8 +25,7 @@ from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies import query as text_inference
 from textsam.inference.strategies.overlap import Overlap
 from textsam.inference.strategies.query import Question, Strategy
-from textsam.inference.tiled.grid import tile_windows
-from textsam.inference.tiled.maps import TileMaps
+from textsam.inference.tiled.grid import TileMaps, tile_windows
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully

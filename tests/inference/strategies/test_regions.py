@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.model import TextSAM
-from textsam.inference.strategies import separate as module
-from textsam.inference.strategies.regions import Region
-from textsam.inference.strategies.separate import Proposal, separate
+from textsam.inference.strategies import regions as module
+from textsam.inference.strategies.regions import PhraseMap, Proposal, Region, decode_regions
 from textsam.modeling.prompt_encoder import PromptBatch
 from textsam.values.settings import TextSettings
 
@@ -64,7 +63,8 @@ def _separate(
     for region in regions:
         logits[region.cells] = 2.0
     encoded = model.open(photo).photo
-    return separate(encoded, torch.zeros(1, 1, 32), logits, regions, covered=(9, SIDE))
+    phrase = PhraseMap(token=torch.zeros(1, 1, 32), logits=logits, covered=(9, SIDE))
+    return decode_regions(encoded, phrase, regions)
 
 
 TWO = _region(slice(2, 7), slice(1, 11), (3.5, 4.5), (8.5, 4.5))
