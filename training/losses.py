@@ -1,10 +1,8 @@
 """Losses of the mask decoder (arXiv 2304.02643, Section 3 and Appendix A).
 
 focal : dice = 20 : 1, the minimum over the readings of an ambiguous prompt, and the mean squared
-error of the predicted IoU. Deviations: targets are soft (the share of a low-resolution cell that
-the mask covers), which keeps borders below the decoder's stride; and focal loss weighs foreground
-by `alpha` 0.6, since 0.25 made a decoder trained from scratch collapse to empty masks. (The paper
-does not say which alpha it has; `FOCAL_PAPER_ALPHA` is that of the focal loss itself.)
+error of the predicted IoU. Deviation: targets are soft (the share of a low-resolution cell that the
+mask covers), which keeps borders finer than the decoder's stride.
 """
 
 from __future__ import annotations
@@ -46,6 +44,7 @@ class LossConfig:
     focal: float = 20.0
     dice: float = 1.0
     iou: float = 1.0
+    # Not in the paper. 0.25 made decoders trained from scratch collapse to empty masks.
     alpha: float = 0.6
     gamma: float = 2.0
 

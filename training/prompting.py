@@ -1,16 +1,13 @@
 """The paper's prompt simulation, vectorised over masks (arXiv 2304.02643, Appendix A).
 
 A first prompt (point, noisy box, or in text training a CLIP token), then points in the error region
-of the last prediction, whose unthresholded logits come back as mask prompt: eleven rounds, of which
-two add no point. `PromptSimulator` goes through them; the functions are its steps.
-
-The paper leaves two things open. The round without a point is "among the eight": here it comes
-before one of them, each with the same probability, drawn for every mask. Every earlier prompt, the
-first included, stays in later rounds.
+of the last prediction, whose unthresholded logits are the next mask prompt: eleven rounds, two of
+which add no point. All earlier prompts stay in later rounds. `PromptSimulator` does this by the
+functions below.
 
 Two options are ours, for runs of hours instead of days: rounds that add several points at once, and
-points in the middle of an error. The paper's training draws points uniformly (Appendix A) while its
-evaluation clicks the pixel farthest from the border (Appendix D.1), as a person would.
+points in the middle of an error. The paper trains with uniform points (Appendix A) but evaluates
+with the pixel farthest from the border (Appendix D.1), where a person would click.
 """
 
 from __future__ import annotations
@@ -72,9 +69,8 @@ class PromptConfig:
         points: Rounds that add a point, after the first round.
         silent_among: Rounds without a new point, at a random place among those: 0 or 1.
         silent_last: Rounds without a new point at the end.
-        max_new_points: Most points that each round after the first adds: a random number up to it
-            for every mask, and none only refines. It takes the place of the three counts above;
-            None for the paper's rounds.
+        max_new_points: Largest number of points that each round after the first adds; the number is
+            drawn for every mask. Replaces the three counts above; None for the paper's rounds.
         central: Share of the points that lie in the middle of what they mean; the paper has 0.
     """
 
@@ -113,10 +109,9 @@ class PromptConfig:
 
 
 class PromptSimulator:
-    """Goes through the rounds of prompts for P masks.
+    """Makes the prompts of all rounds for P masks.
 
-    `first` gives the first round's prompts; after each prediction `follow` gives the next ones.
-    What was asked so far is in the prompts alone; the simulator only knows the truth.
+    `first` returns the first prompts; after each prediction `follow` returns the next ones.
 
     Attributes:
         new_points: (P, rounds) int64, on the CPU: how many points each round adds to a mask.
@@ -131,15 +126,14 @@ class PromptSimulator:
         config: PromptConfig,
         ignore: Tensor | None = None,
     ) -> None:
-        """Draw the order of rounds.
+        """Draw which rounds add points.
 
         Args:
             masks: (P, S, S) bool truth in the model frame, none empty.
-            image_index: (P,) int64, the image of each mask.
+            image_index: (P,) int64, image of each mask.
             random: Source of all randomness.
             config: Numbers of Appendix A.
-            ignore: (P, S, S) bool, where no point is put: void pixels, and the frame's padding,
-                where nobody can click.
+            ignore: (P, S, S) bool, pixels that get no point: void and the frame's padding.
         """
         self.masks = masks
         self.image_index = image_index
@@ -153,12 +147,12 @@ class PromptSimulator:
         return first_prompts(self.masks, self.image_index, self.random, config=self.config)
 
     def follow(self, prompts: PromptBatch, logits: Tensor, *, index: int) -> PromptBatch:
-        """The prompts of round `index`, from those of the round before and what they gave.
+        """The prompts of round `index`.
 
         Args:
             prompts: Prompts of round `index - 1`.
-            logits: (P, 1, 4s, 4s), of the prediction with the highest predicted IoU.
-            index: Number of the round to come, from 1.
+            logits: (P, 1, 4s, 4s) of their prediction.
+            index: Number of the next round, from 1.
         """
         side, most = self.masks.shape[-1], self.config.max_new_points
         with torch.no_grad():
@@ -186,6 +180,7 @@ def new_points(random: MaskRandom, *, config: PromptConfig) -> Tensor:
     if config.max_new_points is not None:
         most = torch.tensor([0, *config.max_new_points])
         return (random.uniform(len(most)) * (most + 1)).long().clamp(max=most)
+    # The paper says "among the eight": before one of them, each with the same probability.
     place = (random.uniform() * config.points).long().clamp(max=max(config.points - 1, 0))
     rounds = torch.arange(config.rounds)
     adds = ((rounds > 0) & (rounds < config.rounds - config.silent_last)).expand(len(place), -1)
@@ -223,10 +218,10 @@ def central_pixels(
     split: Tensor | None = None,
     tries: int = 6,
 ) -> Tensor:
-    """Of several random cells of a region the one deepest inside it.
+    """The deepest of several random cells of a region.
 
-    Depth is the share of the region in two windows around the cell: an exact distance transform of
-    every error of every round would cost more than the decoder.
+    Depth is the region's share of two windows around the cell; an exact distance transform of every
+    error in every round would cost more than the decoder.
 
     Args:
         region: (P, S, S) bool; S is a multiple of 4.
@@ -343,7 +338,7 @@ def token_prompts(
     elif points is None:
         raise ValueError("with_point says which tokens come with a point; give points=(P, 2), too")
     given = prompts.points[:, 0] if points is None else points
-    # As `ImageView` asks: a lone phrase brings one `not_a_point`, a phrase with a click both.
+    # As in use: a phrase alone comes with one `not_a_point`, a phrase with a click with both.
     alone = torch.tensor([NOT_A_POINT, ABSENT], device=prompts.labels.device)
     together = torch.tensor([FOREGROUND, NOT_A_POINT], device=prompts.labels.device)
     labels = torch.where(with_point[:, None], together, alone)
@@ -396,7 +391,7 @@ def add_error_points(
     points, labels = [prompts.points], [prompts.labels]
     rows = torch.arange(len(masks), device=masks.device)
     for number in range(draws):
-        # Drawn whether it is used or not: see PhotoRandom.
+        # Drawn even if no mask uses it, so that later numbers do not depend on the batch.
         point = mixed_pixels(region, random, central=central, split=masks)
         used = None if counts is None else counts > number
         if used is not None and not used.any():

@@ -1,9 +1,7 @@
 """The part of a photo that a view shows, and masks seen through it.
 
 Photos and masks go through Pillow's bilinear resize. In a large photo a small mask is written out
-and resized around itself alone, with Pillow's weights: with 64 masks on three megapixels that is
-most of the work. Pillow rounds to 8 bits between its two passes, in an order that it chooses by
-size, so there a pixel on the mask's border may differ from what Pillow would have made of it.
+and resized around itself alone: with 64 masks on three megapixels that is most of the work.
 """
 
 from __future__ import annotations
@@ -11,8 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +18,7 @@ from textsam.values.rle import RLE, rle_runs
 
 __all__ = ["Cut", "draw_cut"]
 
-# Pillow's Resample.c keeps 8-bit weights as integers with so many binary places.
-_PLACES = 32 - 8 - 2
-# Photos of fewer pixels, and masks whose box takes more of the photo, are resized by Pillow: there
-# it is as fast.
+# In photos of fewer pixels, and for masks whose box takes more of the photo, the whole is as fast.
 _LARGE_PHOTO = 1 << 20
 _LARGE_MASK = 0.25
 
@@ -34,35 +27,6 @@ _LARGE_MASK = 0.25
 _AROUND = (1.15, 2.6)
 _LEAST_WINDOW = 48.0
 _OFF_CENTRE = 0.15
-
-
-class _Taps(NamedTuple):
-    """Weights of Pillow's bilinear resize along one axis of n output pixels.
-
-    Attributes:
-        first: (n,) int64, first input pixel that counts.
-        weights: (n, T) int32, of that pixel and those after it.
-    """
-
-    first: NDArray[np.int64]
-    weights: NDArray[np.int32]
-
-    def reached(self, low: int, high: int) -> slice:
-        """Output pixels that see an input pixel of low up to but not with high."""
-        start = int(np.searchsorted(self.first, low - self.weights.shape[1], side="right"))
-        return slice(start, int(np.searchsorted(self.first, high, side="left")))
-
-    def resize(self, values: NDArray[np.uint8], low: int, where: slice) -> NDArray[np.uint8]:
-        """Resize the first axis of `values`, whose first row is input pixel `low`."""
-        taps = self.weights.shape[1]
-        padded = np.zeros((len(values) + 2 * taps, values.shape[1]), np.int32)
-        padded[taps:-taps] = values
-        first = self.first[where] - low + taps
-        weights = self.weights[where]
-        total = np.full((len(first), values.shape[1]), 1 << (_PLACES - 1), np.int32)
-        for tap in range(taps):
-            total += weights[:, tap, None] * padded[first + tap]
-        return (total >> _PLACES).clip(0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +63,6 @@ class Cut:
             return shown
         height, width = self.size
         x0, x1 = int(edges[0]) // height, (int(edges[-1]) - 1) // height + 1
-        columns = self._across.reached(x0, x1)
-        if columns.start >= columns.stop:
-            return shown
         part = _columns(edges, x0, x1, height)
         filled = np.flatnonzero(part.any(axis=0))
         y0, y1 = int(filled[0]), int(filled[-1]) + 1
@@ -110,19 +71,24 @@ class Cut:
             grey = np.zeros((height, width), np.uint8)
             grey[:, x0:x1] = part.T
             return self.picture(Image.fromarray(grey)) > 127
-        rows = self._down.reached(y0, y1)
-        if rows.start < rows.stop:
-            narrow = self._across.resize(part[:, y0:y1], x0, columns)
-            shown[rows, columns] = self._down.resize(narrow.T, y0, rows) > 127
+        columns, left, right = _reach(x0, x1, self.box[0], self.box[2], self.window[1], width)
+        rows, top, bottom = _reach(y0, y1, self.box[1], self.box[3], self.window[0], height)
+        if len(columns) and len(rows):
+            grey = np.zeros((bottom - top, right - left), np.uint8)
+            first, last = max(x0, left), min(x1, right)
+            grey[:, first - left : last - left] = part[first - x0 : last - x0, top:bottom].T
+            across = (self.box[2] - self.box[0]) / self.window[1]
+            down = (self.box[3] - self.box[1]) / self.window[0]
+            box = (
+                self.box[0] + columns.start * across - left,
+                self.box[1] + rows.start * down - top,
+                self.box[0] + columns.stop * across - left,
+                self.box[1] + rows.stop * down - top,
+            )
+            size = (len(columns), len(rows))
+            small = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR, box=box)
+            shown[rows.start : rows.stop, columns.start : columns.stop] = np.asarray(small) > 127
         return np.array(shown[:, ::-1]) if self.mirror else shown
-
-    @cached_property
-    def _across(self) -> _Taps:
-        return _taps(self.size[1], self.box[0], self.box[2], self.window[1])
-
-    @cached_property
-    def _down(self) -> _Taps:
-        return _taps(self.size[0], self.box[1], self.box[3], self.window[0])
 
 
 def draw_cut(
@@ -188,26 +154,23 @@ def _columns(edges: NDArray[np.int64], low: int, high: int, height: int) -> NDAr
     return np.repeat(values, np.diff(bounds)).reshape(high - low, height)
 
 
-def _taps(size: int, start: float, stop: float, count: int) -> _Taps:
-    """What `precompute_coeffs` and `normalize_coeffs_8bpc` of Pillow's Resample.c compute.
+def _reach(
+    low: int, high: int, start: float, stop: float, count: int, size: int
+) -> tuple[range, int, int]:
+    """Output pixels that see input pixels low to high along one axis, and the input they see.
 
     Args:
-        size: Input pixels.
+        low: First input pixel.
+        high: The one after the last.
         start: Where the first output pixel begins in the input.
         stop: Where the last one ends.
         count: Output pixels.
+        size: Input pixels.
     """
-    low, high = np.float32(start), np.float32(stop)  # Pillow's box is of C floats
-    scale = float(high - low) / count
-    support = max(scale, 1.0)
-    centre = float(low) + (np.arange(count) + 0.5) * scale
-    first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + support + 0.5).astype(np.int64), size)
-    offsets = np.arange(math.ceil(support) * 2 + 1)
-    away = np.abs((offsets + first[:, None] - centre[:, None] + 0.5) * (1.0 / support))
-    weights = np.where((away < 1) & (offsets < (last - first)[:, None]), 1 - away, 0.0)
-    total = np.zeros(count)
-    for column in weights.T:  # one after the other, as in C: the last bit depends on it
-        total += column
-    weights /= np.where(total == 0, 1, total)[:, None]
-    return _Taps(first, (0.5 + weights * (1 << _PLACES)).astype(np.int32))
+    scale = (stop - start) / count
+    support = max(scale, 1.0) + 1  # of the bilinear filter, and one pixel for rounding
+    first = max(0, math.floor((low - support - start) / scale))
+    last = min(count, math.ceil((high + support - start) / scale))
+    # Up to the photo's edge and not beyond: there Pillow gives the remaining pixels more weight.
+    left = max(0, math.floor(start + first * scale - support))
+    return range(first, last), left, min(size, math.ceil(start + last * scale + support))

@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from .coco import CocoSource
@@ -40,8 +40,6 @@ from .sa1b import Sa1bSource
 from .source import Source, StreamSource
 
 __all__ = ["SourceSpec", "is_spec", "open_source"]
-
-_Opener: TypeAlias = Callable[["SourceSpec"], Source | StreamSource]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +72,15 @@ class SourceSpec:
         rest, _, query = rest.partition("?")
         path, at, beside = rest.rpartition("@") if kind in _PAIRS else (rest, "", "")
         if kind in _PAIRS and not (path and at and beside):
-            raise ValueError(f"{text!r}: wanted two paths. Type: {_USAGE[kind]}")
+            raise ValueError(f"{text!r}: wanted two paths. Type: {_KINDS[kind].usage}")
         if not path:
-            raise ValueError(f"{text!r} has no path. Type: {_USAGE[kind]}")
+            raise ValueError(f"{text!r} has no path. Type: {_KINDS[kind].usage}")
         try:
             options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
         except ValueError as error:
-            raise ValueError(f"{text!r}: {query!r} are no options. Type: {_USAGE[kind]}") from error
+            raise ValueError(
+                f"{text!r}: {query!r} are no options. Type: {_KINDS[kind].usage}"
+            ) from error
         return cls(kind=kind, path=path, beside=beside or None, options=options)
 
     def absolute(self) -> SourceSpec:
@@ -120,179 +120,117 @@ def open_source(spec: SourceSpec | str) -> Source | StreamSource:
         spec = SourceSpec.parse(spec)
     if spec.kind not in _KINDS:
         raise ValueError(f"{spec.kind!r} is no kind of source; there are {', '.join(_KINDS)}")
-    opener, known = _KINDS[spec.kind]
-    unknown = sorted(set(spec.options) - set(known))
-    if unknown:
+    kind = _KINDS[spec.kind]
+    defaults = {"name": None, **kind.options}
+    if unknown := sorted(set(spec.options) - set(defaults)):
         raise ValueError(
-            f"{spec.kind}:{spec.path} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+            f"{spec.kind}:{spec.path} has no option {', '.join(unknown)}; it has "
+            f"{', '.join(defaults)}"
         )
-    return opener(spec)
+    if spec.kind in _PAIRS and spec.beside is None:
+        raise ValueError(f"{spec.kind}:{spec.path}: wanted two paths. Type: {kind.usage}")
+    typed = {name: _option(name, text, defaults[name]) for name, text in spec.options.items()}
+    return kind.open(spec, **{**defaults, **typed})
 
 
-def _parquet(spec: SourceSpec) -> ParquetSource:
+def _parquet(spec: SourceSpec, *, name: str | None, window: int) -> ParquetSource:
     paths: list[Path] = []
     for part in spec.path.split(","):
         path = Path(part)
-        found = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-        if not found:
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not files:
             raise ValueError(f"{path} has no *.parquet in it")
-        paths += found
-    window = _number(spec, "window", 8)
-    assert window is not None
-    return ParquetSource(paths, name=spec.options.get("name"), window=window)
+        paths += files
+    return ParquetSource(paths, name=name, window=window)
 
 
-def _coco(spec: SourceSpec) -> CocoSource:
-    return CocoSource(
-        spec.path,
-        _beside(spec),
-        name=spec.options.get("name"),
-        exhaustive=_flag(spec, "exhaustive"),
-    )
-
-
-def _lvis(spec: SourceSpec) -> CocoSource:
-    source = CocoSource(spec.path, _beside(spec), name=spec.options.get("name"))
+def _lvis(spec: SourceSpec, *, name: str | None) -> CocoSource:
+    source = CocoSource(spec.path, str(spec.beside), name=name)
     if not source.lvis:
-        raise ValueError(
-            f"{spec.path} has no neg_category_ids, so it is not LVIS. Type: {_USAGE['coco']}"
-        )
+        usage = _KINDS["coco"].usage
+        raise ValueError(f"{spec.path} has no neg_category_ids, so it is not LVIS. Type: {usage}")
     return source
 
 
-def _sa1b(spec: SourceSpec) -> Sa1bSource:
-    return Sa1bSource(spec.path, name=spec.options.get("name"))
+def _pngs(spec: SourceSpec, *, name: str | None, **options: Any) -> LabelPngSource:
+    config = _map_config(**options)
+    return LabelPngSource(spec.path, str(spec.beside), config=config, name=name)
 
 
-def _pngs(spec: SourceSpec) -> LabelPngSource:
-    return LabelPngSource(
-        spec.path, _beside(spec), config=_map_config(spec), name=spec.options.get("name")
-    )
-
-
-def _hub(spec: SourceSpec) -> Source | StreamSource:
-    options = spec.options
-    label_map = options.get("label_map")
+def _hub(
+    spec: SourceSpec,
+    *,
+    split: str,
+    config: str | None,
+    streaming: bool,
+    buffer: int,
+    name: str | None,
+    revision: str | None,
+    data_files: str | None,
+    **options: Any,
+) -> Source | StreamSource:
+    fields = ("image", "masks", "label_map", "labels", "image_id", "bare")
+    names = options["names"]
+    map_options = {key: value for key, value in options.items() if key in _MAP_OPTIONS}
     columns = HubColumns(
-        image=options.get("image", "image"),
-        masks=options.get("masks"),
-        label_map=label_map,
-        labels=options.get("labels"),
-        image_id=options.get("image_id"),
-        names=read_names(options["names"]) if "names" in options else None,
-        map_config=_map_config(spec) if label_map else None,
-        exhaustive=_flag(spec, "exhaustive"),
-        bare=_flag(spec, "bare"),
+        **{key: options[key] for key in fields},
+        names=None if names is None else read_names(names),
+        map_config=_map_config(**map_options) if options["label_map"] else None,
+        exhaustive=options["exhaustive"],
     )
-    buffer = _number(spec, "buffer", 1000)
-    assert buffer is not None
+    passed_on = {"revision": revision, "data_files": data_files}
     return open_hub(
         spec.path,
         columns=columns,
-        config=options.get("config"),
-        split=options.get("split", "train"),
-        streaming=_flag(spec, "streaming"),
+        config=config,
+        split=split,
+        streaming=streaming,
         buffer=buffer,
-        name=options.get("name"),
-        **{key: options[key] for key in ("revision", "data_files") if key in options},
+        name=name,
+        **{key: value for key, value in passed_on.items() if value is not None},
     )
 
 
-def _voc(spec: SourceSpec) -> VocSource:
-    split, name = spec.options.get("split", "val"), spec.options.get("name")
-    return VocSource(spec.path, split=split, masks=_masks(spec, "object"), name=name)
-
-
-def _sbd(spec: SourceSpec) -> SbdSource:
-    split, name = spec.options.get("split", "val"), spec.options.get("name")
-    return SbdSource(spec.path, split=split, masks=_masks(spec, "object"), name=name)
-
-
-def _davis(spec: SourceSpec) -> Source:
-    name = spec.options.get("name")
+def _davis(spec: SourceSpec, *, name: str | None, **options: Any) -> Source:
     frames = open_davis_frames(spec.path, name=name)
-    given = sorted(set(spec.options) - {"name"})
-    if frames is not None and given:
+    if frames is None:
+        return DavisSource(spec.path, name=name, **options)
+    if typed := sorted(set(spec.options) - {"name"}):
         raise ValueError(
             f"davis:{spec.path} has img/ and gt/: it is the 345 frames of the interactive field, "
-            f"which have no {', '.join(given)}. Leave that out, or name DAVIS's own folder"
+            f"which have no {', '.join(typed)}. Leave that out, or name DAVIS's own folder"
         )
-    if frames is not None:
-        return frames
-    year = _number(spec, "year", 2017)
-    assert year is not None
-    return DavisSource(
-        spec.path,
-        year=year,
-        resolution=spec.options.get("resolution", "480p"),
-        split=spec.options.get("split", "val"),
-        name=name,
-    )
+    return frames
 
 
-def _grabcut(spec: SourceSpec) -> Source:
-    return open_grabcut(spec.path, name=spec.options.get("name"))
-
-
-def _berkeley(spec: SourceSpec) -> Source:
-    return open_berkeley(spec.path, name=spec.options.get("name"))
-
-
-def _ade20k(spec: SourceSpec) -> AdeSource:
-    split, name = spec.options.get("split", "validation"), spec.options.get("name")
-    return AdeSource(spec.path, split=split, masks=_masks(spec, "class"), name=name)
-
-
-def _bsds500(spec: SourceSpec) -> Source:
+def _bsds500(spec: SourceSpec, **options: Any) -> Source:
     raise ValueError(
         f"bsds500:{spec.path} has contours and no masks; it is read by "
         "training.data.public.boundaries, for measuring edges"
     )
 
 
-def _map_config(spec: SourceSpec) -> LabelMapConfig:
-    options = spec.options
-    values = options.get("values", "class")
-    if values not in ("class", "object"):
-        raise ValueError(f"values={values!r}; wanted class or object")
-    return LabelMapConfig(
-        values="class" if values == "class" else "object",
-        names=read_names(options["names"]) if "names" in options else None,
-        void=_number(spec, "void", 255),
-        background=_number(spec, "background", 0),
-        regions=_flag(spec, "regions"),
-        label=options.get("label", ""),
-        exhaustive=_flag(spec, "exhaustive"),
-    )
+def _map_config(*, names: str | None, **options: Any) -> LabelMapConfig:
+    return LabelMapConfig(names=None if names is None else read_names(names), **options)
 
 
-def _masks(spec: SourceSpec, default: Literal["class", "object"]) -> Literal["class", "object"]:
-    masks = spec.options.get("masks", default)
-    if masks not in ("class", "object"):
-        raise ValueError(f"masks={masks!r}; wanted class or object")
-    return "class" if masks == "class" else "object"
-
-
-def _beside(spec: SourceSpec) -> str:
-    if spec.beside is None:
-        raise ValueError(f"{spec.kind}:{spec.path}: wanted two paths. Type: {_USAGE[spec.kind]}")
-    return spec.beside
-
-
-def _flag(spec: SourceSpec, name: str) -> bool:
-    text = spec.options.get(name, "false").lower()
-    if text not in ("true", "false"):
-        raise ValueError(f"{name}={text!r}; wanted true or false")
-    return text == "true"
-
-
-def _number(spec: SourceSpec, name: str, default: int) -> int | None:
-    text = spec.options.get(name, str(default)).lower()
-    if text == "none" and name in ("void", "background"):
-        return None
-    if not text.isdecimal():
-        raise ValueError(f"{name}={text!r}; wanted a whole number")
-    return int(text)
+def _option(name: str, text: str, default: Any) -> Any:
+    """The value of an option; its default says of which type."""
+    lower = text.lower()
+    if name in ("masks", "values") and default is not None:  # `hf:`'s masks are a column
+        if text not in ("class", "object"):
+            raise ValueError(f"{name}={text!r}; wanted class or object")
+    elif isinstance(default, bool):
+        if lower not in ("true", "false"):
+            raise ValueError(f"{name}={text!r}; wanted true or false")
+        return lower == "true"
+    elif isinstance(default, int):
+        if lower == "none" and name in ("void", "background"):
+            return None
+        if not lower.isdecimal():
+            raise ValueError(f"{name}={text!r}; wanted a whole number")
+        return int(lower)
+    return text
 
 
 def _guess(text: str) -> SourceSpec:
@@ -309,43 +247,77 @@ def _guess(text: str) -> SourceSpec:
             return SourceSpec(kind=next(k for k, there in kinds.items() if there), path=text)
     there = "cannot be told from its path" if path.exists() else "is not there"
     raise ValueError(
-        f"{text!r}: what it holds {there}. Say its kind:\n  " + "\n  ".join(_USAGE.values())
+        f"{text!r}: what it holds {there}. Say its kind:\n  "
+        + "\n  ".join(kind.usage for kind in _KINDS.values())
     )
 
 
-_USAGE = {
-    "parquet": "parquet:FILE.parquet or parquet:FOLDER",
-    "coco": "coco:INSTANCES.json@IMAGES?exhaustive=true",
-    "lvis": "lvis:LVIS.json@IMAGES",
-    "sa1b": "sa1b:FOLDER",
-    "pngs": "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",
-    "hf": "hf:OWNER/SET?split=train&image=COLUMN&masks=COLUMN&labels=COLUMN&streaming=true",
-    "voc": "voc:VOCDEVKIT?split=val&masks=object",
-    "sbd": "sbd:BENCHMARK_RELEASE?split=val&masks=object",
-    "davis": "davis:DAVIS?year=2017&resolution=480p&split=val",
-    "grabcut": "grabcut:FOLDER",
-    "berkeley": "berkeley:FOLDER",
-    "ade20k": "ade20k:ADECHALLENGEDATA2016?split=validation&masks=class",
-    "bsds500": "bsds500:BSR?split=val",
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of source: how it is typed, what opens it, and the default of each of its options."""
+
+    usage: str
+    open: Callable[..., Source | StreamSource]
+    options: Mapping[str, Any]
+
+
+_MAP_OPTIONS: dict[str, Any] = {
+    "values": "class",
+    "names": None,
+    "void": 255,
+    "background": 0,
+    "regions": False,
+    "label": "",
+    "exhaustive": False,
 }
-_PAIRS = ("coco", "lvis", "pngs")
-_MAP_OPTIONS = ("values", "names", "void", "background", "regions", "label", "exhaustive")
-_HUB_OPTIONS = (
-    *("split", "config", "revision", "data_files", "streaming", "buffer", "name"),
-    *("image", "masks", "label_map", "labels", "image_id", "bare"),
-)
-_KINDS: dict[str, tuple[_Opener, tuple[str, ...]]] = {
-    "parquet": (_parquet, ("name", "window")),
-    "coco": (_coco, ("name", "exhaustive")),
-    "lvis": (_lvis, ("name",)),
-    "sa1b": (_sa1b, ("name",)),
-    "pngs": (_pngs, ("name", *_MAP_OPTIONS)),
-    "hf": (_hub, (*_HUB_OPTIONS, *_MAP_OPTIONS)),
-    "voc": (_voc, ("name", "split", "masks")),
-    "sbd": (_sbd, ("name", "split", "masks")),
-    "davis": (_davis, ("name", "year", "resolution", "split")),
-    "grabcut": (_grabcut, ("name",)),
-    "berkeley": (_berkeley, ("name",)),
-    "ade20k": (_ade20k, ("name", "split", "masks")),
-    "bsds500": (_bsds500, ("split",)),
+_HUB_OPTIONS: dict[str, Any] = {
+    **{"split": "train", "config": None, "revision": None, "data_files": None},
+    **{"streaming": False, "buffer": 1000, "image": "image", "masks": None, "label_map": None},
+    **{"labels": None, "image_id": None, "bare": False},
+}
+_PAIRS = ("coco", "lvis", "pngs")  # two paths: photos or annotations, and what lies beside them
+_KINDS: dict[str, _Kind] = {
+    "parquet": _Kind("parquet:FILE.parquet or parquet:FOLDER", _parquet, {"window": 8}),
+    "coco": _Kind(
+        "coco:INSTANCES.json@IMAGES?exhaustive=true",
+        lambda spec, **options: CocoSource(spec.path, spec.beside, **options),
+        {"exhaustive": False},
+    ),
+    "lvis": _Kind("lvis:LVIS.json@IMAGES", _lvis, {}),
+    "sa1b": _Kind("sa1b:FOLDER", lambda spec, name: Sa1bSource(spec.path, name=name), {}),
+    "pngs": _Kind(
+        "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",
+        _pngs,
+        _MAP_OPTIONS,
+    ),
+    "hf": _Kind(
+        "hf:OWNER/SET?split=train&image=COLUMN&masks=COLUMN&labels=COLUMN&streaming=true",
+        _hub,
+        {**_HUB_OPTIONS, **_MAP_OPTIONS},
+    ),
+    "voc": _Kind(
+        "voc:VOCDEVKIT?split=val&masks=object",
+        lambda spec, **options: VocSource(spec.path, **options),
+        {"split": "val", "masks": "object"},
+    ),
+    "sbd": _Kind(
+        "sbd:BENCHMARK_RELEASE?split=val&masks=object",
+        lambda spec, **options: SbdSource(spec.path, **options),
+        {"split": "val", "masks": "object"},
+    ),
+    "davis": _Kind(
+        "davis:DAVIS?year=2017&resolution=480p&split=val",
+        _davis,
+        {"year": 2017, "resolution": "480p", "split": "val"},
+    ),
+    "grabcut": _Kind("grabcut:FOLDER", lambda spec, name: open_grabcut(spec.path, name=name), {}),
+    "berkeley": _Kind(
+        "berkeley:FOLDER", lambda spec, name: open_berkeley(spec.path, name=name), {}
+    ),
+    "ade20k": _Kind(
+        "ade20k:ADECHALLENGEDATA2016?split=validation&masks=class",
+        lambda spec, **options: AdeSource(spec.path, **options),
+        {"split": "validation", "masks": "class"},
+    ),
+    "bsds500": _Kind("bsds500:BSR?split=val", _bsds500, {"split": "val"}),
 }

@@ -1,6 +1,6 @@
-"""The engine: trains any objective on one process or many, and goes on exactly after a kill.
+"""The engine: trains any objective on one process or many and resumes exactly after a kill.
 
-`Trainer` is the engine; `trainer.py` is the page to read first.
+Start reading at `trainer.py`.
 
     python -m torch.distributed.run --nproc_per_node 8 -m training.train RECIPE
 """
@@ -11,8 +11,8 @@ from .average import WeightAverage
 from .checkpoint import CheckpointError, CheckpointStore, load_weights
 from .engine_config import EngineConfig
 from .layer_depths import encoder_blocks, layer_depths
-from .optim import RatedPart, build_optimizer, optimizer_groups, parameter_groups
-from .pictures import PictureSheet, in_turn, masks_from_boxes
+from .optim import RatedPart, build_optimizer, optimizer_groups
+from .pictures import PictureSheet, masks_from_boxes
 from .processes import ProcessLostError
 from .schedule import rate_factor
 from .trainer import Trainer, TrainResult, seed_everything
@@ -29,12 +29,10 @@ __all__ = [
     "WeightAverage",
     "build_optimizer",
     "encoder_blocks",
-    "in_turn",
     "layer_depths",
     "load_weights",
     "masks_from_boxes",
     "optimizer_groups",
-    "parameter_groups",
     "rate_factor",
     "seed_everything",
 ]

@@ -1,4 +1,4 @@
-"""Moving average of the weights (EMA): what is evaluated and exported, not what is trained."""
+"""Exponential moving average of the weights (EMA), which is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """Average of the trained parameters of a module, kept in float32 beside it.
+    """Moving average of the trained parameters of a module, in float32.
 
-    After the n-th update `average = d * average + (1 - d) * weights`, where d is the decay, but at
-    most (1 + n) / (10 + n): the weights of the first steps, which are nearly random, would take
-    1 / (1 - decay) steps to be forgotten. (TensorFlow's `ExponentialMovingAverage`.)
+    Update n computes `average = d * average + (1 - d) * weights`, as TensorFlow's
+    `ExponentialMovingAverage`.
 
     Attributes:
-        updates: How many there were.
+        updates: Number of updates so far.
         shadow: Parameter name -> average, sharded like the parameter under FSDP2.
     """
 
@@ -33,22 +32,24 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the weights as they are."""
+        """Move the average towards the current weights."""
         self.updates += 1
+        # Lower at the start: the nearly random first weights would take 1 / (1 - decay) steps to
+        # be forgotten.
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, parameter in self._live.items():
             local_part(self.shadow[name]).lerp_(local_part(parameter), 1 - decay)
 
     @torch.no_grad()
     def load(self, values: Mapping[str, Tensor], *, updates: int) -> None:
-        """Take over an average, each tensor sharded like the parameter."""
+        """Load an average; each tensor is sharded like its parameter."""
         self.updates = updates
         for name, shadow in self.shadow.items():
             local_part(shadow).copy_(local_part(values[name]))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average where the weights are, and the weights back at the end."""
+        """Swap the average into the module, and the weights back on exit."""
         self._swap()
         try:
             yield

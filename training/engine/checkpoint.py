@@ -1,8 +1,7 @@
-"""Checkpoints that are whole or not there: the last few of a run, each with its checksum.
+"""The last few checkpoints of a run, each with a checksum and written completely or not at all.
 
-`checkpoint-00000120-9f3a51c2.pt` is what `torch.save` writes, after step 120; the CRC-32 of the
-file is in its name, since torch does not compare the ones inside. A file gets its name by a rename
-after everything is on the disk, so a run that is killed leaves a `checkpoint.part` at worst.
+`checkpoint-00000120-9f3a51c2.pt` is written by `torch.save` after step 120. Its name holds the
+CRC-32 of the file, since torch does not compare the ones inside.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _CHUNK = 2**22  # bytes read at once
 
 
 class CheckpointError(TextSamError):
-    """A checkpoint cannot be written, or belongs to another run."""
+    """A checkpoint cannot be written, or it belongs to another run."""
 
 
 class CheckpointStore:
@@ -42,7 +41,7 @@ class CheckpointStore:
         self.keep = keep
 
     def paths(self) -> list[Path]:
-        """All of them, the newest first; none if there is no such folder."""
+        """All checkpoints, newest first; none if the folder does not exist."""
         found = [path for path in self.folder.glob("checkpoint-*.pt") if _NAME.fullmatch(path.name)]
         return sorted(found, reverse=True)
 
@@ -50,7 +49,7 @@ class CheckpointStore:
         """Write a checkpoint, then remove all but the last `keep`.
 
         Raises:
-            CheckpointError: The disk is full or not writable; the earlier ones are as they were.
+            CheckpointError: The disk is full or not writable; earlier checkpoints stay intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / _PART
@@ -62,6 +61,7 @@ class CheckpointStore:
                 raw.flush()
                 os.fsync(raw.fileno())
             path = self.folder / f"checkpoint-{step:08d}-{file.sum:08x}.pt"
+            # Renamed once everything is on the disk: a run that is killed leaves the part at worst.
             os.replace(part, path)
             _sync_folder(self.folder)
         except (OSError, RuntimeError) as error:
@@ -80,13 +80,10 @@ class CheckpointStore:
         return path
 
     def newest(self, *, set_aside: bool = False) -> Path | None:
-        """The newest one whose checksum is right; None if there is none.
+        """The newest checkpoint with a correct checksum; None if there is none.
 
-        A file that is cut short or altered is named in a warning and passed over.
-
-        Args:
-            set_aside: Rename such a file to `.broken`, so that it does not count among the last
-                few; for the run that owns the folder.
+        Damaged files are skipped with a warning. With `set_aside` they are renamed to `.broken`, so
+        that they do not count among the ones to keep; only the run that owns the folder does that.
         """
         for path in self.paths():
             reason = _damage(path)
@@ -99,21 +96,21 @@ class CheckpointStore:
 
     @staticmethod
     def read(path: Path) -> dict[str, Any]:
-        """What a checkpoint holds, its tensors mapped into memory (copy before you keep them)."""
+        """The content of a checkpoint; its tensors are memory-mapped, so copy what you keep."""
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return dict(state)
 
 
 def load_weights(folder: Path, objective: nn.Module, *, averaged: bool = True) -> int:
-    """Load what a run has trained into a module of the same structure, e.g. to export it.
+    """Load the trained weights of a run into a module of the same structure, e.g. to export it.
 
     Args:
         folder: Of the run.
-        objective: As the run's `Trainer` was given.
-        averaged: Take the moving average, if the run keeps one.
+        objective: Like the one that the run's `Trainer` trained.
+        averaged: Load the moving average if the run keeps one.
 
     Returns:
-        The step it was at; 0, and nothing is loaded, if there is no checkpoint.
+        The step of the checkpoint; 0, and nothing is loaded, if there is none.
     """
     path = CheckpointStore(folder).newest()
     if path is None:
@@ -125,7 +122,7 @@ def load_weights(folder: Path, objective: nn.Module, *, averaged: bool = True) -
 
 
 class _Summed:
-    """A file that is written from its beginning to its end, and the CRC-32 of what was written."""
+    """A file that is written from start to end, and the CRC-32 of its content."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -133,7 +130,7 @@ class _Summed:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write all of it, or raise and remember why."""
+        """Write everything, or raise and remember the error."""
         try:
             written = self.file.write(data)
         except OSError as error:
@@ -168,7 +165,7 @@ def _sum_of(path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; only POSIX lets one open a folder."""
+    """Make a rename survive a power cut; only POSIX can open a folder."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

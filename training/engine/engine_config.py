@@ -1,4 +1,4 @@
-"""What decides how a run goes, apart from what is trained and on what."""
+"""Settings of a run: everything but what is trained and on which data."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ __all__ = ["EngineConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """Optimisation, processes and files of a run. The defaults are ViT-H's (RECIPE 4, Appendix A).
+    """Optimisation, processes and files of a run.
+
+    The defaults are ViT-H's (arXiv 2304.02643, Appendix A).
 
     Attributes:
-        steps: Length of the run, in steps of the optimizer.
+        steps: Number of optimizer steps.
         seed: All randomness of step n on rank r comes from (seed, n, r).
-        peak_rate: Learning rate at the plateau, of a part whose share is 1.
-        warmup: Steps of linear rise.
-        schedule: What follows the rise: "steps", /10 at every milestone; "linear" or "cosine", a
-            plateau and then a fall to zero over the last `tail` of the run.
+        peak_rate: Highest learning rate, of a part whose share is 1.
+        warmup: Steps of linear warm-up.
+        schedule: What follows the warm-up: "steps" divides the rate by 10 at every milestone;
+            "linear" and "cosine" keep it and then lower it to zero over the last `tail` of the run.
         milestones: As shares of the run; the paper's are 60,000 and 86,666 of 90,000.
-        tail: As a share of the run. With 1 the fall starts at once.
+        tail: As a share of the run; 1 lowers the rate from the first step.
         weight_decay: Of matrices and kernels; vectors have none.
         betas: Of AdamW.
-        clip_norm: Greatest norm of the gradient, `inf` for any. Not in the paper.
-        accumulation: Global batches that make one step; step n takes batches n * accumulation on.
-        precision: "bf16" and "fp16" compute the forward pass in it; weights stay float32.
-        ema_decay: Of the moving average of the weights, which is then what is evaluated and
-            exported; None for no average.
-        parallel: How several processes share the work: "ddp" copies the weights, "fsdp2" shards.
-        shard_size: FSDP2 gathers blocks of at least so many trained parameters one by one, and
-            everything else at once. 2 million: a block of ViT-B has 7, one of our decoder 1.6.
-        cpu: Stay on the CPU even where there is a GPU.
-        checkpoint_every: Steps between two checkpoints.
-        keep: Checkpoints that are kept.
-        log_every: Steps between two records.
-        evaluate_every: Steps between two evaluations; None for one at the end.
-        seconds: Stop, with a checkpoint, after so long.
+        clip_norm: Largest norm of the gradient, `inf` for no clipping. Not in the paper.
+        accumulation: Global batches per step; step n takes batches n * accumulation on.
+        precision: Of the forward pass: "no" (float32), "bf16" or "fp16"; weights stay float32.
+        ema_decay: Of the moving average of the weights, which is evaluated and exported in their
+            place; None for no average.
+        parallel: "ddp" copies the weights to every process, "fsdp2" shards them.
+        shard_size: FSDP2 gathers blocks with at least this many trained parameters one by one and
+            everything else at once. A block of ViT-B has 7 million, one of our decoder 1.6.
+        cpu: Use the CPU even if there is a GPU.
+        checkpoint_every: Steps between checkpoints.
+        keep: Number of checkpoints to keep.
+        log_every: Steps between records.
+        evaluate_every: Steps between evaluations; None for one at the end.
+        seconds: Time limit; the run then stops with a checkpoint.
         timeout: Seconds that processes wait for each other, e.g. while the first one evaluates.
-        tensorboard: Write event files, too.
+        tensorboard: Also write event files.
     """
 
     steps: int

@@ -1,7 +1,7 @@
-"""How deep each parameter of an image encoder sits, for layer-wise rates and for sharding.
+"""Depth of each parameter of an image encoder, for layer-wise learning rates and for sharding.
 
-Works by structure, so that it holds for `ImageEncoderViT`, `TinyViT` and timm backbones alike: a
-block is a composite member of a Sequential or ModuleList.
+Blocks are found by structure (composite members of a Sequential or ModuleList), which works for
+`ImageEncoderViT`, `TinyViT` and timm backbones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INNER = ("blocks", "layers", "stages")
 
 
 def encoder_blocks(module: nn.Module) -> list[nn.Module]:
-    """Blocks of a network in the order of its layers; none if it has no such structure."""
+    """Blocks of a network in the order of its layers."""
     return list(_walk(module, in_sequence=isinstance(module, nn.Sequential | nn.ModuleList)))
 
 

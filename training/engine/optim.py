@@ -1,4 +1,4 @@
-"""What AdamW trains: which parameters, at which rate, with which weight decay."""
+"""Parameter groups of AdamW: learning rate and weight decay of every parameter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ __all__ = [
     "RatedPart",
     "build_optimizer",
     "optimizer_groups",
-    "parameter_groups",
     "rated_parts",
     "set_rates",
 ]
@@ -30,7 +29,7 @@ class RatedPart:
         module: Its parameters that require a gradient are trained.
         share: Of `EngineConfig.peak_rate`.
         layer_decay: For an image encoder: every layer further from the output has the rate of the
-            next one times this. RECIPE 4: 0.8 for ViT-H and ViT-L, 0.6 for ViT-B.
+            next one times this. The paper has 0.8 for ViT-H and ViT-L, 0.6 for ViT-B (Appendix A).
     """
 
     module: nn.Module
@@ -45,7 +44,7 @@ def rated_parts(objective: nn.Module) -> Sequence[RatedPart]:
 
 
 def build_optimizer(objective: nn.Module, *, config: EngineConfig) -> torch.optim.AdamW:
-    """AdamW over the rated parts of an objective (RECIPE 4).
+    """AdamW over the rated parts of an objective (arXiv 2304.02643, Appendix A).
 
     Raises:
         ValueError: A parameter that requires a gradient is in no part, or in two.
@@ -104,24 +103,7 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
-def parameter_groups(
-    parts: Iterable[tuple[nn.Module, float]], *, weight_decay: float
-) -> list[dict[str, Any]]:
-    """Optimizer groups: each part at its rate, no decay on vectors (norms, biases, embeddings)."""
-    groups: list[dict[str, Any]] = []
-    for module, rate in parts:
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        for decayed in (True, False):
-            chosen = [p for p in trainable if (p.ndim > 1) == decayed]
-            if chosen:
-                decay = weight_decay if decayed else 0.0
-                groups.append(
-                    {"params": chosen, "lr": rate, "base_lr": rate, "weight_decay": decay}
-                )
-    return groups
-
-
 def _is_decayed(name: str, parameter: Tensor) -> bool:
-    # (1, C) of a single embedding is a vector, too.
+    # The (1, C) weight of a single embedding counts as a vector.
     is_vector = parameter.numel() == max(parameter.shape, default=1)
     return not is_vector and not name.endswith(("position_embedding", "pos_embed"))

@@ -1,9 +1,9 @@
-"""Pictures of a run as it goes: the same few photos at every evaluation, prediction and truth."""
+"""Pictures of a run: prediction and truth on the same few photos at every evaluation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from textsam.values.rle import encode_mask, rle_boxes
 
 from ..data import View
 
-__all__ = ["PictureSheet", "in_turn", "masks_from_boxes"]
+__all__ = ["PictureSheet", "masks_from_boxes"]
 
 _PREDICTION, _TRUTH = PALETTE[1], PALETTE[2]  # vermilion and mint, as in evaluation.sheet
 _PAPER = (255, 255, 255)
@@ -123,20 +123,3 @@ def masks_from_boxes(module: nn.Module, view: View) -> Tensor:
     features = sam.encode_image(sam.preprocess([view.pixels.to(device)]))
     logits = sam.decode(features, prompts).single().logits
     return sam.to_model_frame(logits)[:, 0] > 0
-
-
-def in_turn(
-    *evaluations: Callable[[nn.Module, int, Path], Mapping[str, float]],
-) -> Callable[[nn.Module, int, Path], dict[str, float]]:
-    """One evaluation that does several; their figures have different names."""
-
-    def evaluate(module: nn.Module, step: int, folder: Path) -> dict[str, float]:
-        figures: dict[str, float] = {}
-        for evaluation in evaluations:
-            found = evaluation(module, step, folder)
-            if shared := sorted(figures.keys() & found.keys()):
-                raise ValueError(f"two evaluations return {shared}; give them other names")
-            figures.update(found)
-        return figures
-
-    return evaluate

@@ -1,4 +1,4 @@
-"""The processes of a run: one, or several started by torchrun, on `accelerate`."""
+"""The processes of a run, one or several started by torchrun, by means of `accelerate`."""
 
 from __future__ import annotations
 
@@ -19,49 +19,50 @@ from .sharding import is_sharded, shard
 
 __all__ = ["ProcessLostError", "Processes"]
 
-# What gloo's RuntimeError says when the other end of a connection is gone; nccl has its own class.
+# Parts of gloo's RuntimeError when the other end of a connection is gone; nccl has its own class.
 _GLOO_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
 
 class ProcessLostError(TextSamError, RuntimeError):
-    """Another process of the run ended, so this one cannot go on."""
+    """Another process of the run has ended, so this one cannot continue."""
 
 
 class Processes:
-    """This process among those of the run.
+    """This process and its place among those of the run.
 
     Attributes:
-        accelerator: accelerate's view of them: device, precision, DDP.
-        rank: Number of this one.
-        count: How many there are.
+        accelerator: accelerate's object: device, precision, DDP.
+        rank: Rank of this process.
+        count: Number of processes.
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        """Join the others, if torchrun started any.
+        """Join the other processes, if torchrun started any.
 
         Raises:
-            ValueError: fp16 on a CPU, where accelerate would quietly compute in float32.
+            ValueError: fp16 on a CPU.
         """
         self.config = config
         self.accelerator = _accelerator(config)
         self.rank: int = self.accelerator.process_index
         self.count: int = self.accelerator.num_processes
+        # accelerate would silently compute in float32.
         if config.precision == "fp16" and self.device.type == "cpu":
             raise ValueError('EngineConfig: precision="fp16" needs a GPU; on a CPU type "bf16"')
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """Device of this process."""
         device: torch.device = self.accelerator.device
         return device
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes the files."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def prepare_model(self, objective: nn.Module) -> nn.Module:
-        """Move an objective to the device, and share it as `EngineConfig.parallel` says."""
+        """Move an objective to the device and wrap or shard it (`EngineConfig.parallel`)."""
         if self.config.parallel == "fsdp2" and self.count > 1:
             shard(
                 objective,
@@ -74,14 +75,14 @@ class Processes:
         return model
 
     def gradients(self, model: nn.Module, *, share: bool) -> AbstractContextManager[Any]:
-        """Around a forward and backward pass: whether gradients go to the other processes now."""
+        """Context of a forward and backward pass; `share` synchronises the gradients after it."""
         if is_sharded(model):
             model.set_requires_gradient_sync(share)  # type: ignore[operator]
             return nullcontext()
         return nullcontext() if share else self.accelerator.no_sync(model)
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Sum of each number over the processes."""
+        """Sum each number over the processes."""
         if self.count == 1:
             return list(values)
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -89,7 +90,7 @@ class Processes:
         return [float(value) for value in numbers.tolist()]
 
     def from_main(self, value: Any) -> Any:
-        """What rank 0 has here."""
+        """Broadcast the value of rank 0."""
         if self.count == 1:
             return value
         box = [value]
@@ -97,12 +98,12 @@ class Processes:
         return box[0]
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until every process is here."""
         self.accelerator.wait_for_everyone()
 
     @contextmanager
     def guard(self, folder: Path) -> Iterator[None]:
-        """Say what happened, and what to type, when another process is gone."""
+        """Explain what happened, and how to resume, when another process is gone."""
         try:
             yield
         except RuntimeError as error:
@@ -124,10 +125,10 @@ def _is_loss(error: RuntimeError) -> bool:
 
 def _accelerator(config: EngineConfig) -> Any:
     accelerate: Any = require("accelerate", "train")
-    # A run may be one of several in this process, each with its precision; accelerate keeps the
-    # first one's unless told to forget it. The process group stays.
+    # There may be several runs in one process, each with its own precision; accelerate keeps that
+    # of the first one unless its state is reset. The process group stays.
     accelerate.state.AcceleratorState._reset_state()
-    # Under torchrun without a GPU, accelerate joins the others only if it is told to use the CPU.
+    # Under torchrun without a GPU, accelerate forms a process group only with cpu=True.
     started_by_torchrun = "LOCAL_RANK" in os.environ
     cpu = config.cpu or (started_by_torchrun and not torch.cuda.is_available())
     timeout = accelerate.InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))

@@ -1,4 +1,4 @@
-"""What a run writes down: `log.jsonl`, TensorBoard, and means over the steps in between."""
+"""Records of a run: `log.jsonl`, TensorBoard, the progress bar, and means over steps."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from textsam.errors import require
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.values.files import write_atomically
 
-__all__ = ["FigureMeans", "RunRecords"]
+__all__ = ["FigureMeans", "RunRecords", "TrainingBar"]
 
 logger = logging.getLogger(__name__)
 
 
 class FigureMeans:
-    """Weighted means of figures since the last record; what is not finite does not count.
-
-    A figure of some of the items, e.g. the IoU of those prompted by a box, has the weight of all of
-    them: its mean is over batches rather than over those items.
+    """Weighted means of figures since the last record; values that are not finite do not count.
 
     Attributes:
-        sums: Figure -> sum of weight * value, and sum of weights, of this process.
+        sums: Figure -> [sum of weight * value, sum of weights] of this process.
     """
 
     def __init__(self) -> None:
         self.sums: dict[str, list[float]] = {}
 
     def add(self, values: Mapping[str, Tensor | float], *, weight: float) -> None:
-        """Add figures of `weight` items; a name stays known even if its value never counts."""
+        """Add figures of `weight` items."""
         for name, value in values.items():
+            # Created even if the value does not count: every process must have the same names.
             total = self.sums.setdefault(name, [0.0, 0.0])
             number = value.item() if isinstance(value, Tensor) else float(value)
             if math.isfinite(number):
@@ -46,26 +45,25 @@ class FigureMeans:
                 total[1] += weight
 
     def totals(self, total: Callable[[Sequence[float]], list[float]]) -> dict[str, list[float]]:
-        """The sums over all processes; `total` adds lists of numbers over them."""
+        """The sums over all processes; `total` adds lists of numbers over the processes."""
         names = sorted(self.sums)
         flat = total([number for name in names for number in self.sums[name]])
         return {name: flat[2 * i : 2 * i + 2] for i, name in enumerate(names)}
 
 
 class RunRecords:
-    """`log.jsonl` and event files of one run, gone on with from a step.
-
-    Records after that step are of a run that was killed before its next checkpoint: they are
-    removed, since the same steps come again.
+    """`log.jsonl` and event files of one run, continued from a step.
 
     Attributes:
         evaluated: Steps that have an evaluation.
-        last: The figures of the last record and of the last evaluation.
+        last: Figures of the last record and of the last evaluation.
     """
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
+        # Later records are of a run that was killed before its next checkpoint: those steps are
+        # trained again.
         kept = [record for record in _read(self.path) if record["step"] <= step]
         if self.path.exists():
             lines = "".join(json.dumps(record) + "\n" for record in kept)
@@ -84,19 +82,14 @@ class RunRecords:
     def __enter__(self) -> RunRecords:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 
     def write(
         self, step: int, means: Mapping[str, Sequence[float]], **others: float | None
     ) -> None:
-        """Record the means of a window, [sum, weight] each, and other figures of the moment."""
+        """Record means, each given as [sum, weight], and other figures of this step."""
         figures = {
             name: total / weight if weight else None for name, (total, weight) in means.items()
         }
@@ -105,7 +98,7 @@ class RunRecords:
         self._scalars("train", {**others, **figures}, step)
 
     def write_evaluation(self, step: int, figures: Mapping[str, float], pictures: Path) -> None:
-        """Record an evaluation, and show its pictures: every picture file in a folder."""
+        """Record an evaluation and show every picture file of its folder in TensorBoard."""
         values = {name: float(value) for name, value in figures.items()}
         record = {"step": step, "evaluation": {n: _finite(value) for n, value in values.items()}}
         self._append(record)
@@ -136,8 +129,37 @@ class RunRecords:
                     self._board.add_scalar(f"{group}/{name}", value, step)
 
 
+class TrainingBar:
+    """Steps done, loss and time left, on standard error if it is a terminal."""
+
+    def __init__(
+        self, steps: int, *, done: int, show: bool, console: Console | None = None
+    ) -> None:
+        console = Console(stderr=True) if console is None else console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not (show and console.is_terminal),
+        )
+        self._task = self._progress.add_task("training", total=steps, completed=done)
+
+    def __enter__(self) -> TrainingBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, step: int, loss: float) -> None:
+        """Show a step and this process's loss in it."""
+        self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}")
+
+
 def _read(path: Path) -> Iterable[dict[str, Any]]:
-    """Records of a log; the last line of a killed run may be cut short."""
+    """Records of a log; the last line of a killed run may be incomplete."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -148,5 +170,5 @@ def _read(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
+    """None in place of NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The learning rate at a step: rise, plateau, and one of three ways down."""
+"""The learning rate at a step: warm-up, plateau, and one of three ways down."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["milestone_steps", "rate_factor"]
 def rate_factor(step: int, *, config: EngineConfig) -> float:
     """Share of the full rate at a step, counted from 0.
 
-    RECIPE 4 (Appendix A of arXiv 2304.02643): linear over 250 steps to the peak, a tenth of it from
-    step 60,000 of 90,000, a hundredth from 86,666.
+    The paper (arXiv 2304.02643, Appendix A): linear warm-up over 250 steps, a tenth of the peak
+    from step 60,000 of 90,000, a hundredth from 86,666.
     """
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     if config.schedule == "steps":

@@ -1,4 +1,4 @@
-"""FSDP2: shard an objective over the processes, and whole tensors from shards and back.
+"""FSDP2: shard an objective over the processes, and convert between shards and whole tensors.
 
 torch's `fully_shard` is called here and not by accelerate, which ignores its FSDP plugin on a CPU
 (accelerate 1.15, `AcceleratorState.__init__`: gloo is not in its list, so it would quietly train
@@ -48,21 +48,21 @@ def shard(objective: nn.Module, *, processes: int, device: torch.device, shard_s
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether `shard` was here."""
+    """Whether the module has been sharded."""
     return any(hasattr(p, "to_local") for p in module.parameters())
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor, sharing its memory; all of an ordinary one."""
+    """This process's part of a sharded tensor, sharing its memory; an ordinary tensor as it is."""
     detached = tensor.detach()
     part: Tensor = detached.to_local() if hasattr(detached, "to_local") else detached
     return part
 
 
 def whole(value: Any, *, keep: bool = True) -> Any:
-    """A tensor, or a nesting of dicts and lists of them, with every shard gathered, on the CPU.
+    """Gather tensors, also in nested dicts and lists, on the CPU; None where `keep` is False.
 
-    Every process must call it, since all have a part; with `keep` False it returns nothing.
+    Every process must call it, since each has a part.
     """
     if isinstance(value, Mapping):
         return {key: whole(inner, keep=keep) for key, inner in value.items()}
@@ -80,7 +80,7 @@ def whole_state(module: nn.Module, *, keep: bool = True) -> dict[str, Any]:
 
 
 def from_whole(value: Tensor, like: Tensor) -> Tensor:
-    """A copy of a whole tensor, cut like another one; nothing is sent, every process has all."""
+    """A copy of a whole tensor, sharded like another one, without communication."""
     if not hasattr(like, "device_mesh") or value.shape != like.shape:
         return value.to(like.device, copy=True) if value.shape == like.shape else value.clone()
     from torch.distributed.tensor import DTensor, distribute_tensor

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish that is granted between two steps."""
+"""SIGTERM and SIGINT stop a run between two steps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 __all__ = ["STOP_SIGNALS", "StopSignals"]
@@ -17,13 +17,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """While open, notes the first signal that asks the run to stop; a second one is not caught.
-
-    A loader's worker that is forked meanwhile inherits the handlers: SIGTERM ends it as if there
-    were none, and Ctrl-C, which reaches it as well, is left to the run, which still needs it.
+    """Context that notes the first signal to stop; a second one is not caught.
 
     Attributes:
-        received: The signal, None until one comes.
+        received: The signal; None until there is one.
     """
 
     def __init__(self) -> None:
@@ -37,15 +34,12 @@ class StopSignals:
             self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        # A loader's worker that was forked in the meantime has inherited the handlers: SIGTERM ends
+        # it, and Ctrl-C, which reaches it too, is left to the run, which still needs the worker.
         if os.getpid() != self._owner:
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""All that a run would lose if it were killed: captured for a checkpoint, and restored from one."""
+"""The state of a run: captured for a checkpoint and restored from one."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ _SCHEDULE = ("steps", "warmup", "schedule", "milestones", "tail")
 class RunState:
     """A run between two steps.
 
-    There are no states of random generators: every step seeds them from (seed, step, rank), which
-    also holds when an evaluation draws numbers in between or another number of processes goes on.
-    The position in the data is the step, too: `ViewLoader` makes batch n from (seed, n).
+    States of random generators are not part of it: every step seeds them from (seed, step, rank).
+    Nor is a position in the data: `ViewLoader` makes batch n from (seed, n).
 
     Attributes:
-        objective: What is trained; bare, without DDP's wrapper.
-        optimizer: Over its parameters.
+        objective: What is trained, without DDP's wrapper.
+        optimizer: Of its parameters.
         average: Of its weights, or None.
         scaler: Of the loss in fp16, or None.
         step: Steps done.
-        skipped: Those whose gradient was not finite, so that nothing was changed.
+        skipped: Steps that changed nothing, since their gradient was not finite.
         window: Figures since the last record.
     """
 
@@ -55,7 +54,7 @@ class RunState:
     def capture(
         self, total: Callable[[Sequence[float]], list[float]], *, keep: bool
     ) -> dict[str, Any]:
-        """Everything as whole tensors on the CPU; all processes must call it, `keep` in one."""
+        """The state as whole tensors on the CPU; every process must call it, `keep` in one."""
         average = None if self.average is None else self.average
         return {
             "step": self.step,
@@ -69,11 +68,9 @@ class RunState:
         }
 
     def restore(self, saved: Mapping[str, Any], *, keep_window: bool) -> None:
-        """Take over what `capture` gave, each process its own shards.
+        """Restore what `capture` returned; each process takes its own shards.
 
-        Args:
-            saved: The content of a checkpoint.
-            keep_window: In the main process; the sums of the others start at zero.
+        Only the main process has `keep_window`: the sums of the others start at zero.
         """
         self.step, self.skipped = int(saved["step"]), int(saved["skipped"])
         if keep_window:
@@ -104,13 +101,13 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What makes a run this run: a checkpoint of another one is refused.
+    """What identifies a run; checkpoints of another run are refused.
 
     Attributes:
-        objective: Class, and the text of its `config` if it has one.
-        shapes: Name -> shape of each trained parameter, before it is sharded.
+        objective: Class of the objective, and the text of its `config` if it has one.
+        shapes: Name -> shape of each trained parameter, before sharding.
         config: Of the engine.
-        others: What else the numbers depend on, e.g. the loader's settings.
+        others: Text of everything else that the numbers depend on, e.g. the loader's settings.
     """
 
     objective: str
@@ -130,7 +127,7 @@ class RunIdentity:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Values that a checkpoint can hold."""
+        """As plain values for a checkpoint."""
         return {
             "objective": self.objective,
             "shapes": self.shapes,
@@ -143,7 +140,7 @@ class RunIdentity:
     def check(self, saved: Mapping[str, Any], *, step: int, path: object) -> None:
         """Refuse a checkpoint of another run.
 
-        `steps` and the schedule may be changed as long as every step so far had the same rate.
+        `steps` and the schedule may differ as long as every step so far had the same rate.
 
         Raises:
             CheckpointError: Something differs; the message names it.

@@ -1,9 +1,9 @@
-"""Training on one page: batch -> loss -> gradient -> step, on any number of processes.
+"""The training loop: batch -> loss -> gradient -> step, on any number of processes.
 
-Gradient of a step: that of the mean over ALL items (masks) of its global batches. DDP and FSDP2
-average over processes, so each local mean is scaled by its weight times the number of processes
-over the total weight; two processes then equal one, whatever share of the masks each of them has.
-Where items are of several kinds (masks, names), each kind has its own loss, weight and total.
+The gradient of a step is that of the mean over ALL items (masks) of its global batches. DDP and
+FSDP2 average over processes, so each local mean is scaled by its weight times the number of
+processes over the total weight; two processes then equal one, whatever share of the masks each has.
+With items of several kinds (masks, names), each kind has its own loss, weight and total.
 
 Deviations from the paper: the gradient's norm is clipped, and weights may be averaged.
 """
@@ -30,8 +30,7 @@ from .checkpoint import CheckpointStore
 from .engine_config import EngineConfig
 from .optim import build_optimizer, set_rates
 from .processes import Processes
-from .progress import ProgressBar
-from .run_records import RunRecords
+from .run_records import RunRecords, TrainingBar
 from .schedule import rate_factor
 from .sharding import whole, whole_state
 from .signals import STOP_SIGNALS, StopSignals
@@ -54,9 +53,11 @@ class Batch(Protocol):
     """
 
     @property
-    def weight(self) -> float | Mapping[str, float]: ...  # noqa: D102
+    def weight(self) -> float | Mapping[str, float]:
+        """Number of items."""
 
-    def to(self: B, device: torch.device) -> B: ...  # noqa: D102
+    def to(self: B, device: torch.device) -> B:
+        """The same batch on a device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +65,11 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
-        step: Steps done in all.
-        reason: "done", "seconds", or the name of a signal.
-        figures: The last figures, of training and of evaluation; None for one without a value.
+        step: Number of steps done.
+        reason: "done", "seconds" (the time limit) or the name of a signal.
+        figures: The last figures of training and of evaluation; None for one without a value.
         skipped: Steps whose gradient was not finite.
-        checkpoint: The newest one.
+        checkpoint: Path of the newest checkpoint.
     """
 
     step: int
@@ -79,7 +80,7 @@ class TrainResult:
 
 
 class Trainer:
-    """Trains an objective, and goes on exactly where the run in its folder was cut off."""
+    """Trains an objective; resumes exactly where the run in its folder was interrupted."""
 
     def __init__(
         self,
@@ -91,20 +92,20 @@ class Trainer:
         evaluate: Evaluate | None = None,
         identity: str = "",
     ) -> None:
-        """Join the other processes and share the objective with them.
+        """Join the other processes and distribute the objective.
 
         Args:
-            objective: Its forward pass maps a batch to `LossOutput`; its `rates()` say what is
-                trained. It is moved to the device, and under FSDP2 sharded, in place.
-            batches: Iterator over this rank's batches, from a global batch number on.
-            config: See there.
-            folder: Takes checkpoints, `log.jsonl`, `tensorboard/` and `pictures/`; shared by all
-                processes.
+            objective: Maps a batch to `LossOutput`; its `rates()` name what is trained. It is moved
+                to the device, and under FSDP2 sharded, in place.
+            batches: Returns an iterator over this rank's batches from a global batch number on.
+            config: Settings of the run.
+            folder: For checkpoints, `log.jsonl`, `tensorboard/` and `pictures/`; all processes
+                need access to it.
             evaluate: Called in rank 0 with the objective (averaged weights, evaluation mode,
-                no gradients), the step and a folder for pictures; returns figures. Picture files
-                in the folder are shown in TensorBoard.
-            identity: Text of what else the numbers depend on, e.g. `repr` of the loader's config;
-                a checkpoint with another one is refused.
+                no gradients), the step and a folder for pictures; returns figures. Pictures in the
+                folder are shown in TensorBoard.
+            identity: Text of everything else that the numbers depend on, e.g. the loader's
+                settings; checkpoints with another text are refused.
         """
         self.config, self.folder, self.batches, self.evaluate = config, folder, batches, evaluate
         self.identity = RunIdentity.of(objective, config=config, others=identity)
@@ -129,12 +130,12 @@ class Trainer:
         self._saved: tuple[int, Path] | None = None  # step and path of the newest checkpoint
 
     def train(self) -> TrainResult:
-        """Train to the end, to the time limit, or to SIGTERM or SIGINT.
+        """Train until the end, the time limit, SIGTERM or SIGINT.
 
         Raises:
-            CheckpointError: The folder's checkpoint is of another run, or one cannot be written.
+            CheckpointError: The folder has a checkpoint of another run, or one cannot be written.
             ProcessLostError: Another process of the run has ended.
-            ValueError: The batches end too soon, or one of this step's has no items.
+            ValueError: There are too few batches, or one has no items.
         """
         config, state, reason = self.config, self.state, "done"
         with self.processes.guard(self.folder), StopSignals() as signals:
@@ -211,7 +212,7 @@ class Trainer:
     def _skip(self) -> None:
         self.state.skipped += 1
         if self.state.scaler is not None:
-            self.state.scaler.update()  # fp16: the scale was too large
+            self.state.scaler.update()  # fp16: the scale was too large, this lowers it
         logger.warning(
             "step %d: the gradient is not finite; skipped, %d so far",
             self.state.step,
@@ -219,14 +220,14 @@ class Trainer:
         )
 
     def _take(self, batches: Iterator[Batch]) -> list[Batch]:
-        """The next step's batches; time spent here is time that the loader is too slow."""
+        """Batches of the next step."""
         started = time.monotonic()
         micro = [batch for _, batch in zip(range(self.config.accumulation), batches, strict=False)]
-        self._waited += time.monotonic() - started
+        self._waited += time.monotonic() - started  # the loader is too slow by this much
         return micro
 
     def _agree(self, micro: list[Batch], signals: StopSignals) -> tuple[dict[str, float], str]:
-        """Items of the step by kind, and why to stop, if one process has a reason: "" for none."""
+        """Items of the step by kind, and the reason to stop if any process has one, else ""."""
         late = time.monotonic() - self._started >= self.config.seconds
         wishes = [late, *(signals.received is number for number in STOP_SIGNALS)]
         counts = [_counts(batch) for batch in micro]
@@ -264,7 +265,7 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        """Write a checkpoint in rank 0; the others give their shards."""
+        """Write a checkpoint in rank 0; every process contributes its shards."""
         main, path = self.processes.is_main, None
         saved = self.state.capture(self.processes.total, keep=main)
         if main:
@@ -272,7 +273,7 @@ class Trainer:
         self._saved = (self.state.step, self.processes.from_main(path))
 
     def _resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
+        """Resume from the newest intact checkpoint, if there is one."""
         path = self.store.newest(set_aside=True) if self.processes.is_main else None
         path = self.processes.from_main(path)
         if path is not None:
@@ -284,7 +285,7 @@ class Trainer:
         self.model.train()
 
     def _evaluate_if_due(self, records: RunRecords | None) -> None:
-        """Evaluate in rank 0 if this step has to be and was not before the run was killed."""
+        """Evaluate in rank 0 if it is due and was not done before the run was interrupted."""
         step, every = self.state.step, self.config.evaluate_every
         due = step == self.config.steps or (every is not None and step and step % every == 0)
         if self.evaluate is None or not due:
@@ -303,7 +304,7 @@ class Trainer:
 
     @contextmanager
     def _evaluated(self) -> Iterator[nn.Module | None]:
-        """What is evaluated, in evaluation mode: the averaged weights if there are any."""
+        """The module to evaluate, with the averaged weights if there are any."""
         state, average = self.state, self.state.average
         if not self._sharded:
             with nullcontext() if average is None else average.in_place():
@@ -326,18 +327,18 @@ class Trainer:
         board = self.config.tensorboard
         return RunRecords(self.folder, step=self.state.step, tensorboard=board)
 
-    def _open_bar(self) -> ProgressBar:
-        return ProgressBar(self.config.steps, done=self.state.step, show=self.processes.is_main)
+    def _open_bar(self) -> TrainingBar:
+        return TrainingBar(self.config.steps, done=self.state.step, show=self.processes.is_main)
 
 
 def _counts(batch: Batch) -> Mapping[str, float]:
-    """Items of a batch by kind; the one kind of most batches is called ""."""
+    """Items of a batch by kind; most batches have one kind, called ""."""
     weight = batch.weight
     return weight if isinstance(weight, Mapping) else {"": weight}
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed the generators of random, numpy and torch (on all devices) from whole numbers >= 0."""
+    """Seed random, numpy and torch (all devices) from whole numbers >= 0."""
     words = np.random.SeedSequence(numbers).generate_state(3, np.uint32)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))

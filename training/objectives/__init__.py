@@ -1,1 +1,1 @@
-"""What is trained: modules whose forward pass turns a batch of views into one loss."""
+"""What is trained: modules whose forward pass maps a batch to a loss."""

@@ -1,7 +1,7 @@
-"""What every objective has in common: its result, its parts, and which of them are frozen.
+"""Base of all objectives: their result, their parts, and which of them are frozen.
 
-An objective is one module. Whatever wraps it (DDP, FSDP) sees a forward pass from a batch to one
-scalar, so gradients are synchronised by the ordinary hooks.
+An objective is one module whose forward pass maps a batch to a loss, so DDP and FSDP synchronise
+gradients by their ordinary hooks.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["LossOutput", "Objective", "mean_where", "touch"]
 
 
 class LossOutput(NamedTuple):
-    """A scalar loss, the MEAN over the batch's `weight` items, and figures to log.
+    """A loss, the MEAN over the batch's `weight` items, and figures to log.
 
-    Where the batch counts items of several kinds (masks, names), the loss is one for each kind, by
-    name, each the mean over its own items; what is trained is their sum.
+    For a batch with several kinds of items (masks, names) the loss is a dictionary with a mean for
+    each kind; their sum is trained.
 
-    A figure is a scalar without gradient, NaN where the batch has nothing to measure it on; the
-    names do not depend on the batch, so ranks can average them.
+    A figure is a scalar without gradient, NaN if the batch has nothing to measure it on. All
+    batches give the same figures, so that ranks can average them.
     """
 
     loss: Tensor | dict[str, Tensor]
@@ -33,11 +33,10 @@ class LossOutput(NamedTuple):
 
 
 class Objective(nn.Module, ABC):
-    """Base of objectives.
+    """Base class of objectives.
 
-    Frozen parts get no gradient and stay in evaluation mode, and `state_dict` leaves them out: they
-    come from the files that a run starts from, and a checkpoint of a pathway for ViT-H need not
-    hold ViT-H. `load_state_dict` keeps them as they are.
+    Frozen parts get no gradient, stay in evaluation mode and are not in `state_dict`: they come
+    from the files that a run starts from. `load_state_dict` leaves them unchanged.
 
     Attributes:
         PARTS: Name of each part that can be frozen -> its path in the module.
@@ -58,7 +57,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def rates(self) -> list[RatedPart]:
-        """What is trained, and at which share of the engine's peak rate."""
+        """The trained parts and their shares of the engine's peak learning rate."""
 
     def part(self, name: str) -> nn.Module:
         """A part by its name in `PARTS`."""
@@ -69,15 +68,15 @@ class Objective(nn.Module, ABC):
         return tuple(name for name, path in self.PARTS.items() if path not in self._frozen)
 
     def freeze(self, names: Iterable[str], *, fixed_norms: bool) -> None:
-        """Freeze parts by name, and keep the statistics of the rest's batch norms.
+        """Freeze parts by name.
 
         Args:
             names: Keys of `PARTS`.
-            fixed_norms: Keep every BatchNorm in evaluation mode. Its batch statistics would make
-                the loss depend on how a batch is split over ranks.
+            fixed_norms: Keep every BatchNorm in evaluation mode. With batch statistics the loss
+                would depend on how a batch is split over ranks.
 
         Raises:
-            ValueError: For a name that is no part, or when nothing is left to train.
+            ValueError: A name is unknown, or nothing is left to train.
         """
         chosen = set(names)
         if unknown := sorted(chosen - set(self.PARTS)):
@@ -93,34 +92,34 @@ class Objective(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Objective:
-        """Switch to training, but for what is frozen or keeps its statistics."""
+        """Switch to training mode, except frozen parts and fixed norms."""
         super().train(mode)
         for module in self._still:
             module.eval()
         return self
 
     def left_out(self, key: str) -> bool:
-        """Whether a key of the whole state belongs to something frozen."""
+        """Whether a key of the state belongs to a frozen part."""
         return key.startswith(tuple(f"{path}." for path in self._frozen))
 
 
 def touch(loss: Tensor, modules: Iterable[nn.Module]) -> Tensor:
-    """The same loss, as a function of every trainable parameter of the modules.
+    """The same loss, with a gradient (of zero) for every trainable parameter of the modules.
 
-    DDP waits for a gradient of each parameter, also of those that a batch does not need: the mask
-    prompt's convolutions in a single round, a projection that no mask asked for.
+    DDP waits for a gradient of each parameter, also of those that a batch does not use.
     """
-    from torch.distributed.tensor import DTensor  # FSDP's shards, which nobody waits for
+    from torch.distributed.tensor import DTensor
 
     for module in modules:
         for parameter in module.parameters():
+            # FSDP does not wait for the gradients of its shards.
             if parameter.requires_grad and not isinstance(parameter, DTensor):
                 loss = loss + 0.0 * parameter.flatten()[:1].sum().to(loss)
     return loss
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen rows, (P,) and (P,) bool; NaN when none is."""
+    """Mean of the chosen rows, (P,) and (P,) bool; NaN if there is none."""
     picked = torch.where(chosen, values.detach().float(), 0.0)
     return picked.sum() / chosen.sum()
 

@@ -1,8 +1,8 @@
-"""Square crops around the masks of a batch, as the paper cuts them for CLIP (Appendix D.5).
+"""Square crops around the masks of a batch for CLIP (arXiv 2304.02643, Appendix D.5).
 
-Crops are cut out of the view, so a jittered view gives a jittered crop. The two random choices, how
-far the box is expanded and whether the pixels outside are zeroed, come afresh at every visit of a
-photo; or, for embeddings that are computed beforehand, from a few fixed variants of each mask.
+Crops are cut out of the view, so a jittered view gives a jittered crop. How far the box is expanded
+and whether pixels outside the mask are zeroed is drawn anew for every view, or, for cached
+embeddings, taken from a few fixed variants of each mask.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LEAST_SIDE = 100 / 1024
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """Where the random choices of a crop come from.
+    """Random choices of crops.
 
     Attributes:
-        variants: Number of fixed variants of each mask, of which each visit takes one; fresh ones
-            at each visit, as in the paper, when None.
+        variants: Number of fixed variants of each mask, one of which is drawn for each view; None
+            for new choices every time, as in the paper.
         seed: Of the fixed variants.
     """
 
@@ -58,9 +58,9 @@ class CropOptions:
     """How P crops are cut.
 
     Attributes:
-        expand: (P,) factors, 1 to 2.
+        expand: (P,) factors from 1 to 2.
         zero_outside: (P,) bool.
-        variant: (P,) int64, which of the fixed variants each is; None for fresh choices.
+        variant: (P,) int64, index of the fixed variant; None for new choices.
     """
 
     expand: NDArray[np.float64]
@@ -69,12 +69,12 @@ class CropOptions:
 
 
 def min_crop_area(image_size: int) -> int:
-    """Fewest pixels of a mask that is asked by CLIP (Appendix D.5), for `ViewConfig.min_area`."""
+    """Smallest mask that CLIP embeds, in pixels (Appendix D.5), for `ViewConfig.min_area`."""
     return round((_LEAST_SIDE * image_size) ** 2)
 
 
 def choose_crops(batch: ViewBatch, *, config: CropConfig) -> CropOptions:
-    """Draw the options of every mask of a batch from its photo's seed."""
+    """Draw the options of every mask of a batch, from its photo's seed."""
     drawn = photo_random(batch, stream="crops").uniform(3).double().numpy()
     if config.variants is None:
         return CropOptions(expand=1 + drawn[:, 0], zero_outside=drawn[:, 1] < 0.5, variant=None)

@@ -1,11 +1,10 @@
 """Embeddings of a frozen core and a frozen CLIP, computed once and read from disk.
 
-With neither to run, a pathway for ViT-H trains on one GPU, or overnight on a CPU. What is stored is
-a function of a source's row alone, so views must not be jittered or mirrored, and crops come from
-fixed variants. A folder below the cache's is named by a fingerprint of everything the numbers
-depend on: both towers' weights and settings. In it, a shard is one safetensors file with some rows
-of a source; it is written whole or not at all, and carries checksums. Each photo's pixels are
-compared by checksum when it is looked up: data that changed, or a view that did, is refused.
+A pathway for ViT-H then trains on one GPU, or overnight on a CPU. Embeddings depend on a source's
+row alone, so views must not be jittered or mirrored, and crops come from fixed variants. They lie
+in a folder named by a fingerprint of everything they depend on (weights and settings of both
+towers), in safetensors files with some rows each (`shards`). The pixels of a photo are compared by
+checksum when it is read: changed data or views are refused.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ __all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "Rows", "fingerprint"
 
 logger = logging.getLogger(__name__)
 
-# Shards that stay open; a process may have some 1,000 files.
+# Shards that stay open: a process may have about 1,000 open files.
 _MOST_OPEN = 256
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -90,7 +89,7 @@ class CacheConfig:
 
 
 class BuildReport(NamedTuple):
-    """Shards written and found whole, and why rows are missing (row -> reason)."""
+    """Numbers of shards written and kept, and why rows are missing (row -> reason)."""
 
     written: int
     kept: int
@@ -101,13 +100,13 @@ class EmbeddingCache:
     """Stored embeddings of one core and one CLIP.
 
     Attributes:
-        folder: Where the shards of these two lie.
+        folder: Of their shards.
     """
 
     def __init__(
         self, folder: str | Path, sam: Sam, clip: ClipEncoder, *, config: CacheConfig
     ) -> None:
-        """Name the towers; nothing is computed or read yet but their fingerprint."""
+        """Compute the fingerprint of the towers."""
         if sam.config.image_size != config.view.image_size:
             raise ValueError(
                 f"views have {config.view.image_size} pixels, the core {sam.config.image_size}; "
@@ -122,19 +121,19 @@ class EmbeddingCache:
         self._verified: set[Path] = set()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmbeddingCache:
-        """Itself: a copy of an objective (its moving average) reads the same files."""
+        """The same object: a copy of an objective reads the same files."""
         return self
 
     def build(
         self, name: str, source: Rows, *, photos: int = 4, rank: int = 0, world: int = 1
     ) -> BuildReport:
-        """Compute what is missing; shards that are there and whole are kept.
+        """Compute missing and damaged shards; intact ones are kept.
 
         Args:
             name: The source's name in the loader, as in `ViewBatch.origin`.
             source: Its samples.
             photos: Photos per pass of the image encoder.
-            rank: With `world` processes, this one computes the shards rank, rank + world, ...
+            rank: This process computes shards rank, rank + world, ...
             world: Number of processes.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -199,7 +198,7 @@ class EmbeddingCache:
         return shard
 
     def _whole(self, path: Path, rows: range) -> Shard | None:
-        """A shard that is there, undamaged and about these rows."""
+        """An intact shard of these rows."""
         if not path.exists():
             return None
         try:

@@ -1,12 +1,9 @@
-"""Masks and names in one backbone: how the phrases of `tiny` are trained.
+"""Training of masks and of a dense text head together, on one backbone.
 
-A photo is encoded once and serves two losses: prompts to masks, as in the paper, and names to maps,
-the dense text head's. Where the head reads the SAM's own backbone, names shape the features that
-masks are cut from, and a phrase costs no second pass over the photo.
-
-A phrase is asked as it is in use: the CLIP token together with the dense map as mask prompt, with
-or without a point. Beyond the paper: a prompt that means one object (a box, a phrase with a point)
-goes on from mask 0, which answers it in use, not from the best of the three readings.
+A photo is encoded once for two losses: prompts to masks, as in the paper, and names to maps. A
+phrase is prompted as in use: the CLIP token together with the dense map as mask prompt, with or
+without a point. Beyond the paper, for a prompt that means one object (a box, a phrase with a point)
+mask 0 is fed back, which answers it in use, and not the best of the three readings.
 """
 
 from __future__ import annotations
@@ -45,16 +42,16 @@ _Part = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "path
 
 @dataclass(frozen=True, kw_only=True)
 class JointObjectiveConfig:
-    """What is trained, and how much each loss weighs.
+    """What is trained, and the weights of the losses.
 
     Attributes:
         prompts: Prompt simulation; its numbers decide the number of rounds.
         loss: The masks' loss.
         names: The loss of the dense head's maps.
         names_weight: Its weight beside the masks'.
-        train_dense: Whether the dense head learns, or only the projection of the CLIP token.
+        train_dense: Whether to train the dense head, or only the projection of the CLIP token.
         backbone: How the backbone is trained.
-        pathway_rate: Share of the peak rate that the pathway learns at.
+        pathway_rate: Share of the peak rate for the pathway.
         recompute: Checkpoint each round, see `objectives.rounds`.
     """
 

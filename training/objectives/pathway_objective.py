@@ -1,9 +1,9 @@
-"""Training of the text pathway, for any core and any open_clip tower (Section 7.5, Appendix D.5).
+"""Training of the text pathway for any core and any open_clip tower.
 
-No text is needed: the prompt is the CLIP image embedding of the mask's own crop, in whose last
-layer the output looks inside the mask only. It comes first, points in the error follow. Ours is
-what the paper leaves open: the CLIP token stays in later rounds, a token alone has three readings,
-and three ways to narrow the gap between image and text embeddings (`PathwayObjectiveConfig`).
+arXiv 2304.02643, Section 7.5 and Appendix D.5: no text is needed, the first prompt is the CLIP
+image embedding of the mask's own crop, and points in the error follow. The paper leaves open, and
+we chose: the CLIP token stays in later rounds, a token alone has three readings, and there are
+three ways to narrow the gap between image and text embeddings (`PathwayObjectiveConfig`).
 """
 
 from __future__ import annotations
@@ -52,27 +52,26 @@ _CORE: tuple[PathwayPart, ...] = ("image_encoder", "prompt_encoder", "mask_decod
 
 @dataclass(frozen=True, kw_only=True)
 class PathwayObjectiveConfig:
-    """What is trained and what it is asked with.
+    """What is trained and on which prompts.
 
-    `frozen` as it stands trains the pathway alone; without the core's parts it is the paper's
-    training of the whole core, and "clip" is the image tower (its text tower is never trained:
-    no gradient reaches it).
+    By default the pathway alone is trained; `frozen=("clip",)` trains the whole core as in the
+    paper. CLIP's text tower is never trained, since no gradient reaches it.
 
     Attributes:
         prompts: Prompt simulation; its first prompt is the CLIP token's, unless `clip_share` < 1.
         loss: Weights of the loss.
         frozen: Parts that are not trained.
-        clip_share: Probability that a mask's first prompt is CLIP; else it is a point or a box.
-        point_share: Probability that a point comes with the CLIP token, which makes two prompts, so
-            mask 0 answers. The paper has 0; an instance of a phrase is asked in this way.
-        centring: Subtract each modality's own mean. Measure them first: `measure_centres`.
-        noise: Length of the Gaussian noise added to a unit image embedding while training.
-        label_share: Probability that a mask with a name is asked by its text instead.
+        clip_share: Probability that a mask's first prompt is a CLIP embedding, no point or box.
+        point_share: Probability that a point comes with the CLIP token. These are two prompts, so
+            mask 0 is trained. The paper has 0; single instances of a phrase are prompted this way.
+        centring: Subtract the mean of each modality; call `measure_centres` first.
+        noise: Length of the Gaussian noise added to unit image embeddings in training.
+        label_share: Probability that a mask with a name is prompted by the name's text instead.
         crops: Random choices of the crops.
-        decoder_dropout: Rate while training (the paper's is 0.1); that of the model when None.
+        decoder_dropout: Rate in training (the paper's is 0.1); None keeps the model's.
         fixed_norms: Keep the statistics of batch norms, see `Objective.freeze`.
-        core_rate: Share of the peak rate that the core's parts learn at; the pathway has all of it.
-        clip_rate: Likewise, CLIP's image tower.
+        core_rate: Share of the peak rate for the core's parts; the pathway has all of it.
+        clip_rate: Share of the peak rate for CLIP's image tower.
         layer_decay: Factor from each layer of the core's image encoder to the one before.
         recompute: Checkpoint each round, see `objectives.rounds`.
     """
@@ -167,7 +166,7 @@ class PathwayObjective(Objective):
         return self
 
     def _apply(self, fn: Any, recurse: bool = True) -> PathwayObjective:
-        """Move or cast; phrases that CLIP has embedded lie where it was."""
+        """Move or cast; embedded phrases lie on the old device and are dropped."""
         super()._apply(fn, recurse)
         self.clip.clear_cache()
         return self
@@ -231,7 +230,7 @@ class PathwayObjective(Objective):
 
         Args:
             batches: Training data; a few thousand masks are plenty.
-            phrases: What the text mean is taken over; the names in the data when None.
+            phrases: Phrases for the text mean; None for the names in the data.
 
         Returns:
             The number of masks.
@@ -296,7 +295,7 @@ class PathwayObjective(Objective):
     def _embeddings(
         self, batch: ViewBatch, names: Sequence[str], asked: Tensor, named: Tensor
     ) -> Tensor:
-        """Centred unit embeddings (P, D); zeros for masks that are not asked by CLIP."""
+        """Centred unit embeddings (P, D); zeros for masks that are not prompted by CLIP."""
         device = batch.masks.device
         result = torch.zeros(len(names), self.clip.width, device=device)
         seen = asked & ~named
@@ -390,17 +389,16 @@ class PhraseObjective(PathwayObjective):
 
 
 def write_adapter(path: str | Path, objective: PathwayObjective, *, sam: str) -> Path:
-    """Write the trained pathway as one small file that names the core and the CLIP it belongs to.
+    """Write the trained pathway as a small file that names the core and the CLIP it belongs to.
 
     Args:
-        path: A `.safetensors` file; `TextSAM.from_pretrained(sam, clip=..., pathway=path)` reads it
-            and refuses another core or CLIP.
-        objective: What was trained.
-        sam: Name that the core is loaded by.
+        path: A `.safetensors` file for `TextSAM.from_pretrained(sam, clip=..., pathway=path)`,
+            which refuses another core or CLIP.
+        objective: The trained objective.
+        sam: Name by which the core is loaded.
 
     Raises:
-        ValueError: The core or CLIP was trained, too, so the pathway does not fit the one of that
-            name.
+        ValueError: The core or CLIP was trained too, so the pathway fits no published one.
     """
     others = [name for name in objective.trained() if name != "pathway"]
     if others:

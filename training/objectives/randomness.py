@@ -1,8 +1,7 @@
 """Random numbers for masks that depend on their photo alone.
 
-Every photo of a batch brings a seed of its own, and all numbers about its masks are drawn from that
-seed. A batch then equals the loop over its photos, however it is split over ranks, micro-batches or
-workers; a generator shared by the batch would give every mask other numbers after each split.
+Every photo of a batch has its own seed, and all numbers about its masks are drawn from it. The
+result is then the same however a batch is split over ranks, micro-batches or workers.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ __all__ = ["PhotoRandom", "photo_random"]
 class PhotoRandom:
     """Draws numbers for the P masks of a batch, each photo's from its own generator.
 
-    Every call advances the generators of all photos by the same amount per mask, so draws must
-    never be skipped for a batch as a whole: draw first and choose afterwards.
+    Every call advances the generators of all photos, so no call may depend on what is in the batch:
+    draw first, then choose.
     """
 
     def __init__(self, seeds: Sequence[int], counts: Sequence[int], *, stream: str) -> None:
@@ -32,8 +31,8 @@ class PhotoRandom:
         Args:
             seeds: One non-negative seed per photo.
             counts: Number of masks of each photo; the masks of a batch follow photo by photo.
-            stream: What the numbers are for ("prompts", "crops"). Streams of one seed are
-                independent, so a new use in one does not move the numbers of another.
+            stream: What the numbers are for ("prompts", "crops"); streams of one seed are
+                independent.
 
         Raises:
             ValueError: For another number of counts than seeds.

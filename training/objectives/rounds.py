@@ -1,11 +1,9 @@
-"""Prompt, predict, correct: the rounds of Appendix A on encoded images.
+"""Prompt, predict, correct: the rounds of arXiv 2304.02643, Appendix A, on encoded images.
 
-What one round holds for its backward pass is the decoder's activations of P masks, and the paper
-has eleven rounds. No gradient passes between them, since the logits come back detached, so each
-round is checkpointed: its decoder call runs again in the backward pass, and memory is that of ONE
-round besides the prompts. Eleven rounds of 8 masks at 384 px and width 128 on a CPU: a third of the
-memory (0.31 GB for 0.91), 1.4 times the decoder's time. The alternative, a backward pass inside the
-forward pass round by round, would hide the gradients from the hooks of DDP and FSDP.
+No gradient passes between rounds, since logits are fed back detached. So each of the paper's eleven
+rounds can be checkpointed: its decoder call runs again in the backward pass, for a third of the
+memory and 1.4 times the decoder's time. (A backward pass inside the forward pass, round by round,
+would hide gradients from the hooks of DDP and FSDP.)
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ class Truth:
 
     Attributes:
         masks: (P, S, S) bool.
-        ignore: (P, S, S) bool: void pixels and the frame's padding. Neither has a truth, so they
-            count in no loss, and no point is put there.
-        target: (P, 1, 4s, 4s) soft target.
-        weight: (P, 1, 4s, 4s), zero where nothing counts.
+        ignore: (P, S, S) bool: void pixels and the frame's padding, which count in no loss and get
+            no points.
+        target: (P, 1, 4s, 4s) float, share of each cell that the mask covers.
+        weight: (P, 1, 4s, 4s) float, zero where nothing counts.
     """
 
     masks: Tensor
@@ -77,7 +75,7 @@ def start_rounds(
 
 
 class RoundLosses(NamedTuple):
-    """Loss (P,), the mean over rounds, and the true IoU (P, rounds) of what was fed back."""
+    """Loss (P,), the mean over rounds, and the true IoU (P, rounds) of the fed back masks."""
 
     loss: Tensor
     iou: Tensor
@@ -98,22 +96,22 @@ def decode_rounds(
 ) -> RoundLosses:
     """Go through all rounds.
 
-    The first round trains what `single` and `multiple` say; in every later one there is more than
-    one prompt, so the fourth token answers (Section 3). Where three readings are trained, the one
-    with the highest predicted IoU is fed back.
+    The first round trains mask 0 where `single`, and the three readings where `multiple`. In later
+    rounds there is more than one prompt, so mask 0 is trained (Section 3). Where three readings are
+    trained, the one with the highest predicted IoU is fed back.
 
     Args:
-        sam: Decodes; it may be frozen as a whole, gradients then reach the tokens only.
-        features: The batch's encoded images.
+        sam: May be frozen as a whole; gradients then reach the prompt tokens only.
+        features: Encoded images of the batch.
         prompts: First prompts.
-        simulator: Gives the prompts that follow.
-        truth: What is meant.
+        simulator: Makes the prompts of later rounds.
+        truth: What the predictions are compared with.
         loss: Weights of the terms.
         single: (P,) bool, first prompts whose mask 0 is trained.
         multiple: (P,) bool, first prompts whose three readings are trained.
         follow_single: (P,) bool, first prompts of which mask 0 is fed back although their three
             readings are trained, too; none when None.
-        recompute: Checkpoint each round; the same loss and gradients either way.
+        recompute: Checkpoint each round; loss and gradients are the same.
     """
     total = torch.zeros(len(truth.masks), device=truth.masks.device)
     reached = []
@@ -147,7 +145,7 @@ def _decode_round(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss (P,), logits (P, 1, 4s, 4s) to feed back and their true IoU (P,)."""
     prediction = sam.decode(features, prompts)
-    # In half precision, sums over a mask's pixels would lose the small ones.
+    # In half precision, sums over a mask's pixels would lose small terms.
     logits, iou = prediction.logits.float(), prediction.iou.float()
     losses = mask_losses(
         logits, iou, truth.target, truth.weight, config=loss, single=single, multiple=multiple
@@ -160,10 +158,8 @@ def _decode_round(
 def set_decoder_dropout(sam: Sam, rate: float) -> None:
     """Set the decoder's dropout (Appendix A: 0.1), which acts in training mode only.
 
-    Released weights are read with a rate of 0, and a rate is no weight: it can be set on any model.
-
     Raises:
-        ValueError: For a rate outside [0, 1).
+        ValueError: The rate is outside [0, 1).
     """
     if not 0 <= rate < 1:
         raise ValueError(f"decoder dropout is {rate}; wanted a share in [0, 1), the paper's is 0.1")

@@ -1,4 +1,4 @@
-"""Training of the promptable core: image encoder and decoder on simulated prompts (Appendix A).
+"""Training of the promptable core on simulated points and boxes (arXiv 2304.02643, Appendix A).
 
 Works for any `Sam`: ViT, TinyViT or a timm backbone.
 """
@@ -41,13 +41,13 @@ SamPart = Literal["image_encoder", "prompt_encoder", "mask_decoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """How a timm backbone is trained, apart from the maps on top of it, which start random.
+    """How a timm backbone is trained apart from the layers on top of it, which start random.
 
     Attributes:
-        rate: Share of the encoder's rate that it learns at.
-        frozen_stages: First stages that keep their weights, as do then the stem and every norm; the
-            whole backbone learns when None.
-        train_depthwise: Whether depthwise kernels learn, too. Their gradient is slow on a CPU and
+        rate: Share of the encoder's learning rate.
+        frozen_stages: Number of first stages to freeze, together with the stem and all norms; None
+            to train the whole backbone.
+        train_depthwise: Whether to train depthwise kernels. Their gradient is slow on a CPU and
             worth little in a short run.
     """
 
@@ -71,14 +71,14 @@ class SamObjectiveConfig:
         prompts: Prompt simulation; its numbers decide the number of rounds.
         loss: Weights of the loss.
         frozen: Parts that are not trained.
-        decoder_dropout: Rate while training (the paper's is 0.1); that of the model when None.
+        decoder_dropout: Rate in training (the paper's is 0.1); None keeps the model's.
         fixed_norms: Keep the statistics of batch norms, see `Objective.freeze`.
-        box_trains_single: A first box trains mask 0, too. In the paper a box alone is a single
-            prompt and has three readings; but `ImageView` answers a box with mask 0.
-        encoder_rate: Share of the peak rate that the image encoder learns at.
+        box_trains_single: A first box also trains mask 0, which answers a box in use. In the paper
+            a box alone has three readings.
+        encoder_rate: Share of the peak rate for the image encoder.
         layer_decay: Factor from each of its layers to the one before (Appendix A: 0.8; ViT-B 0.6).
-        backbone: How a timm backbone is trained apart from the rest of its encoder; unless it is
-            left as it stands, there is no layer decay.
+        backbone: How a timm backbone is trained apart from the rest of its encoder. Other than its
+            default it replaces `layer_decay`.
         recompute: Checkpoint each round, see `objectives.rounds`.
     """
 
@@ -166,7 +166,7 @@ def timm_encoder(sam: Sam) -> TimmEncoder:
 
 
 def freeze_backbone(sam: Sam, *, config: BackboneConfig) -> None:
-    """Freeze what does not learn of a timm backbone."""
+    """Freeze the parts of a timm backbone that are not trained."""
     kept = config.frozen_stages
     stages = () if kept is None else ("conv_stem", *(f"blocks.{i}." for i in range(kept)))
     for name, parameter in timm_encoder(sam).backbone.named_parameters():

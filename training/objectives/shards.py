@@ -1,4 +1,4 @@
-"""One file of stored embeddings: checked once, then read row by row through a memory map."""
+"""A file of stored embeddings, verified once and then read row by row through a memory map."""
 
 from __future__ import annotations
 

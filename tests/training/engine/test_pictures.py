@@ -14,7 +14,7 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.pictures.draw import PALETTE
 from training.data import View
-from training.engine import PictureSheet, in_turn, masks_from_boxes
+from training.engine import PictureSheet, masks_from_boxes
 
 SIDE = 64
 
@@ -68,11 +68,3 @@ def test_the_ready_made_prediction_asks_a_sam_by_boxes(tmp_path: Path) -> None:
 def test_views_without_masks_are_refused() -> None:
     with pytest.raises(ValueError, match="got 0 views"):
         PictureSheet([])
-
-
-def test_evaluations_in_turn(tmp_path: Path) -> None:
-    first = lambda module, step, folder: {"a": 1.0}  # noqa: E731
-    second = lambda module, step, folder: {"b": 2.0}  # noqa: E731
-    assert in_turn(first, second)(nn.Identity(), 1, tmp_path) == {"a": 1.0, "b": 2.0}
-    with pytest.raises(ValueError, match=r"two evaluations return \['a'\]"):
-        in_turn(first, first)(nn.Identity(), 1, tmp_path)

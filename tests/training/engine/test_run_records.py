@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from training.engine.progress import ProgressBar
-from training.engine.run_records import FigureMeans, RunRecords
+from training.engine.run_records import FigureMeans, RunRecords, TrainingBar
 
 
 def same(values: list[float]) -> list[float]:
@@ -74,7 +73,7 @@ def test_tensorboard_has_figures_and_pictures(tmp_path: Path) -> None:
 def test_the_bar_shows_the_time_left_on_terminals_only(terminal: bool) -> None:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=80)
-    with ProgressBar(10, done=4, show=True, console=console) as bar:
+    with TrainingBar(10, done=4, show=True, console=console) as bar:
         bar.show(5, 0.25)
     shown = text.getvalue()
     assert ("loss 0.2500" in shown and "5/10" in shown) == terminal
