@@ -4,7 +4,7 @@ python -m training.train --help            all recipes
 python -m training.train RECIPE --help     all fields of one
 torchrun --nproc-per-node N -m training.train RECIPE [--field value]
 
-The same command goes on with a run that was stopped or killed. docs/training.md tells the rest.
+The same command resumes a run that was stopped or killed. See docs/training.md.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _BAD_INPUT = 2  # as argparse and tyro exit
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, train, and return the exit status.
 
-    0: done, or the time limit was reached. 2: something typed cannot be meant. 1: the run failed.
-    128 + n: stopped by signal n, after a checkpoint.
+    0: done, or the time limit was reached. 2: invalid arguments. 1: the run failed. 128 + n:
+    stopped by signal n, after a checkpoint.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):

@@ -1,9 +1,9 @@
 """Data for training: sources of photos with masks, views of them, and batches of views.
 
 `sample` what a source gives · `parquet` `coco` `sa1b` `label_pngs` `hub` the sources, a format each
-· `public/` public sets in the folders in which they are given out · `boundaries` contours of photos
-· `specs` a source named in a line · `cache` a source kept decoded · `views` photo to view · `plan`
-which photo comes when · `loader` batches, by `fetch` in its workers.
+· `public/` public sets as downloaded · `specs` a source from a line of text · `cache` a source kept
+decoded · `drawn_shapes` drawn photos for tests · `views` photo to view · `plan` which photo comes
+when · `loader` batches, by `fetch` in its workers · `phrases/` names and phrases about photos.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ class ViewBatch:
     Attributes:
         step: Number of the global batch.
         views: The rank's photos.
-        origin: Source and row of each; of a stream, how manieth photo of it.
+        origin: Source and row of each photo; for a stream, its number in the stream.
         labels: Name of each mask of each view.
-        seeds: 63 bits for each photo, a function of (seed, step, place in the global batch) alone.
-            What is drawn from them does not depend on workers or ranks.
+        seeds: 63 bits for each photo that depend on (seed, step, place in the global batch) alone,
+            so that numbers drawn from them do not depend on workers or ranks.
         exhaustive: Whether a label that a photo does not list is absent from it.
     """
 

@@ -1,7 +1,7 @@
-"""Photos kept decoded on disk, with their masks as run lengths: no JPEG, polygon or PNG twice.
+"""A source kept decoded on disk: photos as raw pixels, masks as run lengths.
 
-For photos larger than the training frame: a view of one of three megapixels takes a third of the
-time from a cache at 1024 px. Photos of 400 px gain a tenth, for twenty times their space.
+For photos larger than the training frame: a view of three megapixels takes a third of the time from
+a cache at 1024 px. Photos of 400 px gain a tenth, for twenty times their space.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["CachedSource"]
 
 
 class CachedSource:
-    """Another source, each photo of which is decoded once.
+    """Another source whose photos are decoded once.
 
-    Views are the same as without it, unless `long_side` makes photos smaller. Several processes may
-    fill one cache: files are written under another name and then moved.
+    Views do not change, unless `long_side` makes photos smaller. Several processes may fill one
+    cache: files are written under another name and then moved.
     """
 
     def __init__(self, source: Source, folder: Path | str, *, long_side: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""From a plan to views: the work of the loader's worker processes."""
+"""From a plan to batches: the work of the loader's worker processes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .views import View, ViewConfig, make_view
 
 __all__ = ["SPARES", "Fetched", "Fetcher", "Finish", "StepDraws", "StreamReader", "row_order"]
 
-# Rows of a stream that are sent along with a batch, for those of it that turn out to be broken.
+# Rows of a stream that are sent along with a batch, to replace broken ones.
 SPARES = 8
 
-# So many photos without a view, one after the other, mean that something is wrong with the set.
+# After this many photos without a view, one after the other, something is wrong with the set.
 _ATTEMPTS = 200
 
 
@@ -27,7 +27,7 @@ Finish: TypeAlias = Callable[[ViewBatch, Sequence[Sample]], Any]
 
 
 class StepDraws(NamedTuple):
-    """One rank's draws of a global batch; rows of streams come with them, by their ordinal."""
+    """One rank's draws of a global batch, with the rows of streams by their ordinal."""
 
     step: int
     draws: tuple[Draw, ...]
@@ -36,7 +36,7 @@ class StepDraws(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """A batch, and what was passed over for it."""
+    """A batch, and what was skipped for it."""
 
     batch: Any
     broken: tuple[BrokenSample, ...]
@@ -44,8 +44,8 @@ class Fetched(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class _Found:
-    """A view and what stands beside it in a batch."""
+class _LoadedView:
+    """A view with its sample and origin."""
 
     view: View
     sample: Sample
@@ -53,8 +53,8 @@ class _Found:
 
 
 @dataclass(kw_only=True)
-class _Passed:
-    """What was passed over so far."""
+class _Skipped:
+    """What was skipped so far."""
 
     broken: list[BrokenSample] = field(default_factory=list)
     empty: Counter[str] = field(default_factory=Counter)
@@ -80,23 +80,25 @@ class Fetcher:
         self.finish = finish
 
     def __getitem__(self, wanted: StepDraws) -> Fetched:
-        passed = _Passed()
-        found = [self._find(draw, wanted, passed) for draw in wanted.draws]
+        skipped = _Skipped()
+        loaded = [self._load(draw, wanted, skipped) for draw in wanted.draws]
         batch = ViewBatch(
             step=wanted.step,
-            views=tuple(f.view for f in found),
-            origin=tuple(f.origin for f in found),
-            labels=tuple(tuple(f.sample.objects[i].label for i in f.view.objects) for f in found),
+            views=tuple(item.view for item in loaded),
+            origin=tuple(item.origin for item in loaded),
+            labels=tuple(
+                tuple(item.sample.objects[i].label for i in item.view.objects) for item in loaded
+            ),
             seeds=tuple(photo_seed(self.seed, wanted.step, d.position) for d in wanted.draws),
-            exhaustive=tuple(f.sample.exhaustive for f in found),
+            exhaustive=tuple(item.sample.exhaustive for item in loaded),
         )
         finished = batch
         if self.finish is not None:
-            finished = self.finish(batch, [f.sample for f in found])
-        return Fetched(finished, tuple(passed.broken), passed.empty)
+            finished = self.finish(batch, [item.sample for item in loaded])
+        return Fetched(finished, tuple(skipped.broken), skipped.empty)
 
-    def _find(self, draw: Draw, wanted: StepDraws, passed: _Passed) -> _Found:
-        """The view of a draw, or of what comes in its place when it has none."""
+    def _load(self, draw: Draw, wanted: StepDraws, skipped: _Skipped) -> _LoadedView:
+        """The view of a draw, or of a substitute if it is broken or has none."""
         reasons: list[str] = []
         for attempt in range(_ATTEMPTS):
             row, load = self._choose(draw, wanted, attempt)
@@ -106,11 +108,11 @@ class Fetcher:
                 view = make_view(sample, random_for(Use.VIEW, *key), config=self.view)
             except BROKEN as error:
                 reasons.append(f"row {row}: {error}")
-                passed.broken.append(BrokenSample(source=draw.source, row=row, reason=f"{error}"))
+                skipped.broken.append(BrokenSample(source=draw.source, row=row, reason=f"{error}"))
                 continue
             if view is not None:
-                return _Found(view=view, sample=sample, origin=(draw.source, row))
-            passed.empty[draw.source] += 1
+                return _LoadedView(view=view, sample=sample, origin=(draw.source, row))
+            skipped.empty[draw.source] += 1
         raise ValueError(
             f"source {draw.source!r}: none of {_ATTEMPTS} photos drawn one after the other can be "
             f"shown: {len(reasons)} are broken{f' ({reasons[0]})' if reasons else ''}, in "
@@ -122,7 +124,7 @@ class Fetcher:
     def _choose(
         self, draw: Draw, wanted: StepDraws, attempt: int
     ) -> tuple[int, Callable[[], Sample]]:
-        """The row that is tried, and how to load it: the draw itself first, then others."""
+        """The row to try, and how to load it: that of the draw first, then substitutes."""
         source = self.sources[draw.source]
         if draw.source in self.orders:
             order = self.orders[draw.source]
@@ -139,7 +141,7 @@ class Fetcher:
 
 
 class StreamReader:
-    """Reads a stream epoch after epoch, forwards, with a look ahead."""
+    """Reads a stream forwards, epoch after epoch."""
 
     def __init__(self, source: StreamSource, *, name: str, key: int) -> None:
         """Start before the first row."""
@@ -149,7 +151,7 @@ class StreamReader:
         self._next = 0
 
     def rows(self, first: int, last: int) -> dict[int, Any]:
-        """Rows `first` up to but not with `last`; those before are read past and forgotten."""
+        """Rows `first` up to but not including `last`; earlier ones are skipped."""
         self._kept = {n: row for n, row in self._kept.items() if n >= first}
         while self._next < last:
             row = next(self._rows)

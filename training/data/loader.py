@@ -1,4 +1,4 @@
-"""Batches of views: the same for a seed with any number of workers and ranks, from any step on."""
+"""Batches of views: the same for any number of workers and ranks, from any step on."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class LoaderConfig:
 
     Attributes:
         photos_per_step: Photos in a global batch, over all ranks.
-        workers: Processes that make views on each rank; 0 makes them in the process itself.
-        seed: Decides every batch.
+        workers: Worker processes on each rank; 0 makes views in the process itself.
+        seed: Determines every batch.
         view: How photos are shown.
-        shares: Share of the photos of each source, to one in 16,384. None: by their lengths.
+        shares: Share of each source in the photos, to 1 in 16,384; by their lengths if None.
         prefetch: Batches that each worker makes ahead.
-        start_method: How workers start (fork, spawn, forkserver); None is the system's way.
+        start_method: Of workers (fork, spawn, forkserver); None for the system's default.
     """
 
     photos_per_step: int
@@ -57,17 +57,15 @@ class LoaderConfig:
 class ViewLoader:
     """Mixes sources into batches.
 
-    Batch n is a function of (seed, n): photo p of it comes to rank p % world. A photo that is
-    broken, or of which no mask is left in its view, gives its place to another of its source, which
-    (seed, n, p) decides too.
+    Batch n depends on (seed, n) alone; its photo p goes to rank p % world. A photo that is broken,
+    or has no mask in its view, is replaced by another of its source, chosen by (seed, n, p).
 
-    A stream is read in each rank's own process, each row once; to start at a later step its rows
-    are read past.
+    A stream is read in the main process of each rank; earlier rows are skipped to start later.
 
     Attributes:
-        skipped: How often a broken photo was passed over, by source, on this rank.
-        empty: How often a view had no mask of a useful size, by source, on this rank.
-        broken: Every broken photo that was met, once.
+        skipped: Number of broken photos that were skipped, by source, on this rank.
+        empty: Number of views without a mask of a useful size, by source, on this rank.
+        broken: Every broken photo, once.
     """
 
     def __init__(
@@ -79,20 +77,20 @@ class ViewLoader:
         world: int = 1,
         finish: Finish | None = None,
     ) -> None:
-        """Look at the sources' lengths; nothing is read yet.
+        """Check the sources' lengths; no photo is read yet.
 
         Args:
             sources: Photos by the name of their source.
             config: What is loaded.
             rank: Number of this process.
             world: Number of processes.
-            finish: Called in the workers with each `ViewBatch` and its photos' samples; returns
-                what the loader gives instead. It must survive pickling, and should draw what it
-                needs about a photo from that photo's seed.
+            finish: Called in the workers with each `ViewBatch` and the samples of its photos;
+                returns the batch to yield instead. It is pickled, and should draw random numbers
+                about a photo from that photo's seed.
 
         Raises:
-            ValueError: There is no source or an empty one, shares do not fit the sources, or there
-                are fewer photos in a batch than ranks.
+            ValueError: There is no source, one is empty, shares do not match the sources, or a
+                batch has fewer photos than there are ranks.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank={rank}, world={world}; wanted 0 <= rank < world")
@@ -121,10 +119,10 @@ class ViewLoader:
         )
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-        """This rank's part of the global batches `start` up to but not with `stop`, or for ever.
+        """This rank's part of global batches `start` to `stop` (exclusive), or without end.
 
         Raises:
-            ValueError: A source gives nothing that can be shown.
+            ValueError: A source has no photo that can be shown.
         """
         workers = self.config.workers
         loader: DataLoader[Fetched] = DataLoader(
@@ -135,7 +133,7 @@ class ViewLoader:
             num_workers=workers,
             prefetch_factor=self.config.prefetch if workers else None,
             multiprocessing_context=self.config.start_method if workers else None,
-            # It draws a seed for its workers, which must not come from the run's own generator.
+            # The seed that it draws for its workers must not come from the run's own generator.
             generator=torch.Generator(),
         )
         for fetched in loader:
@@ -143,7 +141,7 @@ class ViewLoader:
             yield fetched.batch
 
     def _note(self, fetched: Fetched) -> None:
-        """Count and name what was passed over."""
+        """Count and report what was skipped."""
         self.empty = dict(Counter(self.empty) + Counter(fetched.empty))
         for item in fetched.broken:
             self.skipped[item.source] = self.skipped.get(item.source, 0) + 1
@@ -154,7 +152,7 @@ class ViewLoader:
 
 
 class _Steps(Iterable[StepDraws]):
-    """What the workers are asked for, in order."""
+    """Work items of the workers, in order."""
 
     def __init__(self, loader: ViewLoader, start: int, stop: int | None) -> None:
         self.loader = loader

@@ -24,7 +24,7 @@ from .sample import ObjectMask, Sample
 __all__ = ["ParquetSource", "load_samples"]
 
 _COLUMNS = ("image", "image_id", "height", "width", "exhaustive", "void", "objects")
-# Without these a row still says all that training needs.
+# Training works without these.
 _OPTIONAL = ("source", "group")
 
 

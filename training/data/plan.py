@@ -1,7 +1,7 @@
-"""Which photo stands at which place of which batch: a function of the seed, computed in any order.
+"""Which photo is at which place of which batch, as a function of the seed.
 
-Nothing is replayed to find it, so a run goes on at step n at once, and workers and ranks need not
-talk to each other to agree. Within a source every photo is seen once before one is seen again.
+Nothing has to be replayed to find it: a run resumes at step n at once, and workers and ranks agree
+without communication. Within a source, no photo comes twice before all have come once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 __all__ = ["Draw", "Plan", "RowOrder", "Use", "photo_seed", "random_for"]
 
-# Draws in which every source has its exact share; a share is kept to one in this many.
+# Number of draws in which every source has exactly its share; shares are rounded to 1 in this many.
 _BLOCK = 1 << 14
 
-# Up to here an order is drawn as a table; beyond it is computed, a row at a time.
+# Up to this length an order is drawn as a table; longer ones are computed row by row.
 _TABLE = 1 << 16
 
-# Rounds of the Feistel network. Four make it a good shuffle (Luby and Rackoff, 1988).
+# Rounds of the Feistel network; four suffice for a pseudorandom permutation (Luby, Rackoff 1988).
 _ROUNDS = 4
 
 
 class Use(IntEnum):
-    """What random numbers are for: first word of their seed, so that no two uses share any."""
+    """What random numbers are used for: the first word of their seed, so that uses share none."""
 
     VIEW = 1
     PHOTO = 2
@@ -37,7 +37,7 @@ class Use(IntEnum):
 
 
 class Draw(NamedTuple):
-    """One place of a batch: its position, its source, and the how manieth photo of that source."""
+    """One place of a batch: its position, its source, and the number of the draw in the source."""
 
     position: int
     source: str
@@ -45,20 +45,20 @@ class Draw(NamedTuple):
 
 
 def random_for(use: Use, *key: int) -> np.random.Generator:
-    """The generator of a use; the same key gives the same numbers."""
+    """The generator of a use; equal keys give equal numbers."""
     return np.random.default_rng((int(use), *key))
 
 
 def photo_seed(seed: int, step: int, position: int) -> int:
-    """63-bit seed of all later randomness about the photo at a place of a global batch."""
+    """63-bit seed for everything random about the photo at a place of a global batch."""
     words = np.random.SeedSequence((int(Use.PHOTO), seed, step, position))
     return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class Plan:
-    """The sources of every batch, in fixed shares.
+    """Sources of the places of every batch, in fixed shares.
 
-    Draws are cut into blocks; in each a source has the same number of them, mixed by the seed.
+    Draws are divided into blocks; in each block every source has the same number of draws.
     """
 
     def __init__(self, shares: Mapping[str, float], *, seed: int, photos: int) -> None:
@@ -110,13 +110,13 @@ class Plan:
 
 
 class RowOrder:
-    """The rows of a source, epoch after epoch, each epoch in an order of its own.
+    """The rows of a source, epoch after epoch, each epoch in another order.
 
-    Groups of rows that are read together are shuffled as wholes, then rows within `window` of them.
+    Groups of rows that are read together are shuffled, then rows within `window` groups.
     """
 
     def __init__(self, groups: Sequence[int], *, window: int, key: tuple[int, ...]) -> None:
-        """Take the sizes of the groups, and what decides the order."""
+        """Set the sizes of the groups and the seed of the order."""
         self._sizes = np.asarray(groups, dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
         self._window = min(window, len(self._sizes))
@@ -129,7 +129,7 @@ class RowOrder:
         return self._at(epoch, start + _shuffled(place - start, size, key))
 
     def substitute(self, ordinal: int, rng: np.random.Generator) -> int:
-        """A row in the place of draw `ordinal`, from what is in memory then."""
+        """A substitute for the row of draw `ordinal`, from the groups in memory at that time."""
         epoch, _, start, size = self._within(ordinal)
         return self._at(epoch, start + int(rng.integers(size)))
 
@@ -178,10 +178,10 @@ def _table(count: int, key: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def _shuffled(index: int, count: int, key: tuple[int, ...]) -> int:
-    """Where `index` goes in a permutation of `count` that the key decides.
+    """Place of `index` in a permutation of `count`, determined by the key.
 
-    A large one is a Feistel network on the next power of four, walked until it lands inside: no
-    memory, whatever the size of the set.
+    A large permutation is a Feistel network on the next power of four, repeated until the result is
+    below `count`; it needs no memory.
     """
     if count <= _TABLE:
         return int(_table(count, key)[index])

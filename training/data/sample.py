@@ -1,4 +1,4 @@
-"""A photo with its masks, as every source gives it: encoded until somebody looks at it."""
+"""A photo with its masks, as every source returns it; the photo stays encoded until it is used."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from textsam.values.rle import RLE, decode_rle
 
 __all__ = ["BROKEN", "ObjectMask", "Sample", "upright_size"]
 
-# What a broken photo or annotation raises; anything else is a fault of the program and is not
-# caught. `ImageError` is a ValueError.
+# Raised for broken photos and annotations (`ImageError` is a ValueError); anything else is a bug
+# and is not caught.
 BROKEN = (ValueError, OSError)
 
-# EXIF orientations that turn a picture by a quarter.
+# EXIF orientations that rotate by 90 degrees.
 _ORIENTATION_TAG = 0x0112
 _LYING = (5, 6, 7, 8)
 
@@ -33,9 +33,8 @@ class ObjectMask:
         label: Its name; empty where the set gives none (SA-1B).
         kind: thing, stuff, part, salient, or unknown.
         rle: Its mask, of the photo's size.
-        ignore: Not to be trained on: a crowd, or something that the annotators left open.
-        group: Which group of people or photos it counts for where groups are compared; empty where
-            the set says none.
+        ignore: Not to be trained on, e.g. a crowd.
+        group: Group of people or photos that it counts for where groups are compared; may be empty.
     """
 
     label: str
@@ -50,9 +49,9 @@ class Sample:
     """One photo with its masks.
 
     Attributes:
-        image_id: Its name in the set that it comes from.
-        source: Name of that set.
-        encoded: The bytes of the image file, or where the file is.
+        image_id: Name in its data set.
+        source: Name of the data set.
+        encoded: Bytes of the image file, or its path.
         size: (H, W) of the upright photo and of every mask.
         exhaustive: Whether a label of the set that is not listed here is absent from the photo.
         void: Pixels without a truth.

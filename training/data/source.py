@@ -1,4 +1,4 @@
-"""What the loader takes: rows by number, or a stream; and the name of a row that is broken."""
+"""What the loader reads: rows by number, or a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenSample:
-    """A photo that was passed over: the loader's name of its source, its row, and why."""
+    """A photo that was skipped: name of its source, its row, and the reason."""
 
     source: str
     row: int
@@ -31,9 +31,9 @@ class BrokenSample:
 
 @runtime_checkable
 class Source(Protocol):
-    """Photos by number. Also a list of `Sample`s is one.
+    """Photos by number, for instance a list of `Sample`s.
 
-    It is copied to the loader's workers, so it must survive pickling and forking: files are opened
+    A source is copied to the loader's workers, so it must survive pickling and forking: open files
     in the process that reads them.
     """
 
@@ -41,15 +41,14 @@ class Source(Protocol):
         """Number of photos."""
 
     def __getitem__(self, index: int, /) -> Sample:
-        """Photo `index`; raises ValueError (ImageError) or OSError when it is broken."""
+        """Photo `index`; raises ValueError (ImageError) or OSError if it is broken."""
 
 
 @runtime_checkable
 class GroupedSource(Source, Protocol):
     """A source whose neighbouring rows are read together, like row groups of a Parquet file.
 
-    The loader shuffles the groups, and rows only within `window` groups at a time, which the source
-    keeps in memory.
+    The loader shuffles groups, and rows within `window` groups, which the source keeps in memory.
     """
 
     @property
@@ -63,17 +62,17 @@ class GroupedSource(Source, Protocol):
 
 @runtime_checkable
 class StreamSource(Protocol):
-    """Photos one after the other, without a number or an end that is known.
+    """Photos one after the other, without numbers or a known length.
 
-    The loader's main process reads `rows`, which are small and can be pickled; its workers make
-    samples of them, so that a broken row is one more broken sample and not the end of the stream.
+    The loader's main process reads `rows`, which are small and can be pickled; its workers turn
+    them into samples, so that a broken row does not end the stream.
     """
 
     def rows(self, *, seed: int, epoch: int) -> Iterator[Any]:
-        """All rows once, in an order that (seed, epoch) alone decides."""
+        """All rows once, in an order that depends on (seed, epoch) alone."""
 
     def sample(self, row: Any) -> Sample:
-        """What a row means; raises ValueError (ImageError) or OSError when it is broken."""
+        """The sample of a row; raises ValueError (ImageError) or OSError if it is broken."""
 
     def __iter__(self) -> Iterator[Sample]:
         """The sound samples of epoch 0 with seed 0."""

@@ -1,4 +1,4 @@
-"""Sources named in a line of text, so that a command line can say what to train on.
+"""Sources written as a line of text, for the command line.
 
 parquet:voc.parquet                     a file, several (a.parquet,b.parquet) or a folder
 coco:instances.json@images/?exhaustive=true
@@ -8,7 +8,7 @@ pngs:images/@labels/?names=names.txt&regions=true
 hf:owner/set?split=train&masks=objects.mask&labels=objects.label&streaming=true
 hf:owner/set?bare=true                  photos without masks, not for training
 
-Public sets, in the folders in which they are given out (`public/`):
+Public sets as downloaded (`public/`):
 
 voc:VOCdevkit/?split=val&masks=object   masks=class: a class is one object
 sbd:benchmark_RELEASE/?split=val&masks=object
@@ -17,7 +17,7 @@ davis:DAVIS/                            img/ and gt/: the interactive field's 34
 grabcut:GrabCut/                        data_GT/ and boundary_GT/
 berkeley:Berkeley/                      images/ and masks/
 ade20k:ADEChallengeData2016/?split=validation&masks=class
-bsds500:BSR/?split=val                  contours, not masks: see boundaries.py
+bsds500:BSR/?split=val                  contours, not masks: see public/boundaries.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a photo becomes what the network is shown: scaled, cut, mirrored, with some of its masks."""
+"""From a photo to a view: scaled, cropped, mirrored, with some of its masks."""
 
 from __future__ import annotations
 

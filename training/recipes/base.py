@@ -1,4 +1,4 @@
-"""What recipes have in common: how one is run, and how an objective is trained on named sources."""
+"""Base of recipes: how they are run, and how an objective is trained on named sources."""
 
 from __future__ import annotations
 
@@ -43,33 +43,24 @@ Job: TypeAlias = Callable[[], TrainResult | None]
 
 
 class Recipe(Protocol):
-    """Typed settings of a training, and how they are turned into one.
+    """Typed settings of a training, and how to run it.
 
-    The first line of the docstring is what `python -m training.train --help` shows.
+    `python -m training.train --help` shows the first line of the docstring.
     """
 
     NAME: ClassVar[str]
 
     def prepare(self) -> Job:
-        """Check everything that was typed, read data and weights; train nothing yet.
+        """Check all settings and open data and weights, without training yet.
 
         Raises:
-            ValueError: A setting, a source or a file of weights cannot be meant.
-            OSError: A file or folder is not there.
+            ValueError: A setting, a source or a file of weights is invalid.
+            OSError: A file or folder does not exist.
         """
 
 
 def end_process(status: int) -> NoReturn:
-    """End this process; the last line of a program that may have trained together with others.
-
-    A model wrapped for DDP keeps its process group, and gloo's threads with it, even after
-    `destroy_process_group`. When the interpreter takes itself apart meanwhile, a thread that
-    needs it aborts the process ("terminate called without an active exception"), and a run that
-    is done counts as failed. So such a process leaves without taking itself apart.
-
-    Args:
-        status: What the process exits with.
-    """
+    """Exit; the last line of a program that may have trained in several processes."""
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
@@ -79,11 +70,14 @@ def end_process(status: int) -> NoReturn:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
+    # Not sys.exit: a model wrapped for DDP keeps gloo's threads even after `destroy_process_group`,
+    # and one that runs while the interpreter shuts down aborts the process ("terminate called
+    # without an active exception"), so that a finished run would count as failed.
     os._exit(status)
 
 
 def place_in_run() -> tuple[int, int]:
-    """Rank of this process and number of processes, as torchrun says; (0, 1) without it."""
+    """Rank of this process and number of processes, from torchrun; (0, 1) without it."""
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -92,11 +86,11 @@ class ObjectiveRun:
     """One objective on one mix of sources.
 
     Attributes:
-        mix: Sources and shares.
-        loader: Without shares; they are the mix's.
-        engine: See there.
-        folder: Takes checkpoints and logs.
-        finish: Makes of the loader's batches what the objective takes, see `ViewLoader`.
+        mix: Sources and their shares.
+        loader: Settings of the loader, except shares.
+        engine: Settings of the run.
+        folder: For checkpoints and logs.
+        finish: Turns the loader's batches into those of the objective, see `ViewLoader`.
     """
 
     mix: DataMix
@@ -117,7 +111,7 @@ class ObjectiveRun:
         )
 
     def train(self, objective: Objective, *, evaluate: Evaluate | None = None) -> TrainResult:
-        """Train, or go on with what the folder holds."""
+        """Train, or resume the run in the folder."""
         rank, world = place_in_run()
         loader = self.batches(rank=rank, world=world)
         trainer = Trainer(
@@ -134,8 +128,8 @@ class ObjectiveRun:
         return result
 
     def _identity(self, loader: ViewLoader) -> str:
-        """What the batches depend on; not how many processes make them."""
-        free = ("workers", "prefetch", "start_method")
+        """Text of everything that the batches depend on."""
+        free = ("workers", "prefetch", "start_method")  # they change no batch
         settings = {f.name: getattr(loader.config, f.name) for f in fields(loader.config)}
         decisive = {name: value for name, value in settings.items() if name not in free}
         finish = "" if self.finish is None else f", {self.finish}"
@@ -143,11 +137,11 @@ class ObjectiveRun:
 
 
 def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> PictureSheet | None:
-    """An evaluation that draws the first eight photos with a mask, whole; None without any.
+    """An evaluation that draws the first eight photos with a mask, uncropped; None without any.
 
     Args:
         samples: Read until there are eight.
-        view: Of the training; its frame, most masks and least area.
+        view: Of the training.
         name: Of the picture and of its figure.
     """
     whole = replace(view, jitter=0.0, flip=0.0)
@@ -160,12 +154,12 @@ def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> 
 def trained_weights(
     folder: Path, objective: Objective, *, build: Callable[[], Objective]
 ) -> Objective:
-    """The objective with what the run's newest checkpoint holds, averaged if the run averages.
+    """The objective with the weights of the run's newest checkpoint, averaged if the run averages.
 
     Args:
         folder: Of the run.
-        objective: As it was trained.
-        build: Makes another one like it, if FSDP2 left only a shard of this one here.
+        objective: That was trained.
+        build: Builds another one, if this process has only a shard of it (FSDP2).
     """
     whole = build() if is_sharded(objective) else objective
     load_weights(folder, whole)
@@ -173,7 +167,7 @@ def trained_weights(
 
 
 def save_model(model: TextSAM, folder: Path) -> Path:
-    """Write a model folder below the run's, and say so."""
+    """Write a model folder and log how to load it."""
     path = model.save_pretrained(folder)
     logger.info('wrote %s: TextSAM.from_pretrained("%s") reads it', path, path)
     return path

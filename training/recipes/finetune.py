@@ -1,4 +1,4 @@
-"""A model that is there, taught a user's own photos: a hundred are enough, minutes are enough."""
+"""Fine-tuning of any model on a user's own photos: a hundred photos and minutes are enough."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def _as_model(objective: Objective, *, like: TextSAM, name: str) -> TextSAM:
 def measure_model(model: TextSAM, samples: Sequence[Sample]) -> dict[str, float]:
     """Mean IoU of a first click, of a box, and of the union of a name's masks.
 
-    The click is the pixel farthest from the mask's border, the box is the true one (RECIPE 8). By
-    name everything that `segment(text=...)` finds is compared with every mask of that name.
+    The click is the pixel farthest from the mask's border (arXiv 2304.02643, Appendix D.1), the box
+    is the true one. By name the union of `segment(text=...)` is compared with all masks of it.
 
     Returns:
         "click", "box" and, for a model that can be asked so and masks with names, "text"; empty

@@ -1,7 +1,7 @@
 """The promptable core as the paper trains it: `sam_vit_h`, `sam_vit_l` and `sam_vit_b`.
 
-Numbers are those of Appendix A of arXiv 2304.02643 (RECIPE 4). What deviates is in the objective
-and the engine, each at its place: soft targets, focal alpha, a clipped gradient, bf16.
+The numbers are those of arXiv 2304.02643, Appendix A. Deviations are in the objective and the
+engine: soft targets, focal alpha, gradient clipping, bf16.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The text pathway for any core and any open_clip tower (Section 7.5, Appendix D.5; RECIPE 5)."""
+"""The text pathway for any core and any open_clip tower (arXiv 2304.02643, Appendix D.5)."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@
     wide     on, the whole backbone, 32 photos a step: for a GPU -> wide/
     export   everything as one folder, fp16                      -> tiny/
 
-Each stage resumes from its own folder and is passed over when it is done.
+Each stage resumes from its own folder and is skipped when it is done.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TinyRecipe(TinySettings):
     NAME: ClassVar[str] = "tiny"
 
     def prepare(self) -> Job:
-        """Look at what there is; each stage reads its data when its turn comes."""
+        """Check the settings; each stage reads its data when its turn comes."""
         if not self.stages:
             raise ValueError(f"no stage to go through; there are {', '.join(STAGES)}")
         lacking = [name for name in SOURCES if not (self.data / f"{name}.parquet").is_file()]

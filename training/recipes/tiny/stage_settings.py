@@ -1,4 +1,4 @@
-"""What the stages of `tiny` are trained on and how: sources, shares, rates and sizes."""
+"""Settings of the stages of `tiny`: sources, shares, rates and sizes."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ JOINT_STAGES: dict[StageName, JointStage] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TinySettings:
-    """What is typed about a training of `tiny`, and what all of its stages share.
+    """Options of a training of `tiny`, and what its stages share.
 
     Attributes:
         data: Folder of the training Parquet files.
@@ -324,7 +324,7 @@ class TinySettings:
         return int(getattr(self, f"{name}_steps"))
 
     def engine(self, **others: Any) -> EngineConfig:
-        """Rise, plateau and linear fall, unless told otherwise; a checkpoint every 100 steps."""
+        """Warm-up, plateau and linear decay by default; a checkpoint every 100 steps."""
         fields: dict[str, Any] = {
             "seed": self.seed,
             "schedule": "linear",

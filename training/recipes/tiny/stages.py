@@ -1,4 +1,4 @@
-"""The stages of `tiny`, one function each. `STAGES` is all there is to their order."""
+"""The stages of `tiny`, in the order of `STAGES`."""
 
 from __future__ import annotations
 
@@ -69,10 +69,11 @@ _POINTS_SIZE = 256  # pixels of the frame: most of what must be learned, at half
 
 
 def train_clip(recipe: TinySettings) -> TrainResult | None:
-    """Text tower and image head; what they are taught by is computed once and kept beside them."""
+    """Text tower and image head of CLIP."""
     folder = recipe.runs / "clip"
     if (folder / _CLIP_FILE).exists():
         return None
+    # Teacher embeddings and crops are computed by the first process and kept beside the result.
     processes = Processes(recipe.engine(steps=1))
     if processes.is_main:
         folder.mkdir(parents=True, exist_ok=True)
