@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textsam import errors
     from textsam.inference.model import TextSAM, segment
+    from textsam.inference.strategies.query import Query
     from textsam.inference.view import ImageView
     from textsam.results.segmentation import Segmentation
     from textsam.search.index import MaskIndex
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ImageView",
     "MaskIndex",
+    "Query",
     "Segmentation",
     "TextSAM",
     "__version__",
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "ImageView": "textsam.inference.view",
     "MaskIndex": "textsam.search.index",
+    "Query": "textsam.inference.strategies.query",
     "Segmentation": "textsam.results.segmentation",
     "TextSAM": "textsam.inference.model",
     "errors": "textsam.errors",

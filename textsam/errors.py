@@ -14,6 +14,7 @@ __all__ = [
     "MissingExtraError",
     "PromptError",
     "TextSamError",
+    "UnknownKeywordError",
     "WeightsError",
     "one_line",
     "require",
@@ -30,6 +31,10 @@ class ImageError(TextSamError, ValueError):
 
 class PromptError(TextSamError, ValueError):
     """A phrase, point, label, box, mask or option is invalid, or several do not go together."""
+
+
+class UnknownKeywordError(PromptError, TypeError):
+    """There is no such keyword; a `TypeError` too, as Python itself raises."""
 
 
 class WeightsError(TextSamError, ValueError):

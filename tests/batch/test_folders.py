@@ -28,13 +28,14 @@ class StandIn:
         self.asked += 1
         self.prompts.append({"text": text, "threshold": threshold, **prompt})
         mask = image.mean(-1) > (threshold or 0.5) * 255
-        labels = list(text) if text else [None]
+        phrases = [text] if isinstance(text, str) else list(text or [])
+        labels = phrases or [None]
         masks = np.stack([mask] * len(labels))
         return Segmentation.from_masks(
             masks,
             scores=[0.5] * len(labels),
             labels=labels,
-            presence=dict.fromkeys(text or [], 0.5),
+            presence=dict.fromkeys(phrases, 0.5),
         )
 
 
@@ -158,16 +159,19 @@ def test_prompts_reach_the_model(photos, tmp_path):
         model,
         photos / "a.png",
         tmp_path / "out",
-        points=np.array([[1, 2]]),
-        labels=(1,),
+        points=[[1, 2]],
+        labels=[1],
         box=np.array([0, 0, 3, 4.5]),
         strategy="prompt",
         threshold=0.25,
     )
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert settings["box"] == [0, 0, 3, 4.5]
+    [prompt] = model.prompts
+    assert prompt.pop("box").tolist() == [0, 0, 3, 4.5]
     assert model.prompts == [
         {"text": None, "threshold": 0.25, "points": [[1, 2]], "labels": [1]}
-        | {"box": [0, 0, 3, 4.5], "strategy": "prompt"}
-        | {"exclude": None, "background": None, "overlap": "allow"}
+        | {"strategy": "prompt"}
     ]
 
 
@@ -184,7 +188,6 @@ def test_what_phrases_compete_with_reaches_the_model(photos, tmp_path):
         overlap="exclusive",
     )
     [prompt] = model.prompts
-    assert prompt["exclude"] == ["steering wheel"]
     assert prompt["background"] == ["street", "sky"]
     assert (prompt["strategy"], prompt["overlap"]) == ("rank", "exclusive")
     settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
@@ -195,8 +198,11 @@ def test_what_phrases_compete_with_reaches_the_model(photos, tmp_path):
     ("question", "message"),
     [
         ({"text": "wheel", "exclude": "wheel"}, "'wheel' is in text and in exclude"),
-        ({"points": [[1, 2]], "exclude": "wheel"}, "exclude and background go with phrases alone"),
-        ({"text": "wheel", "box": (0, 0, 4, 4), "background": "sky"}, "go with phrases alone"),
+        ({"points": [[1, 2]], "exclude": "wheel"}, "exclude goes with phrases alone"),
+        (
+            {"text": "wheel", "box": (0, 0, 4, 4), "background": "sky"},
+            "goes with phrases alone",
+        ),
         ({"text": "wheel", "background": " "}, "empty"),
         ({"text": "wheel", "overlap": "maybe"}, "overlap is 'maybe'"),
         ({"text": "wheel", "strategy": "guess"}, "strategy is 'guess'"),
@@ -362,7 +368,7 @@ def test_what_is_one_photos_fault_does_not(photos, tmp_path, error):
 def test_wrong_runs_raise_before_anything_is_written(photos, tmp_path):
     (tmp_path / "empty").mkdir()
     for paths, options, message in (
-        (photos, {}, "no prompt"),
+        (photos, {}, "nothing to segment"),
         (photos, {"text": " "}, "empty"),
         (photos, {"text": "x", "format": "bmp"}, "format 'bmp'"),
         (photos, {"text": "x", "format": "json", "kind": "mask"}, "kinds are for pictures"),

@@ -288,7 +288,7 @@ def test_a_folder_with_a_bad_photo(textsam_command):
         ([".", "-t", "x", "-o", "."], "is the folder of the photos"),
         ([".", "-t", " ", "-o", "out"], "empty"),
         ([".", "-t", "x", "--exclude", "x", "-o", "out"], "'x' is in text and in exclude"),
-        ([".", "-p", "1,1", "--exclude", "x", "-o", "out"], "go with phrases alone"),
+        ([".", "-p", "1,1", "--exclude", "x", "-o", "out"], "goes with phrases alone"),
         ([".", "-t", "x", "--threshold", "7", "-o", "out"], "threshold is 7.0"),
         ([".", "-t", "x", "--explain", "a.png", "-o", "out"], "--explain is about one photo"),
         (["street.jpg", "-t", "x", "--explain", "a.txt"], "--explain a.txt: wanted a file"),

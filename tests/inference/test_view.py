@@ -100,7 +100,7 @@ def test_a_first_click_must_be_on_the_object(model: TextSAM, photo: Photo) -> No
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ({}, "nothing was asked for"),
+        ({}, "nothing to segment"),
         ({"text": ""}, "empty"),
         ({"text": "   "}, "phrase"),
         ({"text": 7}, "phrase"),

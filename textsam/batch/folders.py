@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
-from textsam.errors import PromptError
+from textsam.inference.strategies.query import (
+    PromptOptions,
+    Query,
+    check_keywords,
+    make_query,
+    show_keywords,
+)
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.results.segmentation import PictureKind
 from textsam.values.geometry import as_array
-from textsam.values.prompts import normalize_phrases
 from textsam.values.settings import AutomaticSettings, Preset
 
 if TYPE_CHECKING:
@@ -29,24 +34,17 @@ _FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "txt")
 _EVERYTHING_FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "sa1b")
 
 
+@show_keywords(PromptOptions)
 def segment_folder(
     model: TextSAM,
     paths: str | Path | Iterable[str | Path],
     out_dir: str | Path,
     *,
-    text: str | Sequence[str] | None = None,
-    exclude: str | Sequence[str] | None = None,
-    background: str | Sequence[str] | None = None,
-    points: Any = None,
-    labels: Any = None,
-    box: Any = None,
-    strategy: str = "auto",
-    threshold: float | None = None,
-    overlap: str = "allow",
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
     on_progress: Callable[[PhotoReport], None] | None = None,
+    **options: Unpack[PromptOptions],
 ) -> BatchReport:
     """Segment many photos into a folder; resumable.
 
@@ -54,19 +52,13 @@ def segment_folder(
         model: The model.
         paths: Photos and folders of photos; see `find_photos`.
         out_dir: Output folder, created if missing; subfolders mirror those of the photos.
-        text: Phrases. This and the prompts below apply to every photo, as in `ImageView.segment`.
-        exclude: Phrases that are not wanted.
-        background: Phrases that compete for the pixels and get no mask.
-        points: (N, 2) x, y in pixels of each photo.
-        labels: (N,) 1 for on the object, 0 for not.
-        box: (4,) half-open x0, y0, x1, y1 in pixels of each photo.
-        strategy: How phrases become masks.
-        threshold: Minimum probability of a phrase and of a mask; the model's own by default.
-        overlap: "allow", or "exclusive": a pixel belongs to at most one mask of a photo.
         format: Suffix of the results, without the dot, as in `Segmentation.save`.
         kind: Kind of picture, for pictures only.
         overwrite: Whether to recompute finished results.
         on_progress: Called after each photo.
+        **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `strategy`,
+            `threshold`, `overlap`: see `PromptOptions` in `textsam.inference.strategies.query`.
+            They apply to every photo, points and boxes in pixels of each.
 
     Returns:
         A report; its `failed` is empty if all went well.
@@ -79,31 +71,13 @@ def segment_folder(
         RuntimeError: Another run is writing to the folder.
     """
     _check_format(format, kind, _FORMATS)
-    by_hand = points is not None or box is not None
-    if (exclude is not None or background is not None) and (text is None or by_hand):
-        raise PromptError(
-            "exclude and background go with phrases alone; give text=... without points or box"
-        )
-    prompt = {
-        "text": _phrases(text, "text"),
-        "exclude": _phrases(exclude, "exclude"),
-        "background": _phrases(background, "background"),
-        "points": None if points is None else as_array(points).tolist(),
-        "labels": None if labels is None else as_array(labels).tolist(),
-        "box": None if box is None else as_array(box).tolist(),
-        "strategy": strategy,
-        "threshold": threshold,
-        "overlap": overlap,
-    }
-    if all(prompt[name] is None for name in ("text", "points", "box")):
-        raise ValueError('no prompt; give text="wheel", points=... or box=...')
-    if text is not None:
-        _check_question(prompt)
+    check_keywords(options, PromptOptions)
+    query = make_query(**options)
     return run_batch(
         paths,
         Path(out_dir),
-        lambda image: model.segment(image, **prompt),
-        {**prompt, "model": model.name, "format": format, "kind": kind},
+        lambda image: model.segment(image, **options),
+        {**_to_json(query), "model": model.name, "format": format, "kind": kind},
         overwrite=overwrite,
         on_progress=on_progress,
     )
@@ -159,13 +133,19 @@ def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -
         raise ValueError(f"got kind {kind!r} with format {format!r}; kinds are for pictures")
 
 
-def _check_question(prompt: dict[str, Any]) -> None:
-    """Refuse what is invalid for every photo, once for the run and not for each of them."""
-    from textsam.inference.strategies.query import make_question  # imports torch
-
-    names = ("text", "exclude", "background", "strategy", "threshold", "overlap")
-    make_question(**{name: prompt[name] for name in names})
-
-
-def _phrases(phrases: str | Sequence[str] | None, name: str) -> list[str] | None:
-    return None if phrases is None else normalize_phrases(phrases, name)
+def _to_json(query: Query) -> dict[str, Any]:
+    """The settings of a run, for its journal and its summary."""
+    lists = {
+        name: None if value is None else as_array(value).tolist()
+        for name in ("points", "labels", "box")
+        for value in [getattr(query, name)]
+    }
+    return {
+        "text": list(query.phrases) or None,
+        "exclude": list(query.exclude) or None,
+        "background": list(query.background) or None,
+        **lists,
+        "strategy": query.strategy,
+        "threshold": query.threshold,
+        "overlap": query.overlap,
+    }

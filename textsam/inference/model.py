@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 import torch
 
@@ -15,6 +15,7 @@ from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.like import Concept, Example, make_concept
+from textsam.inference.strategies.query import QueryOptions, make_query, show_keywords
 from textsam.inference.tiled.view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.sam import Sam
@@ -236,34 +237,35 @@ class TextSAM:
         return make_concept(self.parts, like)
 
     @overload
-    def segment(self, image: list[Any], **prompts: Any) -> list[Segmentation]: ...
+    def segment(self, image: list[Any], **options: Unpack[QueryOptions]) -> list[Segmentation]: ...
     @overload
-    def segment(self, image: ImageSource, **prompts: Any) -> Segmentation: ...
+    def segment(self, image: ImageSource, **options: Unpack[QueryOptions]) -> Segmentation: ...
+    @show_keywords(QueryOptions)
     def segment(
-        self, image: ImageSource | list[Any], **prompts: Any
+        self, image: ImageSource | list[Any], **options: Unpack[QueryOptions]
     ) -> Segmentation | list[Segmentation]:
         """Open and segment: one image gives one result, a list gives a list.
 
         Args:
-            image: One image, or a list of them; the prompts hold for each.
-            **prompts: `text`, `like`, `exclude`, `points`, `box`, `threshold` and others:
-                see `ImageView.segment`.
+            image: One image, or a list of them; the options apply to each.
+            **options: `text`, `points`, `box`, `like`, `threshold` and others: see
+                `ImageView.segment`.
 
         Raises:
             PromptError: See `ImageView.segment`.
-            ImageError: If it is no image; for a list, the message names the position.
+            ImageError: It is not an image; for a list, the message names the position.
         """
+        query = make_query(**options)
         if not isinstance(image, list):
-            return self.open(image).segment(**prompts)
+            return self.open(image).ask(query)
         if image and all(isinstance(item, int | float | list) for item in image):
             raise PromptError(
                 "the list holds numbers, not images: a list means several images; "
                 "give one image as a numpy array"
             )
-        like = prompts.get("like")
-        if like is not None and not isinstance(like, Concept):
-            prompts["like"] = self.concept(like)
-        return [self.open(item).segment(**prompts) for item in image]
+        if query.like is not None and not isinstance(query.like, Concept):
+            query = replace(query, like=self.concept(query.like))  # once for all images
+        return [self.open(item).ask(query) for item in image]
 
     def everything(
         self,
@@ -299,25 +301,34 @@ class TextSAM:
 
 
 @overload
-def segment(image: list[Any], **options: Any) -> list[Segmentation]: ...
-@overload
-def segment(image: ImageSource, **options: Any) -> Segmentation: ...
 def segment(
-    image: ImageSource | list[Any], *, model: str | Path | TextSAM = "tiny", **prompts: Any
+    image: list[Any], *, model: str | Path | TextSAM = "tiny", **options: Unpack[QueryOptions]
+) -> list[Segmentation]: ...
+@overload
+def segment(
+    image: ImageSource, *, model: str | Path | TextSAM = "tiny", **options: Unpack[QueryOptions]
+) -> Segmentation: ...
+@show_keywords(QueryOptions)
+def segment(
+    image: ImageSource | list[Any],
+    *,
+    model: str | Path | TextSAM = "tiny",
+    **options: Unpack[QueryOptions],
 ) -> Segmentation | list[Segmentation]:
     """Segment with the model that ships with textsam: `segment("street.jpg", text="wheel")`.
 
     Args:
         image: One image, or a list of them.
         model: A name for `TextSAM.from_pretrained`, loaded once and kept, or a model.
-        **prompts: See `ImageView.segment`.
+        **options: `text`, `points`, `box`, `like`, `threshold` and others: see
+            `ImageView.segment`.
 
     Raises:
         TextSamError: See `TextSAM.from_pretrained` and `ImageView.segment`.
     """
+    make_query(**options)  # before the model, which is slow to load
     loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
-    result: Segmentation | list[Segmentation] = loaded.segment(image, **prompts)
-    return result
+    return loaded.segment(image, **options)
 
 
 @lru_cache(maxsize=1)

@@ -6,9 +6,9 @@ model that zooms in (`FocusSettings`) encodes a window around a small object as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,14 @@ from textsam.inference.photo.phrase_map import text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
-from textsam.inference.strategies.like import Concept, Example, find_alike
-from textsam.inference.strategies.overlap import Overlap
+from textsam.inference.strategies.answering import answer_query, to_segmentation
 from textsam.inference.strategies.query import (
-    Question,
+    PhraseOptions,
+    Query,
+    QueryOptions,
     Strategy,
-    answer,
-    check_strategy,
-    make_question,
-    to_segmentation,
+    make_query,
+    show_keywords,
 )
 from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks
 from textsam.inference.strategies.semantic import label_pixels
@@ -39,7 +38,7 @@ from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import PhraseAnswer
 from textsam.values.geometry import Frame
-from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
+from textsam.values.prompts import ArrayLike, Prompt, make_prompt
 from textsam.values.settings import AutomaticSettings, Preset
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
@@ -102,129 +101,68 @@ class ImageView:
         """The original and the model frame."""
         return self.photo.frame
 
-    def segment(
-        self,
-        *,
-        text: str | list[str] | None = None,
-        exclude: str | list[str] | None = None,
-        background: str | list[str] | None = None,
-        points: ArrayLike | None = None,
-        labels: ArrayLike | int | None = None,
-        box: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        strategy: Strategy = "auto",
-        threshold: float | None = None,
-        overlap: Overlap = "allow",
-        multimask: bool | None = None,
-        like: Example | Concept | None = None,
-    ) -> Segmentation:
-        """Segment what the prompts name; all coordinates are original pixels.
+    @show_keywords(QueryOptions)
+    def segment(self, **options: Unpack[QueryOptions]) -> Segmentation:
+        """Segment by phrases, points, a box, a mask, or examples; original pixels everywhere.
 
-        A phrase alone gives every instance that `strategy` finds, maybe none; so do examples
-        (`like`). With points, a box or a mask beside a phrase (or instead of it), the prompts mean
-        ONE object.
+        A phrase alone gives every instance, maybe none, and so do examples (`like`). Points, a box
+        or a mask, with or without a phrase, mean ONE object.
 
         Args:
-            text: A phrase, or several (then without other prompts).
-            exclude: Phrases that are not wanted: "wheel" without "steering wheel". They compete
-                with `text` for every place, and what they win is cut from the masks.
-            background: Phrases that compete with `text` for every place and are not painted.
-            points: (N, 2) x, y.
-            labels: (N,) 1 on the object, 0 beside it; all 1 by default.
-            box: x0, y0, x1, y1.
-            mask: (H, W) bool or logits, a rough mask to start from.
-            strategy: "auto": text finds, points separate, every instance; "prompt": the paper's
-                way, one object, its three readings (Section 7.5); "rank": automatic masks ranked by
-                masked CLIP, which needs nothing trained. "auto" is "rank" for a model whose pathway
-                makes no map, or that has none.
-            threshold: A phrase that is less probably in the picture, and a mask that it less
-                probably describes, are left out; in (0, 1). By default the two levels that the
-                model's calibration names.
-            overlap: "allow", or "exclusive": a pixel belongs to at most one mask of all phrases;
-                parts win from their wholes, then the better score.
-            multimask: Give all three readings of an ambiguous prompt, best predicted IoU first. By
-                default only for one point on its own; the first of them is the best guess.
-            like: In place of text, masks of another photo (or of this one): `segmentation[0]`, a
-                `Segmentation` of one label, a list of masks, or what `model.concept` made of them.
-                Goes with `threshold` and `overlap` only.
+            **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `mask`, `like`,
+                `strategy`, `threshold`, `overlap`, `multimask`: see `QueryOptions`, `PromptOptions`
+                and `PhraseOptions` in `textsam.inference.strategies.query`.
 
         Returns:
             Masks with scores, predicted IoU, stability and labels; `explain()` tells why these.
 
         Raises:
-            PromptError: For prompts that cannot be meant: an empty phrase, a point outside the
-                image, a NaN, an empty box, several phrases with a box.
-            WeightsError: For a phrase when the model cannot be asked that way.
+            UnknownKeywordError: The message names the nearest keyword.
+            PromptError: An empty phrase, a point outside the photo, a NaN, an empty box, several
+                phrases with a box, or another query that is invalid.
+            WeightsError: The model cannot be asked that way, for example by phrases without a CLIP.
         """
-        if like is not None:
-            others = (text, exclude, background, points, labels, box, mask, multimask)
-            if strategy != "auto" or any(value is not None for value in others):
-                raise PromptError(
-                    "like stands in place of text, points, box and mask; give segment(like=...) "
-                    "with threshold and overlap only"
-                )
-            result = find_alike(
-                self.photo,
-                like,
-                threshold=threshold,
-                overlap=overlap,
-                embedded=self._embedded_masks,
-            )
-            self.dialogue = self.dialogue.begin(Prompt(), result)
-            return result
-        by_hand = any(value is not None for value in (points, box, mask))
-        if text is None or by_hand:
-            check_strategy(strategy)
-            if exclude is not None or background is not None:
-                raise PromptError(
-                    "exclude and background come with phrases alone; give text=... without points, "
-                    "box or mask"
-                )
-            phrase = None if text is None else _one_phrase(text)
-            prompt = make_prompt(
-                self.size, text=phrase, points=points, labels=labels, box=box, mask=mask
-            )
-            self.dialogue = self.dialogue.ask(prompt, multimask=multimask)
+        return self.ask(make_query(**options))
+
+    def ask(self, query: Query) -> Segmentation:
+        """As `segment`, for a query that has been made before: one for many photos."""
+        if query.is_one_object:
+            prompt = query.prompt(self.size)
+            self.dialogue = self.dialogue.ask(prompt, multimask=query.multimask)
             return self.dialogue.result
-        if labels is not None:
-            raise PromptError("labels come with points; give points=[(x, y), ...] too")
-        question = make_question(
-            text,
-            exclude=exclude,
-            background=background,
-            strategy=strategy,
-            threshold=threshold,
-            overlap=overlap,
-        )
+        # First, so that a query that fails leaves no dialogue about another one.
         self.dialogue = self.dialogue.cleared()
-        answers = self.answers(question)
-        result = to_segmentation(self.image, answers, overlap=question.overlap)
-        if len(question.phrases) == 1:  # a click may follow and keeps the phrase
-            prompt = make_prompt(self.size, text=question.phrases[0])
-            self.dialogue = self.dialogue.begin(prompt, result)
+        result = to_segmentation(self.image, self.answers(query), overlap=query.overlap)
+        if query.like is not None:
+            self.dialogue = self.dialogue.begin(Prompt(), result)
+        elif len(query.phrases) == 1:  # a click may follow and keeps the phrase
+            self.dialogue = self.dialogue.begin(query.prompt(self.size), result)
         return result
 
-    def answers(self, question: Question) -> list[PhraseAnswer]:
-        """What the question's strategy says about each phrase, outside of any dialogue."""
-        return answer(self.photo, question, windows=self.windows, embedded=self._embedded_masks)
+    def answers(self, query: Query) -> list[PhraseAnswer]:
+        """An answer per phrase, before masks compete for pixels; not for one object."""
+        return answer_query(self.photo, query, windows=self.windows, embedded=self._embedded_masks)
 
-    def explain(self, text: str | list[str], **options: Any) -> Explanation:
-        """Why `segment(text=...)` gives these masks, or none.
+    @show_keywords(PhraseOptions)
+    def explain(self, text: str | Sequence[str], **options: Unpack[PhraseOptions]) -> Explanation:
+        """Why `segment(text=...)` gives these masks, or none; a click may follow as after it.
 
-        More than `Segmentation.explain`: a phrase on which a gate closed before masks were looked
-        for is asked again with the gates open, to tell what lies behind.
+        More than `Segmentation.explain`: a phrase that is dropped before masks are searched for is
+        segmented again with a low threshold, to show the masks behind it.
 
         Args:
             text: Phrases.
-            **options: `exclude`, `background`, `strategy`, `threshold`, `overlap` as `segment`.
+            **options: `exclude`, `background`, `strategy`, `threshold`, `overlap`: see
+                `PhraseOptions` in `textsam.inference.strategies.query`.
         """
-        result = self.segment(text=text, **options)
-        dialogue = self.dialogue
-        why = explain_fully(
-            result, lambda again: self.segment(**{**options, **again}), image=self.image
+        query = make_query(text=text, **options)
+        result = self.ask(query)
+        dialogue = self.dialogue  # of the query as it is, not of the second one below
+        explanation = explain_fully(
+            result, lambda changes: self.ask(query.changed(**changes)), image=self.image
         )
         self.dialogue = dialogue
-        return why
+        return explanation
 
     def everything(
         self,
@@ -394,13 +332,3 @@ class ImageView:
         if self._embedded is None:
             self._embedded = embed_masks(self.photo, self.everything())
         return self._embedded
-
-
-def _one_phrase(text: str | list[str]) -> str:
-    phrases = normalize_phrases(text)
-    if len(phrases) > 1:
-        raise PromptError(
-            f"{len(phrases)} phrases with points, a box or a mask, which mean one object; "
-            "give one phrase, or the phrases alone"
-        )
-    return phrases[0]

@@ -246,7 +246,7 @@ def test_bad_examples(photo: Photo, other: Photo, name: str) -> None:
 )
 def test_like_stands_alone(photo: Photo, other: Photo, more: dict[str, object]) -> None:
     view = build_model().open(photo)
-    with pytest.raises(PromptError, match="stands in place of"):
+    with pytest.raises(PromptError, match="like replaces text"):
         view.segment(like=example(other, box=(1, 1, 9, 9)), **more)  # type: ignore[arg-type]
     with pytest.raises(PromptError, match="probability"):
         view.segment(like=example(other, box=(1, 1, 9, 9)), threshold=2.0)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import connected_components
-from textsam.inference.strategies import query as text_inference
+from textsam.inference.strategies.query import Query
 from textsam.inference.tiled import view as tiles_module
 from textsam.inference.tiled.view import TiledView, lowered, open_tiled
 from textsam.inference.view import ImageView
@@ -52,9 +52,9 @@ def components(view: ImageView, phrase: str) -> list[NDArray[np.bool_]]:
     return [mask for mask in masks if mask.sum() >= LEAST]
 
 
-def oracle(view: ImageView, question: text_inference.Question) -> list[PhraseAnswer]:
+def oracle(view: ImageView, query: Query) -> list[PhraseAnswer]:
     """Every connected region of the colour that the phrase names."""
-    return [read_off(view, phrase) for phrase in question.phrases]
+    return [read_off(view, phrase) for phrase in query.phrases]
 
 
 def read_off(view: ImageView, phrase: str) -> PhraseAnswer:
@@ -222,7 +222,7 @@ def test_a_fragment_that_a_better_placed_tile_denies_is_dropped(
 ) -> None:
     """Only the first tile "sees" a thing, where its border cuts what others see as a whole."""
 
-    def deceived(view: ImageView, question: text_inference.Question) -> list[PhraseAnswer]:
+    def deceived(view: ImageView, query: Query) -> list[PhraseAnswer]:
         corner = view.image[..., 2].max() > 0  # a blue mark in the first tile
         if corner and view.size == (96, 96):
             mask = np.zeros(view.size, dtype=bool)
@@ -230,7 +230,7 @@ def test_a_fragment_that_a_better_placed_tile_denies_is_dropped(
             view = SimpleNamespace(
                 image=np.stack([mask * np.uint8(255)] * 3, axis=2), size=(96, 96)
             )
-        return [read_off(view, phrase) for phrase in question.phrases]  # type: ignore[arg-type]
+        return [read_off(view, phrase) for phrase in query.phrases]  # type: ignore[arg-type]
 
     monkeypatch.setattr(ImageView, "answers", deceived)
     seg = read(
@@ -247,8 +247,8 @@ def test_a_crowd_that_looks_like_one_from_afar(
 ) -> None:
     boxes = [(x, 80, x + 15, 110) for x in range(5, 205, 20)]
 
-    def blurred(view: ImageView, question: text_inference.Question) -> list[PhraseAnswer]:
-        answers = oracle(view, question)
+    def blurred(view: ImageView, query: Query) -> list[PhraseAnswer]:
+        answers = oracle(view, query)
         if len(answers[0].candidates) > 5:  # the whole photo: everything runs together
             mask = components(view, "red")
             rle = encode_mask(np.any(mask, axis=0) | _filled(view.size, mask))
@@ -278,8 +278,8 @@ def test_what_only_the_whole_photo_shows(
 ) -> None:
     """Tiles full of one colour say nothing to a model; the whole photo knows better."""
 
-    def shortsighted(view: ImageView, question: text_inference.Question) -> list[PhraseAnswer]:
-        answers = oracle(view, question)
+    def shortsighted(view: ImageView, query: Query) -> list[PhraseAnswer]:
+        answers = oracle(view, query)
         plain = view.image[..., 0].min() > 0
         return [_with_none(a) if plain else a for a in answers]
 

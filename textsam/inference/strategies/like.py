@@ -24,8 +24,6 @@ from textsam.errors import PromptError
 from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import in_frame, photo_latents, pooled_latents
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies.overlap import Overlap, check_overlap
-from textsam.inference.strategies.query import check_threshold, to_segmentation
 from textsam.inference.strategies.rank import EmbeddedMasks, answer_from_masks
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
@@ -39,7 +37,6 @@ __all__ = [
     "LIKE_CURVES",
     "Concept",
     "Example",
-    "find_alike",
     "like_answer",
     "make_concept",
 ]
@@ -119,26 +116,6 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
         clip=F.normalize(torch.cat(clips).mean(0), dim=0) if clips else None,
         latent=F.normalize(torch.cat(latents).mean(0), dim=0),
     )
-
-
-def find_alike(
-    photo: EncodedPhoto,
-    like: Example | Concept,
-    *,
-    threshold: float | None,
-    overlap: Overlap,
-    embedded: Callable[[], EmbeddedMasks],
-) -> Segmentation:
-    """What `ImageView.segment(like=...)` gives.
-
-    Raises:
-        PromptError: As `make_concept` and `like_answer`; or threshold or overlap cannot be meant.
-    """
-    check_threshold(threshold)
-    check_overlap(overlap)
-    concept = like if isinstance(like, Concept) else make_concept(photo.parts, like, photo=photo)
-    answer = like_answer(photo, concept, threshold=threshold, embedded=embedded)
-    return to_segmentation(photo.image, [answer], overlap=overlap)
 
 
 def like_answer(

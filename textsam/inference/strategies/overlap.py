@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
-from textsam.errors import PromptError
 from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_areas, rle_common_areas
 from textsam.values.rle_ops import subtract_rle
 
-__all__ = ["Overlap", "check_overlap", "without_overlap"]
+__all__ = ["Overlap", "without_overlap"]
 
 Overlap = Literal["allow", "exclusive"]
 
@@ -26,16 +25,6 @@ Overlap = Literal["allow", "exclusive"]
 _PART_INSIDE = 0.8
 _PART_SIZE = 0.5
 _LEAST_LEFT = 0.4  # of a mask after the others took theirs; less is no answer any more
-
-
-def check_overlap(overlap: str) -> None:
-    """Refuse what is neither "allow" nor "exclusive".
-
-    Raises:
-        PromptError: With the two.
-    """
-    if overlap not in get_args(Overlap):
-        raise PromptError(f'overlap is {overlap!r}; it can be "allow" or "exclusive"')
 
 
 def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:

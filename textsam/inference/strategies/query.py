@@ -1,199 +1,268 @@
-"""From phrases to masks: the strategies of `ImageView.segment(text=...)`.
+"""What is asked of a photo: the keywords of `segment`, and the checked value made of them.
 
-    auto    text finds, points separate (`map_points`); `rank` where the model's pathway
-            makes no map
-    prompt  the paper's way: the CLIP text embedding as the prompt (arXiv 2304.02643, Section 7.5,
-            Appendix D.5), one object
-    rank    automatic masks, each scored by masked CLIP (`rank`): any SAM, any
-            CLIP, nothing trained
-
-Each answers a phrase with every mask it considered and the gate that closed on it; what no gate
-dropped becomes the result.
+The keywords are declared here once, as typed dictionaries (PEP 692); every function that takes them
+says `**options: Unpack[QueryOptions]`, so that editors and type checkers show the same names
+everywhere. `make_query` turns them into a `Query`, once, where they enter the library.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from textsam.errors import PromptError
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import embed_phrases
-from textsam.inference.photo.zoom import WindowCache
-from textsam.inference.strategies.map_points import curves_of, instances_of
-from textsam.inference.strategies.overlap import Overlap, check_overlap, without_overlap
-from textsam.inference.strategies.prompt import prompt_answer
-from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
-from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import PhraseAnswer
-from textsam.values.prompts import normalize_phrases
+from textsam.errors import PromptError, UnknownKeywordError
+from textsam.inference.strategies.like import Concept, Example
+from textsam.inference.strategies.overlap import Overlap
+from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
 
 __all__ = [
-    "Question",
+    "PhraseOptions",
+    "PromptOptions",
+    "Query",
+    "QueryOptions",
     "Strategy",
-    "answer",
-    "check_strategy",
-    "check_threshold",
-    "make_question",
-    "to_segmentation",
+    "check_keywords",
+    "make_query",
+    "show_keywords",
 ]
 
 Strategy = Literal["auto", "prompt", "rank"]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """Phrases and how they are meant, checked.
+class PhraseOptions(TypedDict, total=False):
+    """How phrases become masks.
 
     Attributes:
-        phrases: Each once, in order.
-        exclude: Phrases whose pixels are not wanted.
-        background: Phrases that the others compete with.
-        strategy: See this module.
-        threshold: Least presence of a phrase and least score of a mask; None for the calibration's.
-        overlap: Whether masks may share pixels.
+        exclude: Phrases that are not wanted: "wheel" without "steering wheel". They compete with
+            `text` for each pixel, and what they win is removed from the masks.
+        background: Phrases that compete with `text` for each pixel and get no mask.
+        strategy: "auto", every instance: the phrase's map finds, points separate; "prompt", one
+            object in its three readings, with the CLIP text embedding as the prompt (arXiv
+            2304.02643, Section 7.5); "rank", automatic masks ranked by masked CLIP, which needs no
+            training. "auto" means "rank" for a model that makes no map of a phrase.
+        threshold: Minimum probability, in (0, 1), that a phrase is in the photo and that it
+            describes a mask. By default the two levels of the model's calibration.
+        overlap: "allow", or "exclusive": each pixel belongs to at most one mask. Parts win over
+            their wholes, then the higher score wins.
     """
 
-    phrases: tuple[str, ...]
+    exclude: str | Sequence[str] | None
+    background: str | Sequence[str] | None
+    strategy: Strategy
+    threshold: float | None
+    overlap: Overlap
+
+
+class PromptOptions(PhraseOptions, total=False):
+    """What to segment, in original pixels, and how; the same for every photo.
+
+    Attributes:
+        text: A phrase or several. A phrase alone means every instance; with points, a box or a mask
+            it means one object.
+        points: (N, 2) x, y; or one (x, y).
+        labels: (N,) 1 on the object, 0 not on it; all 1 by default.
+        box: (4,) half-open x0, y0, x1, y1.
+    """
+
+    text: str | Sequence[str] | None
+    points: ArrayLike | None
+    labels: ArrayLike | int | None
+    box: ArrayLike | None
+
+
+class QueryOptions(PromptOptions, total=False):
+    """All keywords of `segment`.
+
+    Attributes:
+        mask: (H, W) bool, or float logits: a rough mask to start from.
+        multimask: Whether to return all three readings of an ambiguous prompt, best predicted IoU
+            first. By default only for a single point.
+        like: Examples instead of text: `segmentation[0]`, a `Segmentation` of one label, a list of
+            masks, or a `Concept` that `TextSAM.concept` made of them. Goes with `threshold` and
+            `overlap` only.
+    """
+
+    mask: ArrayLike | None
+    multimask: bool | None
+    like: Example | Concept | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """What is asked of a photo, checked as far as possible without the photo.
+
+    Made by `make_query`. Phrases alone (`is_one_object` is False, `like` is None) mean every
+    instance; points, a box or a mask mean one object; `like` means everything like the examples.
+
+    Attributes:
+        phrases: Each phrase once, in order.
+        exclude: Phrases that are not wanted.
+        background: Phrases that compete with the others and get no mask.
+        points: As `QueryOptions`, like the next three; checked by `prompt`.
+        labels: Labels of the points.
+        box: A box.
+        mask: A mask.
+        strategy: How phrases become masks.
+        threshold: Minimum probability; None for the levels of the model's calibration.
+        overlap: Whether masks may share pixels.
+        multimask: Whether to return all readings; None to decide by the prompt.
+        like: Examples.
+    """
+
+    phrases: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
+    points: ArrayLike | None = None
+    labels: ArrayLike | int | None = None
+    box: ArrayLike | None = None
+    mask: ArrayLike | None = None
     strategy: Strategy = "auto"
     threshold: float | None = None
     overlap: Overlap = "allow"
+    multimask: bool | None = None
+    like: Example | Concept | None = None
+
+    @property
+    def is_one_object(self) -> bool:
+        """Whether the query means one object, by points, a box or a mask."""
+        return any(value is not None for value in (self.points, self.box, self.mask))
+
+    def changed(self, *, text: Sequence[str] | None = None, threshold: float | None) -> Query:
+        """The same query for some of its phrases, or with another threshold."""
+        phrases = self.phrases if text is None else tuple(text)
+        return replace(self, phrases=phrases, threshold=threshold)
+
+    def prompt(self, size: tuple[int, int]) -> Prompt:
+        """The prompt of one object for a photo of this size (H, W).
+
+        Raises:
+            PromptError: A point outside the photo, an empty box, or another wrong type or shape.
+        """
+        return make_prompt(
+            size,
+            text=self.phrases[0] if self.phrases else None,
+            points=self.points,
+            labels=self.labels,
+            box=self.box,
+            mask=self.mask,
+        )
 
 
-def make_question(
-    text: str | Sequence[str],
-    *,
-    exclude: str | Sequence[str] | None,
-    background: str | Sequence[str] | None,
-    strategy: str,
-    threshold: float | None,
-    overlap: str,
-) -> Question:
-    """Check what a person typed.
+def make_query(**options: Unpack[QueryOptions]) -> Query:
+    """Check the keywords of `segment`; None means the same as leaving a keyword out.
 
     Raises:
-        PromptError: With what came and what was wanted.
+        UnknownKeywordError: There is no such keyword; the message names the nearest one. It is a
+            `PromptError` and a `TypeError`.
+        PromptError: Nothing to segment, an empty phrase, an unknown strategy, a threshold that is
+            not a probability, or keywords that do not go together.
     """
-    check_strategy(strategy)
-    check_overlap(overlap)
-    check_threshold(threshold)
-    phrases = tuple(dict.fromkeys(normalize_phrases(text)))
-    others = {
-        name: () if given is None else tuple(dict.fromkeys(normalize_phrases(given, name)))
-        for name, given in (("exclude", exclude), ("background", background))
-    }
-    for name, listed in others.items():
-        both = [phrase for phrase in phrases if phrase in listed]
+    check_keywords(options)
+    values: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    for name, choices in (("strategy", Strategy), ("overlap", Overlap)):
+        if name in values and values[name] not in get_args(choices):
+            wanted = ", ".join(map(repr, get_args(choices)))
+            raise PromptError(f"{name} is {values[name]!r}; wanted one of {wanted}")
+    threshold = values.get("threshold", 0.5)
+    if isinstance(threshold, str | bool) or not 0 < threshold < 1:
+        raise PromptError(f"threshold is {threshold!r}; wanted a probability, between 0 and 1")
+    _check_combination(values)
+    for name in ("text", "exclude", "background"):
+        if name in values:
+            values[name] = tuple(dict.fromkeys(normalize_phrases(values[name], name)))
+    query = Query(phrases=values.pop("text", ()), **values)
+    for name in ("exclude", "background"):
+        both = [phrase for phrase in query.phrases if phrase in getattr(query, name)]
         if both:
-            raise PromptError(f"{both[0]!r} is in text and in {name}; nothing would be left of it")
-        if listed and strategy == "prompt":
+            raise PromptError(f"{both[0]!r} is in text and in {name}, so no pixel would be left")
+    if query.is_one_object and len(query.phrases) > 1:
+        raise PromptError(
+            f"{len(query.phrases)} phrases with points, a box or a mask, which mean one object; "
+            "give one phrase, or the phrases alone"
+        )
+    return query
+
+
+def _check_combination(values: dict[str, Any]) -> None:
+    """Refuse keywords that do not go together."""
+    if "like" in values:
+        others = values.keys() - {"like", "threshold", "overlap", "strategy"}
+        if others or values.get("strategy", "auto") != "auto":
             raise PromptError(
-                f'{name} works with strategy "auto" and "rank"; "prompt" is the paper\'s one '
-                "object for one phrase"
+                "like replaces text, points, box and mask; give segment(like=...) with threshold "
+                "and overlap only"
             )
-    return Question(
-        phrases=phrases,
-        exclude=others["exclude"],
-        background=others["background"],
-        strategy=strategy,  # type: ignore[arg-type]
-        threshold=threshold,
-        overlap=overlap,  # type: ignore[arg-type]
-    )
+        return
+    is_one_object = bool(values.keys() & {"points", "box", "mask"})
+    if not is_one_object and "text" not in values:
+        raise PromptError(
+            'nothing to segment; type text="wheel", points=[(x, y)], box=(x0, y0, x1, y1), '
+            "mask=... or like=..."
+        )
+    if "labels" in values and "points" not in values:
+        raise PromptError("labels belong to points; give points=[(x, y), ...] too")
+    for name in ("exclude", "background"):
+        if name in values and is_one_object:
+            raise PromptError(f"{name} goes with phrases alone; leave out points, box and mask")
+        if name in values and values.get("strategy") == "prompt":
+            raise PromptError(
+                f'{name} works with strategy "auto" and "rank"; "prompt" gives one object for one '
+                "phrase, as in the paper"
+            )
 
 
-def check_strategy(strategy: str) -> None:
-    """Refuse an unknown strategy.
+# What other libraries call a keyword here.
+_FOREIGN_NAMES = {
+    "text": "prompt prompts text_prompt texts phrase phrases query classes class_names",
+    "threshold": "conf confidence box_threshold text_threshold score_threshold",
+    "points": "point point_coords click clicks",
+    "labels": "label point_labels",
+    "box": "boxes bbox bboxes input_boxes",
+    "mask": "masks mask_input",
+    "multimask": "multimask_output",
+    "exclude": "negative negatives negative_prompt",
+    "like": "example examples reference exemplar",
+}
+_KEYWORD_OF = {name: ours for ours, names in _FOREIGN_NAMES.items() for name in names.split()}
+
+
+def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
+    """Refuse a keyword that a typed dictionary does not have.
 
     Raises:
-        PromptError: With those there are.
+        UnknownKeywordError: The message names the nearest keyword.
     """
-    if strategy not in get_args(Strategy):
-        raise PromptError(f"strategy is {strategy!r}; it can be {', '.join(get_args(Strategy))}")
+    for name in options:
+        if name in known.__annotations__:
+            continue
+        near = [_KEYWORD_OF.get(name), *get_close_matches(name, known.__annotations__, n=1)]
+        advice = next((f". Type: {other}=" for other in near if other in known.__annotations__), "")
+        wanted = ", ".join(known.__annotations__)
+        raise UnknownKeywordError(f"there is no keyword {name!r}{advice}; wanted some of {wanted}")
 
 
-def check_threshold(threshold: float | None) -> None:
-    """Refuse what is no probability; None stands for the calibration's levels.
+def show_keywords(options: Any) -> Callable[[Function], Function]:
+    """Make the signature of a function list the keywords that its `**options` stand for.
 
-    Raises:
-        PromptError: With what came.
-    """
-    if threshold is not None and not 0 < threshold < 1:
-        raise PromptError(f"threshold is {threshold}; it is a probability, between 0 and 1")
-
-
-def answer(
-    photo: EncodedPhoto,
-    question: Question,
-    *,
-    windows: WindowCache,
-    embedded: Callable[[], EmbeddedMasks],
-) -> list[PhraseAnswer]:
-    """Answer each phrase by the query's strategy, before masks compete for pixels.
+    Type checkers read `Unpack`; `help()` and notebooks read `__signature__`.
 
     Args:
-        photo: The photo.
-        question: Phrases and options.
-        windows: The photo's cache, for `strategy="prompt"`.
-        embedded: Gives the photo's automatic masks, for `strategy="rank"`.
-
-    Raises:
-        WeightsError: If the model cannot be asked that way.
+        options: The typed dictionary of the keywords.
     """
-    photo.parts.require_clip()
-    if question.strategy == "prompt":
-        photo.parts.require_text()
-        return [prompt_answer(photo, phrase, windows=windows) for phrase in question.phrases]
-    if question.strategy == "rank" or not photo.parts.has_dense_text:
-        return rank_answers(
-            photo,
-            embedded(),
-            question.phrases,
-            curves=photo.parts.calibration.strategies.get("rank"),
-            threshold=question.threshold,
-            exclude=question.exclude,
-            background=question.background,
-        )
-    parts = photo.parts
-    curves = curves_of(parts)
-    exclude = embed_phrases(parts, question.exclude) if question.exclude else None
-    background = embed_phrases(parts, question.background) if question.background else None
-    embeddings = embed_phrases(parts, question.phrases)
-    return [
-        instances_of(
-            photo,
-            embedding,
-            phrase,
-            curves=curves,
-            threshold=question.threshold,
-            exclude=exclude,
-            background=background,
-        )
-        for phrase, embedding in zip(question.phrases, embeddings, strict=True)
-    ]
 
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for name, annotation in options.__annotations__.items():
+            kind = inspect.Parameter.KEYWORD_ONLY
+            text = getattr(annotation, "__forward_arg__", annotation)
+            default = getattr(Query, name, None)  # "auto" and "allow"
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=text))
+        function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return function
 
-def to_segmentation(
-    image: NDArray[np.uint8], answers: Sequence[PhraseAnswer], *, overlap: Overlap
-) -> Segmentation:
-    """The candidates that no gate dropped, in the phrases' order; image (H, W, 3)."""
-    if overlap == "exclusive":
-        answers = without_overlap(answers)
-    kept = [(item.phrase, candidate) for item in answers for candidate in item.kept]
-    return Segmentation(
-        (image.shape[0], image.shape[1]),
-        [c.rle for _, c in kept],
-        scores=[c.score for _, c in kept],
-        iou=[c.iou for _, c in kept],
-        stability=[c.stability for _, c in kept],
-        labels=[phrase for phrase, _ in kept],
-        presence={a.phrase: a.presence for a in answers if not math.isnan(a.presence)},
-        image=image,
-        answers=answers,
-    )
+    return decorate

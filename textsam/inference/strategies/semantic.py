@@ -12,12 +12,8 @@ from textsam.inference.photo.phrase_map import embed_phrases, map_logits
 from textsam.inference.photo.postprocess import to_original_frame
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies.query import (
-    answer,
-    check_threshold,
-    make_question,
-    to_segmentation,
-)
+from textsam.inference.strategies.answering import answer_query, to_segmentation
+from textsam.inference.strategies.query import make_query
 from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
 from textsam.values.judge import is_present
@@ -53,28 +49,25 @@ def label_pixels(
         PromptError: As `segment`.
         WeightsError: If the model cannot be asked by text.
     """
-    check_threshold(threshold)
     names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
+    query = make_query(
+        text=names,
+        background=background,
+        strategy="rank",
+        threshold=threshold,
+        overlap="exclusive",
+    )
     if not photo.parts.has_dense_text:
-        question = make_question(
-            names,
-            exclude=None,
-            background=background,
-            strategy="rank",
-            threshold=threshold,
-            overlap="exclusive",
-        )
-        answers = answer(photo, question, windows=windows, embedded=embedded)
+        answers = answer_query(photo, query, windows=windows, embedded=embedded)
         result = to_segmentation(photo.image, answers, overlap="exclusive")
         return _painted(result.label_map(by="label"), result.class_names(), names, photo)
-    others = [] if background is None else normalize_phrases(background, "background")
     curves = auto.curves_of(photo.parts)
     levels = auto.map_levels(photo, curves, threshold)
     level = photo.parts.text_settings.threshold
     best = torch.full(photo.size, float(np.log(level / (1 - level))))
     labels = torch.zeros(photo.size, dtype=torch.int32)
-    asked = [*names, *(name for name in others if name not in names)]
-    for number, embedding in enumerate(embed_phrases(photo.parts, asked), start=1):
+    phrases = [*query.phrases, *query.background]
+    for number, embedding in enumerate(embed_phrases(photo.parts, phrases), start=1):
         maps = map_logits(photo, embedding[None])
         presence = curves.presence.probability({"peak": auto.peak_of(photo, maps[0])})
         if not is_present(presence, levels):

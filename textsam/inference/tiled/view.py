@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
-from textsam.inference.strategies import query as text_inference
-from textsam.inference.strategies.overlap import Overlap
-from textsam.inference.strategies.query import Question, Strategy
+from textsam.inference.strategies.answering import to_segmentation
+from textsam.inference.strategies.query import PhraseOptions, Query, make_query, show_keywords
 from textsam.inference.tiled.grid import TileMaps, tile_windows
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
@@ -113,72 +112,50 @@ class TiledView:
         """Whether one tile shows the whole photo."""
         return len(self.windows) == 1
 
+    @show_keywords(PhraseOptions)
     def segment(
         self,
         *,
-        text: str | list[str],
-        exclude: str | list[str] | None = None,
-        background: str | list[str] | None = None,
-        strategy: Strategy = "auto",
-        threshold: float | None = None,
-        overlap: Overlap = "allow",
+        text: str | Sequence[str],
         progress: Progress | None = None,
+        **options: Unpack[PhraseOptions],
     ) -> Segmentation:
-        """Every instance of phrases, in tiles and in the whole; see `ImageView.segment`.
+        """Every instance of phrases, in tiles and in the whole photo; see `ImageView.segment`.
 
         Args:
             text: A phrase, or several; several cost little more than one.
-            exclude: Phrases that are not wanted.
-            background: Phrases that compete and are not painted.
-            strategy: "auto" or "rank". ("prompt" means one object, which has no tiles.)
-            threshold: Least presence and score, in (0, 1); the calibration's levels by default.
-            overlap: "allow", or "exclusive": a pixel belongs to at most one mask.
-            progress: Called after each picture with (done, all).
+            progress: Called after each picture with (pictures done, pictures in all).
+            **options: `exclude`, `background`, `strategy` (not "prompt"), `threshold`, `overlap`:
+                see `PhraseOptions` in `textsam.inference.strategies.query`.
 
         Returns:
-            Masks of the photo. The presence of a phrase is the highest of all pictures', that of
-            tiles lowered for their number: see `lowered`. `explain()` knows, of the masks that were
-            dropped, the best of each tile.
+            Masks of the photo. The presence of a phrase is the highest of all pictures, with that
+            of tiles lowered for their number: see `lowered`. Of the dropped masks `explain()` knows
+            the best of each tile.
 
         Raises:
             PromptError: As `ImageView.segment`; or "prompt" with several tiles.
-            WeightsError: If the model cannot be asked that way.
+            WeightsError: The model cannot be asked that way.
         """
-        question = text_inference.make_question(
-            text,
-            exclude=exclude,
-            background=background,
-            strategy=strategy,
-            threshold=threshold,
-            overlap=overlap,
-        )
+        return self._ask(make_query(text=text, **options), progress)
+
+    def _ask(self, query: Query, progress: Progress | None = None) -> Segmentation:
         if self.fits:
-            return self._only_view().segment(
-                text=text,
-                exclude=exclude,
-                background=background,
-                strategy=strategy,
-                threshold=threshold,
-                overlap=overlap,
-            )
-        if question.strategy == "prompt":
+            return self._only_view().ask(query)
+        if query.strategy == "prompt":
             raise PromptError(
                 f'strategy is "prompt", which means one object, and there are {len(self.windows)} '
                 'tiles. Type strategy="auto", or ask the photo in one view: model.open(photo)'
             )
-        answers = self._answers(question, progress)
-        return text_inference.to_segmentation(self.image, answers, overlap=question.overlap)
+        answers = self._answers(query, progress)
+        return to_segmentation(self.image, answers, overlap=query.overlap)
 
-    def explain(self, text: str | list[str], **options: Any) -> Explanation:
-        """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`.
-
-        Args:
-            text: Phrases.
-            **options: Of `segment`.
-        """
-        result = self.segment(text=text, **options)
+    @show_keywords(PhraseOptions)
+    def explain(self, text: str | Sequence[str], **options: Unpack[PhraseOptions]) -> Explanation:
+        """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`."""
+        query = make_query(text=text, **options)
         return explain_fully(
-            result, lambda again: self.segment(**{**options, **again}), image=self.image
+            self._ask(query), lambda changes: self._ask(query.changed(**changes)), image=self.image
         )
 
     def everything(
@@ -239,10 +216,10 @@ class TiledView:
             if progress is not None:
                 progress(number + 1, len(windows))
 
-    def _answers(self, question: Question, progress: Progress | None) -> list[PhraseAnswer]:
-        gathered = [_Gathered(view=self) for _ in question.phrases]
+    def _answers(self, query: Query, progress: Progress | None) -> list[PhraseAnswer]:
+        gathered = [_Gathered(view=self) for _ in query.phrases]
         for window, view in self._views(progress):
-            answers = view.answers(question)
+            answers = view.answers(query)
             for own, answer in zip(gathered, answers, strict=True):
                 own.add(answer, window)
         return [own.joined() for own in gathered]
