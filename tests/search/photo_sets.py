@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from textsam.search.data_photos import DataMask, DataPhoto, ListedPhotos
-from textsam.values.rle import encode_mask
+from textsam.search.records import MaskVectors, SpaceName, VectorSpace
+from textsam.values.rle import RLE, encode_mask
 
 SIZE = (40, 60)
 
@@ -75,3 +76,24 @@ class Stream:
             self.mark.touch()
             os._exit(1)
         return self._inner.photo(row)
+
+
+class HashEmbedder:
+    """Vectors that follow from the bytes of a mask: what an `Embedder` is to a job, but no network.
+
+    Processes that use it are ready in a second.
+    """
+
+    def __init__(self, *, preprocessing: str = "a") -> None:
+        self.spaces: dict[SpaceName, VectorSpace] = {
+            "sam": VectorSpace(name="sam", width=8, model="hash", preprocessing=preprocessing)
+        }
+
+    def photos(self, photos: list[tuple[np.ndarray, list[RLE]]]) -> list[MaskVectors]:
+        """One vector per mask."""
+        found = []
+        for _, rles in photos:
+            rows = [np.random.default_rng([*rle.counts]).normal(size=8) for rle in rles]
+            unit = [(row / np.linalg.norm(row)).astype(np.float32) for row in rows]
+            found.append(MaskVectors(spaces=self.spaces, vectors={"sam": np.stack(unit)}))
+        return found

@@ -138,7 +138,9 @@ def test_delete(filled: MaskIndex, known: ModuleType) -> None:
         filled.delete(Where())
 
 
-def test_search_structures(open_index: Open, known: ModuleType, small_indexes: None) -> None:
+def test_search_structures(
+    open_index: Open, known: ModuleType, small_indexes: None, engine_name: str
+) -> None:
     """With cells, and rows added and removed after they were built: found as without them."""
     index = open_index()
     rows = known.make_rows("ships", range(400))
@@ -158,7 +160,8 @@ def test_search_structures(open_index: Open, known: ModuleType, small_indexes: N
         assert built["clip_cells_14"]["kind"].upper().replace("_", "") == "IVFRQ"
         assert built["clip_cells_14"]["rows"] == 400
     # The first of one is as sure as the first of many: bits alone would miss one row in forty.
-    for row in rows[::2]:
+    # (s3 and ray run the same query on the same files, only more slowly.)
+    for row in rows[:: 2 if engine_name in ("memory", "lance") else 40]:
         query = known.vector(known.key_of(row), known.CLIP)
         assert index.search(vector=query, k=1)[0].id == row.id
     # A condition that leaves few, far apart: more cells are read until they are found.

@@ -78,13 +78,13 @@ def check_whole(index: MaskIndex, known: ModuleType) -> int:
     return len(seen)
 
 
-def test_killed_at_twenty_moments(tmp_path: Path, known: ModuleType) -> None:
-    """kill -9 loses at most the batch in flight, and what comes after goes on where it was."""
-    uri, count = tmp_path / "masks.lance", 2_000
+def test_killed_at_many_moments(tmp_path: Path, known: ModuleType) -> None:
+    """kill -9 loses at most the batch in flight, and the next writer continues from there."""
+    uri, count = tmp_path / "masks.lance", 400
     moments, ends = random.Random(3), [0]
-    for kill in range(20):
+    for kill in range(10):
         writer = Writer(uri, "ships", count, tmp_path / f"told{kill}")
-        if kill >= 5:  # the first ones while the table is made
+        if kill >= 3:  # the first ones while the table is created
             goal = ends[-1] + BATCH * moments.randrange(3)
             writer.wait_for(lambda goal=goal, writer=writer: writer.rows >= goal)
         time.sleep(moments.uniform(0, 0.03))
@@ -97,7 +97,7 @@ def test_killed_at_twenty_moments(tmp_path: Path, known: ModuleType) -> None:
         # What it said was in is in; at most one batch more, which it could not say any more.
         assert max(writer.rows, ends[-1]) <= rows <= max(writer.rows, ends[-1]) + BATCH
         ends.append(rows)
-    assert len(set(ends)) > 5
+    assert len(set(ends)) > 4
     # The same again, to the end: nothing twice, nothing left out.
     with MaskIndex.open(uri) as index:
         rows = known.make_rows("ships", range(count))

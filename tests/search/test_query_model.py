@@ -135,7 +135,7 @@ def test_importing_loads_nothing_heavy() -> None:
         "import sys, textsam.search\n"
         "assert not {'numpy', 'torch', 'pyarrow', 'lancedb'} & set(sys.modules)\n"
         "from textsam.search import MaskIndex\n"
-        "import textsam.search.ray_blocks\n"
+        "import textsam.search.ray_job\n"
         "assert not {'torch', 'lancedb', 'pyarrow', 'ray'} & set(sys.modules)\n"
         "for name in textsam.search.__all__: assert name in dir(textsam.search); "
         "getattr(textsam.search, name)"

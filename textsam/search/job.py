@@ -13,20 +13,22 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError, one_line
-from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.search.data_photos import DataPhoto, PhotoRows, PhotoSource, batches
-from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.records import MaskRow, make_table
 from textsam.search.where import Where
 from textsam.values.images import load_image
-from textsam.values.settings import AutomaticSettings, Preset
+
+if TYPE_CHECKING:  # so that processes that embed nothing need not import the networks
+    from textsam.inference.photo.encoded import EncodedPhoto
+    from textsam.search.embed import Embedder
+    from textsam.values.settings import AutomaticSettings, Preset
 
 __all__ = [
     "EmbedReport",

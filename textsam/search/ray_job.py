@@ -9,23 +9,27 @@ the last one is behind. If a worker dies, a new one embeds its photos again; wha
 is recognised by its ids and not added twice. The same holds when the run itself is started again.
 Ray Data retries without limit, so photos that kill every worker (a batch that is too large) block
 the run.
+
+Nothing here imports a network, so processes that only read rows or commit them start at once.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from textsam.errors import require
-from textsam.search.data_photos import PhotoSource
-from textsam.search.embed import Embedder
+from textsam.search.data_photos import PhotoRows, PhotoSource, batches
 from textsam.search.engines.ray_lance import connect
 from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedReport, EmbedSettings, PhotoEmbedder, Progress, choose_masks
-from textsam.search.ray_blocks import Batch, Committer, pack, rows_of, unpack
+
+if TYPE_CHECKING:
+    from textsam.search.embed import Embedder
 
 __all__ = ["embed_on_ray"]
 
@@ -35,6 +39,9 @@ _MAX_BLOCKS = 10_000  # of a whole data set; the driver keeps an entry for each
 _STREAM_BLOCKS = 32  # of what the reading task of a stream collects: some hundred photos
 # Less than one core each, so that reading and committing run beside a worker on every core.
 _WORKER_CPUS, _SMALL_TASK_CPUS = 0.75, 0.1
+
+# Columns of a block of Ray Data.
+_Batch: TypeAlias = dict[str, Any]
 
 
 def embed_on_ray(
@@ -84,7 +91,7 @@ def embed_on_ray(
     stages = _stages(ray, load, source, location, options, settings, workers)
     try:
         for batch in stages.iter_batches(batch_size=None, batch_format="numpy"):
-            for photo in unpack(batch):
+            for photo in _unpack(batch):
                 report.add(photo)
                 if progress is not None:
                     progress(photo)
@@ -124,7 +131,7 @@ def _stages(
     total = source.total if settings.limit is None else min(source.total or 0, settings.limit)
     blocks = min(_MAX_BLOCKS, math.ceil(total / block)) if total else _STREAM_BLOCKS
     rows = data.read_datasource(
-        rows_of(source, limit=settings.limit, block=block), override_num_blocks=blocks, **small
+        _datasource(source, limit=settings.limit, block=block), override_num_blocks=blocks, **small
     )
     rows.context.enable_progress_bars = False
     rows.context.print_on_execution_start = False
@@ -137,7 +144,7 @@ def _stages(
         num_gpus=1 if gpus else None,
     )
     return embedded.map_batches(
-        Committer,
+        _Committer,
         fn_constructor_args=(uri, options),
         batch_size=_COMMIT_PHOTOS,
         compute=data.ActorPoolStrategy(size=1),
@@ -159,6 +166,86 @@ class _EmbeddingWorker:
         index = MaskIndex.open(uri, storage_options=options)
         self.embedder = PhotoEmbedder(load(), source, index, settings)
 
-    def __call__(self, batch: Batch) -> Batch:
+    def __call__(self, batch: _Batch) -> _Batch:
         """Rows of the source -> `PhotoRows` as columns."""
-        return pack(self.embedder.embed([pickle.loads(row) for row in batch["row"]]))
+        return _pack(self.embedder.embed([pickle.loads(row) for row in batch["row"]]))
+
+
+class _Committer:
+    """Commits the rows of whole photos; there is only one, since concurrent commits contend."""
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.index = MaskIndex.open(uri, storage_options=options)
+
+    def __call__(self, batch: _Batch) -> _Batch:
+        """Commit the tables; the driver receives everything else."""
+        self.index.add_tables(photo.table for photo in _unpack(batch))
+        return {key: values for key, values in batch.items() if key != "table"}
+
+
+def _pack(photos: Sequence[PhotoRows]) -> _Batch:
+    """Photos as columns, one row per photo, so that no commit contains half a photo."""
+    return {
+        "image": [photo.image for photo in photos],
+        "masks": [photo.masks for photo in photos],
+        "kept": [photo.kept for photo in photos],
+        "error": [photo.error or "" for photo in photos],
+        "table": [b"" if photo.table is None else _to_bytes(photo.table) for photo in photos],
+    }
+
+
+def _unpack(batch: _Batch) -> list[PhotoRows]:
+    """The reverse of `_pack`; without tables if the batch has none."""
+    tables = batch.get("table", [b""] * len(batch["image"]))
+    columns = (batch["image"], batch["masks"], batch["kept"], batch["error"], tables)
+    return [
+        PhotoRows(
+            image=str(image),
+            masks=int(masks),
+            kept=int(kept),
+            error=str(error) or None,
+            table=_from_bytes(table) if table else None,
+        )
+        for image, masks, kept, error, table in zip(*columns, strict=True)
+    ]
+
+
+def _to_bytes(table: Any) -> bytes:
+    """An Arrow table as a stream of its own: a column of a block would lose the metadata."""
+    pa = require("pyarrow", "search")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _from_bytes(packed: bytes) -> Any:
+    with require("pyarrow", "search").ipc.open_stream(packed) as reader:
+        return reader.read_all()
+
+
+def _datasource(source: PhotoSource, *, limit: int | None, block: int) -> Any:
+    """A `ray.data.Datasource` of a source's pickled rows; the workers open the photos.
+
+    A single task reads the rows: they are numbers, or a stream that only one process can read.
+    """
+    pa = require("pyarrow", "search")
+    data = require("ray.data", "scale")
+    metadata = require("ray.data.block", "scale").BlockMetadata(
+        num_rows=None, size_bytes=None, input_files=None, exec_stats=None
+    )
+
+    def tables() -> Iterator[Any]:
+        for rows in batches(itertools.islice(source.rows(), limit), block):
+            yield pa.table({"row": pa.array([pickle.dumps(row) for row in rows], pa.binary())})
+
+    class Rows(data.Datasource):  # type: ignore[misc, name-defined, unused-ignore]
+        def estimate_inmemory_data_size(self) -> int | None:
+            return None
+
+        def get_read_tasks(
+            self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+        ) -> list[Any]:
+            return [data.ReadTask(tables, metadata, per_task_row_limit=per_task_row_limit)]
+
+    return Rows()
