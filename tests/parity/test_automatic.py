@@ -52,7 +52,7 @@ def _levels(model: TextSAM, photo: np.ndarray, settings: AutomaticSettings) -> t
     """Medians of predicted IoU and of stability over what the decoder gives."""
     report = AutomaticReport()
     loose = automatic_masks(model.open(photo).photo, settings=settings, report=report)
-    assert report.after["iou"] == report.asked
+    assert report.after["iou"] == report.decoded
     return float(np.median(loose.iou)), float(np.median(loose.stability))
 
 
@@ -138,12 +138,12 @@ def test_the_same_masks_and_the_same_counts(
 
     asked = theirs_left.pop("asked")
     with capsys.disabled():
-        print(f"\n{layers} crop layers, ours:   asked {report.asked}, then {report.after}")
+        print(f"\n{layers} crop layers, ours:   asked {report.decoded}, then {report.after}")
         print(f"{layers} crop layers, theirs: asked {asked}, then {dict(theirs_left)}")
-    assert report.asked == asked
+    assert report.decoded == asked
     assert report.after == theirs_left
     assert len(found) == len(theirs) >= 3
-    assert report.after["iou"] < report.asked
+    assert report.after["iou"] < report.decoded
     assert report.after["stability"] < report.after["iou"]
     assert report.after["nms"] < report.after["stability"]
     expected = encode_masks(np.stack([item["segmentation"] for item in theirs]))

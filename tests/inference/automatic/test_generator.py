@@ -94,10 +94,10 @@ def test_filters_are_counted_and_progress_ends_at_all(
         progress=lambda *n: told.append(n),
     )
     assert told[-1] == (16 + 4 * 4, 16 + 4 * 4)
-    assert report.asked == 3 * 32
+    assert report.decoded == 3 * 32
     order = ["iou", "stability", "edge", "nms", "crop nms", "area", "regions"]
     assert sorted(report.after, key=order.index) == order
-    left = [report.asked, *(report.after[name] for name in order)]
+    left = [report.decoded, *(report.after[name] for name in order)]
     assert left == sorted(left, reverse=True)
     assert left[-1] == len(result)
     assert (result.areas < 0.6 * 50 * 90).all()

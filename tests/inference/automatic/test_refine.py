@@ -13,13 +13,13 @@ from PIL import Image
 from textsam.inference.automatic import refine as module
 from textsam.inference.automatic.generator import AutomaticReport, automatic_masks
 from textsam.inference.automatic.point_grid import (
-    Answers,
+    PointMasks,
     box_nms,
     cell_boxes,
     decode_points,
     point_grid,
 )
-from textsam.inference.automatic.refine import second_look
+from textsam.inference.automatic.refine import refine_masks
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.prediction import MaskLogits, Prediction
 from textsam.inference.view import ImageView
@@ -34,15 +34,17 @@ ALL = AutomaticSettings(
 )
 
 
-def _first(view: ImageView) -> Answers:
+def _first(view: ImageView) -> PointMasks:
     [answers] = decode_points(view.photo, point_grid(4), batch=99)
     return answers
 
 
-def _looked(view: ImageView, settings: AutomaticSettings) -> tuple[list[Answers], dict[str, int]]:
+def _looked(
+    view: ImageView, settings: AutomaticSettings
+) -> tuple[list[PointMasks], dict[str, int]]:
     report = AutomaticReport()
     batches = decode_points(view.photo, point_grid(4), batch=settings.points_per_batch)
-    return list(second_look(view.photo, batches, settings=settings, report=report)), report.after
+    return list(refine_masks(view.photo, batches, settings=settings, report=report)), report.after
 
 
 @pytest.mark.parametrize("alike", [1.0, 0.85, 0.5])
@@ -115,7 +117,7 @@ def test_progress_and_counts_are_of_the_grid(model: TextSAM, photo: NDArray[np.u
     )
     assert [done for done, _ in told] == [6, 12, 16, 20, 24, 28, 32]
     assert {total for _, total in told} == {32}
-    assert report.asked == report.after["iou"] == 3 * 32
+    assert report.decoded == report.after["iou"] == 3 * 32
     order = ["iou", "alike", "iou again", "stability", "edge", "nms", "crop nms", "regions"]
     assert list(report.after) == order
     left = [report.after[name] for name in order]

@@ -1,4 +1,4 @@
-"""A grid of points, three masks each, and box NMS: what everything asked point by point shares."""
+"""A grid of points, three masks each, and box NMS, for automatic masks and for edges."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from textsam.inference.photo.prompt_batch import point_prompts
 from textsam.values.geometry import Frame
 
 __all__ = [
-    "Answers",
     "AutomaticReport",
+    "PointMasks",
     "box_nms",
     "cell_boxes",
     "decode_points",
@@ -27,13 +27,13 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """N masks of prompts with a point each, on the CPU.
+class PointMasks:
+    """N masks of prompts with one point each, on the CPU.
 
     Attributes:
-        logits: (N, m, m) of the padded frame.
+        logits: (N, m, m) in the padded model frame.
         iou: (N,) predicted IoU.
-        points: (N, 2) x, y in model pixels that they were asked with.
+        points: (N, 2) x, y of the prompts, model pixels.
     """
 
     logits: Tensor
@@ -43,29 +43,29 @@ class Answers:
     def __len__(self) -> int:
         return len(self.iou)
 
-    def __getitem__(self, index: Tensor) -> Answers:
-        return Answers(logits=self.logits[index], iou=self.iou[index], points=self.points[index])
+    def __getitem__(self, index: Tensor) -> PointMasks:
+        return PointMasks(logits=self.logits[index], iou=self.iou[index], points=self.points[index])
 
 
 @dataclass(kw_only=True)
 class AutomaticReport:
-    """How many masks were left after each filter; pass one in to have it filled.
+    """How many masks were left after each filter.
 
     Attributes:
-        asked: Masks that the decoder gave, three a point.
+        decoded: Masks from the decoder, three for each point.
         after: Masks left, by the filter's name, in the order of the filters.
     """
 
-    asked: int = 0
+    decoded: int = 0
     after: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, number: int) -> None:
-        """Add to what is left after a filter."""
+        """Add to the masks left after a filter."""
         self.after[name] = self.after.get(name, 0) + number
 
 
 def point_grid(per_side: int) -> NDArray[np.float64]:
-    """Middles of per_side^2 equal cells of the unit square, row by row: (N, 2) x, y."""
+    """Centres of per_side^2 equal cells of the unit square, row by row: (N, 2) x, y."""
     line = (np.arange(per_side) + 0.5) / per_side
     x, y = np.meshgrid(line, line)
     return np.stack([x.ravel(), y.ravel()], axis=1)
@@ -73,7 +73,7 @@ def point_grid(per_side: int) -> NDArray[np.float64]:
 
 def decode_points(
     photo: EncodedPhoto, grid: NDArray[np.float64], *, batch: int
-) -> Iterator[Answers]:
+) -> Iterator[PointMasks]:
     """Three masks for each point, a batch of points at a time.
 
     Args:
@@ -85,11 +85,11 @@ def decode_points(
         3b masks for b points.
     """
     places = (grid * np.array([photo.size[1], photo.size[0]])).astype(np.float32)
-    moved = torch.from_numpy(photo.frame.points_to_model(places)).float()
-    for start in range(0, len(moved), batch):
-        points = moved[start : start + batch]
+    points_in_frame = torch.from_numpy(photo.frame.points_to_model(places)).float()
+    for start in range(0, len(points_in_frame), batch):
+        points = points_in_frame[start : start + batch]
         logits, iou = decode(photo, point_prompts(photo, points))
-        yield Answers(
+        yield PointMasks(
             logits=logits[:, 1:].flatten(0, 1),
             iou=iou[:, 1:].flatten(),
             points=points.repeat_interleave(logits.shape[1] - 1, 0),
@@ -97,15 +97,15 @@ def decode_points(
 
 
 def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Boxes of masks on the decoder's grid, the padding left out: what lies there alone is nothing.
+    """Boxes of masks on the decoder's grid, without the padding.
 
     Args:
         logits: (N, m, m) of the padded frame.
         frame: The photo's.
 
     Returns:
-        (N,) bool: whether a mask has a cell in the photo; (N, 4) half-open x0, y0, x1, y1 in cells,
-        without meaning for one that has none.
+        (N,) bool, whether a mask has a cell in the photo; (N, 4) half-open x0, y0, x1, y1 in cells,
+        meaningless for a mask without one.
     """
     cell = logits.shape[-1] / frame.image_size
     rows, columns = (max(1, round(side * cell)) for side in frame.resized)
