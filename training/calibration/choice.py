@@ -20,7 +20,7 @@ from ..evaluation.phrases.questions import NAMELESS
 __all__ = ["CalibrationSet", "choose_photos", "open_sets"]
 
 # Rows that are searched for labels, for each photo that is asked: a large file's rare labels are
-# asked of few photos anyhow.
+# asked of few photos in any case.
 _ROWS_PER_PHOTO = 20
 
 

@@ -53,6 +53,7 @@ def fit_curves(
             "photos; of a set with one label, also photos without it"
         )
     fitted = [phrase for phrase in phrases if phrase.evidence]
+    # Phrases without evidence are answered with nothing, whatever the curve says.
     presence = _fit([p.evidence for p in fitted], [p.present for p in fitted], what="presence")
     chances = [_chance(phrase, presence) for phrase in phrases]
     there = [chance for chance, is_there in zip(chances, present, strict=True) if is_there]
@@ -64,6 +65,7 @@ def fit_curves(
             f"no mask was proposed for any of the {len(passed)} phrases that pass, so there is "
             "nothing to fit its score on. Ask more photos, or another model"
         )
+    # Fitted on masks of phrases that pass: a score is given that the phrase is there.
     score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
     scored = [_scored(phrase, score) for phrase in passed if phrase.present]
     matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
@@ -90,6 +92,7 @@ def measure_curves(
     if len(photos) < FOLDS:
         raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")
     order = np.random.default_rng(seed).permutation(len(photos))
+    # Photos, not phrases, are dealt into folds: phrases of one photo are not independent.
     fold_of = {photos[index]: place % FOLDS for place, index in enumerate(order)}
     judged: list[tuple[PhraseEvidence, StrategyCurves]] = []
     for fold in range(FOLDS):

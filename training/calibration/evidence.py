@@ -149,6 +149,7 @@ def _ask_photo(
     rows = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
     rows += [(a.label, False, a.sibling, (), void) for a in questions.absent]
     for label, present, sibling, objects, ignored in rows:
+        # One phrase at a time, as a person asks.
         [answer] = view.segment(text=label, strategy=_STRATEGY_OF.get(strategy, strategy)).answers
         masks, count = _masks_of(answer, view.size, objects, ignored)
         yield PhraseEvidence(

@@ -64,6 +64,7 @@ def score_level(phrases: Iterable[ScoredMasks]) -> float:
         return 0.0
     order = np.argsort(-np.array(scores), kind="stable")
     ordered, hit = np.array(scores)[order], np.array(hits)[order]
+    # F1 when the first k masks are kept, for every k.
     f1 = 2 * np.cumsum(hit) / (objects + np.arange(1, len(hit) + 1))
     last = np.append(ordered[1:] < ordered[:-1], True)  # equal scores stay or go together
     places = np.nonzero(last)[0]

@@ -1,8 +1,8 @@
 """Logistic regression in float64.
 
 Platt 1999, "Probabilistic outputs for support vector machines", Section 2.2: the targets are not 1
-and 0 but Laplace's rule for so many cases, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that a few
-cases that happen to separate do not make a step.
+and 0 but those of Laplace's rule, (N+ + 1) / (N+ + 2) and 1 / (N- + 2) for N+ and N- cases, so that
+a few cases that happen to separate do not make a step.
 """
 
 from __future__ import annotations

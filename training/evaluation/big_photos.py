@@ -75,6 +75,7 @@ def mosaic(
     objects: list[RLE] = []
     order = seeded_rng(seed, label).permutation(len(usable))
     x = y = tallest = index = 0
+    # Row by row, as text is set: the tallest photo of a row gives the row's height.
     while True:
         sample = usable[order[index % len(usable)]]
         index += 1

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +52,7 @@ class Options:
 
     def check(self) -> None:
         """Refuse invalid numbers and files that cannot be written, before hours are spent."""
+        # Every class of the hierarchy declares the bounds of its own fields.
         for parent in type(self).__mro__:
             for name, bound in vars(parent).get("minimum", {}).items():
                 value = getattr(self, name)
@@ -116,9 +118,11 @@ def run_command(
         SystemExit: An option is unknown or cannot be parsed, which is then explained; or `--help`.
     """
     tyro: Any = require("tyro", "eval")
+    # Run by `python -m` the class's module is `__main__`; its spec still has the real name.
     spec = sys.modules[options.__module__].__spec__
     name = options.__module__ if spec is None else spec.name
     prog = f"python -m {name.removesuffix('.__main__')}"
+    # Options without a default are positional: DATA.
     parsed = tyro.cli(
         options, prog=prog, args=arguments, config=(tyro.conf.PositionalRequiredArgs,)
     )
@@ -223,8 +227,6 @@ def _versions() -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
     }
     for package in ("torch", "numpy", "scipy", "open_clip_torch"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return versions

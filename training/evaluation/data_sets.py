@@ -73,6 +73,7 @@ def read_sets(data: Iterable[Path | str], *, limit: int | None = None) -> list[D
 def with_unique_names(sets: Iterable[Any]) -> list[Any]:
     """Sets with `name` and `path`; where two share a name, it says which is which."""
     every = list(sets)
+    # Only names that occur twice become long.
     names = Counter(each.name for each in every)
     return [
         each if names[each.name] == 1 else replace(each, name=_long_name(each)) for each in every
@@ -125,6 +126,7 @@ def _read_source(spec: str, limit: int | None) -> DataSet:
     elif limit is None:
         raise BadInputError(f"{spec} is a stream and has no end that is known. Add --limit N")
     else:
+        # Always the stream's first epoch, so that two runs measure the same photos.
         rows = islice(source.rows(seed=0, epoch=0), limit)
         samples, broken = _sound_samples(name, rows, source.sample)
     labels = {o.label for sample in samples for o in sample.objects} - {""}

@@ -172,6 +172,7 @@ def _object_ious(sample: Sample, boxes: Boxes, masks: Segmentation) -> list[Scor
 def _refinement(scores: dict[str, list[Score]], *, seed: int) -> dict[str, Interval]:
     """What the second pass adds, by place."""
     added = {}
+    # Object by object, since both passes start from the same boxes.
     for name, after in scores.items():
         place, _, passes = name.partition(", ")
         if passes == "2 passes" and after:

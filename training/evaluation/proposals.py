@@ -43,7 +43,7 @@ _OURS, _FAST, _REGIONS = "proposals", 'everything("fast")', "Felzenszwalb"
 
 SCALES = (1600, 800, 400, 200, 100, 50)
 _SIGMA = 0.8  # scikit-image's default, and the authors'
-_MIN_SIZE = 20  # pixels of a region, likewise
+_MIN_SIZE = 20  # pixels of a region; as `_SIGMA` the default of both
 _BATCH = 32  # regions that are decoded at a time
 
 # Ranked masks of a photo: from the open view and the photo itself.
@@ -97,6 +97,7 @@ def felzenszwalb_regions(image: NDArray[np.uint8], *, count: int = 1000) -> list
             if len(regions) >= count:
                 return list(regions.values())[:count]
             batch = order[start : start + _BATCH]
+            # The same region at two scales counts once, with the rank of the coarser one.
             for rle in encode_masks(labels[None] == batch[:, None, None]):
                 regions.setdefault(rle.counts, rle)
     return list(regions.values())[:count]

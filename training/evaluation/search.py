@@ -71,6 +71,7 @@ def methods_of(model: Any) -> dict[str, Method]:
         return lambda image, rles: next(iter(embedder.masks(image, list(rles)).vectors.values()))
 
     def boxes(image: npt.NDArray[np.uint8], rles: Sequence[RLE]) -> npt.NDArray[np.float32]:
+        # No margin: tools that embed boxes cut them out exactly.
         batches = crop_batches([(image, rles)], size=clip.image_size, expand=1.0, batch=_BOX_BATCH)
         return np.concatenate([clip.encode_crops(crops).cpu().numpy() for crops, _ in batches])
 

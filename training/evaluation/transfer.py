@@ -67,6 +67,7 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
         drawn = questions_of(
             sample, vocabulary, siblings, defaultdict(int), absent=absent, seed=seed
         )
+        # Both ways are asked the same questions, so those without an example go for both.
         questions = examples.answerable(drawn, besides=sample.image_id)
         if not questions.any:
             continue

@@ -51,6 +51,7 @@ def true_boxes(sample: Sample, *, jitter: float = 0.0, seed: int = 0) -> Boxes:
     chosen = [k for k, o in enumerate(sample.objects) if not o.ignore and not o.rle.is_empty]
     boxes = np.array([rle_box(sample.objects[k].rle) for k in chosen], np.float64).reshape(-1, 4)
     if jitter > 0 and chosen:
+        # (N, 4): the width for both x, the height for both y.
         sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
         noise = seeded_rng(seed, sample.image_id).normal(size=boxes.shape)
         boxes = _valid(boxes + jitter * sides * noise, sample.size)

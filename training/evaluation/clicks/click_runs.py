@@ -134,6 +134,7 @@ def click_object(
         if click is None:
             break
         clicks.append(click)
+        # All clicks so far, and the logits of the mask that counted after the last one.
         prediction = _predict(view, clicks, previous=previous, reading=index)
         masks, index = prediction.logits > 0, 0
         if len(clicks) == 1:  # ambiguous: of masks 1 to 3 the one with the highest predicted IoU
@@ -199,6 +200,7 @@ def _measure_photo(
     tally.opened += 1
     with model.open(sample.image()) as view:
         for index, o, truth in objects:
+            # For each object its own draws, so that `--per-photo` does not change the others.
             rng = seeded_rng(config.seed, f"{sample.image_id} {index}")
             run = click_object(view, truth, void=void, config=config, rng=rng)
             if run is None:

@@ -36,7 +36,7 @@ def canny_edges(
     """Canny's detector at several thresholds, as one map.
 
     Gaussian blur, Sobel's gradient, non-maximum suppression, hysteresis: of the pixels over the low
-    threshold those stay that hang together (8 neighbours) with one over the high threshold.
+    threshold those stay that are connected (8 neighbours) to one over the high threshold.
 
     Args:
         image: (H, W, 3) uint8.
@@ -50,6 +50,7 @@ def canny_edges(
     ndimage = require("scipy.ndimage", "eval")
     crests = _crests(ndimage.gaussian_filter(_grey(image), sigma, mode="nearest"))
     answer = np.zeros_like(crests)
+    # Rising levels: the last one that a pixel survives stays in the map.
     for level in levels:
         pieces, count = ndimage.label(crests >= low * level, structure=np.ones((3, 3)))
         strongest = ndimage.maximum(crests, pieces, np.arange(count + 1))

@@ -30,7 +30,7 @@ Numbers = NDArray[np.int64]
 
 TOLERANCE = 0.0075  # of the photo's diagonal
 
-_ROUNDS = 12  # of taking the nearest pairs; what they leave is matched by augmenting
+_ROUNDS = 12  # of taking the nearest pairs; the rest is matched by augmenting
 
 
 def thresholds(count: int) -> NDArray[np.float64]:
@@ -62,6 +62,7 @@ def match_counts(
     counts = np.zeros((len(levels), 4), np.int64)
     counts[:, 1] = sum(int(boundary.sum()) for boundary in boundaries)
     reach = tolerance * float(np.hypot(*strength.shape))
+    # Pixels of the lowest level hold those of all others, so neighbours are searched once.
     places = np.argwhere(strength >= levels[0])
     near = [Neighbours.find(np.argwhere(drawn), places, reach=reach) for drawn in boundaries]
     before, edge = -1, np.zeros(strength.shape, bool)
@@ -120,7 +121,7 @@ class Neighbours:
             return np.zeros(0, np.int64)
         nearest = _nearest_pairs(self.drawn[kept], self.predicted[kept])
         matched = np.flatnonzero(nearest >= 0)
-        # Whichever side has fewer pixels left is the one to look from.
+        # Augmenting starts from the side with fewer pixels: that is fewer searches.
         drawn_there, predicted_there = (
             int(np.count_nonzero(np.bincount(side[kept]))) for side in (self.drawn, self.predicted)
         )
@@ -145,6 +146,7 @@ def _nearest_pairs(left: Numbers, right: Numbers) -> Numbers:
         first_right[right[::-1]] = places[::-1]
         mutual = (first_left[left] == places) & (first_right[right] == places)
         partners[left[mutual]] = right[mutual]
+        # A pair that is the nearest for both of its pixels is taken; then look again.
         free[right[mutual]] = False
         open_pairs = (partners[left] < 0) & free[right]
         left, right = left[open_pairs], right[open_pairs]
@@ -156,8 +158,8 @@ def _nearest_pairs(left: Numbers, right: Numbers) -> Numbers:
 def _maximum_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
     """Augment a matching until no more pairs are possible (Berge, 1957).
 
-    Looks breadth first from each left node without a partner. Where nothing is found, nothing ever
-    will be, so those nodes are not looked at again and the whole is linear in the pairs.
+    Breadth-first search from each left node without a partner. Nodes of a failed search cannot
+    lead to a free node later either, so they are not visited again: the whole is linear in pairs.
 
     Args:
         left: (E,) left nodes of the pairs, rising.

@@ -54,6 +54,7 @@ class PhraseAP:
             large objects, `phrases` and `phrases_large` (how many had such an object), and
             `labels` (`ap50_large` of each); None where there is no object.
         """
+        # Medium and large together, from 32^2 pixels up.
         ranges = {"all": SIZES["all"], "large": (SIZES["medium"][0], SIZES["large"][1])}
         arrays = self._rows.evaluate(sizes=ranges).arrays()
         figures: dict[str, Any] = {}

@@ -50,6 +50,7 @@ def photo_recall(
         rows.add_photo(sample.image_id, sample.size)
         for rle in truths:
             rows.add_object(sample.image_id, "object", rle)
+        # COCO ranks by score; the scores only say the order here.
         for rank, rle in enumerate(kept, start=1):
             rows.add_mask(sample.image_id, "object", rle, len(kept) - rank)
         recall = rows.evaluate(limits=limits).arrays()["recall"][:, 0]

@@ -67,6 +67,7 @@ def write_bars(
         ticks.append((start + place - 1) / 2)
         place += 1
     axes.set_yticks(ticks, list(panels))
+    # The first group at the top, as in the table.
     axes.invert_yaxis()
     axes.set_xlim(*limits)
     axes.set_xlabel(f"{axis}, with 95% bootstrap interval over photos")

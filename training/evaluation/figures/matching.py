@@ -106,6 +106,7 @@ def match_masks(
     size = (ignored.shape[0], ignored.shape[1])
     masks = decode_rles(rles, size) & ~ignored
     objects = decode_rles(truths, size) & ~ignored
+    # An object that is wholly ignored can be neither found nor missed.
     objects = objects[objects.any(axis=(1, 2))]
     mask_rles, object_rles = encode_masks(masks), encode_masks(objects)
     overlap = np.zeros((len(mask_rles), len(object_rles)))
@@ -120,6 +121,7 @@ def match_masks(
         scores=scores,
         truth=taken,
         iou=np.array([overlap[k, t] if t >= 0 else best[k] for k, t in enumerate(taken)]),
+        # Twice the counted area at least the whole one: not mostly on ignored pixels.
         counted=(taken >= 0) | (2 * areas >= rle_areas(rles)),
         right=2 * inside > areas,
         objects=len(objects),

@@ -71,6 +71,7 @@ def reliability(claims: Sequence[Claim], *, bins: int = BINS) -> list[dict[str, 
             f"got probabilities from {probability.min()} to {probability.max()}; wanted 0 to 1, "
             "none NaN"
         )
+    # A probability of 1 belongs to the last bin.
     place = np.minimum((probability * bins).astype(int), bins - 1)
     return [
         {

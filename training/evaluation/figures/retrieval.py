@@ -65,6 +65,7 @@ def queries_of(data: MaskVectorTable, task: str, name: str) -> list[RankedQuery]
         queries = []
         for row in own.tolist():
             gallery = others
+            # The query's own photo is left out: its other masks share light, camera and scene.
             if task == "mask":
                 gallery = own[data.photos[own] != data.photos[row]]
             queries.append(RankedQuery(label=str(data.labels[row]), row=row, gallery=gallery))

@@ -94,6 +94,7 @@ class StrategyView:
             return dense_components(self.view.text_map(phrase), level=self.level)
         answer = self.view.segment(text=phrase, strategy=self.strategy, **self.options)
         rles, scores = list(answer.rles), np.asarray(answer.scores, dtype=np.float64)
+        # Three masks of one object: counting them as instances would cost it precision.
         if self.strategy == "prompt":
             rles, scores = rles[:1], scores[:1]
         presence = answer.presence.get(phrase, math.nan)
@@ -107,6 +108,7 @@ def dense_components(probability: NDArray[np.float32], *, level: float) -> Phras
     sizes = np.bincount(numbered.ravel(), minlength=count + 1)
     sums = np.bincount(numbered.ravel(), weights=probability.ravel(), minlength=count + 1)
     kept = [i for i in range(1, count + 1) if sizes[i] >= _MIN_COMPONENT]
+    # All components at once, (K, H, W).
     masks = numbered[None] == np.array(kept, dtype=numbered.dtype)[:, None, None]
     scores = sums[kept] / sizes[kept] if kept else np.zeros(0)
     size = (probability.shape[0], probability.shape[1])

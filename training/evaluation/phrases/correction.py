@@ -54,6 +54,7 @@ def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[ClickItem, 
     answer = view.segment(text=phrase.label, strategy="auto")
     masks = [decode_rle(rle) for rle in answer.rles]
     overlaps = [masked_iou(mask, phrase.truth, exclude=phrase.ignored) for mask in masks]
+    # The best mask, not the first: a person would continue with that one.
     before = after = max(overlaps, default=0.0)
     mask = masks[int(np.argmax(overlaps))] if masks else np.zeros_like(phrase.truth)
     click = None

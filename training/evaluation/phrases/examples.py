@@ -33,6 +33,7 @@ class Examples:
         self.seed = seed
         self._rows: dict[str, list[int]] = {}
         for row, sample in enumerate(samples):
+            # Rows only: photos are decoded and embedded when an example of them is needed.
             for label in {o.label for o in sample.objects if _is_clear(o, sample)} - NAMELESS:
                 self._rows.setdefault(label, []).append(row)
         self._concepts: dict[tuple[str, int], Any] = {}

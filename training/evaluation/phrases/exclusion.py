@@ -74,6 +74,7 @@ class ExclusionTally:
         others: Sequence[Phrase],
         counted: Mask,
     ) -> None:
+        # The view keeps its answers: other figures ask for the same phrase.
         before = view.ask(label).union & counted
         if not others or not before.any():
             return

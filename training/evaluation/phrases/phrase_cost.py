@@ -83,6 +83,7 @@ def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
         return {"one": None, "many": None, "ratio": None, "phrases": _MANY}
     own = list(dict.fromkeys(o.label for o in samples[0].objects))
     phrases = list(dict.fromkeys([*own, *data.labels]))
+    # Made-up names cost as much as real ones: each is embedded and searched for.
     phrases += [f"thing number {index}" for index in range(_MANY)]
     image = samples[0].image()
     one, many = (in_fresh_process(_peak, name, image, phrases[:n]) for n in (1, _MANY))

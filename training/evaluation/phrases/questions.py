@@ -154,6 +154,7 @@ def present_phrases(
             rles.setdefault(o.label, []).append(o.rle)
     crowded = {o.label for o in sample.objects if o.ignore}
     anything_ignored = ignored_pixels(sample)
+    # A wrong phrase may not be there at all, not even as `ignore`.
     absent = absent_labels(sample, vocabulary)
     wrong = draw_wrong(list(rles), absent, seeded_rng(seed, sample.image_id))
     phrases = []
@@ -193,6 +194,7 @@ def draw_absent(
     if siblings is not None and present:
         hard = siblings.nearest(present, pool)[: count // 2]
     easy = [label for label in pool if label not in hard]
+    # Another key than that of the wrong phrases: the two draws are independent.
     order = seeded_rng(seed, f"{sample.image_id}/absent").permutation(len(easy))
     others = [easy[index] for index in order[: count - len(hard)]]
     return [AbsentPhrase(label=label, sibling=True) for label in hard] + [
@@ -215,6 +217,7 @@ def questions_of(
     if not (absent and sample.exhaustive):
         return Questions(phrases=phrases)
     drawn = tuple(draw_absent(sample, vocabulary, siblings, count=absent, seed=seed))
+    # AP and AUROC ask every label once, so the drawn ones are not asked again.
     known = {item.label for item in drawn}
     rest = [label for label in absent_labels(sample, vocabulary) if label not in known]
     return Questions(phrases=phrases, absent=drawn, rest=tuple(rest if all_labels else ()))

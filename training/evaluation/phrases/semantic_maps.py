@@ -33,6 +33,7 @@ class Confusion:
     ) -> None:
         """Add a photo: two maps (H, W) of label numbers, and which pixels count."""
         size = len(self.counts)
+        # One number for each (true, painted) pair, counted in one pass.
         pairs = truth[counted] * size + painted[counted]
         self.counts += np.bincount(pairs, minlength=size * size).reshape(size, size)
 
@@ -42,6 +43,7 @@ class Confusion:
         there = self.counts.sum(axis=1)
         union = there + self.counts.sum(axis=0) - hits
         iou = hits / np.maximum(union, 1)
+        # As VOC and ADE20K: a label that no photo has counts nowhere, even where it is painted.
         known = [index for index in range(1, len(iou)) if there[index]]
         total = int(self.counts.sum())
         return {

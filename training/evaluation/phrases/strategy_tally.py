@@ -85,6 +85,7 @@ class StrategyTally:
     def _add_present(
         self, view: StrategyView, sample: Sample, questions: Questions, loose: StrategyView
     ) -> None:
+        # Recall and precision by the model's own levels; AP may ask with lower ones.
         for phrase in questions.phrases:
             answer = view.ask(phrase.label)
             matches = answer.match(phrase.rles, ignored=phrase.ignored)

@@ -78,6 +78,7 @@ class UnionTally:
 
 def measure_union(view: StrategyView, phrase: Phrase, sample: Sample, *, prompt: bool) -> TextItem:
     """Measure one phrase."""
+    # Crowds of every label: the wrong phrase is measured against the same pixels.
     exclude = ignored_pixels(sample)
 
     def iou(mask: NDArray[np.bool_]) -> float:

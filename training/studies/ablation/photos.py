@@ -54,6 +54,7 @@ class PhotoPool:
             raise ValueError(f"data_share is {share}; wanted a share above 0, at most 1")
         chosen: dict[str, Sequence[Sample]] = {}
         for name, samples in self.samples.items():
+            # A prefix of one permutation: so a smaller share is part of every larger one.
             order = np.random.default_rng(_SUBSET_SEED).permutation(len(samples))
             rows = np.sort(order[: math.ceil(share * len(samples))])
             chosen[name] = [samples[row] for row in rows]

@@ -127,19 +127,9 @@ def _cell(figure: Figure | None, *, line_break: str) -> str:
 
 
 def _record(outcome: Outcome, figures: Mapping[str, Figure]) -> dict[str, Any]:
-    variant = outcome.variant
-    return {
-        "group": variant.group,
-        "name": variant.name,
-        "is_reference": variant.is_reference,
-        "key": outcome.key,
-        "settings": asdict(variant.settings),
-        "seconds": outcome.seconds,
-        "parameters": dict(outcome.parameters),
-        "loss": outcome.loss,
-        "failure": outcome.failure,
-        "figures": {
-            name: {**asdict(mean), "difference": difference and asdict(difference)}
-            for name, (mean, difference) in figures.items()
-        },
+    row = {key: value for key, value in asdict(outcome).items() if key not in ("variant", "scores")}
+    shown = {
+        name: {**asdict(mean), "difference": difference and asdict(difference)}
+        for name, (mean, difference) in figures.items()
     }
+    return asdict(outcome.variant) | row | {"figures": shown}

@@ -17,6 +17,7 @@ from textsam.inference.model import TextSAM
 from textsam.values.files import write_atomically
 
 from ...engine import TrainResult
+from ...evaluation.command import json_text
 from ...evaluation.figures.intervals import Score
 from .benchmark import Benchmark
 from .core_variant import train_core
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoppedError(Exception):
-    """A signal ended the run; the variant goes on where it was when the command is typed again."""
+    """A signal ended the run; the same command continues the variant from its checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,7 @@ def run_variants(
             report(outcomes)
             continue
         title = f"{number}/{len(variants)} {variant.group}: {variant.name} ({key})"
+        # Two variants with equal settings have one key: what failed is not tried twice.
         failed = next((o for o in outcomes if o.key == key and o.failure), None)
         if (path := folder / "results" / f"{key}.json").exists():
             logger.info("%s: there is a result", title)
@@ -113,7 +115,8 @@ def _attempt(
         loss=result.figures.get("loss"),
         scores=scores,
     )
-    _write(folder / "results" / f"{key}.json", outcome)
+    text = json_text(asdict(outcome) | {"torch": torch.__version__})
+    write_atomically(folder / "results" / f"{key}.json", text.encode())
     return outcome
 
 
@@ -133,20 +136,6 @@ def _parameters(model: TextSAM, variant: Variant) -> dict[str, int]:
 
     learned = model.sam if variant.kind == "core" else model.pathway
     return {"encoder": count(model.sam.image_encoder), "trained": count(learned, trained=True)}
-
-
-def _write(path: Path, outcome: Outcome) -> None:
-    content = {
-        "group": outcome.variant.group,
-        "name": outcome.variant.name,
-        "settings": asdict(outcome.variant.settings),
-        "seconds": round(outcome.seconds, 1),
-        "parameters": dict(outcome.parameters),
-        "loss": outcome.loss,
-        "torch": torch.__version__,
-        "scores": {name: [asdict(s) for s in scores] for name, scores in outcome.scores.items()},
-    }
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _read(path: Path, variant: Variant, key: str) -> Outcome:

@@ -26,7 +26,7 @@ from .flops import core_cost, prompts_of
 class StepMeasurement:
     """One training step on this machine."""
 
-    seconds: float  # forward, backward and AdamW, by the clock that stands above
+    seconds: float  # forward, backward and AdamW, by `_now`'s clock
     encoder_seconds: float  # the encoder's forward pass alone
     decoder_seconds: float  # all rounds' forward passes
     model_flops: int  # what `core_cost` says: three forward passes
@@ -82,6 +82,7 @@ def measure_step(
     pixels = torch.randn(images, 3, config.image_size, config.image_size, device=device)
     for _ in range(warm_up):
         _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
+    # The step that is timed is the one whose FLOPs are counted.
     with FlopCounterMode(display=False) as counter:
         seconds = _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
     cost = core_cost(config)

@@ -1,13 +1,12 @@
-"""What an index of a billion masks would take, from what smaller ones took here.
+"""Size and build time of an index of a billion masks, extrapolated from smaller ones.
 
     python -m training.studies.search_scale.sizing MASKS.lance --rows 20000 80000
 
-MASKS.lance is an index of real masks, in a folder: its files say what a row takes. Two indexes with
-synthetic rows like its own (`search_rows.py`) are built, and thrown away again, and say what
-search structures take. Bytes grow with the rows. The time of a build is taken as a power of their
-number, 1 or more, through the two that were measured. Four orders of magnitude further that is a
-guess, so what is sure to come stands beside it: cells grow with the rows, and each row is compared
-with the centre of each.
+MASKS.lance is an index of real masks, in a folder: its files give the bytes of a row. Two temporary
+indexes with synthetic rows like its own (`synthetic_rows.py`) give the bytes of the search
+structures. Bytes grow with the rows. The time of a build is taken as a power of their number, 1 or
+more, through the two that were measured. Four orders of magnitude further that is a guess, so a
+lower bound is printed beside it: every row is compared with the centre of every cell.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class IndexCosts:
 
     @property
     def power(self) -> float:
-        """By which power of the rows the time of a build grows; at least 1."""
+        """Exponent of the build time in the number of rows; at least 1."""
         fewer, more = self.build_seconds
         return max(1.0, math.log(more / fewer) / math.log(self.rows[1] / self.rows[0]))
 

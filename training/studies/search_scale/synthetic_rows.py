@@ -1,14 +1,13 @@
 """Synthetic rows clustered like real mask vectors, in any number.
 
-Real vectors are cut into clusters by their masked-CLIP part; a synthetic row takes a cluster, drawn
-by its size, and a point of the Gaussian with the mean and covariance of the cluster's members:
-their mean plus a random combination of their deviations, the same one in both spaces, at unit
-length. So rows lie in clumps of the real sizes, shapes and correlations, and not, as random vectors
-do, all about equally far from each other, where nearest neighbours mean nothing and indexes look
-bad.
+Real vectors are clustered by their masked-CLIP part. A synthetic row draws a cluster by its size,
+and a point of the Gaussian with the mean and covariance of its members: their mean plus a random
+combination of their deviations, the same one in both spaces, at unit length. Independent random
+vectors would all be about equally far from each other: nearest neighbours would mean nothing and
+every index would look bad.
 
-`likeness` says how well that went: the angle to the nearest neighbours, and the intrinsic dimension
-by the ratio of the two nearest (Facco et al., arXiv 1803.06992), of synthetic beside real vectors.
+`likeness` compares real and synthetic vectors: the angle to the nearest neighbours, and the
+intrinsic dimension by the ratio of the two nearest (Facco et al., arXiv 1803.06992).
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ def _query(
             else:
                 search = _index_search(index, space, k, where=where, exact=way == "scan")
             ids[space], seconds[space] = [], []
+            # The first queries run twice; only the second time is on the clock.
             for number, vector in enumerate([*vectors[:_WARM], *vectors]):
                 start = time.perf_counter()
                 row = search(vector)

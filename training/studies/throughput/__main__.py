@@ -203,6 +203,7 @@ def _measure_all(options: ThroughputOptions) -> list[dict[str, Any]]:
         measured = measure_throughput(
             objective, batches, encoder=encoder, steps=options.steps, warm_up=options.warm_up
         )
+        # Ends the loader's workers before the next number of them starts.
         batches.close()  # type: ignore[attr-defined]
         rows.append({"workers": workers, **asdict(measured)})
     return rows

@@ -78,6 +78,7 @@ def rank_of_own(images: Tensor, texts: Tensor, own: Sequence[int]) -> NDArray[np
     Returns:
         (n,) int64. An encoder that says the same of everything gets m, not 1.
     """
+    # >= below: an encoder that gives the same for everything must not look perfect.
     scores = images.cpu() @ texts.cpu().T
     mine = scores[torch.arange(len(own)), torch.as_tensor(own, dtype=torch.int64)]
     rank: NDArray[np.int64] = (scores >= mine[:, None]).sum(1).numpy()
