@@ -95,7 +95,7 @@ def _best(precision: Array, recall: Array, levels: Array) -> tuple[Array, Array,
     where = np.full(len(best), levels[0])
     p, r = precision[:, 0].copy(), recall[:, 0].copy()
     for i in range(1, len(levels)):
-        # The bootstrap's draws take the thresholds alone: steps between would take 100 times as long.
+        # The bootstrap's draws take the thresholds alone: steps between would cost 100 times.
         for share in np.linspace(0, 1, _STEPS if len(best) == 1 else 2)[1:]:
             here_p = precision[:, i - 1] * (1 - share) + precision[:, i] * share
             here_r = recall[:, i - 1] * (1 - share) + recall[:, i] * share
