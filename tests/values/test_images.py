@@ -543,7 +543,7 @@ def test_urls(site: str, path: str) -> None:
     [
         ("/nothing", {}, "answered 404"),
         ("/to-file", {}, "/to-file"),
-        ("/short", {}, "broke off after 50 of"),
+        ("/short", {}, "ended after 50 of"),
         ("/page", {}, "web page"),
         ("/a.png", {"max_bytes": 20}, "max_bytes=20"),
         ("/no-length", {"max_bytes": 20}, "max_bytes=20"),

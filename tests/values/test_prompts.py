@@ -61,7 +61,7 @@ def test_is_empty() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"points": []}, {"points": [], "labels": []}])
 def test_nothing_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(PromptError, match="nothing was asked for"):
+    with pytest.raises(PromptError, match="there is no prompt"):
         make_prompt(SIZE, **options)
 
 
@@ -113,7 +113,7 @@ def test_lists_that_are_no_list_of_phrases(text: Any) -> None:
 
 
 def test_one_prompt_is_one_phrase() -> None:
-    with pytest.raises(PromptError, match="ask once for each"):
+    with pytest.raises(PromptError, match="segment once for each"):
         make_prompt(SIZE, text=["wheel", "door"])  # type: ignore[arg-type]
 
 
@@ -192,7 +192,7 @@ def test_points_that_are_none(points: Any) -> None:
     "labels", [[1], [1, 0, 1], [1, 2], [1, -1], [1, 0.5], [1, np.nan], ["a", "b"], 1, [[1, 0]]]
 )
 def test_labels_that_do_not_fit(labels: Any) -> None:
-    with pytest.raises(PromptError, match="wanted one label a point"):
+    with pytest.raises(PromptError, match="wanted one label per point"):
         make_prompt(SIZE, points=[(1, 1), (2, 2)], labels=labels)
 
 

@@ -48,8 +48,7 @@ from textsam.tasks.outlines import (
 )
 from textsam.values.geometry import Window
 from textsam.values.images import ImageSource
-from textsam.values.presets import resolve_preset
-from textsam.values.settings import AutomaticSettings
+from textsam.values.settings import AutomaticSettings, resolve_preset
 
 __all__ = ["EdgeSettings", "Preset", "edges", "resolve_settings"]
 

@@ -1,8 +1,8 @@
 """Probabilities from raw evidence: a logistic curve for each strategy, in a file of the model.
 
-Platt's method (Platt 1999, "Probabilistic outputs for support vector machines"): the evidence that
-a strategy gathers about a phrase or a mask goes through a logistic regression that was fitted on
-labelled photos. `textsam calibrate` fits one on a user's own.
+Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines"): a logistic
+regression, fitted on labelled photos, turns a strategy's evidence about a phrase or a mask into a
+probability. `textsam calibrate` fits it on your own photos.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Curve:
     """sigmoid(bias + sum of weight x evidence).
 
     Attributes:
-        weights: By the evidence's name; evidence without a weight is not looked at.
-        bias: The log odds with all evidence at zero.
+        weights: Weight of each evidence by name; evidence without a weight is ignored.
+        bias: Log odds if all evidence is zero.
     """
 
     weights: Mapping[str, float]
@@ -39,7 +39,7 @@ class Curve:
         """Probability, 0 to 1.
 
         Raises:
-            ValueError: A number that the curve needs is missing or NaN.
+            ValueError: Evidence with a weight is missing or NaN.
         """
         total = self.bias
         for name, weight in self.weights.items():
@@ -49,18 +49,19 @@ class Curve:
                     f"the calibration needs evidence {name!r}; there is {sorted(evidence)}"
                 )
             total += weight * value
+        # Clipped, because exp overflows beyond 709; at 60 a float64 cannot be told from 1 anyway.
         return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyCurves:
-    """What a strategy's evidence means.
+    """The curves and default levels of a strategy.
 
     Attributes:
-        presence: That a phrase is in the picture at all.
-        score: That a phrase describes a mask.
-        min_presence: Default level below which a phrase is answered with nothing.
-        min_score: Default level below which a mask is dropped.
+        presence: Probability that a phrase is in the picture at all.
+        score: Probability that a phrase describes a mask.
+        min_presence: Default presence below which a phrase gets no masks.
+        min_score: Default score below which a mask is dropped.
     """
 
     presence: Curve
@@ -71,11 +72,11 @@ class StrategyCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A model's curves.
+    """The curves of a model.
 
     Attributes:
-        strategies: By the strategy's name.
-        fitted_on: What they were fitted on, in words, with figures; for people.
+        strategies: Curves by the strategy's name.
+        fitted_on: Data sets and figures of the fit, for people.
     """
 
     strategies: Mapping[str, StrategyCurves] = field(default_factory=dict)
@@ -92,7 +93,7 @@ class Calibration:
         """Read what `save` wrote.
 
         Raises:
-            WeightsError: Not such a file, or a newer format.
+            WeightsError: It is no calibration file, or has a newer format.
             OSError: It cannot be read.
         """
         try:

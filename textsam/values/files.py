@@ -1,7 +1,6 @@
-"""Files that are either complete or not there.
+"""Writes files that are either complete or not there, and reads settings.
 
-A result may take a second to write and a run may be killed at any moment; a reader (or the next
-run) must never find half a file.
+A run may be killed at any moment; a reader, or the next run, must never find half a file.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ __all__ = [
 # The model that ships inside the package.
 TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
 
-# Ends the name of every unfinished file, so that what a killed run left can be recognised.
+# Suffix of unfinished files, by which those of killed runs are recognised.
 PART_SUFFIX = ".textsam-part"
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
-    """Write a whole file or nothing: into a temporary one beside it first, then renamed.
+    """Write a whole file or nothing, by renaming a temporary file beside it.
 
     Args:
-        path: Where the file shall be; replaced if it is there. Its folder must exist.
+        path: The file, replaced if it is there. Its folder must exist.
         data: The whole content.
 
     Returns:
@@ -44,7 +43,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
 
     Raises:
         OSError: The folder is missing or not writable, the disk is full, or `path` is a folder.
-            `path` is then as it was.
+            An existing file is then unchanged.
     """
     with open_atomically(path) as file:
         file.write(data)
@@ -53,13 +52,10 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
 
 @contextmanager
 def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write piece by piece, which takes its name once the block ends without an error.
-
-    Args:
-        path: As `write_atomically`.
+    """Open a file that gets its name when the block ends without an error.
 
     Raises:
-        OSError: As `write_atomically`.
+        OSError: See `write_atomically`.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -72,9 +68,9 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
-            # Without it, a power cut after the rename can leave a name with no content behind it.
+            # Otherwise a power cut after the rename could leave an empty file.
             os.fsync(file.fileno())
-        # mkstemp gives 0600; a result is an ordinary file, so the user's umask decides.
+        # mkstemp sets 0600; a result gets the permissions of the user's umask as other files do.
         os.chmod(part, 0o666 & ~_umask())
         os.replace(part, path)
     except BaseException:
@@ -83,7 +79,7 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a killed run left unfinished in a folder; nobody else may be writing there."""
+    """Remove unfinished files of killed runs from a folder to which no other process writes."""
     for part in folder.glob(f".*{PART_SUFFIX}"):
         part.unlink(missing_ok=True)
 
@@ -96,10 +92,10 @@ def _umask() -> int:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read the JSON object in which a model keeps its settings.
+    """Read a JSON object with a model's settings.
 
     Raises:
-        WeightsError: The file cannot be read, or holds something else.
+        WeightsError: The file cannot be read, or is no JSON object.
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))

@@ -1,16 +1,17 @@
-"""Coordinate frames and boxes: the one file that knows which pixels are meant.
+"""Coordinate frames and boxes; all conversions between frames are in this file.
 
-Two frames exist. *Original*: the H x W pixels of the image as given. *Model*: the square of side
-`image_size` that the network sees, in which the image lies at the top left, its long side resized
-to the side of the square, with padding at the bottom and at the right (Segment Anything, arXiv
-2304.02643, Appendix A; the rounding is `ResizeLongestSide` of the released code).
+There are two frames. *Original*: the H x W pixels of the image. *Model*: the square of side
+`image_size` that the network sees. The image lies in its top left corner, with its long side
+resized to the side of the square and padding at the bottom and right (Segment Anything, arXiv
+2304.02643, Appendix A; rounded as `ResizeLongestSide` in the released code).
 
 Coordinates are continuous and (x, y): pixel (0, 0) covers [0, 1) x [0, 1). Boxes are half-open
-(x0, y0, x1, y1): a box that holds just pixel (0, 0) is (0, 0, 1, 1), and its area is 1. Sizes are
+(x0, y0, x1, y1): the box of pixel (0, 0) alone is (0, 0, 1, 1), and its area is 1. Sizes are
 (height, width).
 
-Functions take and return numpy arrays or torch tensors (same kind, device and floating dtype);
-torch is never imported here.
+Functions take numpy arrays or torch tensors and return the same kind, device and floating dtype.
+`import textsam` must not load torch, so that it is only imported where a tensor proves that it is
+loaded already.
 """
 
 from __future__ import annotations
@@ -43,10 +44,8 @@ ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 
 
 def is_tensor(value: object) -> TypeIs[torch.Tensor]:
-    """Whether a value is a torch tensor, asked without importing torch.
-
-    A tensor can only exist once torch has been imported, so the table of imported modules answers.
-    """
+    """Whether a value is a torch tensor, without importing torch."""
+    # A tensor can only exist if torch has been imported.
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -108,7 +107,7 @@ class Frame:
     image_size: int
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no image has."""
+        """Check the sizes."""
         for name in ("height", "width", "image_size"):
             side = getattr(self, name)
             if not isinstance(side, Integral) or isinstance(side, bool) or side < 1:
@@ -116,7 +115,7 @@ class Frame:
                     f"Frame: {name}={side!r}; wanted a positive integer number of pixels, e.g. "
                     "Frame(height=480, width=640, image_size=1024)"
                 )
-            # A numpy integer would overflow, or refuse to become JSON, far from here.
+            # A numpy integer could overflow or fail to be written as JSON much later.
             object.__setattr__(self, name, int(side))
 
     @property
@@ -126,12 +125,9 @@ class Frame:
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(h, w) that the image covers inside the square, model pixels, each at least 1.
-
-        Rounds as `ResizeLongestSide.get_preprocess_shape` of the released code: int(side * scale +
-        0.5).
-        """
+        """(h, w) of the image in the square, model pixels, each at least 1."""
         scale = self.image_size / max(self.height, self.width)
+        # Rounded as in `ResizeLongestSide.get_preprocess_shape` of the released code.
         return (
             max(1, int(self.height * scale + 0.5)),
             max(1, int(self.width * scale + 0.5)),
@@ -144,26 +140,26 @@ class Frame:
         return self.image_size - h, self.image_size - w
 
     def points_to_model(self, points: ArrayT) -> ArrayT:
-        """Move points (..., 2) from original to model pixels: x by w/W and y by h/H.
+        """Points (..., 2) from original to model pixels: x times w/W, y times h/H.
 
-        The two factors differ a little, because h and w are rounded, as `apply_coords` of the
-        released code has it.
+        The factors differ slightly because h and w are rounded, as in `apply_coords` of the
+        released code.
         """
         h, w = self.resized
         return _scale(points, w / self.width, h / self.height, last=2)
 
     def points_to_original(self, points: ArrayT) -> ArrayT:
-        """Move points (..., 2) from model to original pixels; the inverse of `points_to_model`."""
+        """Points (..., 2) from model to original pixels; the inverse of `points_to_model`."""
         h, w = self.resized
         return _scale(points, self.width / w, self.height / h, last=2)
 
     def boxes_to_model(self, boxes: ArrayT) -> ArrayT:
-        """Move boxes (..., 4), half-open x0, y0, x1, y1, from original to model pixels."""
+        """Half-open boxes (..., 4) from original to model pixels."""
         h, w = self.resized
         return _scale(boxes, w / self.width, h / self.height, last=4)
 
     def boxes_to_original(self, boxes: ArrayT) -> ArrayT:
-        """Move boxes (..., 4) from model to original pixels; the inverse of `boxes_to_model`."""
+        """Boxes (..., 4) from model to original pixels; the inverse of `boxes_to_model`."""
         h, w = self.resized
         return _scale(boxes, self.width / w, self.height / h, last=4)
 
@@ -185,15 +181,14 @@ def boxes_to_xywh(boxes: ArrayT) -> ArrayT:
 
 
 def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
-    """Cut boxes to the image.
+    """Clip boxes to the image.
 
     Args:
-        boxes: (..., 4) half-open x0, y0, x1, y1, any numeric dtype, which is kept.
-        size: (H, W) of the frame that the boxes live in.
+        boxes: (..., 4) half-open x0, y0, x1, y1 of any numeric dtype, which is kept.
+        size: (H, W) of the boxes' frame.
 
     Returns:
-        (..., 4) with 0 <= x <= W and 0 <= y <= H. A box that lies wholly outside collapses to an
-        area of 0.
+        (..., 4) with 0 <= x <= W and 0 <= y <= H. A box outside the image gets an area of 0.
     """
     height, width = size
     boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
@@ -206,15 +201,15 @@ def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
 def box_area(boxes: ArrayT) -> ArrayT:
     """Area of half-open boxes (..., 4) in square pixels, shape (...); 0 if empty or inverted.
 
-    Integer boxes give int64 areas, because 50,000 x 50,000 does not fit in int32; floating dtypes
-    are kept.
+    Integer boxes give int64 areas; floating dtypes are kept.
     """
     boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
+    # 50,000 x 50,000 does not fit in int32.
     if is_tensor(boxes):
         wide = boxes if boxes.is_floating_point() else boxes.long()
     else:
         wide = boxes if boxes.dtype.kind == "f" else boxes.astype(np.int64)
-    # Clipped, or two inverted sides would multiply to a positive area.
+    # Clipped, because two inverted sides would multiply to a positive area.
     sides = (wide[..., 2:] - wide[..., :2]).clip(min=0)
     area: ArrayT = sides[..., 0] * sides[..., 1]
     return area
@@ -230,7 +225,7 @@ def mask_to_box(mask: ArrayT) -> ArrayT:
         (..., 4) int64 x0, y0, x1, y1; zeros for a mask without a true pixel.
 
     Raises:
-        ValueError: The mask is not boolean or has fewer than two axes.
+        ValueError: The mask is not bool or has fewer than two axes.
     """
     if is_tensor(mask):
         import torch
@@ -247,7 +242,7 @@ def mask_to_box(mask: ArrayT) -> ArrayT:
 
 
 def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(..., L) -> first true index and one past the last, each (...); zeros if there is none."""
+    """First true index and one past the last of (..., L), each (...); zeros if none is true."""
     length = line.shape[-1]
     if length == 0:
         nothing = np.zeros(line.shape[:-1], dtype=np.int64)
@@ -259,13 +254,13 @@ def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _tensor_span(line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for a torch bool tensor."""
+    """`_array_span` for a torch bool tensor."""
     length = line.shape[-1]
     if length == 0:
         nothing = line.new_zeros(line.shape[:-1]).long()
         return nothing, nothing
     some = line.any(-1).long()
-    # argmax is not defined on bool; on bytes it returns the first of equal maxima.
+    # argmax is not defined for bool; for bytes it returns the first of equal maxima.
     first = line.byte().argmax(-1) * some
     end = (length - line.flip(-1).byte().argmax(-1)) * some
     return first, end
@@ -280,7 +275,7 @@ def _check_mask(is_bool: bool, mask: Any) -> None:
 
 
 def _checked(values: ArrayT, last: int, what: str) -> ArrayT:
-    """Let arrays and tensors through, turn sequences into arrays, check the last axis."""
+    """An array or tensor whose last axis has this length; sequences become arrays."""
     if not is_tensor(values):
         values = np.asarray(values)
     if values.ndim == 0 or values.shape[-1] != last:
@@ -289,7 +284,7 @@ def _checked(values: ArrayT, last: int, what: str) -> ArrayT:
 
 
 def _scale(values: ArrayT, x: float, y: float, *, last: int) -> ArrayT:
-    """Multiply even positions of the last axis by x, odd ones by y; integers become float32."""
+    """Even positions of the last axis times x, odd ones times y; integers become float32."""
     values = _checked(values, last, "points (x, y)" if last == 2 else "boxes (x0, y0, x1, y1)")
     if is_tensor(values):
         out = values.clone() if values.is_floating_point() else values.float()

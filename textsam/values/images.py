@@ -1,12 +1,12 @@
-"""Any image that a person may hold, to one thing: RGB, uint8, (H, W, 3).
+"""Reads images from any source as uint8 RGB arrays (H, W, 3).
 
-A photo is turned upright by its EXIF orientation, so H and W are those that a viewer shows; alpha
-is composited on white; grey, palette, CMYK, YCbCr and Lab become RGB; 16-bit grey is scaled from
-its full range, 0..65535. Of an animation or a multi-page file the first frame is taken. Colour
+A photo is turned upright by its EXIF orientation, so that H and W are those that a viewer shows;
+alpha is composited on white; grey, palette, CMYK, YCbCr and Lab become RGB; 16-bit grey is scaled
+from its full range, 0..65535. Of an animation or a multi-page file the first frame is read. Colour
 profiles are not applied.
 
-Arrays are never guessed at: uint8 means 0..255, floats mean 0..1, and a shape that could be read as
-channels-first and as channels-last is refused.
+The meaning of an array is never guessed: uint8 is 0..255, floats are 0..1, and a shape that could
+be both channels-first and channels-last is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.values.geometry import is_tensor
+from textsam.values.geometry import as_array, is_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -38,15 +38,15 @@ ImageSource: TypeAlias = (
     "str | os.PathLike[str] | _Encoded | Image.Image | NDArray[Any] | torch.Tensor"
 )
 
-# Photos of more pixels are converted in bands of so many: an 8-megapixel photo takes what it always
-# did, a 100-megapixel one little more than its own 300 MB.
+# Larger photos are converted in bands of this many pixels, so that a photo of 100 megapixels needs
+# little more memory than its own 300 MB.
 _BAND_PIXELS = 8 * 1024 * 1024
 
 _WANTED = (
     "a path, an http(s) URL, bytes, a binary file, a PIL image, a numpy array or a torch tensor"
 )
 
-# Values of the EXIF tag Orientation (0x0112) and what puts the picture upright.
+# Values of the EXIF tag Orientation (0x0112) and the operations that turn the picture upright.
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,7 +58,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# First bytes of what people pass in place of an image, and what to do about it.
+# First bytes of files that are often passed by mistake, and what to do.
 _NOT_IMAGES = (
     (b"version https://git-lfs", "a Git LFS pointer; type: git lfs pull"),
     (b"<!doctype", "a web page; give the address of the image itself"),
@@ -79,20 +79,20 @@ def load_image(
         source: A path (str or Path), an http(s) URL, the bytes of an image file, a binary file
             object, a PIL image, a numpy array or a torch tensor on any device. Arrays and tensors:
             (H, W), or with 1, 3 or 4 channels, last or first; uint8 in 0..255 or floats in 0..1.
-        timeout: Seconds that a URL may take in all.
-        max_bytes: Most bytes that a URL may deliver.
+        timeout: Maximum time in seconds for a whole download.
+        max_bytes: Maximum size of a download.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous, sharing no memory with the source.
 
     Raises:
-        ImageError: The source is none of these, cannot be reached or read, is damaged, holds NaN or
-            values outside its range, or has a shape that can be read in two ways.
+        ImageError: The source is none of these, cannot be reached or read, is damaged, has NaN or
+            values outside its range, or has an ambiguous shape.
     """
     if isinstance(source, Image.Image):
         return _pil_to_rgb(source, "the PIL image")
     if is_tensor(source):
-        return _array_to_rgb(_tensor_to_array(source), "tensor")
+        return _array_to_rgb(as_array(source), "tensor")
     if isinstance(source, np.ndarray):
         return _array_to_rgb(source, "array")
     if isinstance(source, str):
@@ -169,20 +169,20 @@ def _read_file(file: Any) -> bytes:
 
 
 def _download(url: str, timeout: float, max_bytes: int) -> bytes:
-    """Fetch a URL, within a time for the whole of it and a number of bytes."""
+    """Download a URL, within a total time and a number of bytes."""
     deadline = time.monotonic() + timeout
     too_big = f"load_image: {url} is larger than max_bytes={max_bytes}; give a larger max_bytes"
-    # Addresses are pasted with spaces and umlauts; what is quoted already stays as it is.
+    # Pasted addresses have spaces and umlauts; "%" is safe, so that quoted ones stay as they are.
     quoted = urllib.parse.quote(url, safe="%/:?#[]@!$&'()*+,;=~")
     data = bytearray()
     try:
-        # Some servers (Wikimedia's among them) refuse urllib's own name.
+        # Some servers, e.g. Wikimedia's, refuse the user agent of urllib.
         request = urllib.request.Request(quoted, headers={"User-Agent": "textsam"})
         with urllib.request.urlopen(request, timeout=timeout) as response:
             declared = response.headers.get("Content-Length", "")
             if declared.isdigit() and int(declared) > max_bytes:
                 raise ImageError(too_big)
-            # read1 returns what has arrived, so a server that drips is noticed at the deadline.
+            # `read1` returns as soon as data arrives, so that a slow server meets the deadline.
             while chunk := response.read1(1 << 20):
                 data += chunk
                 if len(data) > max_bytes:
@@ -191,14 +191,14 @@ def _download(url: str, timeout: float, max_bytes: int) -> bytes:
                     raise TimeoutError("timed out")
             if declared.isdigit() and len(data) < int(declared):
                 raise ImageError(
-                    f"load_image: {url} broke off after {len(data)} of {declared} bytes; try again"
+                    f"load_image: {url} ended after {len(data)} of {declared} bytes; try again"
                 )
     except ImageError:
         raise
     except urllib.error.HTTPError as error:
         raise ImageError(f"load_image: {url} answered {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps a timeout while connecting, and not one while reading.
+        # urllib wraps a timeout of the connection, but not one of reading.
         if isinstance(getattr(error, "reason", error), TimeoutError):
             why = f"took over {timeout:g} s; give a longer timeout"
             raise ImageError(f"load_image: {url} {why}") from error
@@ -214,7 +214,7 @@ def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
         image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ImageError(_bomb(name, error)) from error
-    except Exception as error:  # PIL's readers raise whatever a damaged header leads them to
+    except Exception as error:  # Pillow's readers raise many types for damaged headers
         raise ImageError(
             f"load_image: {name} is not an image that Pillow reads: {_guess(data)}"
         ) from error
@@ -223,7 +223,7 @@ def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def _guess(data: bytes) -> str:
-    """Say what some bytes are that are no image."""
+    """Describe bytes that are no image."""
     start = data[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for prefix, meaning in _NOT_IMAGES:
         if start.startswith(prefix):
@@ -239,10 +239,10 @@ def _guess(data: bytes) -> str:
 def _bomb(name: str, error: Exception) -> str:
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     return (
-        f"load_image: {name} is too large to decode safely ({error}): files may have "
-        f"{limit:.0f} megapixels, each of which takes 7 MB while it is read. If you trust it, type "
-        "PIL.Image.MAX_IMAGE_PIXELS = None first, or give it as an array (H, W, 3), which may be a "
-        "np.memmap, to model.open_tiled"
+        f"load_image: {name} is too large to decode safely ({error}): the limit is {limit:.0f} "
+        "megapixels, and each takes 7 MB while it is read. If you trust the file, type "
+        "PIL.Image.MAX_IMAGE_PIXELS = None first, or give model.open_tiled an array (H, W, 3), "
+        "e.g. a np.memmap"
     )
 
 
@@ -265,7 +265,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turn a loaded image as its EXIF (or XMP) orientation says."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block must not cost a sound picture
+    except Exception:  # a picture with a damaged EXIF block can still be read
         orientation = 1
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
@@ -279,43 +279,35 @@ def _pil_colours(image: Image.Image) -> NDArray[np.uint8]:
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         return np.array(converted)
-    if image.mode == "La":  # premultiplied grey: PIL knows no direct way
+    if image.mode == "La":  # premultiplied grey, which Pillow does not convert to RGBA
         image = image.convert("LA")
     if image.has_transparency_data:
         return _over_white(np.array(image.convert("RGBA")))
     width, height = image.size
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     rows = max(1, _BAND_PIXELS // width)
-    for start in range(0, height, rows):  # converting all at once would make two copies of it
+    for start in range(0, height, rows):  # converted at once, it would be copied twice
         band = image.crop((0, start, width, min(start + rows, height)))
         pixels[start : start + rows] = np.asarray(band.convert("RGB"))
     return pixels
 
 
 def _deep_to_rgb(image: Image.Image, file_format: str | None, name: str) -> NDArray[np.uint8]:
-    """Grey with 16 bits or more to RGB; the format is asked for apart, as turning loses it."""
+    """Grey with 16 bits or more to RGB; `transpose` loses the format, so it is an argument."""
     values = np.asarray(image)
     if image.mode == "F":
         return _array_to_rgb(values, name)
     # Pillow reads 16-bit PGM (and, in older releases, PNG) into 32-bit integers, scaled to 65535.
     if image.mode == "I" and file_format not in ("PNG", "PPM"):
         raise ImageError(
-            f"load_image: {name} holds 32-bit integers (mode I), whose white is anyone's guess. "
+            f"load_image: {name} has 32-bit integers (mode I), whose value of white is unknown. "
             "Scale it yourself: load_image((np.asarray(image) / white).astype(np.float32))"
         )
     grey = ((values.astype(np.uint32) + 128) // 257).clip(0, 255).astype(np.uint8)
-    clear = image.info.get("transparency")  # PNG may name one grey that means "nothing here"
+    clear = image.info.get("transparency")  # PNG may declare one grey to be transparent
     if isinstance(clear, int):
         grey[values == clear] = 255
     return _grey_to_rgb(grey)
-
-
-def _tensor_to_array(tensor: Any) -> NDArray[Any]:
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        tensor = tensor.float()  # numpy has no bfloat16
-    array: NDArray[Any] = tensor.numpy()
-    return array
 
 
 def _array_to_rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -330,7 +322,7 @@ def _array_to_rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """View as (H, W, C) with C in 1, 3, 4, or refuse."""
+    """The array as (H, W, C) with C of 1, 3 or 4; an ambiguous shape is an error."""
     shape = array.shape
     wanted = "wanted (H, W), (H, W, C) or (C, H, W) with C of 1, 3 or 4"
     if array.ndim == 4:
@@ -369,7 +361,7 @@ def _to_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageError(f"load_image: the {name} holds NaN or infinity; wanted floats in 0..1")
-    # Resampling and colour conversion leave rounding errors just outside of 0..1.
+    # Resampling and colour conversion cause rounding errors just outside of 0..1.
     if low < -1e-3 or high > 1 + 1e-3:
         advice = "array / 255" if low >= 0 and high <= 255 else "array * std + mean, unnormalised"
         raise ImageError(

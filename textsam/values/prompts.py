@@ -1,8 +1,8 @@
-"""Prompts as typed values: what a person points at, checked once, at the border.
+"""Prompts as typed values, checked once when they come in.
 
 All coordinates are continuous (x, y) pixels of the ORIGINAL image, where pixel (0, 0) covers
-[0, 1) x [0, 1); boxes are half-open (x0, y0, x1, y1); sizes are (H, W). Moving them to the model's
-frame is the business of `textsam.values.geometry.Frame`.
+[0, 1) x [0, 1); boxes are half-open (x0, y0, x1, y1); sizes are (H, W).
+`textsam.values.geometry.Frame` converts them to model pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.values.geometry import clip_boxes, is_tensor
+from textsam.values.geometry import as_array, clip_boxes
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +29,14 @@ ArrayLike: TypeAlias = "Sequence[Any] | NDArray[Any] | torch.Tensor"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prompt:
-    """One object asked for, by any mix of a phrase, points, a box and a mask.
+    """One object, named by any mix of a phrase, points, a box and a mask.
 
-    Made by `make_prompt`, which checks; the fields here are trusted.
+    Made by `make_prompt`, which checks the values; here they are trusted.
 
     Attributes:
         text: A phrase such as "wheel".
         points: (N, 2) float32 (x, y), original pixels.
-        labels: (N,) int64; 1 on the object, 0 on what is not the object.
+        labels: (N,) int64; 1 on the object, 0 beside it.
         box: (4,) float32 half-open (x0, y0, x1, y1), original pixels, inside the image.
         mask: (H, W) bool, or (H, W) float32 logits (positive inside).
     """
@@ -49,7 +49,7 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing at all is asked for."""
+        """Whether there is no prompt of any kind."""
         return (
             self.text is None and len(self.points) == 0 and self.box is None and self.mask is None
         )
@@ -64,21 +64,21 @@ def make_prompt(
     box: ArrayLike | None = None,
     mask: ArrayLike | None = None,
 ) -> Prompt:
-    """Check what was asked for and give it one form.
+    """Check prompts and convert them to arrays.
 
     Args:
         size: (H, W) of the original image.
         text: One phrase.
         points: (N, 2) of (x, y), or one (x, y); 0 <= x <= W, 0 <= y <= H. An empty list is none.
-        labels: N of 1 (on the object) or 0 (not the object); all 1 if not given.
-        box: x0, y0, x1, y1, half-open; what hangs over the image's edge is cut off.
+        labels: N labels, 1 (on the object) or 0 (beside it); all 1 by default.
+        box: x0, y0, x1, y1, half-open; it is clipped at the image's border.
         mask: (H, W) bool, or 0/1 or 0/255 integers, or float logits with positive inside.
 
     Returns:
-        A `Prompt` with arrays of its own.
+        A `Prompt` with copies of the arrays.
 
     Raises:
-        PromptError: Any of them has a wrong type, shape or value, or nothing is given.
+        PromptError: A prompt has a wrong type, shape or value, or there is none.
     """
     size = _checked_size(size)
     prompt_points, prompt_labels = _make_points(points, labels, size)
@@ -91,24 +91,24 @@ def make_prompt(
     )
     if prompt.is_empty:
         raise PromptError(
-            "nothing was asked for; give text, points, a box or a mask. "
+            "there is no prompt; give text, points, a box or a mask. "
             'Type: text="wheel", points=[(x, y)] or box=(x0, y0, x1, y1)'
         )
     return prompt
 
 
 def normalize_phrases(text: str | Sequence[str], name: str = "text") -> list[str]:
-    """One phrase or several to a list of clean phrases, in the order given, repeats kept.
+    """One phrase or several as a list of clean phrases in the same order, with repeats.
 
-    Runs of white space become one space, and accents their composed form (NFC), so that phrases
-    that look the same are the same.
+    White space becomes one space and accents their composed form (NFC), so that phrases that look
+    the same are equal.
 
     Args:
-        text: What a person typed.
-        name: What errors call it.
+        text: A phrase or a list of phrases.
+        name: Name of the argument, for errors.
 
     Raises:
-        PromptError: Neither a string nor a list of strings, or one of them is empty.
+        PromptError: It is neither a string nor a list of strings, or a phrase is empty.
     """
     if isinstance(text, str):
         return [_make_phrase(text, where=name)]
@@ -124,7 +124,7 @@ def _make_phrase(text: object, *, where: str = "text") -> str:
     if not isinstance(text, str):
         hint = ""
         if isinstance(text, list | tuple):
-            hint = ". A prompt asks for one phrase: ask once for each"
+            hint = ". A prompt has one phrase: segment once for each"
         elif isinstance(text, bytes):
             hint = '. Type: text.decode("utf-8")'
         raise PromptError(
@@ -157,15 +157,15 @@ def _make_points(
                 f"point {index} = ({x:g}, {y:g}) lies outside the image; wanted 0 <= x <= {width} "
                 f"(width) and 0 <= y <= {height} (height), in pixels{hint}"
             )
-    return array.astype(np.float32), _make_labels(labels, len(array), given=points is not None)
+    return array.astype(np.float32), _make_labels(labels, len(array), has_points=points is not None)
 
 
-def _make_labels(labels: Any, count: int, *, given: bool) -> NDArray[np.int64]:
+def _make_labels(labels: Any, count: int, *, has_points: bool) -> NDArray[np.int64]:
     if labels is None:
         return np.ones(count, dtype=np.int64)
-    wanted = "wanted one label a point, 1 (on the object) or 0 (not), e.g. labels=[1, 0]"
+    wanted = "wanted one label per point, 1 (on the object) or 0 (not), e.g. labels=[1, 0]"
     array = np.atleast_1d(_to_floats(labels, "labels", wanted))
-    if not given and array.size:
+    if not has_points and array.size:
         raise PromptError(f"labels were given without points; {wanted}")
     if array.size == 0:
         array = array.reshape(0)
@@ -182,7 +182,7 @@ def _make_box(box: Any, size: tuple[int, int]) -> NDArray[np.float32]:
     wanted = "wanted x0, y0, x1, y1 in pixels, e.g. box=(30, 40, 200, 180)"
     array = _to_floats(box, "box", wanted)
     if array.shape != (4,):
-        hint = ". A prompt takes one box: ask once for each" if array.ndim == 2 else ""
+        hint = ". A prompt has one box: segment once for each" if array.ndim == 2 else ""
         raise PromptError(f"box has shape {array.shape}; {wanted}{hint}")
     shown = "(" + ", ".join(f"{side:g}" for side in array) + ")"
     if array[2] <= array[0] or array[3] <= array[1]:
@@ -201,7 +201,7 @@ def _make_box(box: Any, size: tuple[int, int]) -> NDArray[np.float32]:
 
 def _make_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_] | NDArray[np.float32]:
     try:
-        array = _to_array(mask)
+        array = as_array(mask)
     except (ValueError, TypeError) as error:  # lists of unequal length
         raise PromptError(f"mask is no array ({error}); wanted bool of shape {size}") from error
     if array.shape != size:
@@ -233,18 +233,10 @@ def _make_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_] | NDArray[
     return np.array(array, dtype=np.float32, order="C")
 
 
-def _to_array(values: Any) -> NDArray[Any]:
-    if is_tensor(values):
-        values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() else values
-        return np.asarray(values.numpy())
-    return np.asarray(values)
-
-
 def _to_floats(values: Any, name: str, wanted: str) -> NDArray[np.float64]:
-    """Numbers to float64; text, ragged lists and NaN are refused."""
+    """Numbers as float64; text, ragged lists and NaN are errors."""
     try:
-        array = _to_array(values)
+        array = as_array(values)
     except (ValueError, TypeError) as error:  # lists of unequal length
         raise PromptError(f"{name} = {values!r:.80} is not a table of numbers; {wanted}") from error
     if array.dtype.kind not in "biuf":

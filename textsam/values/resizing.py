@@ -1,4 +1,4 @@
-"""RGB photos to another size, as Segment Anything does it, however large they are."""
+"""Resizes RGB photos of any size as Segment Anything does."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from textsam.errors import ImageError
 
 __all__ = ["resize_image"]
 
-# Larger photos are resized in bands of so many pixels.
+# Larger photos are resized in bands of this many pixels.
 _BAND_PIXELS = 8 * 1024 * 1024
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize as the released SAM does: PIL's bilinear filter, which antialiases when shrinking.
+    """Resize as the released code does: Pillow's bilinear filter, with antialiasing.
 
     Args:
         image: (H, W, 3) uint8.
-        size: (h, w) wanted, pixels; `Frame.resized` for the model's frame.
+        size: (h, w) in pixels; `Frame.resized` for the model's frame.
 
     Returns:
-        (h, w, 3) uint8, contiguous, never the input itself.
+        (h, w, 3) uint8, contiguous, always a copy.
 
     Raises:
-        ImageError: Not an RGB uint8 image, or a size that is not positive.
+        ImageError: The image is not uint8 RGB, or the size is not positive.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
@@ -45,9 +45,9 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 
 
 def _resize_in_bands(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize some rows at a time: Pillow keeps a copy of what it resizes, 4 bytes a pixel.
+    """Resize some rows at a time, because Pillow keeps a copy of its input, 4 bytes a pixel.
 
-    Each band is given with the rows around it that its filter reaches, so no border shows.
+    Each band includes the rows around it that the filter reaches, so that no border is visible.
     """
     height, width = image.shape[:2]
     h, w = size

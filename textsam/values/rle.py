@@ -1,7 +1,7 @@
-"""Run-length masks: the form in which masks are kept, in COCO's compressed code, by `pycocotools`.
+"""Run-length masks in COCO's compressed code, by `pycocotools`.
 
-An `RLE` is a small immutable value that can be hashed, compared, pickled and written as JSON. A
-run-length code of a 640 x 480 mask takes some hundred bytes where the array takes 300,000.
+An `RLE` is an immutable value that can be hashed, compared, pickled and written as JSON. The code
+of a 640 x 480 mask takes some hundred bytes, its array 300,000.
 
 Masks are bool; sizes are (H, W) original pixels; boxes are half-open (x0, y0, x1, y1), int64.
 """
@@ -37,8 +37,8 @@ __all__ = [
     "rle_to_json",
 ]
 
-# pycocotools wants masks column by column, so encoding copies them; this bounds the copy for 1,000
-# masks of a 12-megapixel photo.
+# pycocotools needs masks in column order, so that encoding copies them; this limits the copy of
+# 1,000 masks of a 12-megapixel photo.
 _COPY_BYTES = 64 * 1024 * 1024
 
 _AREAS_AT_ONCE = 255
@@ -53,18 +53,18 @@ class RLE:
 
     Attributes:
         size: (H, W) of the mask, original pixels.
-        counts: COCO's ASCII code of the runs: down the columns, starting with a run of zeros.
+        counts: COCO's ASCII code of the runs in column order, the first a run of zeros.
 
     Raises:
         ValueError: The size is not two positive integers, or the counts are not bytes. The code
-            itself is trusted: read one from outside with `rle_from_json`, which checks it.
+            itself is not checked: read codes from outside with `rle_from_json`.
     """
 
     size: tuple[int, int]
     counts: bytes
 
     def __post_init__(self) -> None:
-        """Normalise the size to a tuple of Python integers."""
+        """Make the size a tuple of Python integers."""
         object.__setattr__(self, "size", _checked_size(self.size))
         if not isinstance(self.counts, bytes):
             raise ValueError(
@@ -82,7 +82,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> RLE:
     """Encode one bool mask (H, W).
 
     Raises:
-        ValueError: Not bool, not two axes, or no pixels.
+        ValueError: It is not bool, has not two axes, or no pixels.
     """
     mask = np.asarray(mask)
     if mask.ndim != 2:
@@ -93,13 +93,13 @@ def encode_mask(mask: NDArray[np.bool_]) -> RLE:
 
 
 def encode_masks(masks: NDArray[np.bool_]) -> list[RLE]:
-    """Encode bool masks (K, H, W), all in one pass.
+    """Encode bool masks (K, H, W).
 
     Returns:
         K run-length codes of size (H, W); an empty list for K = 0.
 
     Raises:
-        ValueError: Not bool, not three axes, or no pixels.
+        ValueError: They are not bool, have not three axes, or no pixels.
     """
     masks = np.asarray(masks)
     if masks.dtype != np.bool_:
@@ -132,7 +132,7 @@ def decode_rles(rles: Sequence[RLE], size: tuple[int, int]) -> NDArray[np.bool_]
 
     Args:
         rles: K codes, all of the same size.
-        size: (H, W), which decides the shape when there are none.
+        size: (H, W), which decides the shape if there are no codes.
 
     Raises:
         ValueError: A code has another size, or is damaged.
@@ -153,7 +153,7 @@ def rle_areas(rles: Sequence[RLE]) -> NDArray[np.int64]:
     """Number of true pixels of each, (K,) int64."""
     if not rles:
         return np.zeros(0, dtype=np.int64)
-    # pycocotools keeps the number of masks in a byte on its way out, which numpy 2 refuses.
+    # pycocotools returns the number of masks in a byte, which fails with numpy 2.
     parts = [rles[start : start + _AREAS_AT_ONCE] for start in range(0, len(rles), _AREAS_AT_ONCE)]
     areas = [np.asarray(coco.area([_to_coco(rle) for rle in part])) for part in parts]
     return np.concatenate(areas).astype(np.int64)
@@ -179,13 +179,13 @@ def rle_iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
     """Intersection over union of every pair, (A, B) float64; 0 for two empty masks.
 
     Raises:
-        ValueError: The masks do not all have one size.
+        ValueError: The masks have different sizes.
     """
     if not a or not b:
         return np.zeros((len(a), len(b)), dtype=np.float64)
     _check_same_size([*a, *b], a[0].size)
     left, right = [_to_coco(rle) for rle in a], [_to_coco(rle) for rle in b]
-    # iscrowd = 0: plain IoU, not COCO's intersection over the detection.
+    # iscrowd = 0: plain IoU, not COCO's intersection over the area of the detection.
     return np.asarray(coco.iou(left, right, [0] * len(right)), dtype=np.float64)
 
 
@@ -193,7 +193,7 @@ def rle_common_areas(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.int64]:
     """Pixels that every pair shares, (A, B) int64.
 
     Raises:
-        ValueError: The masks do not all have one size.
+        ValueError: The masks have different sizes.
     """
     iou = rle_iou(a, b)  # I / (A + B - I), so that I = iou / (1 + iou) x (A + B)
     total = rle_areas(a)[:, None] + rle_areas(b)[None, :]
@@ -226,8 +226,6 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
 
     Raises:
         ValueError: Keys are missing, the counts are damaged, or they do not add up to H x W.
-            (pycocotools reads past the end of its buffer on some damaged codes, so this is checked
-            before it sees them.)
     """
     if not isinstance(value, Mapping) or not {"size", "counts"} <= value.keys():
         got = sorted(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
@@ -235,6 +233,7 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
             f'rle_from_json: got {got}; wanted a mapping {{"size": [H, W], "counts": ...}}'
         )
     size, counts = _checked_size(value["size"]), value["counts"]
+    # Checked here, because pycocotools reads past the end of its buffer for some damaged codes.
     if isinstance(counts, str | bytes):
         try:
             code = counts.encode("ascii") if isinstance(counts, str) else counts
@@ -248,10 +247,10 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
 
 
 def rle_runs(rle: RLE) -> NDArray[np.int64]:
-    """Run lengths of a mask, down the columns: zeros first, then ones, zeros, ...
+    """Run lengths of a mask in column order: zeros first, then ones, zeros, ...
 
     Raises:
-        ValueError: Its code is damaged, or does not cover its size.
+        ValueError: The code is damaged, or does not cover its size.
     """
     runs = _runs(rle.counts)
     _check_runs(runs, rle.size)
@@ -259,11 +258,11 @@ def rle_runs(rle: RLE) -> NDArray[np.int64]:
 
 
 def _runs(code: bytes) -> NDArray[np.int64]:
-    """Run lengths of a compressed code, as `rleFrString` of pycocotools reads them, but safely.
+    """Run lengths of a compressed code, as `rleFrString` of pycocotools, but with checks.
 
-    Each character holds 5 bits, low first, and a sixth bit that says "more follows"; the fifth bit
-    of the last one is the sign. From the fourth run on, what is stored is the difference to the run
-    two before.
+    Each character has 5 bits of a number, low bits first, and a sixth bit for "more follows"; the
+    fifth bit of the last one is the sign. From the fourth run on, the difference to the run two
+    places before is stored.
     """
     symbols = np.frombuffer(code, dtype=np.uint8).astype(np.int64) - 48
     if symbols.size == 0 or symbols.min() < 0 or symbols.max() > 63 or symbols[-1] & 0x20:

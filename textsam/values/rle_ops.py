@@ -1,10 +1,8 @@
-"""Run-length masks moved between a big picture and its parts, without a dense picture in between.
+"""Operations on run-length masks of large photos, without dense masks of the photo's size.
 
-A dense mask of a 100-megapixel photo takes 100 MB; its run-length code, some kilobytes. Everything
-here works on the runs of a mask, which lie in the columns that the mask itself spans, or decodes
-one band of columns at a time.
-
-Windows are half-open (x0, y0, x1, y1), whole pixels of the big picture.
+A dense mask of a 100-megapixel photo takes 100 MB, its run-length code some kilobytes. Functions
+here work on the runs, or decode one band of columns at a time. Windows are half-open
+(x0, y0, x1, y1), whole pixels.
 """
 
 from __future__ import annotations
@@ -27,15 +25,15 @@ __all__ = [
     "subtract_rle",
 ]
 
-# What a band of columns of an enlarged mask may take, with its float32 intermediate values.
+# Maximum memory of a band of columns of an enlarged mask, with its float32 intermediate values.
 _BAND_BYTES = 16 * 1024 * 1024
 
 
-class _Pieces(NamedTuple):
-    """The runs of a mask, cut at the ends of columns; each array is (R,) int64.
+class _ColumnRuns(NamedTuple):
+    """The runs of ones of a mask, split at the ends of columns; each array is (R,) int64.
 
     Attributes:
-        column: Where the run is.
+        column: Column of the run.
         top: Its first row.
         bottom: The row after its last one.
     """
@@ -46,51 +44,48 @@ class _Pieces(NamedTuple):
 
 
 def paste_rle(rle: RLE, x: int, y: int, *, size: tuple[int, int]) -> RLE:
-    """Put the mask of a part into a big picture, which is empty elsewhere.
+    """The mask of a part of a photo as a mask of the photo.
 
     Args:
         rle: A mask of (h, w).
-        x: Column of the big picture at which the part begins.
-        y: Row.
-        size: (H, W) of the big picture.
+        x: Column of the photo where the part starts.
+        y: Row of the photo where the part starts.
+        size: (H, W) of the photo.
 
     Raises:
-        ValueError: The part does not lie inside.
+        ValueError: The part does not lie inside the photo.
     """
     height, width = rle.size
     _check_inside((x, y, x + width, y + height), size)
-    pieces = _pieces(rle)
+    runs = _column_runs(rle)
     return _encode(
-        _Pieces(pieces.column + x, pieces.top + y, pieces.bottom + y),
+        _ColumnRuns(runs.column + x, runs.top + y, runs.bottom + y),
         size,
     )
 
 
 def crop_rle(rle: RLE, window: tuple[int, int, int, int]) -> RLE:
-    """Cut a window out of a mask.
-
-    Returns:
-        A mask of the window's size.
+    """The part of a mask in a window, of the window's size.
 
     Raises:
-        ValueError: The window is empty, or does not lie inside.
+        ValueError: The window is empty, or does not lie inside the mask.
     """
     x0, y0, x1, y1 = (int(side) for side in window)
     _check_inside((x0, y0, x1, y1), rle.size)
-    pieces = _pieces(rle)
-    top, bottom = pieces.top.clip(y0, y1), pieces.bottom.clip(y0, y1)
-    inside = (pieces.column >= x0) & (pieces.column < x1) & (bottom > top)
+    runs = _column_runs(rle)
+    top, bottom = runs.top.clip(y0, y1), runs.bottom.clip(y0, y1)
+    inside = (runs.column >= x0) & (runs.column < x1) & (bottom > top)
     return _encode(
-        _Pieces(pieces.column[inside] - x0, top[inside] - y0, bottom[inside] - y0),
+        _ColumnRuns(runs.column[inside] - x0, top[inside] - y0, bottom[inside] - y0),
         (y1 - y0, x1 - x0),
     )
 
 
 def intersect_rles(rles: Sequence[RLE]) -> RLE:
-    """What one or more masks of one size have in common.
+    """Intersection of one or more masks of one size.
 
     Raises:
-        ValueError: No masks, or of several sizes.
+        ValueError: There is no mask, or the sizes differ.
     """
     sizes = {rle.size for rle in rles}
     if len(sizes) != 1:
@@ -109,42 +104,41 @@ def common_area(a: RLE, b: RLE) -> int:
 
 
 def subtract_rle(rle: RLE, others: Sequence[RLE]) -> RLE:
-    """The mask without the pixels of others.
+    """The mask without the pixels of other masks.
 
     Raises:
-        ValueError: They are not of one size.
+        ValueError: The sizes differ.
     """
     if not others:
         return rle
     taken = rle_runs(merge_rles(others, rle.size))
-    # Runs alternate, zeros first: one empty run put before them turns zeros into ones.
+    # Runs alternate, zeros first: an empty run in front inverts the mask.
     free = taken[1:] if taken[0] == 0 else np.concatenate([[0], taken])
     return intersect_rles([rle, _from_runs(free, rle.size)])
 
 
 def enlarge_rle(rle: RLE, size: tuple[int, int]) -> RLE:
-    """The mask of a shrunk picture as one of the picture itself.
-
-    Bilinear between the middles of pixels, cut at one half: outlines are slanted where nearest
-    neighbours would make stairs. Decoded a band of columns at a time.
+    """The mask of a downscaled photo at the photo's size, by bilinear interpolation.
 
     Args:
         rle: A mask of (h, w).
         size: (H, W), each at least as large.
 
     Raises:
-        ValueError: It would be shrunk.
+        ValueError: The size is smaller than the mask's.
     """
     if size == rle.size:
         return rle
     (h, w), (height, width) = rle.size, size
     if height < h or width < w:
-        raise ValueError(f"enlarge_rle: got a mask of {rle.size} and size {size}; wanted a larger")
+        raise ValueError(
+            f"enlarge_rle: got a mask of {rle.size} and size {size}; wanted a larger one"
+        )
     x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
     if x1 == x0:
-        return _encode(_pieces(rle), size)
+        return _encode(_column_runs(rle), size)
     small = _with_border(rle, (x0, y0, x1, y1))
-    # Half a pixel around the box is all that interpolation can reach.
+    # Interpolation reaches half a pixel beyond the box.
     top, bottom = _reach(y0, y1, height / h, height)
     left, right = _reach(x0, x1, width / w, width)
     row, down = _between(np.arange(top, bottom), h / height, y0, last=len(small) - 1)
@@ -156,15 +150,17 @@ def enlarge_rle(rle: RLE, size: tuple[int, int]) -> RLE:
         column, across = _between(columns, w / width, x0, last=small.shape[1] - 1)
         band = small[:, column] * (1 - across) + small[:, column + 1] * across
         filled = band[row] * (1 - down[:, None]) + band[row + 1] * down[:, None] > 0.5
-        found = _pieces(encode_mask(filled))
-        parts.append(_Pieces(found.column + start, found.top + top, found.bottom + top))
-    return _encode(_Pieces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), size)
+        runs = _column_runs(encode_mask(filled))
+        parts.append(_ColumnRuns(runs.column + start, runs.top + top, runs.bottom + top))
+    return _encode(
+        _ColumnRuns(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))), size
+    )
 
 
 def _with_border(rle: RLE, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """The mask inside its box as 0 and 1, with a border of one pixel.
 
-    The border shows what is there: nothing, or beyond the picture's edge the edge once more.
+    The border is 0, or repeats the mask's edge where the box ends at the edge of the picture.
     """
     h, w = rle.size
     x0, y0, x1, y1 = box
@@ -182,20 +178,20 @@ def _with_border(rle: RLE, box: tuple[int, int, int, int]) -> NDArray[np.float32
 
 
 def _reach(start: int, end: int, scale: float, limit: int) -> tuple[int, int]:
-    """Pixels of the large picture that a range of the small one can colour."""
+    """Pixels of the large picture that a range of the small one reaches."""
     return max(0, int((start - 0.5) * scale)), min(limit, int(np.ceil((end + 0.5) * scale)))
 
 
 def _between(
     places: NDArray[np.int64], scale: float, start: int, *, last: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """For pixels of the large picture: the bordered small pixel before each, and how far past."""
+    """The pixel of the small bordered picture before each place, and the fraction beyond it."""
     source = ((places + 0.5) * scale - 0.5 - (start - 1)).clip(0, last)
     before = np.floor(source).astype(np.int64).clip(max=last - 1)
     return before, (source - before).astype(np.float32)
 
 
-def _pieces(rle: RLE) -> _Pieces:
+def _column_runs(rle: RLE) -> _ColumnRuns:
     edges = rle_runs(rle).cumsum()
     starts, ends = edges[0::2], edges[1::2]
     starts = starts[: len(ends)]
@@ -209,21 +205,21 @@ def _pieces(rle: RLE) -> _Pieces:
     offset = column * height
     top = np.maximum(np.repeat(starts, spans) - offset, 0)
     bottom = np.minimum(np.repeat(ends, spans) - offset, height)
-    return _Pieces(column, top, bottom)
+    return _ColumnRuns(column, top, bottom)
 
 
-def _encode(pieces: _Pieces, size: tuple[int, int]) -> RLE:
-    """Pieces in the order of columns and rows, apart from each other, as a mask (H, W)."""
+def _encode(runs: _ColumnRuns, size: tuple[int, int]) -> RLE:
+    """A mask (H, W) of disjoint runs in the order of columns and rows."""
     height, width = size
-    starts = pieces.column * height + pieces.top
-    ends = pieces.column * height + pieces.bottom
+    starts = runs.column * height + runs.top
+    ends = runs.column * height + runs.bottom
     apart = np.flatnonzero(starts[1:] > ends[:-1])
     starts = starts[np.concatenate([[0], apart + 1])] if len(starts) else starts
     ends = np.concatenate([ends[apart], ends[-1:]])
     edges = np.stack([starts, ends], axis=1).ravel()
-    runs = np.diff(np.concatenate([[0], edges, [height * width]]))
-    # As pycocotools itself encodes: no empty run at the end.
-    return _from_runs(runs[:-1] if runs[-1] == 0 else runs, size)
+    lengths = np.diff(np.concatenate([[0], edges, [height * width]]))
+    # No empty run at the end, as in codes of pycocotools, so that equal masks have equal codes.
+    return _from_runs(lengths[:-1] if lengths[-1] == 0 else lengths, size)
 
 
 def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Literal
+from typing import Literal, TypeVar
 
 from textsam.errors import PromptError
-from textsam.values.presets import resolve_preset
 
-__all__ = ["AutomaticSettings", "FocusSettings", "Preset", "TextSettings", "TileSettings"]
+__all__ = [
+    "AutomaticSettings",
+    "FocusSettings",
+    "Preset",
+    "TextSettings",
+    "TileSettings",
+    "resolve_preset",
+]
 
 Preset = Literal["paper", "released-code", "fast"]
 
 _MIN_TILE = 64  # pixels
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,3 +228,21 @@ class AutomaticSettings:
         """
         presets = {"fast": cls.fast, "paper": cls.paper, "released-code": cls.released_code}
         return resolve_preset(settings, AutomaticSettings, presets, default="fast")
+
+
+def resolve_preset(
+    settings: S | str | None, kind: type[S], presets: Mapping[str, Callable[[], S]], *, default: str
+) -> S:
+    """Settings as they are, those of a preset by its name, or the default preset for None.
+
+    Raises:
+        PromptError: They are neither settings of this kind nor the name of a preset.
+    """
+    if isinstance(settings, kind):
+        return settings
+    name = default if settings is None else settings
+    if isinstance(name, str) and name in presets:
+        return presets[name]()
+    raise PromptError(
+        f"settings are {settings!r}; wanted {kind.__name__}(...) or one of {list(presets)}"
+    )
