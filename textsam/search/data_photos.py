@@ -109,5 +109,6 @@ class ListedPhotos:
 
 def batches(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Lists of `size` rows; the last one may be shorter."""
+    # itertools.batched exists from Python 3.12 on, and gives tuples.
     while batch := list(itertools.islice(rows, size)):
         yield batch

@@ -237,6 +237,7 @@ class Embedder:
         if "sam" in self._names:
             by_photo = self.latents == "photo"
             vectors["sam"] = self._photo_latents(pairs) if by_photo else self._crop_latents(decoded)
+        # Batches ran across photos, so the vectors are handed back by the numbers of masks.
         ends = np.cumsum([len(rles) for _, rles in pairs])[:-1]
         parts = {name: np.split(rows, ends) for name, rows in vectors.items()}
         return [
@@ -366,5 +367,6 @@ def _pixels(image: EncodedPhoto | NDArray[np.uint8]) -> NDArray[np.uint8]:
 @torch.no_grad()
 def _stack(batches: Iterable[Tensor], width: int) -> NDArray[np.float32]:
     """The rows of all batches, (n, width) float32; (0, width) without batches."""
+    # float(): numpy has no bfloat16, and vectors of every precision are stored alike.
     rows = [batch.float().cpu().numpy() for batch in batches]
     return np.concatenate([np.zeros((0, width), np.float32), *rows])

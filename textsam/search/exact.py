@@ -63,11 +63,7 @@ def _best_columns(values: FloatArray, k: int) -> IntArray:
 
 
 def unit_rows(vectors: npt.ArrayLike) -> FloatArray:
-    """Vectors (N, D) as float32 of length 1.
-
-    Raises:
-        PromptError: Another shape, a value that is not finite, or a vector of length 0.
-    """
+    """Vectors (N, D) as float32 of length 1."""
     rows = np.asarray(vectors, dtype=np.float32)
     if rows.ndim != 2:
         raise PromptError(f"vectors have shape {rows.shape}; wanted (N, D), a row for each mask")
@@ -82,11 +78,7 @@ def unit_rows(vectors: npt.ArrayLike) -> FloatArray:
 
 
 def group_numbers(groups: Sequence[Any] | None, count: int, *, name: str) -> IntArray:
-    """Number the groups of N rows from 0; without groups every row is its own group.
-
-    Raises:
-        PromptError: The number of groups is not N.
-    """
+    """Number the groups of N rows from 0; without groups every row is its own group."""
     if groups is None:
         return np.arange(count)
     if len(groups) != count:

@@ -224,6 +224,7 @@ class MaskIndex:
         query = self._query_vector(
             stored, {"text": text, "image": image, "mask": mask, "like": like, "vector": vector}
         )
+        # Engines take several vectors at once; a search has one.
         [table] = self.engine.search(space, query[None], k=k, where=where, exact=exact)
         return SearchResults(table, stored)
 
@@ -240,6 +241,7 @@ class MaskIndex:
         """The vector (width,) of exactly one of `text`, `image` and `mask`, `like`, `vector`."""
         names = [name for name, value in query.items() if value is not None]
         image, mask, like, vector = (query[n] for n in ("image", "mask", "like", "vector"))
+        # A mask that knows its photo is an example, so `mask=` and `like=` are the same for it.
         if isinstance(mask, MaskResult) and image is None:
             names, like = ["like" if name == "mask" else name for name in names], mask
         if names == ["mask"]:
@@ -379,6 +381,7 @@ class MaskIndex:
         count = 0
         with parquet.ParquetWriter(path, schema) as writer:
             for batch in self.rows(where):
+                # Batches of an engine may lack the metadata or differ in nullability.
                 writer.write_batch(batch.cast(schema))
                 count += batch.num_rows
         return count

@@ -215,6 +215,7 @@ class PhotoEmbedder:
 
     def embed(self, rows: Sequence[Any]) -> list[PhotoRows]:
         """Embed the photos of some rows of the source in common batches; skip broken ones."""
+        # By place, since broken photos are skipped and results keep the order of the rows.
         results = [PhotoRows(image="")] * len(rows)
         photos: dict[int, DataPhoto] = {}
         for place, row in enumerate(rows):
@@ -222,7 +223,7 @@ class PhotoEmbedder:
                 photos[place] = self.source.photo(row)
             except _PHOTO_ERRORS as error:
                 results[place] = PhotoRows(image=self.source.name(row), error=one_line(error))
-        known = self._known_rows(list(photos.values()))
+        known = self._known_rows(list(photos.values()))  # one query for the whole batch
         new: dict[int, _NewMasks] = {}
         for place, photo in photos.items():
             try:

@@ -84,12 +84,7 @@ class QueryModel:
         self._lock = threading.Lock()
 
     def embedder(self, stored: Spaces, *names: SpaceName) -> MaskEmbedder:
-        """An embedder of some spaces of the index, by default of all.
-
-        Raises:
-            WeightsError: The model cannot be loaded, or is not the one that made the index.
-            PromptError: No model was given, and the index has no rows that name one.
-        """
+        """An embedder of some spaces of the index, by default of all."""
         if isinstance(self._source, MaskEmbedder):
             return self._source
         from textsam.search.embed import Embedder, load_model  # they import the networks
@@ -174,11 +169,7 @@ def refuse_query(query: Any) -> NoReturn:
 
 
 def unit(vector: npt.ArrayLike, *, width: int) -> FloatArray:
-    """The vector (width,) scaled to length 1.
-
-    Raises:
-        ValueError: Another shape, or a length that is 0 or not finite.
-    """
+    """The vector (width,) scaled to length 1."""
     array = np.asarray(vector, dtype=np.float32)
     if array.shape != (width,):
         raise ValueError(f"got a vector of shape {array.shape}; wanted ({width},), one query")
@@ -189,27 +180,19 @@ def unit(vector: npt.ArrayLike, *, width: int) -> FloatArray:
 
 
 def mean_vector(vectors: MaskVectors, stored: VectorSpace) -> FloatArray:
-    """The mean direction of embedded masks in one space of the index.
-
-    Raises:
-        ValueError: They have no vectors of this space, or no vectors at all.
-    """
+    """The mean direction of embedded masks in one space of the index."""
     if stored.name not in vectors.spaces:
         names = ", ".join(map(repr, vectors.spaces)) or "none"
         raise ValueError(f"got vectors of {names}; wanted some of space {stored.name!r}")
     check_same_space(vectors.spaces[stored.name], stored)
     if not len(vectors):
         raise ValueError("got no vectors; wanted one or more")
+    # The mean of unit vectors is shorter than 1; only its direction matters.
     return unit(vectors.vectors[stored.name].mean(axis=0), width=stored.width)
 
 
 def text_vector(embedder: MaskEmbedder, text: str, stored: VectorSpace) -> FloatArray:
-    """The vector of a phrase.
-
-    Raises:
-        PromptError: The phrase is empty.
-        ValueError: The embedder's space is not the index's.
-    """
+    """The vector of a phrase."""
     if not text.strip():
         raise PromptError(f"got text={text!r}; wanted a phrase, such as 'striped sail'")
     check_same_space(_space_of(embedder, stored.name), stored)
@@ -222,12 +205,7 @@ def mask_vector(
     mask: MaskSource | None,
     stored: VectorSpace,
 ) -> FloatArray:
-    """The vector of a mask of a photo, or of the whole photo without a mask.
-
-    Raises:
-        PromptError: The mask has another size than the photo, or is empty.
-        ValueError: The embedder's space is not the index's.
-    """
+    """The vector of a mask of a photo, or of the whole photo without a mask."""
     size = image.shape[:2]
     if mask is None:
         mask = np.ones(size, dtype=np.bool_)
@@ -241,12 +219,7 @@ def mask_vector(
 
 
 def example_vector(embedder: MaskEmbedder, example: MaskResult, stored: VectorSpace) -> FloatArray:
-    """The vector of a mask that knows its photo.
-
-    Raises:
-        PromptError: It does not know its photo.
-        ValueError: The embedder's space is not the index's.
-    """
+    """The vector of a mask that knows its photo."""
     if example.image is None:
         raise PromptError(
             f"{example!r} does not know its photo. Type: search(image=photo, mask=it.rle)"

@@ -143,6 +143,7 @@ class MaskRow:
         Scores are left out, so a mask that is scored again stays the same row.
         """
         size = f"{self.rle.size[0]}x{self.rle.size[1]}"
+        # As JSON, so that ("ab", "") and ("a", "b") differ, and None differs from "".
         parts = (self.dataset, self.image, size, self.rle.counts.decode("ascii"), self.label)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -216,6 +217,7 @@ def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
         pa.field("aspect", pa.float64(), nullable=False),
         *(pa.field(n, pa.list_(pa.float32(), spaces[n].width), nullable=False) for n in names),
     ]
+    # Sorted, so that equal spaces give equal bytes.
     described = json.dumps({name: asdict(spaces[name]) for name in names}, sort_keys=True)
     metadata = {_FORMAT_KEY: str(_FORMAT_VERSION).encode(), _SPACES_KEY: described}
     return pa.schema(fields, metadata=metadata)
@@ -326,6 +328,7 @@ def read_vectors(table: Any, space: SpaceName) -> FloatArray:
     """The vectors (N, width) float32 of one space of a table or record batch."""
     pa = require("pyarrow", "search")
     column = table.column(space) if isinstance(table, pa.Table) else table[space]
+    # The values of one chunk are one buffer, which is reshaped without a copy.
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values: FloatArray = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(-1, array.type.list_size)

@@ -94,7 +94,7 @@ class SearchResults(Sequence[SearchResult]):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        require("pandas", "search")
+        require("pandas", "search")  # Arrow's own error would not say what to install
         return self.table.to_pandas()
 
     def to_dataset(self) -> Any:
@@ -149,11 +149,13 @@ def unknown_attribute(owner: object, name: str, advice: Mapping[str, str]) -> At
 def _read_results(table: Any) -> Iterator[SearchResult]:
     cosines = table.column(COSINE).to_pylist()
     for row, cosine in zip(read_rows(table), cosines, strict=True):
+        # The row is new, so no cached property is among its variables.
         yield SearchResult(**vars(row), cosine=cosine)
 
 
 def _cells(results: SearchResults) -> list[list[str]]:
     """The header and the lines of a table of results."""
+    # Given masks have no scores; a column of dashes would only take room.
     scored = any(score is not None for score in results["score"])
     header = ["", COSINE, "label", *(["score"] if scored else [])]
     lines = [[*header, "dataset", "image", "box x0 y0 x1 y1", "area"]]

@@ -68,7 +68,7 @@ def measure_recall(engine: Engine, space: SpaceName, *, k: int, queries: int, se
         exact_times.append(time.perf_counter() - middle)
         own, *wanted = nearest.column("id").to_pylist()
         others = [row_id for row_id in approximate.column("id").to_pylist() if row_id != own][:k]
-        if wanted:
+        if wanted:  # an index of one row has no neighbours to find
             shares.append(len(set(wanted) & set(others)) / len(wanted))
     return Recall(
         k=k,

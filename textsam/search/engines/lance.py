@@ -61,9 +61,6 @@ class LanceEngine:
         Args:
             uri: A folder, or `s3://`, `gs://`, `az://`.
             storage_options: Keys, region and endpoint of an object store, with Lance's names.
-
-        Raises:
-            MissingExtraError: lancedb is not installed.
         """
         lancedb = require("lancedb", "search")
         self.uri = uri

@@ -24,10 +24,6 @@ def connect(address: str | None) -> ModuleType:
 
     Args:
         address: "auto", "ray://host:10001", or None to start a cluster on this machine.
-
-    Raises:
-        MissingExtraError: ray is not installed.
-        ConnectionError: There is no cluster at the address.
     """
     ray = require("ray", "scale")
     if not ray.is_initialized():
@@ -53,9 +49,6 @@ class RayLanceEngine(LanceEngine):
             uri: An object store, or a folder that all machines see under this name.
             storage_options: See `LanceEngine`; sent to the workers.
             address: See `connect`.
-
-        Raises:
-            MissingExtraError: lancedb, lance_ray or ray is not installed.
         """
         require("lance_ray", "scale")
         super().__init__(uri, storage_options=storage_options)

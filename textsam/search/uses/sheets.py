@@ -21,11 +21,7 @@ Show: TypeAlias = Callable[[int], Cell]
 def duplicate_sheet(
     groups: Sequence[Duplicates], show: Show, *, max_masks: int = 6, size: int = CELL
 ) -> Image.Image:
-    """Draw each group of duplicates, at most `max_masks` masks of it.
-
-    Raises:
-        ValueError: There is no group.
-    """
+    """Draw each group of duplicates, at most `max_masks` masks of it."""
     headings = [f"{len(g.rows)} masks, cosine {g.min_cosine:.4f} and above" for g in groups]
     return _sheet(headings, [group.rows[:max_masks] for group in groups], show, size)
 
@@ -33,11 +29,7 @@ def duplicate_sheet(
 def suspect_sheet(
     suspects: Sequence[Suspect], show: Show, *, max_masks: int = 5, size: int = CELL
 ) -> Image.Image:
-    """Draw each suspect followed by at most `max_masks` of its neighbours.
-
-    Raises:
-        ValueError: There is no suspect.
-    """
+    """Draw each suspect followed by at most `max_masks` of its neighbours."""
     headings = [
         f"labelled {s.label!r}, its neighbours say {s.suggestion!r} "
         f"({s.suggestion_share:.0%} against {s.label_share:.0%})"
@@ -49,11 +41,7 @@ def suspect_sheet(
 def cluster_sheet(
     clusters: Sequence[Cluster], show: Show, *, max_masks: int = 8, size: int = CELL
 ) -> Image.Image:
-    """Draw the most typical masks of each cluster, at most `max_masks` of them.
-
-    Raises:
-        ValueError: There is no cluster.
-    """
+    """Draw the most typical masks of each cluster, at most `max_masks` of them."""
     headings = []
     for cluster in clusters:
         names = ", ".join(name for name, _ in cluster.names)
