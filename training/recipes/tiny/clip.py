@@ -312,8 +312,17 @@ def _imagenet_opinion(encoder: ClipEncoder, features: Tensor) -> tuple[Tensor, T
     return F.normalize(opinion, dim=-1), opinion.norm(dim=-1)
 
 
-def concept_bank(encoder: ClipEncoder, crops: CropFeatures, pathway: TextPathway) -> ConceptBank:
-    """Embeddings of all names and crops; sets the means that the pathway subtracts from them."""
+def concept_bank(
+    encoder: ClipEncoder, crops: CropFeatures, pathway: TextPathway, *, keep_means: bool = False
+) -> ConceptBank:
+    """Embeddings of all names and crops; sets the means that the pathway subtracts from them.
+
+    Args:
+        encoder: Embeds the names; its image head embeds the crops.
+        crops: Pooled features of crops.
+        pathway: Centres the embeddings.
+        keep_means: Use the means that a trained pathway has.
+    """
     names = sorted(set(crops.labels))
     text = encoder.encode_text(names).cpu()
     head = encoder.model.visual.head.eval()
@@ -322,10 +331,11 @@ def concept_bank(encoder: ClipEncoder, crops: CropFeatures, pathway: TextPathway
         image = F.normalize(head(crops.features.float().to(device)), dim=-1).cpu()
     row = {name: i for i, name in enumerate(names)}
     label = torch.tensor([row[name] for name in crops.labels])
-    # The mean over names of the mean over their crops: frequent names do not own it.
-    sums = torch.zeros(len(names), image.shape[1]).index_add_(0, label, image)
-    pathway.text_mean.copy_(text.mean(0))
-    pathway.image_mean.copy_((sums / torch.bincount(label)[:, None]).mean(0))
+    if not keep_means:
+        # The mean over names of the mean over their crops, so that frequent names do not dominate.
+        sums = torch.zeros(len(names), image.shape[1]).index_add_(0, label, image)
+        pathway.text_mean.copy_(text.mean(0))
+        pathway.image_mean.copy_((sums / torch.bincount(label)[:, None]).mean(0))
     return ConceptBank(
         pathway.centre(text, "text"),
         pathway.centre(image, "image"),

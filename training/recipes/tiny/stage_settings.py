@@ -266,6 +266,9 @@ class TinySettings:
         joint_steps: At 384 px.
         final_steps: At 512 px.
         wide_steps: Of 32 photos each: 0.2 s on an H200, 20 s on a CPU core.
+        wide_images: Photos in a step of `wide`.
+        start: Model that `wide` starts from, e.g. `tiny`, in place of the stages before it; `clip`
+            then computes embeddings with the CLIP of that model.
         workers: Processes that make batches, for each training process.
         hold_out_names: Leave the 60 names of `held_out_names` out of everything, for
             `training.studies.unseen_names`.
@@ -287,6 +290,8 @@ class TinySettings:
     joint_steps: int = 2000
     final_steps: int = 1500
     wide_steps: int = 2670
+    wide_images: int = 32
+    start: str | None = None
     workers: int = 0
     hold_out_names: bool = False
     precision: Literal["no", "bf16"] = "no"

@@ -78,6 +78,14 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
     if processes.is_main:
         folder.mkdir(parents=True, exist_ok=True)
     samples = recipe.samples()
+    if recipe.start is not None:
+        encoder = _start_model(recipe).clip
+        _computed_once(
+            folder / "crops.pt",
+            processes,
+            lambda: vars(crop_features(encoder, samples, seed=recipe.seed)),
+        )
+        return None
     model = new_tiny_clip(seed=recipe.seed)
     names = sorted({o.label for rows in samples.values() for s in rows for o in s.objects})
     phrases = phrase_list(names, seed=recipe.seed)
@@ -189,8 +197,12 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     stage = settings.JOINT_STAGES[name]
     sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
     encoder, bank, pathway = _text_parts(recipe)
-    for earlier in stage.after:
-        _load(recipe.runs / earlier, sam, pathway)
+    if recipe.start is not None and name == "wide":
+        start = _start_model(recipe)
+        sam.load_state_dict(start.sam.state_dict())
+    else:
+        for earlier in stage.after:
+            _load(recipe.runs / earlier, sam, pathway)
     if stage.objective.train_dense:  # from here on the head reads the core's own maps
         pathway.config = replace(pathway.config, dense_source="sam")
     seed = recipe.seed + stage.seed
@@ -202,7 +214,10 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
         JointObjective(sam, pathway, config=stage.objective, clip=encoder),
         mix,
         loader=LoaderConfig(
-            photos_per_step=stage.images, workers=recipe.workers, seed=seed, view=stage.view
+            photos_per_step=recipe.wide_images if name == "wide" else stage.images,
+            workers=recipe.workers,
+            seed=seed,
+            view=stage.view,
         ),
         engine=recipe.engine(
             steps=recipe.steps_of(name),
@@ -295,13 +310,33 @@ def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
 def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPathway]:
     """CLIP, embeddings to ask with, and a fresh pathway with the means of both modalities."""
     folder = recipe.runs / "clip"
-    if not (folder / _CLIP_FILE).exists():
+    needed = folder / (_CLIP_FILE if recipe.start is None else "crops.pt")
+    if not needed.exists():
         raise TextSamError(f"there is no CLIP in {folder} yet. Type: --stages clip, then go on")
+    crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True))
+    if recipe.start is not None:
+        model = _start_model(recipe)
+        assert model.pathway is not None
+        bank = concept_bank(model.clip, crops, model.pathway, keep_means=True)
+        return model.clip, bank, model.pathway
     encoder = ClipEncoder.from_pretrained(folder, device="cpu")
     encoder.name = "tiny"
-    crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True))
     pathway = new_tiny_pathway(encoder, seed=recipe.seed)
     return encoder, concept_bank(encoder, crops, pathway), pathway
+
+
+def _start_model(recipe: TinySettings) -> Any:
+    """The model that `--start` names, on the CPU.
+
+    Raises:
+        TextSamError: It has no CLIP, or no dense head on its own maps.
+    """
+    model = TextSAM.from_pretrained(str(recipe.start), device="cpu")
+    if model.clip is None or model.pathway is None or model.pathway.config.dense_source != "sam":
+        raise TextSamError(
+            f"{recipe.start} has no CLIP, or no dense text head on its own maps. Type: --start tiny"
+        )
+    return model
 
 
 def _computed_once(path: Path, processes: Processes, compute: Callable[[], Any]) -> Any:

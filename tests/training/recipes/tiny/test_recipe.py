@@ -94,6 +94,23 @@ def test_a_stage_that_is_done_is_passed_over_and_one_that_is_not_goes_on(
         assert torch.equal(value, expected[name]), name
 
 
+def test_the_last_stage_can_start_from_a_model(
+    small: ModuleType, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").symlink_to(trained / "data")
+    start = str(trained / "runs" / "tiny")
+    recipe = small.small_recipe(tmp_path, stages=("clip", "wide", "export"), start=start)
+    replace(recipe, wide_images=3).prepare()()
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["clip", "tiny", "wide"]
+    before, after = (TextSAM.from_pretrained(p) for p in (start, tmp_path / "runs" / "tiny"))
+    assert before.pathway is not None and after.pathway is not None
+    assert torch.equal(before.pathway.text_mean, after.pathway.text_mean)
+    weight = "mask_decoder.transformer.blocks.0.mlp.0.weight"
+    old, new = (model.sam.state_dict().get(weight) for model in (before, after))
+    if old is not None and new is not None:
+        assert 0 < (old - new).abs().max() < 0.1
+
+
 def test_two_processes_train_what_one_trains(trained: Path, tmp_path: Path) -> None:
     """Text tower, image head, dense head, core, and both together."""
     (tmp_path / "data").symlink_to(trained / "data")
