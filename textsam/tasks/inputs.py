@@ -65,14 +65,18 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from error
 
 
-def read_images(rows: Any, *, where: str) -> dict[Hashable, Row]:
-    """COCO's images, by id.
+def read_images(images: Any, *, where: str = "images") -> dict[Hashable, Row]:
+    """COCO's images by id, from a list of them or from a file that contains one.
 
     Raises:
-        ValueError: Rows are not a list of images.
+        ValueError: There is no list of images.
+        OSError: The file cannot be read.
     """
-    check_objects(rows, ("id", "file_name"), where=where)
-    return {row["id"]: row for row in rows}
+    if isinstance(images, str | Path):
+        payload, where = read_json(images), str(images)
+        images = payload.get("images") if isinstance(payload, dict) else payload
+    check_objects(images, ("id", "file_name"), where=where)
+    return {row["id"]: row for row in images}
 
 
 def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
@@ -84,21 +88,23 @@ def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
         raise ValueError(f"{where}: wanted COCO's list of objects with {wanted}")
 
 
-def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Read a file of COCO detection results.
+def read_results(results: str | Path | Sequence[Row]) -> list[Row]:
+    """Check COCO detection results, from a file or as its rows.
 
     Raises:
-        ValueError: It is another kind of file; the message gives the number of the wrong row.
-        OSError: It cannot be read.
+        ValueError: They are something else; the message gives the number of the wrong row.
+        OSError: The file cannot be read.
     """
-    rows = read_json(path)
-    if isinstance(rows, dict) and "annotations" in rows:
-        raise ValueError(
-            f"{path} contains annotations, not results; wanted a list of detections. "
-            'For the annotated boxes type: json.load(...)["annotations"]'
-        )
-    check_results(rows, where=str(path))
-    return list(rows)
+    where, rows = "results", results
+    if isinstance(results, str | Path):
+        where, rows = str(results), read_json(results)
+        if isinstance(rows, dict) and "annotations" in rows:
+            raise ValueError(
+                f"{where} contains annotations, not results; wanted a list of detections. "
+                'For the annotated boxes type: json.load(...)["annotations"]'
+            )
+    check_results(rows, where=where)
+    return list(rows)  # type: ignore[arg-type]
 
 
 def check_results(rows: Any, *, where: str) -> None:

@@ -36,10 +36,8 @@ from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import read_boxes
 from textsam.tasks.inputs import (
     Row,
-    check_results,
     open_photo,
     read_images,
-    read_json,
     read_results,
     segment_photos,
 )
@@ -143,21 +141,11 @@ def refine_results(
             the message names photo and box.
         OSError: A file cannot be read or written.
     """
-    if isinstance(results, str | Path):
-        rows: Sequence[Row] = read_results(results)
-    else:
-        check_results(results, where="results")
-        rows = results
-    if isinstance(images, str | Path):
-        payload = read_json(images)
-        listed = payload.get("images") if isinstance(payload, dict) else payload
-    else:
-        listed = images
     pairs = segment_photos(
         model,
-        rows,
+        read_results(results),
         lambda view, group: instances(view, group, refine=refine, focus=focus),
-        images=read_images(listed, where="images" if listed is images else str(images)),
+        images=read_images(images),
         photos=photos,
         progress=progress,
     )
