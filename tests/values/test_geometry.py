@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as hnp
 
 from textsam.values.geometry import (
     Frame,
-    box_area,
     boxes_from_xywh,
     boxes_to_xywh,
     clip_boxes,
@@ -132,7 +131,7 @@ def test_frames_are_values() -> None:
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 def test_wrong_last_axes_are_refused(shape: tuple[int, ...]) -> None:
     frame = Frame(height=4, width=5, image_size=6)
-    for function in (frame.points_to_model, frame.boxes_to_model, boxes_from_xywh, box_area):
+    for function in (frame.points_to_model, frame.boxes_to_model, boxes_from_xywh):
         for values in (np.zeros(shape), torch.zeros(shape)):
             with pytest.raises(ValueError, match="shape"):
                 function(values)
@@ -163,15 +162,6 @@ def test_clipping_stays_inside_and_is_idempotent(boxes: np.ndarray, h: int, w: i
     assert (clipped[:, 1::2] <= h).all()
     np.testing.assert_array_equal(clip_boxes(clipped, (h, w)), clipped)
     np.testing.assert_array_equal(clip_boxes(torch.from_numpy(boxes), (h, w)).numpy(), clipped)
-
-
-def test_areas() -> None:
-    boxes = np.array([[0, 0, 1, 1], [2, 3, 5, 7], [5, 5, 5, 9], [5, 5, 1, 1]])
-    assert box_area(boxes).tolist() == [1, 12, 0, 0]
-    assert box_area(torch.from_numpy(boxes)).tolist() == [1, 12, 0, 0]
-    assert box_area(boxes.astype(np.float32)).dtype == np.float32
-    huge = np.array([0, 0, 50_000, 50_000], dtype=np.int32)
-    assert int(box_area(huge)) == 2_500_000_000
 
 
 @settings(deadline=None)

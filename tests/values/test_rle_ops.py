@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from textsam.values import rle_ops as rle_canvas
-from textsam.values.rle import decode_rle, encode_mask, rle_area, rle_box, rle_runs
+from textsam.values.rle import decode_rle, encode_mask, intersect_rles, rle_area, rle_box, rle_runs
 from textsam.values.rle_ops import (
-    common_area,
     crop_rle,
     enlarge_rle,
-    intersect_rles,
     paste_rle,
     subtract_rle,
 )
@@ -57,7 +55,7 @@ def test_differences_and_intersections(size: tuple[int, int], seed: int, count: 
     both = intersect_rles([encode_mask(first), *rles])
     assert np.array_equal(decode_rle(both), first & others.all(axis=0))
     for other, rle in zip(others, rles, strict=True):
-        assert common_area(encode_mask(first), rle) == int((first & other).sum())
+        assert rle_area(intersect_rles([encode_mask(first), rle])) == int((first & other).sum())
 
 
 @given(masks, st.integers(1, 4), st.integers(1, 4))
@@ -107,7 +105,7 @@ def test_a_hundred_megapixels_without_a_dense_mask() -> None:
     part = encode_mask(disk)
     placed = paste_rle(part, 8_123, 4_567, size=size)
     other = paste_rle(part, 8_323, 4_567, size=size)
-    shared = common_area(placed, other)
+    shared = rle_area(intersect_rles([placed, other]))
     left = subtract_rle(placed, [other])
     large = enlarge_rle(part, (7_000, 7_000))
     peak = tracemalloc.get_traced_memory()[1]
@@ -128,5 +126,5 @@ def test_what_does_not_fit_is_refused() -> None:
         crop_rle(rle, (0, 0, 6, 2))
     with pytest.raises(ValueError, match="wanted a larger"):
         enlarge_rle(rle, (4, 4))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="mask 1 has size"):
         intersect_rles([rle, encode_mask(np.ones((5, 4), dtype=bool))])

@@ -32,7 +32,6 @@ __all__ = [
     "Frame",
     "Window",
     "as_array",
-    "box_area",
     "boxes_from_xywh",
     "boxes_to_xywh",
     "clip_boxes",
@@ -196,23 +195,6 @@ def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
     out[..., 0::2] = boxes[..., 0::2].clip(0, width)
     out[..., 1::2] = boxes[..., 1::2].clip(0, height)
     return out
-
-
-def box_area(boxes: ArrayT) -> ArrayT:
-    """Area of half-open boxes (..., 4) in square pixels, shape (...); 0 if empty or inverted.
-
-    Integer boxes give int64 areas; floating dtypes are kept.
-    """
-    boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
-    # 50,000 x 50,000 does not fit in int32.
-    if is_tensor(boxes):
-        wide = boxes if boxes.is_floating_point() else boxes.long()
-    else:
-        wide = boxes if boxes.dtype.kind == "f" else boxes.astype(np.int64)
-    # Clipped, because two inverted sides would multiply to a positive area.
-    sides = (wide[..., 2:] - wide[..., :2]).clip(min=0)
-    area: ArrayT = sides[..., 0] * sides[..., 1]
-    return area
 
 
 def mask_to_box(mask: ArrayT) -> ArrayT:

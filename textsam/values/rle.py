@@ -25,6 +25,7 @@ __all__ = [
     "decode_rles",
     "encode_mask",
     "encode_masks",
+    "intersect_rles",
     "merge_rles",
     "rle_area",
     "rle_areas",
@@ -210,6 +211,18 @@ def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
     if not rles:
         return encode_mask(np.zeros(size, dtype=np.bool_))
     return _from_coco(coco.merge([_to_coco(rle) for rle in rles], intersect=False))
+
+
+def intersect_rles(rles: Sequence[RLE]) -> RLE:
+    """Intersection of one or more masks of one size.
+
+    Raises:
+        ValueError: There is no mask, or the sizes differ.
+    """
+    if not rles:
+        raise ValueError("intersect_rles: got no mask; wanted at least one")
+    _check_same_size(rles, rles[0].size)
+    return _from_coco(coco.merge([_to_coco(rle) for rle in rles], intersect=True))
 
 
 def rle_to_json(rle: RLE) -> dict[str, Any]:

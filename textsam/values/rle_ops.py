@@ -14,13 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from textsam.values.rle import RLE, encode_mask, merge_rles, rle_area, rle_box, rle_runs
+from textsam.values.rle import (
+    RLE,
+    decode_rle,
+    encode_mask,
+    intersect_rles,
+    merge_rles,
+    rle_box,
+    rle_runs,
+)
 
 __all__ = [
-    "common_area",
     "crop_rle",
     "enlarge_rle",
-    "intersect_rles",
     "paste_rle",
     "subtract_rle",
 ]
@@ -79,28 +85,6 @@ def crop_rle(rle: RLE, window: tuple[int, int, int, int]) -> RLE:
         _ColumnRuns(runs.column[inside] - x0, top[inside] - y0, bottom[inside] - y0),
         (y1 - y0, x1 - x0),
     )
-
-
-def intersect_rles(rles: Sequence[RLE]) -> RLE:
-    """Intersection of one or more masks of one size.
-
-    Raises:
-        ValueError: There is no mask, or the sizes differ.
-    """
-    sizes = {rle.size for rle in rles}
-    if len(sizes) != 1:
-        raise ValueError(f"intersect_rles: got masks of sizes {sorted(sizes)}; wanted one size")
-    code = coco.merge([_to_coco(rle) for rle in rles], intersect=True)
-    return RLE(rles[0].size, code["counts"])
-
-
-def common_area(a: RLE, b: RLE) -> int:
-    """Pixels that two masks of one size share.
-
-    Raises:
-        ValueError: They are of two sizes.
-    """
-    return rle_area(intersect_rles([a, b]))
 
 
 def subtract_rle(rle: RLE, others: Sequence[RLE]) -> RLE:
@@ -164,7 +148,7 @@ def _with_border(rle: RLE, box: tuple[int, int, int, int]) -> NDArray[np.float32
     """
     h, w = rle.size
     x0, y0, x1, y1 = box
-    inner = coco.decode(_to_coco(crop_rle(rle, box))).astype(np.float32)
+    inner = decode_rle(crop_rle(rle, box)).astype(np.float32)
     small = np.pad(inner, 1)
     if y0 == 0:
         small[0] = small[1]
@@ -233,7 +217,3 @@ def _check_inside(window: tuple[int, int, int, int], size: tuple[int, int]) -> N
         raise ValueError(
             f"got window {window}; wanted x0, y0, x1, y1 inside a mask of {size} (height, width)"
         )
-
-
-def _to_coco(rle: RLE) -> dict[str, object]:
-    return {"size": list(rle.size), "counts": rle.counts}

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from textsam.values.candidates import Candidate, Gate
 from textsam.values.geometry import Window
-from textsam.values.rle import RLE, merge_rles, rle_area, rle_box, rle_iou
-from textsam.values.rle_ops import crop_rle, enlarge_rle, intersect_rles, paste_rle
+from textsam.values.rle import RLE, intersect_rles, merge_rles, rle_area, rle_box, rle_iou
+from textsam.values.rle_ops import crop_rle, enlarge_rle, paste_rle
 
 __all__ = ["Piece", "join_pieces", "on_canvas"]
 
