@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -58,6 +58,11 @@ SaveDatasetOption = Annotated[
     Path | None,
     typer.Option("--save-dataset", metavar="FOLDER", help="Save as a Hugging Face Dataset."),
 ]
+# Of its own, since here it may be left out: the index names its model.
+QueryModelOption = Annotated[
+    str | None,
+    typer.Option("-m", "--model", help="Model of the query (default: the one of the index)."),
+]
 ExactOption = Annotated[
     bool, typer.Option("--exact", help="Compare with every mask, without search structures.")
 ]
@@ -85,7 +90,7 @@ def search(
     out: SheetOption = None,
     as_json: options.JsonOption = False,
     save_dataset: SaveDatasetOption = None,
-    model: options.ModelOption = "tiny",
+    model: QueryModelOption = None,
     clip: options.ClipOption = None,
     device: options.DeviceOption = None,
 ) -> None:
@@ -96,35 +101,38 @@ def search(
 
         typed = SearchInput(text=text, mask=mask, image=image, like=like, points=point, box=box)
         typed.check()
-        where = Where(
-            datasets=data_set or None,
-            labels=label or None,
-            min_area=min_area,
-            max_area=max_area,
-            min_aspect=min_aspect,
-            max_aspect=max_aspect,
-        )
+        area: dict[str, Any] = {"min_area": min_area, "max_area": max_area}
+        aspect: dict[str, Any] = {"min_aspect": min_aspect, "max_aspect": max_aspect}
+        where = Where(datasets=data_set or None, labels=label or None, **area, **aspect)
         sheet = out or (None if as_json else Path("search.png"))
         if sheet is not None:
             check_sheet(sheet)
         if save_dataset is not None and save_dataset.exists():
             raise ValueError(f"--save-dataset {save_dataset} already exists; give another folder")
-        with open_index(index) as opened:
+        loaded = None
+        if model or clip or device:
+            loaded = options.load_model(model or "tiny", clip=clip, device=device)
+        with open_index(index, loaded) as opened:
+            # Phrases need CLIP, so that is the default where the index has both.
             space = space or ("clip" if "clip" in opened.spaces else "sam")
-            loaded = options.load_model(model, clip=clip, device=device)
-            target = typed.resolve(loaded)
-            results = target.search(opened, loaded, k=k, where=where, space=space, exact=exact)
-        if as_json:
-            for row in results.table.to_pylist():
-                typer.echo(json.dumps(row))
-        elif len(results):
-            make_console().print(_results_table(results))
-        else:
-            print_line("nothing found: no mask of the index meets the conditions")
+            target = typed.resolve(lambda: cast(Any, opened.embedder).model)
+            query: dict[str, Any] = {"text": target.text, "image": target.photo, "mask": target.rle}
+            results = opened.search(**query, k=k, where=where, space=space, exact=exact)
+        _show_results(results, as_json)
         if save_dataset is not None:
             results.to_dataset().save_to_disk(str(save_dataset))
         if sheet is not None and len(results):
             save_sheet(target, results, sheet, quiet=as_json)
+
+
+def _show_results(results: SearchResults, as_json: bool) -> None:
+    if as_json:
+        for row in results.table.to_pylist():
+            typer.echo(json.dumps(row))
+    elif len(results):
+        make_console().print(_results_table(results))
+    else:
+        print_line("nothing found: no mask of the index meets the conditions")
 
 
 def _results_table(results: SearchResults) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from textsam import TextSAM
-    from textsam.search.records import SpaceName
-    from textsam.search.where import Where
 
 __all__ = ["SearchInput", "SearchTarget", "check_sheet", "open_index", "save_sheet"]
 
-_SHEET_COLUMNS, _CELL_SIDE = 6, 240  # pixels
+# Six cells of 240 pixels side by side fit on a screen of 1,500.
+_SHEET_COLUMNS, _CELL_SIDE = 6, 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +64,8 @@ class SearchInput:
         if has_place and self.like is None:
             raise PromptError("--point and --box select an object of a photo; add --like PHOTO")
 
-    def resolve(self, model: TextSAM) -> SearchTarget:
-        """Read the photo and the mask; segment what was clicked on."""
+    def resolve(self, load: Callable[[], TextSAM]) -> SearchTarget:
+        """Read the photo and the mask; segment what was clicked on, with a model from `load`."""
         if self.text is not None:
             return SearchTarget(text=self.text)
         if self.like is not None:
@@ -74,7 +73,7 @@ class SearchInput:
             points, labels = parse_points(self.points or [])
             query: dict[str, Any] = {"points": points, "labels": labels} if points else {}
             query |= {"box": parse_box(self.box)} if self.box else {}
-            result = model.segment(photo, **query)
+            result = load().segment(photo, **query)
             if not len(result) or not result[0].area:
                 raise PromptError(f"there is no mask at the point or box of {self.like}")
             return SearchTarget(photo=photo, rle=result[0].rle)
@@ -95,35 +94,14 @@ class SearchTarget:
     photo: NDArray[np.uint8] | None = None
     rle: RLE | None = None
 
-    def search(
-        self,
-        index: MaskIndex,
-        model: TextSAM,
-        *,
-        k: int,
-        where: Where,
-        space: SpaceName,
-        exact: bool,
-    ) -> SearchResults:
-        """Search an index, with the embedding settings it was made with."""
-        return MaskIndex(index.engine, model=model).search(
-            text=self.text,
-            image=self.photo,
-            mask=self.rle,
-            k=k,
-            where=where,
-            space=space,
-            exact=exact,
-        )
 
-
-def open_index(uri: str) -> MaskIndex:
-    """Open an index that exists and has rows."""
+def open_index(uri: str, model: TextSAM | None) -> MaskIndex:
+    """Open an index that exists and has rows; without a model it loads the one that made it."""
     advice = f"Type: textsam embed DATA -o {uri}"
     # Opening a folder that does not exist would create an index there.
     if "://" not in uri and not Path(uri).is_dir():
         raise FileNotFoundError(f"there is no index {uri!r}. {advice}")
-    index = MaskIndex.open(uri)
+    index = MaskIndex.open(uri, model=model)
     if not index.spaces:
         raise FileNotFoundError(f"{uri!r} is not an index of masks, or has no rows. {advice}")
     return index
@@ -198,6 +176,7 @@ def _read_cutout(path: Path) -> SearchTarget:
             "PHOTO"
         )
     values = np.asarray(picture.convert("RGBA"))
+    # Half transparent pixels, at a smoothed edge, count by their larger half.
     rle = _encode_nonempty(path, values[..., 3] >= 128)
     return SearchTarget(photo=np.ascontiguousarray(values[..., :3]), rle=rle)
 
@@ -214,6 +193,7 @@ def _open_picture(path: Path) -> Image.Image:
         picture.load()
     except FileNotFoundError as error:
         raise ImageError(f"--mask {path}: there is no such file") from error
-    except Exception as error:  # the readers of PIL raise many types for a damaged file
+    # The readers of PIL raise many types for a damaged file.
+    except Exception as error:
         raise ImageError(f"--mask {path} cannot be read as a picture ({error})") from error
     return picture
