@@ -87,7 +87,7 @@ def heat_picture(
     grey = Image.fromarray(photo).resize(size, Image.Resampling.BOX).convert("L")
     spread = Image.fromarray(np.clip(similarity, 0, 1).astype(np.float32))
     probability = np.asarray(spread.resize(size, Image.Resampling.BILINEAR))[..., None]
-    opacity = 0.25 + 0.6 * probability
+    opacity = 0.25 + 0.6 * probability  # the photo shows through where the phrase is improbable
     blended = (
         np.asarray(grey, dtype=np.float32)[..., None] * (1 - opacity) + _heat(probability) * opacity
     )
@@ -157,6 +157,7 @@ def _map_panel(
     fine = Image.new("RGBA", (size[0] * _FINE, size[1] * _FINE), (0, 0, 0, 0))
     pen = ImageDraw.Draw(fine)
     radius = 4 * _FINE
+    # Points of the result last, so that they are drawn over the others.
     for item in sorted(answer.candidates, key=lambda item: item.gate is None):
         if item.point is None:
             continue
@@ -284,6 +285,6 @@ def _wrapped(text: str, letter: int, width: int) -> list[str]:
             lines[-1] = longer
             continue
         while font.getlength(word) > width and len(word) > 1:
-            word = word[:-2] + "…"
+            word = word[:-2] + "…"  # two characters, since the last one is the ellipsis
         lines.append(word)
     return lines

@@ -151,7 +151,7 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
     known = opened or answer
     presence = 1.0 if math.isnan(known.presence) else known.presence
     if known.candidates:
-        # What is left changes at these numbers only.
+        # The number of masks left changes only at these numbers.
         numbers = [presence, *known.rivaled.values()]
         numbers += [number for item in known.candidates for number in (item.score, item.quality)]
         thresholds = {t for t in map(_rounded_down, numbers) if t is not None}
@@ -159,7 +159,7 @@ def _admitting_threshold(answer: PhraseAnswer, opened: PhraseAnswer | None) -> f
             if judge(known, known.levels.at(threshold)).kept:
                 return threshold
         return None
-    if opened is not None:
+    if opened is not None:  # even a very low threshold leaves nothing
         return None
     if answer.gate == "presence":
         return _rounded_down(presence)

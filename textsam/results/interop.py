@@ -176,12 +176,13 @@ def to_supervision(result: Segmentation) -> Any:
     supervision = _import_supervision()
     labels, names = result.labels, result.class_names()
     named = [label for label in labels if label is not None]
+    # supervision has a class for every mask or for none.
     if named and len(named) < len(labels):
         raise ValueError("to_supervision: some masks have a label and some have none; choose first")
     has_labels, has_scores = bool(named), not np.isnan(result.scores).any()
     return supervision.Detections(
         xyxy=_inclusive(result.boxes),
-        mask=result.masks.copy(),
+        mask=result.masks.copy(),  # a copy, because ours are read-only
         confidence=result.scores.copy() if has_scores else None,
         class_id=np.asarray([names.index(label) for label in named]) if has_labels else None,
         data={"class_name": np.asarray(named)} if has_labels else {},
@@ -253,6 +254,7 @@ def from_label_map(
 
 def _polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     """Outer rings as COCO's flat lists x0, y0, x1, y1, ..."""
+    # Holes have negative areas.
     rings = [ring for ring in mask_to_rings(mask) if ring_area(ring) > 0]
     return [[float(place) for place in ring.ravel()] for ring in rings]
 

@@ -69,6 +69,7 @@ class LabelMap:
 
     def shares(self) -> dict[str, float]:
         """Share of the photo that each phrase covers, 0 to 1."""
+        # `minlength`: names without a pixel count, too.
         counts = np.bincount(self.labels.ravel(), minlength=len(self.names) + 1)
         return {
             name: float(count) / max(1, self.labels.size)
@@ -129,7 +130,7 @@ class LabelMap:
             OSError: It cannot be read.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:  # pickles could run code
                 return cls(file["labels"], [str(name) for name in file["names"]])
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path} is no label map: {error}") from error

@@ -221,6 +221,7 @@ def make_table(
         if rle.size != size:
             raise ValueError(f"mask {index} has size {rle.size}; wanted {size} (height, width)")
     names = (None,) * len(masks) if labels is None else tuple(labels)
+    # A string is a sequence of strings: "wheel" would be five labels.
     if isinstance(labels, str) or any(not isinstance(name, str | None) for name in names):
         raise ValueError(f"got labels {labels!r}; wanted a list with a str or None per mask")
     if len(names) != len(masks):
@@ -251,7 +252,7 @@ def join_tables(parts: Sequence[MaskTable]) -> MaskTable:
             f"got {len(parts)} results of sizes {sizes}; wanted one or more results of one image"
         )
     presence: dict[str, float] = {}
-    for part in parts:
+    for part in parts:  # a dict keeps the order in which phrases come first
         for phrase, value in part.presence.items():
             presence[phrase] = max(value, presence.get(phrase, 0.0))
     return make_table(

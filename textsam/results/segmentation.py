@@ -66,7 +66,7 @@ class Segmentation(Sequence[MaskResult]):
     and its answers. Draw it with `plot`, write it with `save`.
     """
 
-    __slots__ = ("_answers", "_cache", "_image", "_table")
+    __slots__ = ("_answers", "_cache", "_image", "_table")  # immutable: no further attributes
 
     def __init__(
         self,
@@ -285,6 +285,7 @@ class Segmentation(Sequence[MaskResult]):
             return self._take([index for index, label in enumerate(labels) if label == key])
         if isinstance(key, slice):
             return self._take(range(len(self))[key])
+        # True is an integer in Python; as an index it is a mistake.
         if isinstance(key, Integral) and not isinstance(key, bool):
             return self._items()[int(key)]
         return self._take(positions(as_array(key), len(self)))
@@ -320,7 +321,7 @@ class Segmentation(Sequence[MaskResult]):
             (self.areas, min_area),
         ):
             if bound is not None:
-                keep &= values >= bound
+                keep &= values >= bound  # False for NaN
         return self[keep]
 
     def merge(self) -> Self:
@@ -460,6 +461,7 @@ class Segmentation(Sequence[MaskResult]):
 
     def _repr_png_(self) -> bytes:
         """The overlay for a notebook, on black if the photo is not known."""
+        # Without a photo on black: a notebook shows a result rather than an error.
         photo = np.zeros((*self.size, 3), dtype=np.uint8) if self._image is None else self._image
         picture = self.plot(photo)
         picture.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))

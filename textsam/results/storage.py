@@ -172,6 +172,7 @@ def table_to_npz(table: MaskTable) -> bytes:
     bits = np.zeros((len(table.rles), (pixels + 7) // 8), dtype=np.uint8)
     for index, rle in enumerate(table.rles):
         bits[index] = np.packbits(decode_rle(rle))
+    # `savez_compressed` writes no time stamps, so that equal results are equal bytes.
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
@@ -196,7 +197,7 @@ def table_from_npz(data: bytes) -> MaskTable:
         ValueError: It is no such file, is from a newer textsam, or is damaged.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:  # pickles could run code
             if "format" not in file or str(file["format"]) != FORMAT:
                 raise ValueError(f"got an .npz file without format {FORMAT!r}")
             _check_version(int(file["version"]))

@@ -105,7 +105,7 @@ class Calibration:
                 )
             strategies = {name: _curves(raw) for name, raw in content["strategies"].items()}
             return cls(strategies=strategies, fitted_on=dict(content["fitted_on"]))
-        except WeightsError:
+        except WeightsError:  # a ValueError, too, which the next clause would catch
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(

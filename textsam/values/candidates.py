@@ -36,7 +36,7 @@ GATES: Mapping[Gate, str] = {
     "overlap": "another phrase fits these pixels better",
 }
 
-# No threshold makes the map be searched below this probability: there everything is a region.
+# The map is never searched below this probability, where nearly everything would be a region.
 _LOWEST_PLACE = 0.1
 
 
@@ -137,6 +137,7 @@ class Candidate(MaskNumbers):
     stability: float = math.nan
     evidence: Mapping[str, float] = field(default_factory=dict)
     point: tuple[float, float] | None = None
+    # float16: dialogues keep these logits, and decoding again does not need more digits.
     low_res: NDArray[np.float16] | None = None
     gate: Gate | None = None
     reason: str = ""

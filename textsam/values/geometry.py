@@ -125,6 +125,7 @@ class Frame:
     @property
     def resized(self) -> tuple[int, int]:
         """(h, w) of the image in the square, model pixels, each at least 1."""
+        # Each at least 1: a panorama of 10,000 x 1 pixels would round to no rows at all.
         scale = self.image_size / max(self.height, self.width)
         # Rounded as in `ResizeLongestSide.get_preprocess_shape` of the released code.
         return (
@@ -226,7 +227,7 @@ def mask_to_box(mask: ArrayT) -> ArrayT:
 def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First true index and one past the last of (..., L), each (...); zeros if none is true."""
     length = line.shape[-1]
-    if length == 0:
+    if length == 0:  # argmax of an empty axis raises
         nothing = np.zeros(line.shape[:-1], dtype=np.int64)
         return nothing, nothing
     some = line.any(-1)
@@ -238,7 +239,7 @@ def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
 def _tensor_span(line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`_array_span` for a torch bool tensor."""
     length = line.shape[-1]
-    if length == 0:
+    if length == 0:  # as above
         nothing = line.new_zeros(line.shape[:-1]).long()
         return nothing, nothing
     some = line.any(-1).long()

@@ -55,6 +55,7 @@ def judge(answer: PhraseAnswer, levels: Levels | None = None) -> PhraseAnswer:
     candidates: list[Candidate] = []
     kept: list[Candidate] = []
     for item in answer.candidates:
+        # A mask's own numbers come first: they say more than that the phrase is absent.
         gate, reason = judge_mask(item, levels)
         if gate is None and levels.max_covered < 1 and _is_covered(item, kept, levels.max_covered):
             gate, reason = "duplicate", "it shares most pixels with better masks"
@@ -78,7 +79,7 @@ def is_exact(answer: PhraseAnswer, levels: Levels) -> bool:
     """
     own = answer.levels
     if answer.strategy == "like" and levels.min_quality != own.min_quality:
-        return False  # the masks of sufficient quality decide presence
+        return False  # presence is measured on the masks of sufficient quality
     if answer.presence < levels.min_presence or levels == own:
         return True
     if answer.dependent or not answer.searched or levels.min_place != own.min_place:
@@ -92,6 +93,7 @@ def judge_mask(mask: MaskNumbers, levels: Levels) -> Verdict:
         gate, own, other = mask.rival
         if other > own:
             return gate, f"log odds {own:.1f} < {other:.1f}"
+    # Before the score: a mask that repeats a better one is no further object, however it scores.
     if mask.ruled_out is not None:
         return mask.ruled_out
     # Comparisons with NaN are false: what was not measured passes.

@@ -130,6 +130,7 @@ def _make_phrase(text: object, *, where: str = "text") -> str:
         raise PromptError(
             f'{where} is {type(text).__name__}; wanted a phrase such as "wheel"{hint}'
         )
+    # A phrase of invisible characters only (zero-width spaces, say) is empty, too.
     phrase = " ".join(unicodedata.normalize("NFC", text).split())
     if not any(letter.isprintable() and letter != " " for letter in phrase):
         raise PromptError(f'{where} is {text[:40]!r}, which is empty; wanted a phrase: "wheel"')
@@ -142,7 +143,7 @@ def _make_points(
     height, width = size
     wanted = "wanted (x, y) pairs, e.g. points=[(410, 220)]"
     array = _to_floats([] if points is None else points, "points", wanted)
-    if array.size == 0:
+    if array.size == 0:  # an empty list has shape (0,)
         array = array.reshape(0, 2)
     elif array.shape == (2,):
         array = array[None]
@@ -151,6 +152,7 @@ def _make_points(
     for index, (x, y) in enumerate(array):
         if not (0 <= x <= width and 0 <= y <= height):
             hint = ""
+            # numpy indexes rows first, so that swapped coordinates are the usual mistake.
             if 0 <= y <= width and 0 <= x <= height:
                 hint = ". Are x and y swapped? Points are (x, y), not (row, column)"
             raise PromptError(
@@ -209,6 +211,7 @@ def _make_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_] | NDArray[
             f"mask has shape {array.shape}; wanted {size}, the (height, width) of the image"
         )
     if array.dtype.kind in "iu":
+        # Other integers are a label map, and its numbers must not become one mask.
         values = np.unique(array)
         if not (np.isin(values, (0, 1)).all() or np.isin(values, (0, 255)).all()):
             raise PromptError(
@@ -225,6 +228,7 @@ def _make_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_] | NDArray[
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise PromptError("mask holds NaN or infinity; wanted bool, or finite float logits")
+    # As logits, probabilities would all lie inside the mask.
     if low >= 0 and high <= 1:
         raise PromptError(
             f"mask is {array.dtype} in {low:g}..{high:g}: probabilities, not logits. "

@@ -42,9 +42,9 @@ __all__ = [
 # 1,000 masks of a 12-megapixel photo.
 _COPY_BYTES = 64 * 1024 * 1024
 
-_AREAS_AT_ONCE = 255
+_AREAS_AT_ONCE = 255  # see `rle_areas`
 
-# The C code counts pixels in 32 bits.
+# The C code of pycocotools counts pixels in 32 bits.
 _MAX_PIXELS = 2**32 - 1
 
 
@@ -170,6 +170,7 @@ def rle_boxes(rles: Sequence[RLE]) -> NDArray[np.int64]:
     """Smallest half-open box of each, (K, 4) int64; zeros where no pixel is true."""
     if not rles:
         return np.zeros((0, 4), dtype=np.int64)
+    # Whole numbers, although pycocotools returns float64.
     xywh = np.asarray(coco.toBbox([_to_coco(rle) for rle in rles])).astype(np.int64)
     boxes = boxes_from_xywh(xywh)
     boxes[(xywh[:, 2:] == 0).any(axis=1)] = 0
@@ -208,7 +209,7 @@ def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
         ValueError: A code has another size.
     """
     size = _check_same_size(rles, size)
-    if not rles:
+    if not rles:  # pycocotools would return a mask of size 0 x 0
         return encode_mask(np.zeros(size, dtype=np.bool_))
     return _from_coco(coco.merge([_to_coco(rle) for rle in rles], intersect=False))
 
@@ -282,7 +283,7 @@ def _runs(code: bytes) -> NDArray[np.int64]:
         raise ValueError(
             f"damaged RLE: counts {code[:20]!r}... is not a complete COCO compressed code"
         )
-    last = (symbols & 0x20) == 0
+    last = (symbols & 0x20) == 0  # the last character of each number
     start = np.flatnonzero(np.concatenate([[True], last[:-1]]))
     place = np.arange(symbols.size) - np.repeat(start, np.diff([*start, symbols.size]))
     if place.max() > 6:  # 7 x 5 bits hold any 32-bit run; more would overflow int64 below

@@ -119,6 +119,7 @@ class TileSettings:
         """Refuse settings that make no grid."""
         for name in ("tile", "overlap"):
             value = getattr(self, name)
+            # True is an integer in Python.
             if not isinstance(value, Integral) or isinstance(value, bool):
                 raise PromptError(f"{name} is {value!r}; wanted whole pixels, e.g. {name}=256")
         if self.tile < _MIN_TILE:
@@ -165,7 +166,7 @@ class AutomaticSettings:
     box_nms_thresh: float = 0.7
     crop_n_layers: int = 0
     crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
+    crop_overlap_ratio: float = 512 / 1500  # as in the released code
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
     max_area: float = 1.0
