@@ -1,4 +1,4 @@
-"""`TextSAM`: a SAM core, a CLIP and the pathway between them, as one thing to ask."""
+"""`TextSAM`: a SAM core, a CLIP and the pathway between them as one model."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ T = TypeVar("T")
 
 
 class _Part(Generic[T]):
-    """An attribute that lives in `TextSAM.parts`; setting it replaces the parts.
+    """An attribute stored in `TextSAM.parts`; setting it makes new parts.
 
-    Photos that are open already keep the parts they were opened with.
+    Photos that were opened before keep the old ones.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -60,15 +60,15 @@ class TextSAM:
     """A promptable segmentation model that also takes phrases.
 
     Attributes:
-        parts: All of the following in one value, which open photos share.
+        parts: All of the following in one value, which open photos share; see `ModelParts`.
         sam: The SAM core.
         clip: The CLIP model, or None.
-        pathway: The way from CLIP to prompts, or None; without it phrases are refused.
+        pathway: From CLIP embeddings to prompts, or None; without it phrases are no prompts.
         text_settings: Geometry of `strategy="auto"`.
-        calibration: What its evidence means as probabilities, with default thresholds.
-        focus: How closely to look at small things, each look costing one more encoding; None, as in
-            Segment Anything, for never.
-        name: What it was loaded as.
+        focus: When to zoom in on small objects, which costs one encoding for each window; None for
+            never, as in Segment Anything.
+        calibration: From evidence to probabilities, with the default thresholds.
+        name: What the model was loaded as.
     """
 
     sam = _Part[Sam]()
@@ -127,7 +127,7 @@ class TextSAM:
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", ...; the CPU by default.
-            local_files_only: Never reach for the network.
+            local_files_only: Do not use the network.
 
         Raises:
             WeightsError: There is no such model, its files do not fit each other, or one of them is
@@ -155,29 +155,29 @@ class TextSAM:
         """Write the model to a folder: safetensors, configuration, and its CLIP.
 
         Args:
-            folder: Made if it is not there.
-            dtype: Store weights as this, e.g. `torch.float16`; as they are by default.
+            folder: Created if it does not exist.
+            dtype: Type of the stored weights, e.g. `torch.float16`; unchanged by default.
 
         Raises:
-            OSError: If the folder cannot be written. What was there before is left whole.
+            OSError: The folder cannot be written. Files that were there stay whole.
         """
         return write_model(Path(folder), self.parts, dtype=dtype)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the SAM core."""
         return self.parts.device
 
     @property
     def has_dense_text(self) -> bool:
-        """Whether phrases give a map, which `strategy="auto"` works from."""
+        """Whether phrases give a map, which `strategy="auto"` starts from."""
         return self.parts.has_dense_text
 
     def to(self, device: str | torch.device) -> TextSAM:
         """Move all parts; returns itself.
 
         Raises:
-            WeightsError: If torch has no such device.
+            WeightsError: torch has no such device.
         """
         try:
             self.sam.to(device)
@@ -190,32 +190,32 @@ class TextSAM:
         return self
 
     def open(self, image: ImageSource) -> ImageView:
-        """Encode an image once, to ask it any number of times.
+        """Encode an image once, for any number of queries.
 
         Args:
             image: Whatever `textsam.load_image` takes: path, URL, bytes, file, PIL, array, tensor.
 
         Raises:
-            ImageError: If it is no image.
+            ImageError: It is not an image.
         """
         return ImageView(encode_photo(self.parts, load_image(image)))
 
     def open_tiled(
         self, image: ImageSource, *, tile: int | None = None, overlap: int | None = None
     ) -> TiledView:
-        """Open a big photo, to be asked a tile at a time: 4K to 100 megapixels.
+        """Open a big photo, 4K to 100 megapixels, to segment it tile by tile.
 
         Args:
             image: As for `open`.
             tile: Side of a tile, original pixels.
-            overlap: By how much tiles overlap, original pixels.
+            overlap: Overlap of neighbouring tiles, original pixels.
 
         Returns:
-            A view with `segment(text=...)`, `explain` and `everything`. It keeps nothing encoded.
+            A view with `segment(text=...)`, `explain` and `everything`, which keeps no encoding.
 
         Raises:
-            ImageError: If it is no image.
-            PromptError: If tile and overlap do not fit each other.
+            ImageError: It is not an image.
+            PromptError: Invalid sizes, see `TileSettings`.
         """
         usual = TileSettings()
         settings = TileSettings(
@@ -225,11 +225,11 @@ class TextSAM:
         return open_tiled(self.parts, image, settings=settings)
 
     def concept(self, like: Example) -> Concept:
-        """What masks have in common, to be looked for in many photos: `segment(like=concept)`.
+        """Make a concept of masks, to find in many photos by `segment(like=concept)`.
 
         Args:
-            like: `segmentation[0]`, a `Segmentation` of one label, or a list of masks, which know
-                their photos; several make the concept less of one thing's looks.
+            like: `segmentation[0]`, a `Segmentation` of one label, or a list of masks, all with
+                their photo. Several examples tell more of the kind and less of one object.
 
         Raises:
             PromptError: No mask, an empty one, one without its photo, or masks with several labels.
@@ -277,7 +277,7 @@ class TextSAM:
         """Open an image and find masks of everything: see `ImageView.everything`.
 
         Raises:
-            ImageError: If it is no image.
+            ImageError: It is not an image.
             PromptError: An unknown preset.
         """
         return self.open(image).everything(settings, progress=progress)
@@ -293,9 +293,9 @@ class TextSAM:
         """Open an image and give each pixel a phrase or none: see `ImageView.label_map`.
 
         Raises:
-            ImageError: If it is no image.
+            ImageError: It is not an image.
             PromptError: See `ImageView.segment`.
-            WeightsError: If the model cannot be asked by text.
+            WeightsError: The model takes no phrases.
         """
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
 

@@ -1,7 +1,7 @@
-"""One encoded photo: ask it with phrases, points, boxes and masks, as often as you like.
+"""An open photo, for any number of phrases, points, boxes and masks.
 
-The photo is encoded once, when the view is opened; each question costs one run of the decoder. A
-model that zooms in (`FocusSettings`) encodes a window around a small object as well.
+The photo is encoded once, when it is opened; each query costs runs of the decoder. A model that
+zooms in (`FocusSettings`) encodes a window around a small object as well.
 """
 
 from __future__ import annotations
@@ -199,15 +199,15 @@ class ImageView:
     ) -> Segmentation:
         """Masks of everything in this photo that look like one mask, the most similar first.
 
-        By the SAM's latents (Appendix D.6, Figure 17): looks, not names. A low threshold gives what
-        is of a kind, a high one what is almost the same.
+        By the SAM's latents (Appendix D.6, Figure 17), which hold looks and not names. A low
+        threshold gives objects of the same kind, a high one near copies.
 
         Args:
             mask: `segmentation[0]`, an RLE or (H, W) bool, of this photo.
             threshold: Minimum cosine. How high cosines are depends on the model; look at
                 `similarity`.
-            latents: "photo", from the encoding that is there; "crops", the paper's, which encodes
-                a crop and its mirror image for every mask of the photo.
+            latents: "photo", from the encoding of the photo; "crops", as in the paper, from a crop
+                and its mirror image for each mask.
             settings: Of the masks of everything: see `everything`.
 
         Returns:
@@ -215,8 +215,7 @@ class ImageView:
             the masks of everything) first; without labels and scores.
 
         Raises:
-            PromptError: An empty mask or one of another photo's size, or an option that cannot be
-                meant.
+            PromptError: An empty mask or one of another photo's size, or an invalid option.
         """
         return similar_masks(
             self.photo,
@@ -236,13 +235,13 @@ class ImageView:
         """Give each pixel the phrase that describes it best, or none.
 
         Args:
-            phrases: What to look for; the map numbers them from 1.
-            background: Phrases that win pixels without being painted ("wall", "sky").
-            threshold: Least presence of a phrase, in (0, 1); the calibration's level by default.
+            phrases: The map numbers them from 1.
+            background: Phrases that compete for pixels and leave them unlabelled ("wall", "sky").
+            threshold: Minimum presence of a phrase, in (0, 1); the calibration's level by default.
 
         Raises:
             PromptError: As `segment`.
-            WeightsError: If the model cannot be asked by text.
+            WeightsError: The model takes no phrases.
         """
         return label_pixels(
             self.photo,
@@ -264,7 +263,7 @@ class ImageView:
         previous: Prediction | None = None,
         reading: int = 0,
     ) -> Prediction:
-        """Run the decoder on one prompt and return everything it says.
+        """Run the decoder on one prompt and return its whole output.
 
         Args:
             text: A phrase.
@@ -288,7 +287,7 @@ class ImageView:
         """Probability of a phrase at each pixel, (H, W) float32.
 
         Raises:
-            WeightsError: If the model's pathway has no dense head.
+            WeightsError: The model makes no maps of phrases.
         """
         return text_map(self.photo, phrase)
 
@@ -298,31 +297,31 @@ class ImageView:
         Args:
             x: Original pixels.
             y: Original pixels.
-            foreground: On the object, or on what the last mask has too much.
+            foreground: Whether the point is on the object, or on what the mask has too much.
 
         Returns:
             The corrected object, one mask (or none, if nothing is left of it).
 
         Raises:
-            PromptError: For a point outside the image, or a first click that is not foreground.
+            PromptError: A point outside the image, or a first click that is not foreground.
         """
         self.dialogue = self.dialogue.click(x, y, foreground=foreground)
         return self.dialogue.result
 
     def undo(self) -> Segmentation:
-        """Take the last step of the dialogue back; empty when nothing is left.
+        """Undo the last step of the dialogue; without a step the result is empty.
 
         Raises:
-            PromptError: If there is nothing to take back.
+            PromptError: There is nothing to undo.
         """
         self.dialogue = self.dialogue.undo()
         return self.dialogue.result
 
     def redo(self) -> Segmentation:
-        """Bring back the step that `undo` took back last.
+        """Redo the step that was undone last.
 
         Raises:
-            PromptError: If there is nothing to bring back.
+            PromptError: There is nothing to redo.
         """
         self.dialogue = self.dialogue.redo()
         return self.dialogue.result

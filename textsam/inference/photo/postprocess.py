@@ -1,4 +1,4 @@
-"""From the decoder's low-resolution logits to masks of the original photo."""
+"""Between the decoder's low-resolution logits and masks of the photo; regions of masks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ __all__ = [
     "without_small_regions",
 ]
 
-# Logits that a given mask turns into: about what the decoder itself is sure with.
-_GIVEN_MASK_LOGIT = 8.0
+# Logits of a bool mask as a prompt, about as large as the decoder's own where it is sure.
+_MASK_LOGIT = 8.0
 
 
 def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
-    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding.
-
-    (code) Two steps, first to the model frame, then to the photo, as the released code does.
-    """
+    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding."""
+    # In two steps, first to the model frame and then to the photo, as in the released code.
     side = frame.image_size
     height, width = frame.resized
     full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
@@ -43,12 +41,12 @@ def mask_to_low_res(
     """A mask of the photo, (H, W) bool or logits, as a mask prompt (1, 1, m, m) of logits."""
     values = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None]
     if mask.dtype == np.bool_:
-        values = (2 * values - 1) * _GIVEN_MASK_LOGIT
+        values = (2 * values - 1) * _MASK_LOGIT
     share = size / frame.image_size
     inner = tuple(max(1, round(side * share)) for side in frame.resized)
     small = F.interpolate(values, inner, mode="area")
     pad = (0, size - inner[1], 0, size - inner[0])
-    return F.pad(small, pad, value=-_GIVEN_MASK_LOGIT)
+    return F.pad(small, pad, value=-_MASK_LOGIT)
 
 
 def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
@@ -59,7 +57,7 @@ def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
 
 
 def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
-    """Index of the smallest of K > 0 masks (K, H, W) on which a point lies, or of the nearest."""
+    """Index of the smallest of K > 0 masks (K, H, W) that contains a point, or of the nearest."""
     inside = np.flatnonzero(masks[:, int(y), int(x)])
     if len(inside):
         return int(inside[masks[inside].sum((1, 2)).argmin()])
@@ -72,13 +70,11 @@ def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
 
 
 def connected_components(mask: Tensor) -> Tensor:
-    """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order.
-
-    The mask is cut into runs along its rows; runs that touch one of the next row are joined, so
-    that the work goes with the number of runs and not of pixels.
-    """
+    """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order."""
+    # The mask is cut into runs along its rows, and runs that touch one of the next row are joined,
+    # so that the work grows with the number of runs and not of pixels.
     height, width = mask.shape
-    stride = width + 1  # one column of outside between the rows, so that no run goes over an end
+    stride = width + 1  # an empty column between the rows, so that no run crosses a row's end
     inside = np.zeros((height, stride), np.int8)
     inside[:, :width] = mask.cpu().numpy()
     steps = np.diff(inside.ravel(), prepend=np.int8(0))
@@ -94,7 +90,7 @@ def connected_components(mask: Tensor) -> Tensor:
 
 
 def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The lowest of `count` nodes that each is connected with, by edges a[i] - b[i]."""
+    """For each of `count` nodes the lowest node connected with it by edges a[i] - b[i]."""
     lowest = np.arange(count)
     while True:
         one, other = lowest[a], lowest[b]
@@ -106,9 +102,13 @@ def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np
 
 
 def depth_inside(cells: Tensor) -> Tensor:
-    """Steps from each cell of (h, w) bool, not empty, to the nearest one outside, (h, w) float32.
+    """Distance in cells from each cell inside a mask to the nearest one outside.
 
-    0 outside; beyond the frame is outside.
+    Args:
+        cells: (h, w) bool, not empty; everything beyond the array is outside.
+
+    Returns:
+        (h, w) float32, 0 outside.
     """
     columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
     y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -122,18 +122,18 @@ def depth_inside(cells: Tensor) -> Tensor:
     return whole
 
 
-def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """Fill gaps, then remove pieces, of fewer than `least` pixels; the largest piece stays.
+def without_small_regions(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """Fill gaps, then remove pieces, of fewer than `min_area` pixels; the largest piece stays.
 
-    A gap is what is not in the mask and hangs together (8 neighbours), at the photo's border, too,
-    as in the released code. Only the mask's box is looked at; around it is nothing but gap.
+    A gap is an 8-connected region outside the mask, also at the photo's border, as in the released
+    code. Only the mask's box is searched; around it there is one gap.
     """
     if not mask.any():
         return mask
     height, width = mask.shape
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    # A line of what is around, on the sides where the photo has any.
+    # One row or column around the box, on the sides where the photo goes on.
     top, left = int(y0 > 0), int(x0 > 0)
     part = np.pad(mask[y0:y1, x0:x1], ((top, int(y1 < height)), (left, int(x1 < width))))
     gaps = connected_components(torch.from_numpy(~part)).numpy()
@@ -149,19 +149,19 @@ def without_small_regions(mask: NDArray[np.bool_], least: int) -> NDArray[np.boo
     bands = [(int(gaps[place]), result[band]) for place, band in around if result[band].size]
     for gap, band in bands:
         sizes[gap] += band.size
-    small = np.flatnonzero(sizes < least)
+    small = np.flatnonzero(sizes < min_area)
     result[y0:y1, x0:x1] |= np.isin(gaps[inner], small[small > 0])
-    for gap, band in bands:  # views of the result
+    for gap, band in bands:  # they are views of the result
         band |= gap in small
-    return _without_small_pieces(result, least)
+    return _without_small_pieces(result, min_area)
 
 
-def _without_small_pieces(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+def _without_small_pieces(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     pieces = connected_components(torch.from_numpy(np.ascontiguousarray(mask[box]))).numpy()
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    large = np.flatnonzero(sizes >= least)
+    large = np.flatnonzero(sizes >= min_area)
     mask[box] &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
     return mask

@@ -1,16 +1,15 @@
-"""Mask embeddings in the SAM's own space: looks rather than names.
+"""Mask embeddings by the SAM's image encoder: looks rather than names.
 
-The image encoder's output inside a mask, averaged over space (arXiv 2304.02643, Appendix D.6); in
-two ways:
+The image encoder's output, averaged inside a mask (arXiv 2304.02643, Appendix D.6), in two ways:
 
 | | what is encoded | passes of the encoder |
 |---|---|---|
-| `crop_latents` | a crop around the mask and its mirror image, as in the paper | two a mask |
-| `photo_latents` | the photo, as it is encoded already | none |
+| `crop_latents` | a crop around the mask and its mirror image, as in the paper | two per mask |
+| `photo_latents` | the photo, once for all masks | none |
 
-The paper does not say how large the crop is. Ours is the square of masked CLIP
-(`textsam.clip.masked`), whose side the caller chooses; what it has beyond the photo is the mean
-colour, which is zero after normalisation, as the padding of a photo is.
+The paper does not say how large the crop is. Here it is a square as for masked CLIP
+(`textsam.clip.masked`); beyond the photo it has the mean colour, which normalisation turns into
+zero, as in the padding of a photo.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ __all__ = [
 
 Latents = Literal["crops", "photo"]
 
-_BATCH = 32  # masks of a photo that are decoded at once
+_BATCH = 32  # masks decoded from run-length codes at once
 
 
 def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
-    """Embed masks of an encoded photo: n codes -> (n, C), as `pooled_latents`."""
+    """Embed n masks of an encoded photo: (n, C), see `pooled_latents`."""
     rows = [torch.zeros(0, photo.parts.sam.config.embed_dim)]
     for start in range(0, len(rles), _BATCH):
         masks = decode_rles(rles[start : start + _BATCH], photo.size)
@@ -55,11 +54,11 @@ def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
 
 @torch.no_grad()
 def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
-    """Embed masks by what a photo's encoding holds inside them.
+    """Embed masks by the mean of a photo's encoding inside them.
 
     Args:
         photo: The encoded photo.
-        masks: (n, m, m) bool, or shares 0 to 1, in the padded model frame, on any grid.
+        masks: (n, m, m) bool, or shares 0 to 1, in the padded model frame; m may be any size.
 
     Returns:
         (n, C) float32 of unit length on the CPU, C = `SamConfig.embed_dim`; zeros for an empty
@@ -76,16 +75,16 @@ def crop_latents(
     expand: float = 1.5,
     batch: int = 8,
 ) -> Iterator[Tensor]:
-    """Embed masks of photos that need not be encoded, a batch of the encoder at a time.
+    """Embed masks of photos by crops, one batch of the image encoder at a time.
 
     Args:
         sam: Encodes the crops.
         photos: Images (H, W, 3) uint8 RGB, each with its masks.
         expand: Side of a crop by the longer side of the mask's box, at least 1.
-        batch: Masks at once; batches go across photos.
+        batch: Masks in a batch, which may come from several photos.
 
     Yields:
-        (n, C) as `latents_of_crops`, in the order of the masks.
+        (n, C) of each batch, see `latents_of_crops`.
 
     Raises:
         PromptError: A mask is empty or not of its photo's size.
@@ -101,18 +100,17 @@ def latents_of_crops(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
     """Embed masks by a crop around each and its mirror image.
 
     Args:
-        sam: Encodes them, all in one batch.
+        sam: Encodes the crops in one batch.
         crops: (n, 3, S, S) uint8 RGB, `SamConfig.image_size` pixels.
         masks: (n, S, S) float, 0..1: the share of each pixel that is inside.
 
     Returns:
-        (n, C) float32 of unit length on the CPU. A crop's and its mirror image's are the same.
+        (n, C) float32 of unit length on the CPU, the same for a crop and its mirror image.
     """
     total = torch.zeros(len(crops), sam.config.embed_dim)
-    for turned in (False, True):
-        seen, inside = (crops.flip(-1), masks.flip(-1)) if turned else (crops, masks)
-        features = sam.encode_image(sam.preprocess(list(seen))).embedding.float().cpu()
-        # Both have the same area inside, so the sum is the mean over both up to its length.
+    for pixels, inside in ((crops, masks), (crops.flip(-1), masks.flip(-1))):
+        features = sam.encode_image(sam.preprocess(list(pixels))).embedding.float().cpu()
+        # Both have the same area inside, so their sum has the direction of the mean.
         total += _masked_sums(features, inside.float().cpu())
     return F.normalize(total, dim=-1)
 

@@ -1,10 +1,9 @@
-"""`segment(like=...)`: masks of other photos instead of a phrase.
+"""`segment(like=...)`: masks as examples instead of a phrase.
 
-What the examples have in common is a concept: the mean of their masked-CLIP embeddings (arXiv
-2304.02643, Appendix D.5) and of their SAM latents (Appendix D.6). The masked-CLIP embedding is what
-the text pathway was trained on, so it finds as a phrase does (`map_points`); a model
-without such a pathway proposes automatic masks. Either way a mask is judged by its own likeness to
-the concept in both spaces.
+Examples become a concept: the mean of their masked-CLIP embeddings (arXiv 2304.02643, Appendix D.5)
+and of their SAM latents (Appendix D.6). The text pathway was trained on masked-CLIP embeddings, so
+a concept makes a map as a phrase does (`map_points`); a model without such a pathway proposes
+automatic masks. Each mask is then scored by its own cosines with the concept.
 """
 
 from __future__ import annotations
@@ -43,10 +42,9 @@ __all__ = [
 
 Example: TypeAlias = MaskResult | Segmentation | Sequence[MaskResult]
 
-UNNAMED = "like this"  # label of what was found by examples without one
+UNNAMED = "like this"  # label for examples without one
 
-# Without a calibration and a map a score is the cosine itself, in masked CLIP if the model has one,
-# and only its order means something.
+# Without a calibration and a map the score is the cosine itself, which only orders masks.
 LIKE_CURVES = StrategyCurves(
     presence=Curve(weights={"clip": 1.0}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),
@@ -59,14 +57,15 @@ _BARE_CURVES = StrategyCurves(
     min_presence=0.9,
     min_score=0.9,
 )
-_EXPANDS = (1.0, 1.5)  # crops of an example, of the paper's 1x to 2x (Appendix D.5)
-_EXPAND = 1.5  # of a mask that is judged
-_LEAST_COSINE = 0.01  # and the most is 0.99: log odds have no end
+# Sides of an example's crops, as multiples of its box; the paper takes 1x to 2x (Appendix D.5).
+_EXAMPLE_CROPS = (1.0, 1.5)
+_CROP = 1.5  # of a mask that is scored
+_MIN_COSINE = 0.01  # cosines are clipped to .01 and .99, beyond which log odds grow without bound
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Concept:
-    """What some masks have in common; made by `TextSAM.concept`, good for any photo.
+    """What some masks have in common; made by `TextSAM.concept`, for any photo.
 
     Attributes:
         name: The examples' label, or "like this".
@@ -87,13 +86,13 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
     Args:
         parts: The model that will be asked.
         like: Masks that know their photo, all of one kind.
-        photo: An open photo, so that examples from it need no further encoding.
+        photo: An encoded photo; examples from it are not encoded again.
 
     Raises:
         PromptError: No mask, an empty one, one without its photo, masks with several labels, or
             something else than masks.
     """
-    examples = _checked(like)
+    examples = _check_examples(like)
     labels = {item.label for item in examples if item.label is not None}
     clips: list[Tensor] = []
     latents: list[Tensor] = []
@@ -108,7 +107,7 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
         source = photo if same and photo is not None else encode_photo(parts, image)
         latents.append(pooled_latents(source, in_frame(source, masks)))
         if parts.clip is not None:
-            for expand in _EXPANDS:
+            for expand in _EXAMPLE_CROPS:
                 clips.append(parts.clip.encode_masks(image, masks, expand=expand).cpu())
     return Concept(
         name=next(iter(labels), UNNAMED),
@@ -127,34 +126,32 @@ def like_answer(
 ) -> PhraseAnswer:
     """Every instance of a concept.
 
-    Evidence of a mask: "clip" and "latent", the log odds of its cosine with the concept taken as a
-    probability, and where there is a map "map" and "peak" of `map_points`. Evidence of
-    presence: "clip" and "latent" of the mask that is most like it, and the map's "peak".
+    Evidence of a mask: "clip" and "latent", the log odds of its cosines with the concept, and with
+    a map also "map" and "peak" of `map_points`. Evidence of presence: "clip" and "latent" of the
+    most similar mask, and the map's "peak".
 
     Args:
         photo: The photo.
         concept: Of the photo's own model.
-        threshold: Least presence and least score; the calibration's by default.
+        threshold: Minimum presence and score; the calibration's levels by default.
         embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: The concept belongs to another model.
     """
     _check_fits(photo.parts, concept)
-    given = photo.parts.calibration.strategies.get("like")
+    calibrated = photo.parts.calibration.strategies.get("like")
     if not photo.parts.has_dense_text or concept.clip is None:
-        usual = LIKE_CURVES if concept.clip is not None else _BARE_CURVES
-        return _of_everything(
-            photo, embedded(), concept, curves=given or usual, threshold=threshold
-        )
-    curves = given or auto.DEFAULT_CURVES
+        curves = calibrated or (_BARE_CURVES if concept.clip is None else LIKE_CURVES)
+        return _rank(photo, embedded(), concept, curves=curves, threshold=threshold)
+    curves = calibrated or auto.DEFAULT_CURVES
     _, pathway = photo.parts.require_text()
     embedding = pathway.centre(concept.clip[None].to(photo.parts.device), "image")[0]
     proposed = auto.propose(photo, embedding, concept.name, threshold=threshold)
     return _scored(photo, replace(proposed, strategy="like"), concept, curves=curves)
 
 
-def _of_everything(
+def _rank(
     photo: EncodedPhoto,
     embedded: EmbeddedMasks,
     concept: Concept,
@@ -162,18 +159,17 @@ def _of_everything(
     curves: StrategyCurves,
     threshold: float | None,
 ) -> PhraseAnswer:
-    """Automatic masks, by falling likeness, as `rank` has them by a phrase."""
+    """Automatic masks by falling similarity, as `rank` orders them for a phrase."""
     masks = embedded.masks
     evidence: list[dict[str, float]] = [{} for _ in range(len(masks))]
     if concept.clip is not None and embedded.embeddings is not None:
         cosines = (embedded.embeddings @ concept.clip).tolist()
         evidence = [{"clip": _log_odds(value)} for value in cosines]
-    for item, latent in zip(
-        evidence, photo_latents(photo, masks.rles) @ concept.latent, strict=True
-    ):
+    latents = photo_latents(photo, masks.rles) @ concept.latent
+    for item, latent in zip(evidence, latents, strict=True):
         item["latent"] = _log_odds(float(latent))
-    nearest = "clip" if concept.clip is not None else "latent"
-    best = max(evidence, key=lambda item: item[nearest], default={})
+    measure = "clip" if concept.clip is not None else "latent"
+    best = max(evidence, key=lambda item: item[measure], default={})
     return answer_from_masks(
         concept.name, "like", masks, evidence, best, curves=curves, threshold=threshold
     )
@@ -182,15 +178,16 @@ def _of_everything(
 def _scored(
     photo: EncodedPhoto, answer: PhraseAnswer, concept: Concept, *, curves: StrategyCurves
 ) -> PhraseAnswer:
-    """Presence and scores by the likeness of the masks that geometry leaves of the map's."""
+    """Presence and scores, from the similarity of the masks that geometry has not dropped."""
     levels = replace(answer.levels, presence=curves.min_presence, score=curves.min_score)
-    # Only these are compared with the concept, since each costs a pass of CLIP.
+    # Only these are compared with the concept, since each costs a pass of the CLIP image tower.
     sound = [item for item in answer.candidates if judge_mask(item, levels)[0] is None]
-    likeness = _likeness(photo, [item.rle for item in sound], concept)
-    best = max(likeness, key=lambda item: item["clip"], default=_nothing_like())
+    similarity = _similarity(photo, [item.rle for item in sound], concept)
+    nothing = {"clip": _log_odds(0.0), "latent": _log_odds(0.0)}
+    best = max(similarity, key=lambda item: item["clip"], default=nothing)
     evidence = {**answer.evidence, **best}
     candidates = {id(item): item for item in answer.candidates}
-    for item, own in zip(sound, likeness, strict=True):
+    for item, own in zip(sound, similarity, strict=True):
         joined = {**item.evidence, **own}
         score = curves.score.probability(joined)
         candidates[id(item)] = replace(item, evidence=joined, score=score)
@@ -206,14 +203,16 @@ def _scored(
     return best_first(judge(replace(answer, candidates=tuple(candidates.values()))))
 
 
-def _likeness(photo: EncodedPhoto, rles: Sequence[RLE], concept: Concept) -> list[dict[str, float]]:
+def _similarity(
+    photo: EncodedPhoto, rles: Sequence[RLE], concept: Concept
+) -> list[dict[str, float]]:
     """Evidence "clip" and "latent" of masks."""
     if not rles:
         return []
     assert photo.parts.clip is not None
     assert concept.clip is not None
     masks = decode_rles(rles, photo.size)
-    clips = photo.parts.clip.encode_masks(photo.image, masks, expand=_EXPAND).cpu() @ concept.clip
+    clips = photo.parts.clip.encode_masks(photo.image, masks, expand=_CROP).cpu() @ concept.clip
     latents = photo_latents(photo, rles) @ concept.latent
     return [
         {"clip": _log_odds(float(clip)), "latent": _log_odds(float(latent))}
@@ -221,11 +220,7 @@ def _likeness(photo: EncodedPhoto, rles: Sequence[RLE], concept: Concept) -> lis
     ]
 
 
-def _nothing_like() -> dict[str, float]:
-    return {"clip": _log_odds(0.0), "latent": _log_odds(0.0)}
-
-
-def _checked(like: Example) -> list[MaskResult]:
+def _check_examples(like: Example) -> list[MaskResult]:
     wanted = "segmentation[0] of another photo, a Segmentation, or a list of such masks"
     if isinstance(like, MaskResult):
         examples = [like]
@@ -236,20 +231,20 @@ def _checked(like: Example) -> list[MaskResult]:
     else:
         raise PromptError(f"like is a {type(like).__name__}; wanted {wanted}")
     if not examples:
-        raise PromptError(f"like holds no mask, so there is nothing to look for; wanted {wanted}")
+        raise PromptError(f"like has no mask; wanted {wanted}")
     for item in examples:
         if item.image is None:
             raise PromptError(
-                "a mask in like does not know its photo (files of results do not hold it). Type: "
+                "a mask in like has no photo (files of results do not contain it). Type: "
                 'Segmentation.load("result.json", image="photo.jpg")'
             )
         if not item.area:
-            raise PromptError("a mask in like is empty, so it shows nothing to look for")
+            raise PromptError("a mask in like is empty")
     labels = list(dict.fromkeys(item.label for item in examples if item.label is not None))
     if len(labels) > 1:
         raise PromptError(
-            f"the masks in like have {len(labels)} labels ({', '.join(labels[:4])}) and mean one "
-            f"thing. Choose: like=result[{labels[0]!r}]"
+            f"the masks in like have {len(labels)} labels ({', '.join(labels[:4])}); wanted "
+            f"masks of one label. Type: like=result[{labels[0]!r}]"
         )
     return examples
 
@@ -266,11 +261,11 @@ def _check_fits(parts: ModelParts, concept: Concept) -> None:
 
 
 def _is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two arrays are the same memory, read alike; content is not compared."""
+    """Whether two arrays are views of the same memory; their content is not compared."""
     place = (one.ctypes.data, one.shape, one.strides)
     return place == (other.ctypes.data, other.shape, other.strides)
 
 
 def _log_odds(cosine: float) -> float:
-    chance = min(max(cosine, _LEAST_COSINE), 1 - _LEAST_COSINE)
+    chance = min(max(cosine, _MIN_COSINE), 1 - _MIN_COSINE)
     return math.log(chance / (1 - chance))

@@ -1,7 +1,7 @@
-"""Pixels that several masks claim: each goes to one of them.
+"""`overlap="exclusive"`: each pixel belongs to at most one mask.
 
-The better score wins, but for a part of a whole: a wheel keeps its pixels from the car that it
-belongs to, whatever their scores.
+The higher score wins, except between a part and its whole: a wheel in a car keeps its pixels,
+whatever their scores.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ Overlap = Literal["allow", "exclusive"]
 # the other's area.
 _PART_INSIDE = 0.8
 _PART_SIZE = 0.5
-_LEAST_LEFT = 0.4  # of a mask after the others took theirs; less is no answer any more
+_MIN_LEFT = 0.4  # a mask that keeps a smaller share of its pixels is dropped
 
 
 def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
-    """Give every pixel to at most one mask of all phrases.
+    """Give every pixel to at most one mask of all phrases of a photo.
 
-    Nothing is decoded, so that a photo may be as large as it likes.
-
-    Args:
-        answers: Of one photo. A mask of which less than 40% is left is dropped, gate "overlap".
+    A mask of which less than 40% is left is dropped, gate "overlap". Masks stay run-length coded,
+    so the size of the photo does not matter.
     """
     places = [
         (a, c)
@@ -62,7 +60,7 @@ def _share_out(items: Sequence[Candidate]) -> list[Candidate]:
         item = items[index]
         own = subtract_rle(item.rle, taken)
         left = rle_area(own) / max(1, rle_area(item.rle))
-        if left < _LEAST_LEFT:
+        if left < _MIN_LEFT:
             reason = f"{1 - left:.0%} of it belongs to other masks"
             result[index] = replace(
                 item, gate="overlap", reason=reason, ruled_out=("overlap", reason)
@@ -75,7 +73,7 @@ def _share_out(items: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _order(items: Sequence[Candidate]) -> list[int]:
-    """Who is served first: parts before their wholes, then by score."""
+    """Order in which masks take their pixels: parts before their wholes, then by score."""
     rles = [item.rle for item in items]
     areas = rle_areas(rles)
     common = rle_common_areas(rles, rles)

@@ -1,8 +1,7 @@
-"""`rank`: automatic masks, each scored by masked CLIP against the phrase.
+"""`strategy="rank"`: automatic masks, each scored by masked CLIP against the phrase.
 
-Nothing is trained for it: any SAM proposes, any CLIP judges (the embedding of a mask is that of the
-paper's text training, arXiv 2304.02643, Appendix D.5). Masks and their embeddings are made once per
-view; a further phrase costs a product.
+It needs no training: any SAM proposes, any CLIP scores, with the mask embedding of the paper's text
+training (arXiv 2304.02643, Appendix D.5). A further phrase on the same masks costs one product.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ __all__ = [
     "rank_answers",
 ]
 
-# What else a mask may show; a tower trained with a softmax knows a phrase only beside others.
+# What else a mask may show: a CLIP trained with a softmax scores a phrase only against others.
 BACKGROUND = (
     *("an object", "a thing", "a part of something", "a background", "a texture", "a shadow"),
     *("the ground", "the sky", "a wall", "plants"),
 )
-# Without a calibration the tower's own probability counts.
+# Without a calibration CLIP's own probability counts.
 RANK_CURVES = StrategyCurves(
     presence=Curve(weights={"clip": 1.0}, bias=0.0),
     score=Curve(weights={"clip": 1.0}, bias=0.0),
 )
-_EXPAND = 1.5  # the middle of the paper's 1x to 2x (Appendix D.5)
-BATCH = 32  # masks that are decoded and cropped at once
+_CROP = 1.5  # side of a crop by the mask's box; the paper takes 1x to 2x (Appendix D.5)
+BATCH = 32  # masks decoded and cropped at once
 _MAX_COVERED = 0.6  # share of a mask that better ones of the phrase may cover
-_REMEMBERED = 8  # dropped masks of an answer
-_LIMIT = 30.0
+_MAX_DROPPED = 8  # dropped masks that an answer keeps
+_MAX_LOG_ODDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,10 +62,14 @@ class EmbeddedMasks:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Rival:
-    """Log odds of a phrase (N,) at N masks and of what it competes with (N, R).
+class _RivalOdds:
+    """Log odds of a phrase and of the phrases that it competes with, for N masks.
 
-    The first `excluded` of the R are not wanted, the others only in the way.
+    Attributes:
+        own: (N,) of the phrase.
+        others: (N, R) of its rivals, of which the first `excluded` are excluded phrases and the
+            others are background.
+        excluded: Number of excluded phrases.
     """
 
     own: Tensor
@@ -74,7 +77,7 @@ class _Rival:
     excluded: int
 
     def of(self, index: int) -> tuple[Gate, float, float]:
-        """The gate of a mask's strongest competitor, the phrase's log odds and its."""
+        """The gate of a mask's strongest rival, the phrase's log odds and the rival's."""
         best = int(self.others[index].argmax())
         gate: Gate = "exclusion" if best < self.excluded else "background"
         return gate, float(self.own[index]), float(self.others[index, best])
@@ -90,7 +93,7 @@ def embed_masks(photo: EncodedPhoto, masks: Segmentation) -> EmbeddedMasks:
     rles = masks.rles
     for start in range(0, len(rles), BATCH):
         part = decode_rles(rles[start : start + BATCH], photo.size)
-        rows.append(clip.encode_masks(photo.image, part, expand=_EXPAND).cpu())
+        rows.append(clip.encode_masks(photo.image, part, expand=_CROP).cpu())
     return EmbeddedMasks(masks=masks, embeddings=torch.cat(rows))
 
 
@@ -113,10 +116,10 @@ def rank_answers(
         photo: The photo.
         embedded: Its automatic masks.
         phrases: What to look for.
-        curves: Probabilities from the evidence; the tower's own without.
-        threshold: Least presence and least score; the curves' own levels by default.
-        exclude: A mask that one of these fits better is dropped, gate "exclusion".
-        background: Likewise, gate "background".
+        curves: Probabilities from the evidence; CLIP's own by default.
+        threshold: Minimum presence and score; the curves' own levels by default.
+        exclude: Phrases; a mask that one of them describes better is dropped, gate "exclusion".
+        background: The same, gate "background".
 
     Raises:
         WeightsError: The model has no CLIP.
@@ -127,12 +130,16 @@ def rank_answers(
     rivals = [*exclude, *background]
     texts = clip.encode_text([*phrases, *rivals])
     others = clip.encode_text([*BACKGROUND])
-    odds = clip.contrast(embedded.embeddings, texts, others).cpu().clamp(-_LIMIT, _LIMIT)
+    odds = (
+        clip.contrast(embedded.embeddings, texts, others).cpu().clamp(-_MAX_LOG_ODDS, _MAX_LOG_ODDS)
+    )
     best = odds[:, len(phrases) :]
     results = []
     for number, phrase in enumerate(phrases):
         evidence = [{"clip": float(value)} for value in odds[:, number]]
-        rival = _Rival(own=odds[:, number], others=best, excluded=len(exclude)) if rivals else None
+        rival = (
+            _RivalOdds(own=odds[:, number], others=best, excluded=len(exclude)) if rivals else None
+        )
         top = {"clip": float(odds[:, number].max())} if evidence else {}
         results.append(
             answer_from_masks(
@@ -158,19 +165,19 @@ def answer_from_masks(
     *,
     curves: StrategyCurves,
     threshold: float | None,
-    rival: _Rival | None = None,
+    rival: _RivalOdds | None = None,
 ) -> PhraseAnswer:
     """The answer with automatic masks as candidates, best score first.
 
     Args:
-        name: What was asked for.
-        strategy: Written into the answer.
+        name: The phrase, or the name of the concept.
+        strategy: The answer's strategy.
         masks: N masks, none of them empty.
         evidence: Of each mask.
-        best: The evidence of presence; not looked at where there are no masks.
+        best: Evidence of presence; not used without masks.
         curves: Probabilities and levels.
-        threshold: Least presence and least score; the curves' own levels by default.
-        rival: What else the masks may show.
+        threshold: Minimum presence and score; the curves' own levels by default.
+        rival: Log odds of other phrases for the masks.
     """
     levels = Levels(
         presence=curves.min_presence,
@@ -204,13 +211,13 @@ def answer_from_masks(
         )
         for index in map(int, np.argsort(-scores, kind="stable"))
     ]
-    return _shortened(judge(replace(answer, candidates=tuple(candidates), searched=True)))
+    return _without_worst(judge(replace(answer, candidates=tuple(candidates), searched=True)))
 
 
-def _shortened(answer: PhraseAnswer) -> PhraseAnswer:
+def _without_worst(answer: PhraseAnswer) -> PhraseAnswer:
     """The answer with the masks of the result and the best of the dropped ones."""
     dropped = [item for item in answer.candidates if item.gate is not None]
-    forgotten = dropped[_REMEMBERED:]
+    forgotten = dropped[_MAX_DROPPED:]
     places = set(map(id, forgotten))
     return replace(
         answer,

@@ -1,4 +1,4 @@
-"""A semantic map: each pixel to the phrase whose map is highest there."""
+"""Label maps: each pixel gets the phrase whose map is highest there."""
 
 from __future__ import annotations
 
@@ -31,23 +31,20 @@ def label_pixels(
     windows: WindowCache,
     embedded: Callable[[], EmbeddedMasks],
 ) -> LabelMap:
-    """Label every pixel.
-
-    A model with a dense head compares maps, one phrase at a time, so that memory holds two of the
-    photo's size whatever the number of phrases. Another one paints the masks of `strategy="rank"`.
+    """Label every pixel: by the phrases' maps, or by the masks of `rank` for a model without maps.
 
     Args:
         photo: The photo.
-        phrases: What to look for.
-        background: Phrases that win pixels without being painted.
-        threshold: Least presence of a phrase; the calibration's level by default. A pixel is
-            painted from the probability on that `auto` takes as a region.
+        phrases: The label map numbers them from 1.
+        background: Phrases that compete for pixels and leave them unlabelled.
+        threshold: Minimum presence of a phrase; the calibration's level by default. A pixel needs
+            `TextSettings.threshold`, as in the regions of `auto`.
         windows: The photo's cache.
         embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: As `segment`.
-        WeightsError: If the model cannot be asked by text.
+        WeightsError: The model takes no phrases.
     """
     names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
     query = make_query(
@@ -60,13 +57,16 @@ def label_pixels(
     if not photo.parts.has_dense_text:
         answers = answer_query(photo, query, windows=windows, embedded=embedded)
         result = to_segmentation(photo.image, answers, overlap="exclusive")
-        return _painted(result.label_map(by="label"), result.class_names(), names, photo)
+        # The result numbers the phrases that have masks; the map numbers all of them.
+        numbers = np.array([0, *(1 + names.index(name) for name in result.class_names())], np.int32)
+        return LabelMap(numbers[result.label_map(by="label")], names, image=photo.image)
     curves = auto.curves_of(photo.parts)
     levels = auto.map_levels(photo, curves, threshold)
     level = photo.parts.text_settings.threshold
     best = torch.full(photo.size, float(np.log(level / (1 - level))))
     labels = torch.zeros(photo.size, dtype=torch.int32)
     phrases = [*query.phrases, *query.background]
+    # One phrase at a time, so that memory holds two maps of the photo's size for any number.
     for number, embedding in enumerate(embed_phrases(photo.parts, phrases), start=1):
         maps = map_logits(photo, embedding[None])
         presence = curves.presence.probability({"peak": auto.peak_of(photo, maps[0])})
@@ -77,11 +77,3 @@ def label_pixels(
         best[wins] = logits[wins]
         labels[wins] = number if number <= len(names) else 0
     return LabelMap(labels.numpy(), names, image=photo.image)
-
-
-def _painted(
-    labels: np.ndarray, found: Sequence[str], names: Sequence[str], photo: EncodedPhoto
-) -> LabelMap:
-    """A map numbered by `found`, renumbered by `names`."""
-    number = np.array([0, *(1 + list(names).index(name) for name in found)], np.int32)
-    return LabelMap(number[labels], names, image=photo.image)

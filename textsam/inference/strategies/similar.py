@@ -1,7 +1,6 @@
-"""What in a photo looks like a given mask: `ImageView.similar`.
+"""`ImageView.similar`: masks of everything that look like one of them.
 
-Figure 17 of arXiv 2304.02643: masks of everything, compared with one of them by their latents
-(`textsam.inference.photo.sam_embedding`), at a low and at a high threshold.
+As in Figure 17 of arXiv 2304.02643, by the latents of the SAM (`photo.sam_embedding`).
 """
 
 from __future__ import annotations
@@ -35,19 +34,26 @@ def similar_masks(
     threshold: float,
     latents: Latents,
 ) -> Segmentation:
-    """What `ImageView.similar` gives.
+    """Masks by falling cosine with a mask; see `ImageView.similar`.
+
+    Args:
+        photo: The photo.
+        mask: The example, of this photo.
+        among: Gives the masks to compare with.
+        threshold: Minimum cosine.
+        latents: How masks are embedded.
 
     Raises:
-        PromptError: A mask, threshold, latents or settings that cannot be meant.
+        PromptError: An empty mask or one of another size, or an invalid threshold or `latents`.
     """
-    asked = _code(mask, photo.size)
+    example = _rle_of(mask, photo.size)
     if not -1 <= threshold <= 1:
         raise PromptError(f"threshold={threshold}; wanted a cosine, -1 to 1, e.g. {LEVEL}")
     if latents not in get_args(Latents):
         raise PromptError(f"latents={latents!r}; wanted one of {list(get_args(Latents))}")
-    found = among()
-    found = found[found.areas > 0]
-    rles = [asked, *found.rles]
+    masks = among()
+    masks = masks[masks.areas > 0]
+    rles = [example, *masks.rles]
     if latents == "photo":
         rows = photo_latents(photo, rles)
     else:
@@ -56,23 +62,25 @@ def similar_masks(
     order = [int(i) for i in np.argsort(-cosines, kind="stable") if cosines[i] >= threshold]
     return Segmentation(
         photo.size,
-        [found.rles[i] for i in order],
+        [masks.rles[i] for i in order],
         similarity=cosines[order],
-        iou=found.iou[order],
-        stability=found.stability[order],
+        iou=masks.iou[order],
+        stability=masks.stability[order],
         image=photo.image,
     )
 
 
-def _code(mask: MaskLike, size: tuple[int, int]) -> RLE:
-    """The given mask as a code of the photo's size, not empty."""
+def _rle_of(mask: MaskLike, size: tuple[int, int]) -> RLE:
+    """The run-length code of a mask, which is not empty and has the photo's size."""
     if isinstance(mask, MaskResult | RLE):
         rle = mask.rle if isinstance(mask, MaskResult) else mask
     elif isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.ndim == 2:
         rle = encode_mask(mask)
     else:
-        got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise PromptError(f"mask is {got}; wanted segmentation[0], an RLE or (H, W) bool: mask > 0")
+        kind = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise PromptError(
+            f"mask is {kind}; wanted segmentation[0], an RLE or (H, W) bool: mask > 0"
+        )
     if rle.size != size:
         raise PromptError(
             f"the mask has size {rle.size}, the photo {size} (height, width); for a mask of "

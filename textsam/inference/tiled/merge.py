@@ -1,11 +1,11 @@
-"""Masks of tiles, and of the shrunk whole photo, made into masks of the photo: one for each thing.
+"""Joining masks of tiles and of the downscaled photo to one mask per object.
 
-Where tiles overlap, both saw the same pixels. Two masks that agree there are one thing, and become
-their union: a thing on a seam, or one that lies in the overlap and was found twice. A fragment that
-was cut off by its tile, and that a neighbour saw more of without finding it, is dropped. A thing
-that no tile can show is taken from the whole photo, with the fragments of it in the tiles.
+Where tiles overlap, both show the same pixels. Two masks that agree there are one object and become
+their union: an object across a seam, or one inside the overlap that both tiles have. A fragment
+that its tile cut off is dropped if a neighbour shows more of it and has no such mask. An object too
+large for any tile is taken from the whole photo, together with its fragments in the tiles.
 
-Nothing here depends on how the masks were made, and none is decoded: see `textsam.values.rle_ops`.
+Masks stay run-length coded: see `textsam.values.rle_ops`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from textsam.values.rle_ops import crop_rle, enlarge_rle, paste_rle
 
 __all__ = ["Piece", "join_pieces", "on_canvas"]
 
-# Two masks are of one thing from this IoU; between tiles, of what both saw. (Half, as everywhere in
-# detection: a mask can agree like that with one other only.)
+# IoU from which two masks are one object; between tiles, on the pixels that both show. With half, a
+# mask can agree with one other mask only.
 _SAME = 0.5
-_INSIDE = 0.7  # share of a fragment that belongs to the thing around it
-_GOES_ON = 0.5  # share of where a tile cut a mask that others must have, for it to be complete
-_COVERED = 0.5  # share of a mask that better ones may cover; more, and it is a duplicate
-_NESTED_SAME = 0.7  # IoU from which masks of everything are duplicates (box NMS of Appendix B)
-# A mask that ends this near its tile's border, in sides of the tile, was cut by it: the decoder's
-# masks have 4 cells for each of the encoder's, of which there are 32 or 64 to a side.
+_INSIDE = 0.7  # share of a fragment inside an object from which it belongs to the object
+_GOES_ON = 0.5  # share of a cut edge that other tiles' masks must continue for a complete mask
+_COVERED = 0.5  # a mask is a duplicate if better ones cover a larger share of it
+_NESTED_SAME = 0.7  # IoU above which masks of everything are duplicates, as in Appendix B
+# A mask that ends this near its tile's border, as a share of the tile's side, was cut off by it
+# (the decoder's masks have 128 or 256 cells to a side).
 _EDGE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """A mask as one tile, or the whole photo, has it.
+    """A mask as predicted on one tile or on the downscaled photo.
 
     Attributes:
-        candidate: With its mask in the pixels of the picture that the model was shown.
-        window: Where that picture lies in the photo.
+        candidate: Its mask is in pixels of the picture that the model was given.
+        window: The part of the photo that this picture shows.
         size: (H, W) of the photo.
     """
 
@@ -53,7 +53,7 @@ class Piece:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the model was shown the whole photo."""
+        """Whether the picture shows the whole photo."""
         return self.window == Window(0, 0, self.size[1], self.size[0])
 
     @cached_property
@@ -65,12 +65,12 @@ class Piece:
 
     @cached_property
     def area(self) -> int:
-        """Pixels of the mask, of the picture that was shown."""
+        """Pixels of the mask, in its picture."""
         return rle_area(self.candidate.rle)
 
     @cached_property
     def cut(self) -> tuple[bool, bool, bool, bool]:
-        """Whether the tile cut it at the left, the top, the right, the bottom."""
+        """Whether the tile cut it off at the left, top, right and bottom."""
         return _cut_by(self.box, self.window, self.size)
 
     def inside(self, area: Window) -> RLE:
@@ -80,13 +80,13 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Thing:
-    """What is taken to be one thing.
+class _Object:
+    """Pieces that are one object.
 
     Attributes:
         candidate: Its numbers, and its mask in the photo.
         box: Half-open box of the mask.
-        pieces: What it was made of.
+        pieces: The pieces.
     """
 
     candidate: Candidate
@@ -100,7 +100,7 @@ class _Thing:
 
     @cached_property
     def is_open(self) -> bool:
-        """Whether a tile cut it where no other piece goes on, nor the whole photo shows it."""
+        """Whether a tile cut it off where no other piece continues it."""
         if any(piece.is_whole for piece in self.pieces):
             return False
         return any(self._is_open(piece) for piece in self.pieces)
@@ -120,23 +120,20 @@ class _Thing:
                 return True
         return False
 
-    def shared(self, other: _Thing) -> int:
+    def shared(self, other: _Object) -> int:
         """Pixels in common."""
         if self.box.shared(other.box) is None:
             return 0
         return rle_area(intersect_rles([self.candidate.rle, other.candidate.rle]))
 
-    def iou(self, other: _Thing) -> float:
+    def iou(self, other: _Object) -> float:
         """Intersection over union."""
         shared = self.shared(other)
         return shared / (self.area + other.area - shared) if shared else 0.0
 
 
 def on_canvas(piece: Piece) -> Candidate:
-    """The piece alone, as a mask of the photo.
-
-    Its logits are left out: they are in the frame of a view that is gone.
-    """
+    """A single piece as a mask of the photo, without logits, which are in the tile's frame."""
     item, window = piece.candidate, piece.window
     point = item.point
     if piece.is_whole:
@@ -154,35 +151,35 @@ def on_canvas(piece: Piece) -> Candidate:
 def join_pieces(
     pieces: Sequence[Piece], windows: Sequence[Window], *, reach: int, nested: bool = False
 ) -> tuple[Candidate, ...]:
-    """Make masks of the photo of masks of its tiles.
+    """Join masks of tiles to masks of the photo.
 
     Args:
         pieces: Masks of one phrase, or of everything, from all tiles and from the whole photo.
-        windows: All tiles, also those in which nothing was found.
-        reach: Length up to which a thing is whole in some tile, pixels: the tiles' overlap.
-        nested: Whether one thing may lie in another, as of everything in the photo a wheel lies in
-            its car; of one phrase it may not.
+        windows: All tiles, also those without masks.
+        reach: Length up to which an object is complete in some tile, pixels: the tiles' overlap.
+        nested: Whether objects may lie inside each other, as a wheel in a car among the masks of
+            everything; those of one phrase may not.
 
     Returns:
-        Masks of the photo, best score first, then those that were dropped, with the gate. A thing
-        that was seen in several pieces has the numbers of the largest.
+        Masks of the photo, best score first, then the dropped ones with their gate. An object of
+        several pieces has the numbers of the largest piece.
     """
     tiles = [piece for piece in pieces if not piece.is_whole and piece.area]
-    things = [_united(group) for group in _linked(tiles)]
-    things, dropped = _without_fragments(things, windows)
+    objects = [_united(group) for group in _linked(tiles)]
+    objects, dropped = _without_fragments(objects, windows)
     wholes = [_united([piece]) for piece in pieces if piece.is_whole and piece.area]
-    things, lost = _with_wholes(things, wholes, reach=reach, nested=nested)
+    objects, lost = _with_wholes(objects, wholes, reach=reach, nested=nested)
     dropped += lost
-    things, lost = _without_duplicates(things, nested=nested)
+    objects, lost = _without_duplicates(objects, nested=nested)
     dropped += lost
-    kept = sorted((thing.candidate for thing in things), key=_rank)
+    kept = sorted((item.candidate for item in objects), key=_rank)
     return (*kept, *sorted(dropped, key=_rank))
 
 
 def _linked(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Groups of pieces that agree in the overlap of their tiles, the best agreement first.
+    """Groups of pieces that agree where their tiles overlap, joined from the best agreement on.
 
-    A group never gets two pieces of one tile: that tile saw two things.
+    A group never gets two pieces of one tile, which has two objects there.
     """
     by_tile: dict[Window, list[int]] = {}
     for index, piece in enumerate(pieces):
@@ -216,61 +213,61 @@ def _linked(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return [[pieces[i] for i in indices] for indices in members.values()]
 
 
-def _united(pieces: Sequence[Piece]) -> _Thing:
-    """The union of pieces, with the numbers of the largest."""
+def _united(pieces: Sequence[Piece]) -> _Object:
+    """The union of pieces, with the numbers of the largest piece."""
     placed = [on_canvas(piece) for piece in pieces]
     largest = max(range(len(pieces)), key=lambda i: pieces[i].area)
-    return _thing(placed[largest], [item.rle for item in placed], pieces)
+    return _make_object(placed[largest], [item.rle for item in placed], pieces)
 
 
-def _thing(leading: Candidate, rles: Sequence[RLE], pieces: Iterable[Piece]) -> _Thing:
+def _make_object(leading: Candidate, rles: Sequence[RLE], pieces: Iterable[Piece]) -> _Object:
     rle = rles[0] if len(rles) == 1 else merge_rles(rles, rles[0].size)
     x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
-    return _Thing(
+    return _Object(
         candidate=replace(leading, rle=rle), box=Window(x0, y0, x1, y1), pieces=tuple(pieces)
     )
 
 
 def _without_fragments(
-    things: Sequence[_Thing], windows: Sequence[Window]
-) -> tuple[list[_Thing], list[Candidate]]:
-    """Drop what a tile cut off, if another tile saw all of it and more, and found no such thing."""
+    objects: Sequence[_Object], windows: Sequence[Window]
+) -> tuple[list[_Object], list[Candidate]]:
+    """Drop pieces that a tile cut off if another tile shows more and has no such mask."""
     kept, dropped = [], []
-    for thing in things:
-        first = thing.pieces[0]
-        lone = len(thing.pieces) == 1 and any(first.cut)
+    for item in objects:
+        first = item.pieces[0]
+        lone = len(item.pieces) == 1 and any(first.cut)
         if lone and any(_sees_more(window, first) for window in windows):
             reason = "cut off by its tile; another tile shows more of it and has no such mask"
-            dropped.append(_refused(thing, "quality", reason))
+            dropped.append(_refused(item, "quality", reason))
         else:
-            kept.append(thing)
+            kept.append(item)
     return kept, dropped
 
 
 def _sees_more(window: Window, piece: Piece) -> bool:
-    """Whether a tile shows a piece, and what is beyond each border that cut it."""
+    """Whether a tile shows a piece and what lies beyond each border that cut it off."""
     box, own = piece.box, piece.window
     shared = window.shared(box)
     return window != own and shared == box and not any(_cut_by(box, window, piece.size))
 
 
 def _with_wholes(
-    things: Sequence[_Thing], wholes: Sequence[_Thing], *, reach: int, nested: bool
-) -> tuple[list[_Thing], list[Candidate]]:
-    """Bring together what the tiles show and what the whole photo shows."""
-    left = list(things)
-    added: list[_Thing] = []
+    objects: Sequence[_Object], wholes: Sequence[_Object], *, reach: int, nested: bool
+) -> tuple[list[_Object], list[Candidate]]:
+    """Join the objects of the tiles with those of the whole photo."""
+    left = list(objects)
+    added: list[_Object] = []
     dropped: list[Candidate] = []
-    for whole in sorted(wholes, key=lambda thing: _rank(thing.candidate)):
-        shared = {thing: thing.shared(whole) for thing in left}
-        near = [thing for thing in left if shared[thing]]
-        same = [thing for thing in near if thing.iou(whole) >= _SAME]
-        if any(not thing.is_open for thing in same):
-            continue  # the tiles have it, with finer outlines
-        parts = [thing for thing in near if shared[thing] >= _INSIDE * thing.area]
-        closed = [thing for thing in parts if not thing.is_open]
+    for whole in sorted(wholes, key=lambda item: _rank(item.candidate)):
+        shared = {item: item.shared(whole) for item in left}
+        near = [item for item in left if shared[item]]
+        same = [item for item in near if item.iou(whole) >= _SAME]
+        if any(not item.is_open for item in same):
+            continue  # the tiles have the same object with a finer outline
+        parts = [item for item in near if shared[item] >= _INSIDE * item.area]
+        closed = [item for item in parts if not item.is_open]
         if not nested and closed and not same:
-            rles = [thing.candidate.rle for thing in closed]
+            rles = [item.candidate.rle for item in closed]
             covered = intersect_rles([merge_rles(rles, rles[0].size), whole.candidate.rle])
             if rle_area(covered) > _COVERED * whole.area:
                 reason = f"from near it is {len(closed)} things"
@@ -278,42 +275,42 @@ def _with_wholes(
                 continue
         too_large = whole.box.length > reach
         fragments = same + [
-            thing
-            for thing in parts
-            if thing not in same and (thing.is_open or (too_large and not nested))
+            item
+            for item in parts
+            if item not in same and (item.is_open or (too_large and not nested))
         ]
-        left = [thing for thing in left if thing not in fragments]
-        rles = [whole.candidate.rle, *(thing.candidate.rle for thing in fragments)]
-        pieces = [*whole.pieces, *(piece for thing in fragments for piece in thing.pieces)]
-        added.append(_thing(whole.candidate, rles, pieces))
+        left = [item for item in left if item not in fragments]
+        rles = [whole.candidate.rle, *(item.candidate.rle for item in fragments)]
+        pieces = [*whole.pieces, *(piece for item in fragments for piece in item.pieces)]
+        added.append(_make_object(whole.candidate, rles, pieces))
     return left + added, dropped
 
 
 def _without_duplicates(
-    things: Sequence[_Thing], *, nested: bool
-) -> tuple[list[_Thing], list[Candidate]]:
-    """Drop what better ones cover; what no tile cut is better than what one did."""
-    kept: list[_Thing] = []
+    objects: Sequence[_Object], *, nested: bool
+) -> tuple[list[_Object], list[Candidate]]:
+    """Drop objects that better ones cover; complete ones are better than cut ones."""
+    kept: list[_Object] = []
     dropped: list[Candidate] = []
-    for thing in sorted(things, key=lambda item: (item.is_open, _rank(item.candidate))):
-        near = [other for other in kept if other.box.shared(thing.box)]
+    for item in sorted(objects, key=lambda item: (item.is_open, _rank(item.candidate))):
+        near = [other for other in kept if other.box.shared(item.box)]
         covered = 0.0
         if near and nested:
-            covered = max(thing.iou(other) for other in near)
+            covered = max(item.iou(other) for other in near)
         elif near:
             rles = [other.candidate.rle for other in near]
-            taken = intersect_rles([merge_rles(rles, rles[0].size), thing.candidate.rle])
-            covered = rle_area(taken) / thing.area
+            taken = intersect_rles([merge_rles(rles, rles[0].size), item.candidate.rle])
+            covered = rle_area(taken) / item.area
         if covered > (_NESTED_SAME if nested else _COVERED):
             what = "its IoU with a better mask is" if nested else "covered by better masks:"
-            dropped.append(_refused(thing, "duplicate", f"{what} {covered:.2f}"))
+            dropped.append(_refused(item, "duplicate", f"{what} {covered:.2f}"))
         else:
-            kept.append(thing)
+            kept.append(item)
     return kept, dropped
 
 
-def _refused(thing: _Thing, gate: Gate, reason: str) -> Candidate:
-    return replace(thing.candidate, gate=gate, reason=reason, ruled_out=(gate, reason))
+def _refused(item: _Object, gate: Gate, reason: str) -> Candidate:
+    return replace(item.candidate, gate=gate, reason=reason, ruled_out=(gate, reason))
 
 
 def _cut_by(box: Window, window: Window, size: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
@@ -329,7 +326,7 @@ def _cut_by(box: Window, window: Window, size: tuple[int, int]) -> tuple[bool, b
 
 
 def _border(window: Window, side: int) -> Window:
-    """The band along the left, top, right or bottom of a tile in which a mask counts as cut."""
+    """The band along the left, top, right or bottom of a tile where masks count as cut off."""
     near = _near(window)
     x0, y0, x1, y1 = window
     return Window(
@@ -346,7 +343,7 @@ def _goes_beyond(window: Window, other: Window, side: int) -> bool:
 
 
 def _agreement(a: Piece, b: Piece, band: Window) -> int:
-    """Pixels of a band that both pieces have."""
+    """Pixels of a band that both pieces cover."""
     both = band.shared(b.window)
     return 0 if both is None else rle_area(intersect_rles([a.inside(both), b.inside(both)]))
 
@@ -356,6 +353,6 @@ def _near(window: Window) -> int:
 
 
 def _rank(item: Candidate) -> tuple[float, float]:
-    """Best score first; of unknown scores, best predicted IoU."""
+    """Sorts by the best score first; without scores, by the best predicted IoU."""
     numbers: NDArray[np.float64] = np.nan_to_num([item.score, item.iou], nan=-math.inf)
     return -float(numbers[0]), -float(numbers[1])

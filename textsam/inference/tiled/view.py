@@ -1,12 +1,12 @@
-"""Big photos: asked a tile at a time, answered as one.
+"""Big photos, segmented tile by tile.
 
-A model sees a few hundred pixels to a side; of a photo with ten thousand, it would see no car. A
-`TiledView` cuts the photo into overlapping tiles, each a view of its own, and asks all phrases of
-one tile before it encodes the next; the whole photo, shrunk, is asked too, for what is larger than
-a tile. `textsam.inference.tiled.merge` makes one mask of what several tiles saw of one thing.
+A model's input has a few hundred pixels to a side: in a photo with ten thousand it would not see a
+car. A `TiledView` cuts the photo into overlapping tiles and segments all phrases in one tile before
+it encodes the next; the whole photo, downscaled, is segmented as well, for objects larger than a
+tile. `tiled.merge` joins the pieces of one object.
 
-Memory: the photo (3 bytes a pixel), one view of one tile, and run-length codes. No mask is ever a
-dense array of the photo's size.
+Memory: the photo (3 bytes per pixel), the encoding of one tile, and run-length codes. No mask ever
+becomes an array of the photo's size.
 """
 
 from __future__ import annotations
@@ -44,10 +44,9 @@ logger = logging.getLogger(__name__)
 # Called with (pictures done, pictures in all).
 Progress = Callable[[int, int], None]
 
-# Exponent of the number of tiles in `lowered`.
-_CHANCES = 0.5
-_RUNNERS_UP = 3  # dropped masks of a phrase that are remembered of each tile
-_MOST_DROPPED = 50  # and of the photo
+_TILES_EXPONENT = 0.5  # of the number of tiles, in `lowered`
+_MAX_DROPPED_OF_TILE = 3  # dropped masks of a phrase that are kept
+_MAX_DROPPED = 50  # the same for the photo
 
 
 def open_tiled(
@@ -57,35 +56,35 @@ def open_tiled(
 
     Args:
         parts: The model.
-        image: Whatever `load_image` takes. An RGB uint8 array (H, W, 3) is not copied, so a memory
-            map of a file serves as well; don't change it while the view is used.
+        image: Anything that `load_image` takes. An RGB uint8 array (H, W, 3) is not copied, so a
+            memory map of a file works as well; do not change it while the view is in use.
         settings: Size and overlap of the tiles.
 
     Raises:
-        ImageError: If it is no image.
+        ImageError: It is not an image.
     """
-    ready = (
+    is_rgb = (
         isinstance(image, np.ndarray)
         and image.dtype == np.uint8
         and image.ndim == 3
         and image.shape[2] == 3
-        and image.shape[0] > 4  # else it might be channels first, which load_image asks about
+        and image.shape[0] > 4  # with fewer rows it may be channels first: `load_image` decides
     )
-    photo: NDArray[np.uint8] = image if ready else load_image(image)  # type: ignore[assignment]
+    photo: NDArray[np.uint8] = image if is_rgb else load_image(image)  # type: ignore[assignment]
     return TiledView(parts, photo, settings=settings or TileSettings())
 
 
 class TiledView:
-    """A photo that is asked a tile at a time; made by `open_tiled`.
+    """A photo that is segmented tile by tile; made by `TextSAM.open_tiled`.
 
-    Unlike an `ImageView` it keeps nothing encoded: ask all phrases in one call. A photo that fits
-    into one tile is answered just as by `TextSAM.open`.
+    Unlike an `ImageView` it keeps no encoding, so give all phrases in one call. A photo that fits
+    into one tile gives the same results as `TextSAM.open`.
 
     Attributes:
         parts: Networks and settings of the model.
         image: (H, W, 3) uint8 RGB.
         settings: Size and overlap of the tiles.
-        windows: The tiles, half-open x0, y0, x1, y1.
+        windows: The tiles.
     """
 
     def __init__(
@@ -109,7 +108,7 @@ class TiledView:
 
     @property
     def fits(self) -> bool:
-        """Whether one tile shows the whole photo."""
+        """Whether the whole photo fits into one tile."""
         return len(self.windows) == 1
 
     @show_keywords(PhraseOptions)
@@ -130,8 +129,8 @@ class TiledView:
 
         Returns:
             Masks of the photo. The presence of a phrase is the highest of all pictures, with that
-            of tiles lowered for their number: see `lowered`. Of the dropped masks `explain()` knows
-            the best of each tile.
+            of tiles lowered for their number: see `lowered`. `explain()` has the best dropped masks
+            of each tile.
 
         Raises:
             PromptError: As `ImageView.segment`; or "prompt" with several tiles.
@@ -199,13 +198,13 @@ class TiledView:
         return ImageView(encode_photo(self.parts, self.image))
 
     def _views(self, progress: Progress | None) -> Iterator[tuple[Window, ImageView]]:
-        """A view of the whole photo, then one of each tile; one is alive at a time."""
+        """A view of the whole photo, then one of each tile; only one exists at a time."""
         height, width = self.size
         windows = list(self.windows)
         if self.settings.whole:
             windows.insert(0, Window(0, 0, width, height))
         for number, window in enumerate(windows):
-            part = self.image[window.y0 : window.y1, window.x0 : window.x1]
+            part = self.image[window.slices]
             if window.length > self.settings.tile:
                 share = self.settings.tile / window.length
                 part = resize_image(
@@ -217,17 +216,17 @@ class TiledView:
                 progress(number + 1, len(windows))
 
     def _answers(self, query: Query, progress: Progress | None) -> list[PhraseAnswer]:
-        gathered = [_Gathered(view=self) for _ in query.phrases]
+        joined = [_JoinedAnswer(view=self) for _ in query.phrases]
         for window, view in self._views(progress):
             answers = view.answers(query)
-            for own, answer in zip(gathered, answers, strict=True):
-                own.add(answer, window)
-        return [own.joined() for own in gathered]
+            for item, answer in zip(joined, answers, strict=True):
+                item.add(answer, window)
+        return [item.result() for item in joined]
 
 
 @dataclass(kw_only=True, eq=False)
-class _Gathered:
-    """What all tiles say about one phrase, so far."""
+class _JoinedAnswer:
+    """The answers of the tiles to one phrase, so far."""
 
     view: TiledView
     pieces: list[Piece] = field(default_factory=list)
@@ -236,41 +235,41 @@ class _Gathered:
     maps: TileMaps | None = None
 
     def add(self, answer: PhraseAnswer, window: Window) -> None:
-        """Take a tile's answer, without what is in the frame of its view."""
+        """Add the answer of a tile, or of the whole photo."""
         size = self.view.size
         if answer.similarity is not None:
             self.maps = self.maps or TileMaps(size)
             self.maps.add(answer.similarity, window)
+        # `similarity` and logits are in the frame of the tile, which is forgotten after this.
         pieces = [Piece(candidate=item, window=window, size=size) for item in answer.candidates]
         self.pieces += [piece for piece in pieces if piece.candidate.gate is None]
-        lost = [on_canvas(piece) for piece in pieces if piece.candidate.gate is not None]
-        self.dropped += [_settled(item) for item in lost[:_RUNNERS_UP]]
+        dropped = [on_canvas(piece) for piece in pieces if piece.candidate.gate is not None]
+        self.dropped += [_settled(item) for item in dropped[:_MAX_DROPPED_OF_TILE]]
         if window in self.view.windows:
             answer = lowered(answer, tiles=len(self.view.windows))
         answer = replace(answer, candidates=(), similarity=None)
         if self.best is None or _progress_of(answer) > _progress_of(self.best):
             self.best = answer
 
-    def joined(self) -> PhraseAnswer:
-        """The photo's answer."""
+    def result(self) -> PhraseAnswer:
+        """The answer for the photo."""
         best = self.best
-        assert best is not None  # there is always a picture
+        assert best is not None  # there is at least one tile
         reach = self.view.settings.overlap
         joined = join_pieces(self.pieces, self.view.windows, reach=reach)
         kept = [item for item in joined if item.gate is None]
-        lost = [item for item in joined if item.gate is not None] + self.dropped
-        lost.sort(key=lambda item: -_known(item.score))
-        lost = lost[:_MOST_DROPPED]
+        dropped = [item for item in joined if item.gate is not None] + self.dropped
+        dropped = sorted(dropped, key=lambda item: -_known(item.score))[:_MAX_DROPPED]
         return best_first(
             judge(
                 replace(
                     best,
-                    # `join_pieces` has decided what covers what, by a rule of its own.
+                    # `join_pieces` has dropped duplicates already, by its own rule.
                     levels=replace(best.levels, max_covered=1.0),
-                    # What wins all of a phrase's places in one tile leaves those of the others.
+                    # A rival that wins everywhere in one tile leaves the other tiles' masks.
                     rivaled={} if kept else best.rivaled,
-                    candidates=(*kept, *lost),
-                    searched=best.searched or bool(kept or lost),
+                    candidates=(*kept, *dropped),
+                    searched=best.searched or bool(kept or dropped),
                     dependent=True,
                     similarity=None if self.maps is None else self.maps.values,
                 )
@@ -279,29 +278,29 @@ class _Gathered:
 
 
 def _settled(item: Candidate) -> Candidate:
-    """A mask that its tile's better ones cover; they need not be among the photo's masks."""
+    """A mask whose verdict stays: the better masks of its tile may not be in the photo's answer."""
     if item.gate == "duplicate" and item.ruled_out is None:
         return replace(item, ruled_out=(item.gate, item.reason))
     return item
 
 
 def lowered(answer: PhraseAnswer, *, tiles: int) -> PhraseAnswer:
-    """A tile's answer with its presence as evidence about a photo of so many tiles.
+    """A tile's answer with its presence lowered for a photo of this many tiles.
 
     The highest of many probabilities is too high: of a hundred tiles without a cat, one looks most
-    like a cat. If the odds of a tile are those of a photo, and a thing is as likely in one tile as
-    in another, the odds of the photo have to be divided by the number of tiles; tiles of one photo
-    are alike, so that the square root of their number is nearer the truth.
+    like a cat. If an object were equally likely in each tile and tiles were independent, the odds
+    would have to be divided by the number of tiles. Tiles of one photo are alike, so that they are
+    divided by its square root.
     """
     if math.isnan(answer.presence):
         return answer
     p = min(max(answer.presence, 1e-9), 1 - 1e-9)
-    odds = p / (1 - p) / tiles**_CHANCES
+    odds = p / (1 - p) / tiles**_TILES_EXPONENT
     return replace(answer, presence=odds / (1 + odds))
 
 
 def _progress_of(answer: PhraseAnswer) -> tuple[float, int]:
-    """How far an answer came: presence first, then the gate that closed last."""
+    """Sorts answers by presence, then by how late a gate dropped them."""
     place = len(GATES) if answer.gate is None else list(GATES).index(answer.gate)
     return _known(answer.presence), place
 
