@@ -214,8 +214,8 @@ def test_a_click_refines_what_an_example_found(
 
 
 BAD = {
-    "no mask": (lambda photo: masks_of(photo, [], []), "holds no mask"),
-    "no photo": (lambda photo: masks_of(None, [(1, 1, 9, 9)], ["a"])[0], "does not know its photo"),
+    "no mask": (lambda photo: masks_of(photo, [], []), "has no mask"),
+    "no photo": (lambda photo: masks_of(None, [(1, 1, 9, 9)], ["a"])[0], "has no photo"),
     "empty": (lambda photo: example(photo, box=(3, 3, 3, 3)), "is empty"),
     "labels": (
         lambda photo: masks_of(photo, [(1, 1, 9, 9), (9, 9, 20, 20)], ["wheel", "door"]),

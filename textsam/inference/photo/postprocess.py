@@ -70,7 +70,7 @@ def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
 
 
 def connected_components(mask: Tensor) -> Tensor:
-    """Label the 8-connected regions of (h, w) bool: int64 (h, w), 0 outside, 1.. in reading order."""
+    """Label the 8-connected regions of (h, w) bool: (h, w) int64, 0 outside, then from 1."""
     # The mask is cut into runs along its rows, and runs that touch one of the next row are joined,
     # so that the work grows with the number of runs and not of pixels.
     height, width = mask.shape
