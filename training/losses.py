@@ -138,6 +138,7 @@ def _one_and_three(
     mask_loss = config.focal * focal_loss(logits, target, weight, config=config)
     mask_loss = mask_loss + config.dice * dice_loss(logits, target, weight)
     with torch.no_grad():
+        # What the predicted IoU is compared with must not be trained itself.
         true = mask_iou(logits, target, weight)
     quality = config.iou * (iou - true).square()
     one = mask_loss[:, 0] + quality[:, 0]

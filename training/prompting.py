@@ -194,7 +194,9 @@ def sample_pixels(region: Tensor, random: torch.Generator | MaskRandom) -> Tenso
 
     A region without pixels falls back to the whole frame.
     """
+    # int32 suffices for the pixels of a frame and halves the memory.
     rows = region.sum(2, dtype=torch.int32)
+    # A region without pixels falls back to all rows, and below to all columns of the row.
     full = torch.full_like(rows, region.shape[2])
     rows = torch.where(rows.any(1, keepdim=True), rows, full)
     running = rows.cumsum(1, dtype=torch.int32)
@@ -239,6 +241,7 @@ def central_pixels(
     for side in _WINDOWS:
         near = F.avg_pool2d(share.flatten(0, 1)[:, None], side, stride=1, padding=side // 2)
         depth += near[:, 0].view_as(share)
+    # Cells of which less than half lies in the region are never chosen.
     depth = (depth * (share > 0.5)).amax(0).flatten(1)
     cells = share.amax(0).flatten(1) > 0.5
     running = cells.cumsum(1)
@@ -280,6 +283,7 @@ def box_prompts(
     high = side - torch.stack([_first(columns.flip(1)), _first(rows.flip(1))], dim=1)
     corners = torch.stack([low, high], dim=1).float()
     extent = (corners[:, 1] - corners[:, 0])[:, None]
+    # Clamped after scaling: at most 20 px at 1024, however large the box.
     noise = _normal(random, len(masks), 2, 2).to(device) * extent * config.box_noise
     limit = config.box_noise_limit * side
     noisy = (corners + noise.clamp(-limit, limit)).clamp(0, side)
@@ -300,6 +304,7 @@ def first_prompts(
     points = torch.stack([point, torch.zeros_like(point)], dim=1)
     labels = torch.tensor([FOREGROUND, NOT_A_POINT], device=device).repeat(len(masks), 1)
     corners, corner_labels = box_prompts(masks, random, config=config)
+    # Point and box are both drawn, then one is chosen: see PhotoRandom.
     boxed = (_uniform(random, len(masks)) < config.box_probability).to(device)
     return PromptBatch(
         points=torch.where(boxed[:, None, None], corners, points),
@@ -387,6 +392,7 @@ def add_error_points(
     error = predicted ^ masks
     if ignore is not None:
         error = error & ~ignore
+    # Nothing is wrong: any point of the mask confirms it.
     region = torch.where(error.flatten(1).any(1)[:, None, None], error, masks)
     points, labels = [prompts.points], [prompts.labels]
     rows = torch.arange(len(masks), device=masks.device)

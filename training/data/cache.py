@@ -57,6 +57,7 @@ class CachedSource:
         about = self.folder / "cache.json"
         if not about.exists():
             _write(about, json.dumps(said).encode())
+        # Written by whichever process came first; the others compare.
         if (there := json.loads(about.read_bytes())) != said:
             raise ValueError(
                 f"{self.folder} holds the cache of {there}; this is {said}. Give another folder, "

@@ -57,6 +57,7 @@ class CocoSource:
         self.images = Path(images)
         if not self.images.is_dir():
             raise NotADirectoryError(f"{self.name}: there is no folder {self.images} of photos")
+        # The largest part of the memory; only packed records are kept.
         content = _read_json(path)
         self.lvis = any("neg_category_ids" in image for image in content["images"])
         if self.lvis and exhaustive:

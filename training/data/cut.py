@@ -62,6 +62,7 @@ class Cut:
         if len(edges) == 0:
             return shown
         height, width = self.size
+        # RLE runs go down the columns, so the first and last edge give the columns.
         x0, x1 = int(edges[0]) // height, (int(edges[-1]) - 1) // height + 1
         part = _columns(edges, x0, x1, height)
         filled = np.flatnonzero(part.any(axis=0))
@@ -112,12 +113,14 @@ def draw_cut(
         flip: Probability of mirroring.
     """
     height, width = size
+    # The long side becomes `share` of the frame.
     factor = side * share / max(height, width)
     centre: tuple[float, float] | None = None
     if around is not None:
         x0, y0, x1, y1 = around
         length = max(x1 - x0, y1 - y0) * rng.uniform(*_AROUND)
         factor = side / min(max(length, _LEAST_WINDOW), float(max(height, width)))
+        # Not always in the middle, or the network would learn to answer the middle.
         off = rng.normal(size=2) * _OFF_CENTRE * length
         centre = ((y0 + y1) / 2 + off[0], (x0 + x1) / 2 + off[1])
     scaled = (max(1, round(height * factor)), max(1, round(width * factor)))

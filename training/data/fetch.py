@@ -102,6 +102,7 @@ class Fetcher:
         reasons: list[str] = []
         for attempt in range(_ATTEMPTS):
             row, load = self._choose(draw, wanted, attempt)
+            # Substitutes get random numbers of their own, whatever was drawn before them.
             key = (self.seed, wanted.step, draw.position, attempt)
             try:
                 sample = load()

@@ -168,6 +168,7 @@ class _Steps(Iterable[StepDraws]):
         }
         end = itertools.count(self.start) if self.stop is None else range(self.start, self.stop)
         for step in end:
+            # All draws of the batch are computed on every rank, which then takes every n-th.
             draws = self.loader.plan.draws(step)
             own = tuple(draws[self.loader.rank :: self.loader.world])
             rows: dict[str, dict[int, object]] = {}
@@ -186,6 +187,7 @@ def _of_stream(
         return {}, []
     end = max(ordinals) + 1
     read = reader.rows(min(ordinals), end + SPARES)
+    # The rows after the batch's last serve as spares for broken ones.
     rows = {draw.ordinal: read[draw.ordinal] for draw in own if draw.source == name}
     return rows, [(n, read[n]) for n in range(end, end + SPARES)]
 

@@ -108,6 +108,7 @@ class ParquetSource:
                 # Threads of pyarrow's pool do not survive a fork.
                 table = file.read_row_group(number, columns=columns, use_threads=False)
             self._tables[group] = table
+            # One more than the window: the next one begins before the last one is done.
             if len(self._tables) > self.window + 1:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(group)

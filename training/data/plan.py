@@ -95,6 +95,7 @@ class Plan:
             block, slot = divmod(step * self.photos + position, _BLOCK)
             sources, ranks = self._block(block)
             source = int(sources[slot])
+            # In every block a source has the same number of draws, so no block has to be replayed.
             ordinal = block * int(self.counts[source]) + int(ranks[slot])
             found.append(Draw(position, self.names[source], ordinal))
         return found
@@ -164,6 +165,7 @@ def _rounded(shares: NDArray[np.float64]) -> NDArray[np.int64]:
     if len(shares) > _BLOCK:
         raise ValueError(f"{len(shares)} sources; at most {_BLOCK} can be mixed")
     exact = shares / shares.sum() * _BLOCK
+    # A source with a tiny share still gets one draw in each block.
     counts = np.maximum(1, np.floor(exact)).astype(np.int64)
     while counts.sum() > _BLOCK:  # many tiny shares, rounded up
         counts[int(np.argmax(counts - exact))] -= 1

@@ -130,6 +130,7 @@ def make_view(
     cut = draw_cut(sample.size, rng, side=side, share=share, around=around, flip=config.flip)
     masks: list[NDArray[np.bool_]] = []
     chosen: list[int] = []
+    # In random order: `max_masks` keeps the first ones of a useful size.
     for index in rng.permutation(np.asarray(candidates, dtype=np.int64)).tolist():
         mask = cut.mask(sample.objects[index].rle)
         if config.min_area <= mask.sum() <= config.max_share * cut.window[0] * cut.window[1]:
@@ -139,6 +140,7 @@ def make_view(
             break
     if not masks:
         return None
+    # Only after the masks: most of the time of a view without any is saved.
     void = np.zeros(cut.window, bool) if sample.void is None else cut.mask(sample.void)
     return View(
         pixels=torch.from_numpy(_tinted(cut.picture(sample.open()), rng, config.colour)).permute(

@@ -59,6 +59,7 @@ class CheckpointStore:
                 file = _Summed(raw)
                 torch.save(dict(state), cast(IO[bytes], file))  # it needs no more than `write`
                 raw.flush()
+                # Without it a power cut could leave a renamed, empty file.
                 os.fsync(raw.fileno())
             path = self.folder / f"checkpoint-{step:08d}-{file.sum:08x}.pt"
             # Renamed once everything is on the disk: a run that is killed leaves the part at worst.
@@ -75,6 +76,7 @@ class CheckpointStore:
                 f"step {step} cannot be written to {self.folder} ({reason}). Earlier checkpoints "
                 f"are intact: {kept}. Make room, then start the same command again"
             ) from error
+        # Only now: a crash above must not leave fewer than `keep` checkpoints.
         for old in self.paths()[self.keep :]:
             old.unlink(missing_ok=True)
         return path

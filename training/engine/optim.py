@@ -93,6 +93,7 @@ def optimizer_groups(
                 rate *= decay ** (top - depths[name])
             decayed = weight_decay if _is_decayed(name, parameter) else 0.0
             group = {"params": [], "lr": rate, "base_lr": rate, "weight_decay": decayed}
+            # One group for each (rate, decay): thousands of small groups would slow AdamW down.
             groups.setdefault((rate, decayed), group)["params"].append(parameter)
     return list(groups.values())
 

@@ -85,6 +85,7 @@ class Processes:
         """Sum each number over the processes."""
         if self.count == 1:
             return list(values)
+        # float64: sums of masks and losses over a long window must stay exact.
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(numbers)
         return [float(value) for value in numbers.tolist()]

@@ -38,6 +38,7 @@ def shard(objective: nn.Module, *, processes: int, device: torch.device, shard_s
     from torch.distributed.fsdp import fully_shard
 
     objective.to(device)
+    # DDP broadcasts the weights of rank 0 by itself; `fully_shard` does not.
     for tensor in (*objective.parameters(), *objective.buffers()):
         broadcast(tensor.detach(), src=0)
     mesh = init_device_mesh(device.type, (processes,))

@@ -75,6 +75,7 @@ class RunState:
         self.step, self.skipped = int(saved["step"]), int(saved["skipped"])
         if keep_window:
             self.window.sums = {name: list(total) for name, total in saved["window"].items()}
+        # Shapes and shards as in this process.
         like = self.objective.state_dict()
         self.objective.load_state_dict(
             {n: from_whole(v, like[n]) if n in like else v for n, v in saved["model"].items()}
@@ -151,6 +152,7 @@ class RunIdentity:
             for name in _SETTINGS
             if saved["config"].get(name) != mine["config"][name]
         ]
+        # Every rate so far is recomputed, so any change that leaves them equal is allowed.
         before = {name: saved["config"][name] for name in _SCHEDULE}
         before["milestones"] = tuple(before["milestones"])
         old = replace(self.config, **before)

@@ -114,11 +114,13 @@ class Trainer:
         accelerator = self.processes.accelerator
         sharded = config.parallel == "fsdp2" and self.processes.count > 1
         # A sharded module runs in all processes or in none: rank 0 evaluates a copy.
+        # Collective calls inside a sharded module would hang if rank 0 evaluated it alone.
         spare = sharded and evaluate is not None and self.processes.is_main
         self._spare = copy.deepcopy(objective) if spare else None
         self._sharded = sharded
         self.model = self.processes.prepare_model(objective)
         self.optimizer = accelerator.prepare_optimizer(build_optimizer(objective, config=config))
+        # After `prepare_model`: under FSDP2 the average is sharded like the parameters.
         decay = config.ema_decay
         self.state = RunState(
             objective=objective,
@@ -142,7 +144,9 @@ class Trainer:
             self._resume()
             with self._open_records() as records, self._open_bar() as bar:
                 self._started = time.monotonic()
+                # Batches are numbered, so nothing has to be replayed on resume.
                 batches = self.batches(state.step * config.accumulation)
+                # A run that was killed during an evaluation repeats it.
                 self._evaluate_if_due(records)
                 while state.step < config.steps:
                     micro = self._take(batches)
@@ -156,6 +160,7 @@ class Trainer:
                     if state.step % config.checkpoint_every == 0 or state.step == config.steps:
                         self._save()
                     self._evaluate_if_due(records)
+            # Stopped between two checkpoints.
             if self._saved is None or self._saved[0] != state.step:
                 self._save()
         assert self._saved is not None
@@ -175,6 +180,7 @@ class Trainer:
         self.optimizer.zero_grad()
         mean_loss = 0.0
         for index, batch in enumerate(micro):
+            # Dropout and drop path then do not depend on what was drawn before this step.
             seed_everything(config.seed, state.step, index, processes.rank)
             with processes.gradients(self.model, share=index + 1 == len(micro)):
                 with processes.accelerator.autocast():
@@ -196,9 +202,11 @@ class Trainer:
             for kind, loss in losses.items():
                 state.window.add({f"loss_{kind}" if kind else "loss": loss}, weight=counts[kind])
             state.window.add(output.figures, weight=counts[next(iter(losses))])
+        # Clipped after the last micro-batch, when gradients are those of the whole step.
         norm = float(
             whole(processes.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm))
         )
+        # The norm is over all processes, so all of them skip the step or none.
         if math.isfinite(norm):
             self.optimizer.step()
             if state.average is not None:
@@ -228,6 +236,7 @@ class Trainer:
 
     def _agree(self, micro: list[Batch], signals: StopSignals) -> tuple[dict[str, float], str]:
         """Items of the step by kind, and the reason to stop if any process has one, else ""."""
+        # The clocks of the processes differ: one that is late stops them all at the same step.
         late = time.monotonic() - self._started >= self.config.seconds
         wishes = [late, *(signals.received is number for number in STOP_SIGNALS)]
         counts = [_counts(batch) for batch in micro]
@@ -252,6 +261,7 @@ class Trainer:
         """Write the means since the last record."""
         state = self.state
         means = state.window.totals(self.processes.total)
+        # Reset before writing, in every process, since only the main one writes.
         state.window.sums = {}
         seconds = time.monotonic() - self._started
         if records is not None:
@@ -299,6 +309,7 @@ class Trainer:
                 with torch.no_grad():
                     figures = self.evaluate(module, step, pictures)
                 records.write_evaluation(step, figures, pictures)
+        # The evaluation of rank 0 has left evaluation mode on.
         self.model.train()
         self.processes.wait()
 

@@ -120,6 +120,7 @@ def touch(loss: Tensor, modules: Iterable[nn.Module]) -> Tensor:
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     """Mean of the chosen rows, (P,) and (P,) bool; NaN if there is none."""
+    # Without `.item()`: no synchronisation with the device.
     picked = torch.where(chosen, values.detach().float(), 0.0)
     return picked.sum() / chosen.sum()
 

@@ -112,6 +112,7 @@ class TextTowerObjective(Objective):
         own, config = batch.own, self.config
         output = text_embeddings(self.text, own.tokens, own.lengths)
         distance = (1 - (output * own.target).sum(-1)).mean()
+        # Every phrase is compared with the whole global batch, on any number of processes.
         teacher = (own.target @ batch.every_target.T / config.temperature).softmax(-1)
         student = (output @ batch.every_target.T / config.temperature).log_softmax(-1)
         similarity = F.kl_div(student, teacher, reduction="batchmean")
@@ -133,6 +134,7 @@ class TextTowerObjective(Objective):
             rows = torch.from_numpy(rng.integers(0, len(table.tokens), _BUCKETS * config.batch))
             # Phrases of like length together: no padding, a third of the time.
             rows = rows[table.lengths[rows].argsort(stable=True)]
+            # One of the slices of equal length, so that short and long phrases come equally often.
             start = int(rng.integers(0, _BUCKETS)) * config.batch
             rows = rows[start : start + config.batch]
             return TextBatch(table.rows(rows[rank::world]), table.target[rows])
@@ -217,6 +219,7 @@ class CropHeadObjective(Objective):
             label_smoothing=config.smoothing,
         )
         unlikeness = 1 - (output * batch.opinion).sum(-1)
+        # Where ImageNet's classifier is unsure, its opinion counts little.
         opinion = (unlikeness * batch.confidence).mean() / config.temperature**0.5
         return LossOutput(loss + config.conse * opinion, {"name_loss": loss.detach()})
 

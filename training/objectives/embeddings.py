@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -30,28 +30,18 @@ from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.sam import Sam
 from textsam.values.files import remove_parts, write_atomically
 
-from ..data import Sample, View, ViewConfig, make_view
+from ..data import Sample, Source, View, ViewConfig, make_view
 from ..data.batch import ViewBatch
 from .crops import CropConfig, CropOptions, cut_crops, min_crop_area, variant_options
 from .shards import Shard, shard_path, sum_of
 
-__all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "Rows", "fingerprint"]
+__all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "fingerprint"]
 
 logger = logging.getLogger(__name__)
 
 # Shards that stay open: a process may have about 1,000 open files.
 _MOST_OPEN = 256
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
-
-
-class Rows(Protocol):
-    """Samples by row: any source that is no stream, or a list of `Sample`s."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-
-    def __getitem__(self, index: int, /) -> Sample:
-        """One row; raises ValueError or OSError where it is broken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +115,13 @@ class EmbeddingCache:
         return self
 
     def build(
-        self, name: str, source: Rows, *, photos: int = 4, rank: int = 0, world: int = 1
+        self,
+        name: str,
+        source: Source | Sequence[Sample],
+        *,
+        photos: int = 4,
+        rank: int = 0,
+        world: int = 1,
     ) -> BuildReport:
         """Compute missing and damaged shards; intact ones are kept.
 
@@ -147,6 +143,7 @@ class EmbeddingCache:
             shard = self._whole(path, rows)
             kept += shard is not None
             if shard is None:
+                # A damaged shard may still be memory-mapped.
                 self._open.pop(path, None)
                 write_atomically(path, self._compute(name, source, rows, photos=photos))
                 shard = Shard(path, fingerprint=self.fingerprint)
@@ -212,7 +209,9 @@ class EmbeddingCache:
         return shard
 
     @torch.no_grad()
-    def _compute(self, name: str, source: Rows, rows: range, *, photos: int) -> bytes:
+    def _compute(
+        self, name: str, source: Source | Sequence[Sample], rows: range, *, photos: int
+    ) -> bytes:
         """The content of one shard."""
         view_config = replace(self.config.view, max_masks=2**31)
         views: dict[int, View] = {}

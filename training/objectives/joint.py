@@ -119,6 +119,7 @@ class JointObjective(Objective):
         dense = self._dense_features(batch, features)
         losses, figures = self._mask_loss(batch, features, dense)
         trained = [self.sam.prompt_encoder, self.sam.mask_decoder, self.pathway]
+        # Names come after the masks: the engine weights figures by the items of the first loss.
         parts = {"masks": touch(losses, trained)}
         if batch.names is not None:
             named = name_losses(self._head, dense, batch.names, config=self.config.names)
@@ -157,6 +158,7 @@ class JointObjective(Objective):
         truth, simulator = start_rounds(self.sam, views, config=self.config.prompts)
         prompts = self._with_phrases(batch, simulator.first(), dense)
         boxed = (prompts.labels == BOX_START).any(1)
+        # Prompts that mean one object: mask 0 answers them.
         clear = boxed | batch.clicked
         result = decode_rounds(
             self.sam,
@@ -173,6 +175,7 @@ class JointObjective(Objective):
         alone = batch.spoken & ~batch.clicked
         kinds = {"text": alone, "text_point": batch.clicked, "box": boxed}
         kinds["point"] = ~batch.spoken & ~boxed
+        # A process may have no mask in a batch whose other processes have some.
         return result.loss.sum() / max(1, len(result.loss)), round_figures(result, kinds)
 
     def _with_phrases(self, batch: PhraseBatch, prompts: PromptBatch, dense: Tensor) -> PromptBatch:

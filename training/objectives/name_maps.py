@@ -65,11 +65,14 @@ def name_losses(
     """
     present, weight, target = questions.present, questions.weights, questions.targets
     logits = maps_by_photo(head, features, questions.photos, questions.queries).float()
+    # Most cells of most maps are negative.
     balance = 1 + (config.positive_weight - 1) * target
     error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     bce = (error * balance * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1)
     dice = dice_loss(logits[:, None], target[:, None], weight[:, None])[:, 0]
+    # Void and padding cannot be the best cells.
     best = logits.masked_fill(weight < 0.5, _HIDDEN).flatten(1).topk(config.peak_cells).values
+    # A soft maximum over the best cells: a single cell would be noisy.
     peak = torch.logsumexp(best, dim=1) - math.log(config.peak_cells)
     peaks = F.binary_cross_entropy_with_logits(peak, present.float(), reduction="none")
     losses = {
@@ -92,6 +95,7 @@ def maps_by_photo(head: DenseTextHead, features: Tensor, photos: Tensor, queries
 
     As `DenseTextHead.logits`, without a copy of a photo's features for each of its phrases.
     """
+    # A product for each photo: `features[photos]` would copy the features for every phrase.
     counts = torch.bincount(photos, minlength=len(features)).tolist()
     flat = features.flatten(2)
     cosine = torch.cat([part @ flat[i] for i, part in enumerate(queries.split(counts))])

@@ -152,6 +152,7 @@ class PathwayObjective(Objective):
         self._centred = not config.centring
         if config.decoder_dropout is not None:
             set_decoder_dropout(sam, config.decoder_dropout)
+        # No gradient reaches the text tower, and DDP would wait for it.
         for name, parameter in clip.model.named_parameters():
             if not name.startswith("visual."):
                 parameter.requires_grad_(False)
@@ -265,6 +266,7 @@ class PathwayObjective(Objective):
         """First prompts, and which masks (P,) are asked by their name."""
         config, device = self.config, batch.masks.device
         prompts = simulator.first()
+        # Three numbers for every mask, whatever is chosen: see PhotoRandom.
         chance = photo_random(batch, stream="kinds").uniform(3)
         names = _names(batch)
         known = torch.tensor([bool(name) for name in names], dtype=torch.bool)

@@ -53,6 +53,7 @@ class Truth:
         )
         for row, pixels in zip(padding, batch.pixels, strict=True):
             row[: pixels.shape[1], : pixels.shape[2]] = False
+        # `void` is per mask, `padding` per photo.
         ignore = batch.void | padding[batch.image_index]
         return cls(
             masks=masks,
@@ -116,6 +117,7 @@ def decode_rounds(
     total = torch.zeros(len(truth.masks), device=truth.masks.device)
     reached = []
     rounds = simulator.config.rounds
+    # A prompt that means one object is answered by mask 0 in use.
     follow_best = multiple if follow_single is None else multiple & ~follow_single
     for index in range(rounds):
         inputs = (sam, features, prompts, truth, loss, single, multiple, follow_best)
@@ -128,6 +130,7 @@ def decode_rounds(
         reached.append(iou)
         if index + 1 < rounds:
             prompts = simulator.follow(prompts, logits, index=index + 1)
+            # From now on there are several prompts, so only mask 0 is trained (Section 3).
             single, multiple = torch.ones_like(single), torch.zeros_like(multiple)
             follow_best = multiple
     return RoundLosses(total / rounds, torch.stack(reached, dim=1))

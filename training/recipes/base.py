@@ -122,6 +122,7 @@ class ObjectiveRun:
             evaluate=evaluate,
             identity=self._identity(loader),
         )
+        # Broken photos are reported once, at the end.
         result = trainer.train()
         for name, count in sorted(loader.skipped.items()):
             logger.warning("%s: %d times a broken photo was passed over", name, count)

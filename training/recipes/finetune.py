@@ -111,6 +111,7 @@ class FinetuneRecipe:
         """
         model = TextSAM.from_pretrained(self.model)
         seed_everything(self.engine.seed)
+        # A core without phrases.
         if model.clip is None or model.pathway is None:
             names = tuple(name for name in _CORE if name in self.frozen)
             settings = SamObjectiveConfig(
@@ -152,6 +153,7 @@ class FinetuneRecipe:
 
         def job() -> TrainResult:
             main = place_in_run()[0] == 0
+            # The model is trained in place, so it is measured first.
             before = measure_model(model, held_out) if main else {}
             result = run.train(objective, evaluate=sheet)
             if main and result.reason in ("done", "seconds"):

@@ -161,6 +161,7 @@ def split_mix(mix: DataMix, *, share: float, seed: int) -> tuple[DataMix, list[S
             raise ValueError(
                 f"{name!r} has {count} photos; to hold one out it takes two. Type: --held-out 0"
             )
+        # By name, so that adding a source holds out the same photos of the others.
         order = np.random.default_rng((seed, crc32(name.encode()))).permutation(count).tolist()
         out = min(count - 1, max(1, round(share * count)))
         kept[name] = SomeRows(source, sorted(order[out:]))

@@ -152,6 +152,7 @@ class TextPathwayRecipe:
             self._fill_cache(objective, mix)
             if objective.config.centring and not CheckpointStore(self.folder).paths():
                 # The same batches in every process: all of them need the same means.
+                # Each process measures the same batches, so all have the same means.
                 batches = run.batches(rank=0, world=1).batches(0, self.centre_batches)
                 count = objective.measure_centres(batches)
                 logger.info("means measured on %d masks", count)

@@ -136,6 +136,7 @@ class NameDraw:
         queries = [self._query(name, rng) for name in (*present, *absent)]
         return NameQuestions(
             targets=targets,
+            # The same weights for all names of a view; `expand` copies nothing.
             weights=soft_target(item.counted[None], cells).expand_as(targets),
             queries=torch.stack(queries) if queries else self.bank.text[:0],
             photos=torch.zeros(len(targets), dtype=torch.int64),
@@ -154,7 +155,9 @@ class NameDraw:
             ]
         if source in rules.own_only:
             return names
+        # One other source for each view, so that a large vocabulary does not own the absent names.
         other = list(self.vocabulary)[int(rng.integers(len(self.vocabulary)))]
+        # A car in this photo may have unannotated wheels: ask nothing of `car_parts`.
         if other == source or rules.hidden_on.get(other, frozenset()) & shown:
             return names
         shown |= rules.unannotated.get(source, frozenset())

@@ -134,11 +134,13 @@ def paste_object(item: NamedView, donor: NamedView, rng: np.random.Generator) ->
         return item
     place = torch.zeros_like(view.void)
     place[top : top + h, left : left + w] = shape
+    # The loader's view may be shared.
     pixels = view.pixels.clone()
     patch = pixels[:, top : top + h, left : left + w]
     patch.copy_(torch.where(shape, donor.view.pixels[:, :h, :w], patch))
     before = view.masks.flatten(1).sum(1)
     masks = view.masks & ~place
+    # At least four pixels, also of tiny masks.
     visible = masks.flatten(1).sum(1) >= torch.clamp(_MIN_VISIBLE * before, min=4)
     kept = torch.nonzero(visible)[:, 0].tolist()
     return NamedView(
@@ -147,6 +149,7 @@ def paste_object(item: NamedView, donor: NamedView, rng: np.random.Generator) ->
         view=View(
             pixels=pixels,
             masks=torch.cat([masks[visible], place[None]]),
+            # Under the pasted object everything is known; what is left of hidden masks is not.
             void=(view.void & ~place) | masks[~visible].any(0),
             objects=(*(view.objects[i] for i in kept), -1),  # -1: no object of this photo
             flipped=view.flipped,

@@ -149,10 +149,13 @@ class PhraseDraw:
         rng = np.random.default_rng((seed, crc32(b"phrases")))
         if self._paste:
             item = self._paste(item, rng)
+        # Before masks are dropped: the union of a name needs all of them.
         names = self._names(item, rng) if self._names else None
         item = self._prompted(item, rng)
         known = np.array([label in self.bank.index for label in item.labels], dtype=bool)
+        # One decision for all masks of a photo.
         spoken = known & (rng.random() < self.config.phrase_share)
+        # Drawn for every mask, used for those with a phrase.
         clicked = spoken & (rng.random(len(known)) < self.config.point_share)
         queries = torch.zeros(len(known), self.bank.text.shape[1])
         for row in np.flatnonzero(spoken):

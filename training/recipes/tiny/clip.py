@@ -116,6 +116,7 @@ def teacher_embeddings(phrases: Sequence[str], *, batch: int = 256) -> Tensor:
     folder = Path(spec.origin).parent / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     teacher = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+    # By length: little padding, several times faster.
     order = sorted(range(len(phrases)), key=lambda i: len(phrases[i]))
     out = torch.empty(len(phrases), 384)
     for start in range(0, len(order), batch):
@@ -167,9 +168,11 @@ def initialise_words(tower: Any, words: Tensor) -> None:
     """
     width = tower.token_embedding.weight.shape[1]
     centred = words - words.mean(0)
+    # Every seventh word is enough for the principal components.
     basis = torch.linalg.svd(centred[::7], full_matrices=False)[2][:width]
     reduced = centred @ basis.T
     tower.token_embedding.weight.copy_(reduced * (0.05 / reduced.std()))
+    # Start and end token have no text.
     special = tower.token_embedding.weight[-2:]
     special.copy_(torch.randn_like(special) * 0.05)
 
@@ -217,6 +220,7 @@ def crop_features(
     keys: list[ObjectKey] = []
     tested: list[bool] = []
     counts: dict[str, int] = {}
+    # Random order, since `per_label` keeps the first masks of a name.
     for source, photos in samples.items():
         logger.info("crops of %s: %d so far", source, len(labels))
         for index in rng.permutation(len(photos)):

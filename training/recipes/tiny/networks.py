@@ -43,6 +43,7 @@ def new_tiny_sam(*, seed: int, image_size: int) -> Sam:
     No weight depends on `image_size`: a run may start small, where a step costs less than half, and
     go on at the full size.
     """
+    # Decoder, neck and prompt encoder start at random.
     torch.manual_seed(seed)
     sam = Sam(replace(TINY_SAM, image_size=image_size))
     backbone = timm_encoder(sam).backbone

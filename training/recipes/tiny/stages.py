@@ -102,6 +102,7 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
         return vars(crop_features(encoder, samples, seed=recipe.seed))
 
     features = CropFeatures(**_computed_once(folder / "crops.pt", processes, crops))
+    # The engine moves what it trains; the rest of the model stays on the CPU.
     result = _train_head(recipe, model.cpu(), features)
     if processes.is_main and result.reason == "done":
         attach_prior(model, imagenet_prior(as_encoder(model)))
@@ -195,6 +196,7 @@ def train_points(recipe: TinySettings) -> TrainResult:
 def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     """Core and pathway together, from what the stages before left."""
     stage = settings.JOINT_STAGES[name]
+    # No weight depends on the size of the frame.
     sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
     encoder, bank, pathway = _text_parts(recipe)
     if recipe.start is not None and name == "wide":
@@ -243,6 +245,7 @@ def export(recipe: TinySettings) -> None:
     )
     model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
     samples = recipe.kept_out()
+    # Before the calibration, which measures the model with these settings.
     model.text_settings, figures = choose_settings(model, samples, photos=40, seed=recipe.seed)
     logger.info("%s, from %s", model.text_settings, figures)
     model.calibration = choose_calibration(model, samples, photos=108, seed=recipe.seed)
