@@ -56,7 +56,8 @@ def __getattr__(name: str) -> Any:
     module = importlib.import_module(_MODULES[name])
     # `errors` is a submodule itself.
     value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
-    globals()[name] = value  # so that __getattr__ is called once per name
+    # So that __getattr__ is called once per name.
+    globals()[name] = value
     return value
 
 

@@ -119,6 +119,7 @@ def run_batch(
     inputs = [paths] if isinstance(paths, str | Path) else list(paths)
     suffix = ".json" if settings["format"] == "sa1b" else f".{settings['format']}"
     photos = find_photos([Path(path) for path in inputs], out_dir, suffix=suffix)
+    # Found first: a run without photos must not create the folder.
     with lock_folder(out_dir):
         journal = Journal(out_dir, {**settings, "textsam": _version()})
         _remove_leftovers(photos, out_dir)
@@ -182,6 +183,7 @@ def _segment_photo(
             image=image,
             format=settings["format"],
             kind=settings["kind"],
+            # The same numbers in every photo, also where a phrase was not found.
             names=settings["text"] if path.suffix == ".txt" else None,
         )
         labels = dict(Counter(label or "" for label in result.labels))
@@ -196,12 +198,15 @@ def _segment_photo(
         )
         journal.add(entry)
         return "done", labels, None
+    # Every further photo would fail for the same reason.
     except (WeightsError, MissingExtraError):
         raise
-    except Exception as error:  # image decoders, networks and disks raise many types
+    # Image decoders, networks and disks raise many types.
+    except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise
         logger.info("failed: %s", photo.path, exc_info=True)
+        # The result of an earlier run, with another photo or other settings, would be wrong.
         journal.discard(photo.output)
         return "failed", {}, one_line(error)
 

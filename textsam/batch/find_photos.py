@@ -54,6 +54,7 @@ def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[Ph
         ValueError: There are no photos, two photos have the same output, or an output would
             overwrite a photo.
     """
+    # Everything that is no folder counts as a photo, so that a mistyped name is reported.
     folders = [path for path in paths if path.is_dir()]
     names: dict[Path, str] = {}
     for path in paths:
@@ -70,7 +71,8 @@ def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[Ph
             f"{' '.join(sorted(PHOTO_SUFFIXES))}"
         )
     unique = {path.resolve(): (path, name) for path, name in reversed(names.items())}
-    files = list(reversed(unique.values()))  # reversed twice: the first name of a file counts
+    # Reversed twice: of a file that is named twice the first name counts.
+    files = list(reversed(unique.values()))
     # casefold: some file systems do not distinguish upper from lower case.
     stems = Counter(_stem(name).casefold() + suffix for _, name in files)
     stems.update(RESERVED_NAMES)

@@ -71,6 +71,7 @@ def segment_folder(
         RuntimeError: Another run is writing to the folder.
     """
     _check_format(format, kind, _FORMATS)
+    # A mask or examples belong to one photo, so a run has no such keywords.
     check_keywords(options, PromptOptions)
     query = make_query(**options)
     return run_batch(

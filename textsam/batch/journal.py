@@ -85,11 +85,13 @@ class Journal:
         state = photo.stat()
         if (entry.source_bytes, entry.source_mtime_ns) != (state.st_size, state.st_mtime_ns):
             return None
+        # By size alone: reading every output again would take as long as writing it.
         file = self.out_dir / output
         return entry if file.is_file() and file.stat().st_size == entry.output_bytes else None
 
     def add(self, entry: JournalEntry) -> None:
         """Record an output that is complete."""
+        # Appended, not rewritten: a run of a million photos writes one line for each.
         self._entries[entry.output] = entry
         with self._path.open("ab") as file:
             file.write(dump_json(asdict(entry)))
@@ -140,7 +142,8 @@ if sys.platform == "win32":
 
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:  # Windows has no error of its own for a lock that is held
+        # Windows has no error of its own for a lock that is held.
+        except OSError as error:
             raise BlockingIOError(str(out_dir)) from error
 
 else:

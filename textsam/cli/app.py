@@ -30,6 +30,7 @@ app = typer.Typer(
     cls=HintingGroup,
     no_args_is_help=True,
     add_completion=False,
+    # Errors are one line (console.one_line_errors); a traceback of typer's would be pages.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -61,6 +61,7 @@ def calibrate(
         target = _choose_file(out)
         sets = calibration.open_sets(data, photos=photos, seed=seed)
         loaded = options.load_model(model, clip=clip, device=device)
+        # A second run for another strategy must not lose the curves of the first.
         kept = _load_other_curves(target, loaded)
         with TerminalProgress("photos") as bar:
             fitted: Calibration = calibration.calibrate(
@@ -96,6 +97,7 @@ def _load_other_curves(target: Path, model: TextSAM) -> Calibration | None:
     if not target.exists():
         return None
     calibration = Calibration.load(target)
+    # Curves are about one model's evidence and mean nothing for another.
     others = {str(facts["model"]) for facts in calibration.fitted_on.values()} - {str(model.name)}
     if others:
         raise ValueError(

@@ -23,9 +23,11 @@ def one_line_errors() -> Iterator[None]:
     """Turn errors into one line on standard error and an exit code: 1, or 130 for Ctrl-C."""
     try:
         yield
+    # How typer ends a command on purpose.
     except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
+        # Every file is written at once or not at all, so that nothing is half done.
         typer.echo("stopped; finished results are kept", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
@@ -43,6 +45,7 @@ def make_console(*, stderr: bool = False) -> Console:
     """A console for results, or one for progress and errors."""
     from rich.console import Console
 
+    # rich would colour every number and path.
     return Console(stderr=stderr, highlight=False)
 
 

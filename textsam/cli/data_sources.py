@@ -47,6 +47,7 @@ def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSo
     has_annotations = any(path.glob("*.parquet")) or any(path.glob("sa_*.json"))
     is_folder = path.is_dir() and not has_annotations
     if is_folder or (path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES):
+        # The suffix does not matter: nothing is written beside the photos.
         photos = find_photos([path], Path(index or "no index"), suffix=".lance")
         default = path.resolve().name if is_folder else path.stem
         return FilePhotos([photo.path.resolve() for photo in photos], dataset=name or default)
@@ -89,6 +90,7 @@ class SamplePhotos:
 
     def rows(self) -> Iterator[Any]:
         """Row numbers, or the items of a stream in the order of its first epoch."""
+        # A stream has no row numbers; its first epoch has each photo once.
         if self.total is None:
             return iter(self._source.rows(seed=0, epoch=0))
         return iter(range(self.total))
@@ -127,7 +129,8 @@ def open_photo(image: str) -> NDArray[np.uint8]:
     source = _open_source(spec)
     if row:
         sample = source[int(row)]
-    else:  # a stream has to be read up to the photo
+    else:
+        # A stream has to be read up to the photo.
         sample = next((sample for sample in source if sample.image_id == image_id), None)
     if sample is None or sample.image_id != image_id:
         raise ImageError(f"photo {image_id!r} is not in {spec} any more")

@@ -33,12 +33,14 @@ def demo(
     with one_line_errors():
         console = make_console(stderr=True)
         with console.status("starting"):
-            require("gradio", "demo")  # first: the error names it, not a module of demos
+            # First, so that the error names it and not a module of demos.
+            require("gradio", "demo")
             launch: Any = options.import_guest("demos.launch", "demo")
             if mcp:
                 require("mcp", "demo")
         launch.serve(
             model,
+            # Loaded by the server, so that the page can be opened meanwhile.
             lambda: options.load_model(model, clip=clip, device=device, calibration=calibration),
             say=lambda text: print_line(text, console=console),
             index=index,

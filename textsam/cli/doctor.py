@@ -98,7 +98,8 @@ def _torch() -> list[Finding]:
     """Device and threads, as torch reports them."""
     try:
         import torch
-    except Exception as error:  # a broken binary raises OSError, ImportError and others
+    # A broken binary raises OSError, ImportError and others.
+    except Exception as error:
         advice = "pip install --force-reinstall torch"
         why = f"cannot be imported: {' '.join(str(error).split())}"
         return [Finding("system", "device", why, advice, needed=True)]
@@ -109,6 +110,7 @@ def _torch() -> list[Finding]:
         device = "mps: Apple GPU"
     else:
         device = "cpu (no GPU that torch can use)"
+    # In a container fewer cores may be usable than the machine has; macOS cannot tell.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = f"{torch.get_num_threads()} of {cores} cores"
     if limit := os.environ.get("OMP_NUM_THREADS"):
@@ -122,6 +124,7 @@ def _weights() -> list[Finding]:
     findings = []
     for model in KNOWN_MODELS:
         folder = find_model(model.name)
+        # Weights on the Hub are not needed until a command names them.
         if folder is not None:
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
             findings.append(Finding("weights", model.name, f"here, {size:,.0f} MB"))

@@ -102,9 +102,11 @@ def embed(
             raise ValueError("--address and --workers are for Ray; add --engine ray")
         settings = EmbedSettings(masks=masks, automatic=preset, limit=limit, batch=batch)
         source = open_data(data, name=data_set, index=index)
+        # None: all spaces that the model has.
         names = ["clip", "sam"] if spaces == "both" else spaces and [spaces]
         embedding: dict[str, Any] = {"latents": latents, "spaces": names}
         run: Callable[..., EmbedReport]
+        # On a cluster each worker loads its own model, so that none is sent over the network.
         if engine == "ray":
             from textsam.search.embed import Embedder
 
@@ -142,7 +144,8 @@ def _embed_here(
     from textsam.search.index import MaskIndex
     from textsam.search.job import choose_masks, embed_data_set
 
-    choose_masks(source, settings.masks)  # before the model, which is slow to load
+    # Before the model, which is slow to load.
+    choose_masks(source, settings.masks)
     embedder = load()
     with MaskIndex.open(uri) as index:
         return embed_data_set(embedder, source, index, settings=settings, **run)

@@ -92,6 +92,7 @@ def everything(
             "min_mask_region_area": min_mask_region_area,
             "refine": refine,
         }
+        # Only options that were typed change the preset.
         settings = replace(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
@@ -102,7 +103,8 @@ def everything(
         from textsam.batch.folders import everything_folder
         from textsam.cli.tables import run_many
 
-        assert out is not None  # is_one_photo has checked
+        # is_one_photo has checked it, which the type checker cannot know.
+        assert out is not None
         loaded = options.load_model(model, device=device)
         report = run_many(
             lambda show: everything_folder(
@@ -144,6 +146,7 @@ def _one_photo(
     with TerminalProgress("points") as bar:
         result = loaded.everything(image, settings, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Both layouts end in .json, so the suffix does not tell them apart.
     layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")
     write_result(result, target, name=photo.name, image=image, format=layout, kind=kind)
     if len(result):

@@ -45,7 +45,8 @@ _UNNEEDED = {
 }
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
-_ASSIGNMENT = re.compile(r"(\w+)=.+")  # Ultralytics writes source=bus.jpg
+# Ultralytics writes source=bus.jpg.
+_ASSIGNMENT = re.compile(r"(\w+)=.+")
 
 
 def _by_name(table: dict[str, str]) -> dict[str, str]:
@@ -61,6 +62,7 @@ class HintingGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As click does, after a hint for names of other tools and for a forgotten command."""
         name = args[0]
+        # Options such as --version are left to click.
         if name not in self.commands and not name.startswith("-"):
             if name in _COMMAND_OF:
                 ctx.fail(f"there is no command {name!r}. Type: textsam {_COMMAND_OF[name]} ...")
@@ -77,6 +79,7 @@ class HintingCommand(TyperCommand):
         own = {name for parameter in self.params for name in parameter.opts}
         for word in args:
             assignment = _ASSIGNMENT.fullmatch(word)
+            # A photo may be called a=b.jpg.
             if assignment is not None and not Path(word).exists():
                 self._check_option(ctx, f"--{assignment[1]}", own, typed=word)
             elif word.startswith("--"):
@@ -98,6 +101,7 @@ class HintingCommand(TyperCommand):
 
 def _join_numbers(args: list[str], own: set[str]) -> list[str]:
     """`--box 1 2 3 4` to `--box 1,2,3,4`, and `--point 1 2` likewise."""
+    # The short names too: `-b 1 2 3 4`.
     counts = {"--box": 4, "-b": 4, "--point": 2, "-p": 2}
     joined: list[str] = []
     words = iter(range(len(args)))
@@ -108,6 +112,7 @@ def _join_numbers(args: list[str], own: set[str]) -> list[str]:
         # refine has a --box without a value: no numbers follow it.
         if count and len(numbers) == count and all(map(_NUMBER.fullmatch, numbers)):
             joined.append(",".join(numbers))
+            # These words are in `joined` already.
             for _ in numbers:
                 next(words)
     return joined

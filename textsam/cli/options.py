@@ -81,6 +81,7 @@ def load_model(
     calibration: Path | None = None,
 ) -> TextSAM:
     """Load the model of a command, with a spinner on standard error."""
+    # Also while torch and the networks are imported, which takes most of the time.
     with make_console(stderr=True).status(f"loading {name}"):
         from textsam import TextSAM
 
@@ -97,6 +98,7 @@ def import_guest(module: str, extra: str) -> ModuleType:
         MissingExtraError: A dependency of the extra is not installed.
     """
     package = module.partition(".")[0]
+    # find_spec, so that asking imports nothing.
     is_installed = find_spec(f"textsam.{package}") is not None
     return require(f"textsam.{module}" if is_installed else module, extra)
 

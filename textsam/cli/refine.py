@@ -45,6 +45,7 @@ def refine(
             raise ValueError(
                 "give --photos FOLDER with a COCO file, or --photo FILE with the masks of one photo"
             )
+        # The photos of a COCO file are a folder, which -o cannot overwrite.
         inputs = [path.resolve() for path in (masks, photo) if path is not None]
         if out.resolve() in inputs:
             raise ValueError(f"{out} would be overwritten; give another -o")
@@ -92,9 +93,11 @@ def _read_masks(path: Path) -> Segmentation:
     from textsam.results.interop import from_label_map
     from textsam.results.segmentation import Segmentation
 
+    # Results of textsam, with their labels and scores.
     if path.suffix.lower() in (".json", ".npz"):
         return Segmentation.load(path)
     with Image.open(path) as picture:
+        # Modes with one number per pixel; "P" numbers the colours of a palette.
         if picture.mode not in ("1", "L", "P", "I", "I;16"):
             raise ValueError(
                 f"{path} is a colour picture ({picture.mode}); wanted a picture of pixel numbers, "

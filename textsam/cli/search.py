@@ -104,6 +104,7 @@ def search(
         area: dict[str, Any] = {"min_area": min_area, "max_area": max_area}
         aspect: dict[str, Any] = {"min_aspect": min_aspect, "max_aspect": max_aspect}
         where = Where(datasets=data_set or None, labels=label or None, **area, **aspect)
+        # With --json the output is for programs, which have no use for a picture.
         sheet = out or (None if as_json else Path("search.png"))
         if sheet is not None:
             check_sheet(sheet)

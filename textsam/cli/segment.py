@@ -152,7 +152,8 @@ def _segment_one(
         target = options.choose_target(photo, out, format, query["text"] or [])
     if explain is not None:
         _check_explain(explain, query, others=[photo, target])
-    image = load_image(photo)  # before the model: a mistyped name should fail at once
+    # Before the model: a mistyped name should fail at once.
+    image = load_image(photo)
     model = load()
     result = model.segment(image, **query)
     explanation = None
@@ -192,8 +193,10 @@ def _segment_many(
     from textsam.batch.folders import segment_folder
     from textsam.cli.tables import run_many
 
-    assert out is not None  # is_one_photo has checked
-    model = load()  # outside the bar: rich shows one moving thing at a time
+    # is_one_photo has checked it, which the type checker cannot know.
+    assert out is not None
+    # Outside the bar: rich shows one moving thing at a time.
+    model = load()
     report = run_many(
         lambda show: segment_folder(
             model,
@@ -233,6 +236,7 @@ def _print_result(photo: Path, result: Segmentation, explanation: Explanation | 
         console.print(result_table(result))
     else:
         print_line(f"no masks in {photo}")
+    # Results of points and boxes have no answers to explain.
     reasons = explanation or (result.explain() if result.answers else None)
     for phrase, presence in result.presence.items():
         if phrase in result.labels:

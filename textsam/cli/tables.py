@@ -88,7 +88,8 @@ def explanation_table(explanation: Explanation) -> Table:
     rows = explanation.short_table()
     for index, row in enumerate(rows):
         if index and row.mask is None:
-            table.add_section()  # a new phrase begins
+            # A new phrase begins.
+            table.add_section()
         phrase, subject, score, gate, reason, evidence = row.cells()
         table.add_row(
             escape(phrase) if row.mask is None else f"  {subject}",

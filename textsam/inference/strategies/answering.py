@@ -59,6 +59,7 @@ def answer_query(
         if not isinstance(concept, Concept):
             concept = make_concept(parts, concept, photo=photo)
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
+    # Before the strategies, so that a SAM without CLIP says how to get one.
     parts.require_clip()
     if query.strategy == "prompt":
         parts.require_text()

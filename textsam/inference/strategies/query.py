@@ -167,6 +167,7 @@ def make_query(**options: Unpack[QueryOptions]) -> Query:
         if name in values and values[name] not in get_args(choices):
             wanted = ", ".join(map(repr, get_args(choices)))
             raise PromptError(f"{name} is {values[name]!r}; wanted one of {wanted}")
+    # 0.5 stands for "not given", which is valid.
     threshold = values.get("threshold", 0.5)
     if isinstance(threshold, str | bool) or not 0 < threshold < 1:
         raise PromptError(f"threshold is {threshold!r}; wanted a probability, between 0 and 1")
@@ -191,6 +192,7 @@ def _check_combination(values: dict[str, Any]) -> None:
     """Refuse keywords that do not go together."""
     if "like" in values:
         others = values.keys() - {"like", "threshold", "overlap", "strategy"}
+        # "auto" is the default, so that giving it says nothing.
         if others or values.get("strategy", "auto") != "auto":
             raise PromptError(
                 "like replaces text, points, box and mask; give segment(like=...) with threshold "
@@ -259,8 +261,10 @@ def show_keywords(options: Any) -> Callable[[Function], Function]:
         parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         for name, annotation in options.__annotations__.items():
             kind = inspect.Parameter.KEYWORD_ONLY
+            # As text: a typed dictionary keeps its annotations unevaluated.
             text = getattr(annotation, "__forward_arg__", annotation)
-            default = getattr(Query, name, None)  # "auto" and "allow"
+            # The defaults of Query: "auto", "allow", and None.
+            default = getattr(Query, name, None)
             parameters.append(inspect.Parameter(name, kind, default=default, annotation=text))
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         return function
