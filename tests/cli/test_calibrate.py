@@ -44,6 +44,7 @@ class StandIn:
 
     def __init__(self):
         self.calibration = Calibration(strategies={"rank": OLD})
+        self.parts = SimpleNamespace(require_clip=lambda: self.clip)
 
     @contextmanager
     def open(self, image):
