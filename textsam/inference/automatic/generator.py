@@ -51,21 +51,13 @@ _EDGE = 20.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _WindowMasks:
-    """N masks of the photo, found in one window or in several.
-
-    Attributes:
-        rles: The masks.
-        boxes: (N, 4) boxes with INCLUSIVE ends, as the released code has them.
-        iou: (N,) predicted IoU.
-        stability: (N,) stability score.
-        zoom: (N,) float64, one over the area of the mask's window.
-    """
+    """N masks of the photo, found in one window or in several."""
 
     rles: list[RLE]
-    boxes: Tensor
-    iou: Tensor
-    stability: Tensor
-    zoom: Tensor
+    boxes: Tensor  # (N, 4) boxes with INCLUSIVE ends, as the released code has them
+    iou: Tensor  # (N,) predicted IoU
+    stability: Tensor  # (N,) stability score
+    zoom: Tensor  # (N,) float64, one over the area of the mask's window
 
     def __getitem__(self, index: Tensor) -> _WindowMasks:
         columns = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
@@ -88,19 +80,13 @@ class _WindowMasks:
 
 
 def automatic_masks(
-    photo: EncodedPhoto,
+    photo: EncodedPhoto,  # the photo; its crops are encoded one after the other
     *,
     settings: AutomaticSettings,
-    progress: Progress | None = None,
-    report: AutomaticReport | None = None,
+    progress: Progress | None = None,  # called with (points done, points in all) after each batch
+    report: AutomaticReport | None = None,  # filled with the number of masks left after each filter
 ) -> Segmentation:
     """Masks of everything.
-
-    Args:
-        photo: The photo; its crops are encoded one after the other.
-        settings: Grid, filters and crops.
-        progress: Called with (points done, points in all) after each batch.
-        report: Filled with the number of masks left after each filter.
 
     Returns:
         Masks with predicted IoU and stability, without labels: by falling predicted IoU, with crops

@@ -28,17 +28,11 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointMasks:
-    """N masks of prompts with one point each, on the CPU.
+    """N masks of prompts with one point each, on the CPU."""
 
-    Attributes:
-        logits: (N, m, m) in the padded model frame.
-        iou: (N,) predicted IoU.
-        points: (N, 2) x, y of the prompts, model pixels.
-    """
-
-    logits: Tensor
-    iou: Tensor
-    points: Tensor
+    logits: Tensor  # (N, m, m) in the padded model frame
+    iou: Tensor  # (N,) predicted IoU
+    points: Tensor  # (N, 2) x, y of the prompts, model pixels
 
     def __len__(self) -> int:
         return len(self.iou)
@@ -49,14 +43,10 @@ class PointMasks:
 
 @dataclass(kw_only=True)
 class AutomaticReport:
-    """How many masks were left after each filter.
+    """How many masks were left after each filter."""
 
-    Attributes:
-        decoded: Masks from the decoder, three for each point.
-        after: Masks left, by the filter's name, in the order of the filters.
-    """
-
-    decoded: int = 0
+    decoded: int = 0  # masks from the decoder, three for each point
+    # Masks left, by the filter's name, in the order of the filters.
     after: dict[str, int] = field(default_factory=dict)
 
     def count(self, name: str, number: int) -> None:

@@ -34,21 +34,17 @@ _ALIKE = 0.85
 
 def refine_masks(
     photo: EncodedPhoto,
-    batches: Iterable[PointMasks],
+    batches: Iterable[PointMasks],  # masks of points, at least one batch
     *,
+    # `stability_score_thresh`, here measured on the decoder's grid, `points_per_batch` and, for
+    # refined masks, `pred_iou_thresh`.
     settings: AutomaticSettings,
+    # Counts "alike", the masks that are refined, and "iou again", those that then pass.
     report: AutomaticReport,
 ) -> Iterator[PointMasks]:
     """Decode the masks of a grid again, each with itself as mask prompt.
 
     All stable masks are kept in half precision until the last batch has come.
-
-    Args:
-        photo: The photo.
-        batches: Masks of points, at least one batch.
-        settings: `stability_score_thresh`, here measured on the decoder's grid, `points_per_batch`
-            and, for refined masks, `pred_iou_thresh`.
-        report: Counts "alike", the masks that are refined, and "iou again", those that then pass.
 
     Yields:
         One mask for each that is refined, by falling predicted IoU of the first pass.

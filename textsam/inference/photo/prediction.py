@@ -30,22 +30,17 @@ _OUTSIDE = -10.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MaskLogits:
-    """Logits of one mask, on the decoder's grid.
+    """Logits of one mask, on the decoder's grid."""
 
-    Attributes:
-        frame: The photo's.
-        grids: (n, m, m) float32. One; or several that are blended, in the frames of their windows.
-        windows: The window of the photo that each was decoded on; None for the whole photo.
-        weights: (n,) float32 of the blend; None for a single one.
-        box: x0, y0, x1, y1 beyond which the mask is cut off, original pixels; None for no limit.
-        box_margin: How far the mask may reach beyond the box, as a share of the box's side.
-    """
-
-    frame: Frame
+    frame: Frame  # of the photo
+    # (n, m, m) float32. One; or several that are blended, in the frames of their windows.
     grids: NDArray[np.float32]
+    # The window of the photo that each was decoded on; None for the whole photo.
     windows: tuple[Window | None, ...] = (None,)
-    weights: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None  # (n,) float32 of the blend; None for a single one
+    # x0, y0, x1, y1 beyond which the mask is cut off, original pixels; None for no limit.
     box: NDArray[np.float32] | None = None
+    # How far the mask may reach beyond the box, as a share of the box's side.
     box_margin: float = 0.0
 
     def full_size(self) -> NDArray[np.float32]:

@@ -67,19 +67,12 @@ def prompt_batch(
 
 def point_prompts(
     photo: EncodedPhoto,
-    points: Tensor,
+    points: Tensor,  # (P, 2) x, y in model pixels
     *,
     masks: Tensor | None = None,
     tokens: Tensor | None = None,
 ) -> PromptBatch:
-    """P prompts of one foreground point each, padded as `prompt_batch` does.
-
-    Args:
-        photo: The photo.
-        points: (P, 2) x, y in model pixels.
-        masks: (P, 1, m, m) mask prompts.
-        tokens: (P, T, C) prompt tokens.
-    """
+    """P prompts of one foreground point each, padded as `prompt_batch` does."""
     count, device = len(points), photo.parts.device
     return PromptBatch(
         points=torch.stack([points, torch.zeros_like(points)], dim=1).to(device),

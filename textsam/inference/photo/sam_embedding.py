@@ -70,18 +70,13 @@ def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
 
 def crop_latents(
     sam: Sam,
+    # Images (H, W, 3) uint8 RGB, each with its masks.
     photos: Iterable[tuple[NDArray[np.uint8], Sequence[RLE]]],
     *,
-    expand: float = 1.5,
-    batch: int = 8,
+    expand: float = 1.5,  # side of a crop by the longer side of the mask's box, at least 1
+    batch: int = 8,  # masks in a batch, which may come from several photos
 ) -> Iterator[Tensor]:
     """Embed masks of photos by crops, one batch of the image encoder at a time.
-
-    Args:
-        sam: Encodes the crops.
-        photos: Images (H, W, 3) uint8 RGB, each with its masks.
-        expand: Side of a crop by the longer side of the mask's box, at least 1.
-        batch: Masks in a batch, which may come from several photos.
 
     Yields:
         (n, C) of each batch, see `latents_of_crops`.

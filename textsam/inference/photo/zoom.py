@@ -46,24 +46,17 @@ class WindowCache:
 
 
 def predict(
-    photo: EncodedPhoto,
+    photo: EncodedPhoto,  # the photo; `photo.parts.focus` says when to zoom in
     prompt: Prompt,
     *,
     windows: WindowCache,
-    previous: MaskLogits | None = None,
-    refine: bool = True,
+    previous: MaskLogits | None = None,  # the mask to correct, or None
+    refine: bool = True,  # whether a new box gets a second pass with its first mask
 ) -> Prediction:
     """Decode a prompt on the whole photo, or on a window around the object where that shows more.
 
     A box or an earlier mask says at once where to look. Otherwise the whole photo comes first;
     after one point or a phrase each of the three readings is then decoded on its own window.
-
-    Args:
-        photo: The photo; `photo.parts.focus` says when to zoom in.
-        prompt: Original pixels.
-        windows: The cache of this photo.
-        previous: The mask to correct, or None.
-        refine: Whether a new box gets a second pass with its first mask.
     """
     settings = photo.parts.focus
     if settings is None:
@@ -181,18 +174,13 @@ def _within_box(prediction: Prediction, prompt: Prompt, settings: FocusSettings)
 
 def choose_window(
     size: tuple[int, int],
-    prompt: Prompt,
+    prompt: Prompt,  # box and points, original pixels
+    # (H, W) bool or logits; used if there is no box.
     guide: NDArray[np.float32] | NDArray[np.bool_] | None,
     *,
     settings: FocusSettings,
 ) -> Window | None:
     """The window around a prompt's box, or else around a mask, that contains the points as well.
-
-    Args:
-        size: (H, W) of the photo.
-        prompt: Box and points, original pixels.
-        guide: (H, W) bool or logits; used if there is no box.
-        settings: How closely.
 
     Returns:
         The window; None where nothing says where to look, or the whole photo shows it as well.

@@ -121,7 +121,8 @@ def like_answer(
     photo: EncodedPhoto,
     concept: Concept,
     *,
-    threshold: float | None,
+    threshold: float | None,  # minimum presence and score; the calibration's levels by default
+    # Gives the photo's automatic masks, for a model without phrase maps.
     embedded: Callable[[], EmbeddedMasks],
 ) -> PhraseAnswer:
     """Every instance of a concept.
@@ -129,12 +130,6 @@ def like_answer(
     Evidence of a mask: "clip" and "latent", the log odds of its cosines with the concept, and with
     a map also "map" and "peak" of `map_points`. Evidence of presence: "clip" and "latent" of the
     most similar mask, and the map's "peak".
-
-    Args:
-        photo: The photo.
-        concept: Of the photo's own model.
-        threshold: Minimum presence and score; the calibration's levels by default.
-        embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: The concept belongs to another model.

@@ -61,50 +61,32 @@ _MAX_LOG_ODDS = 30.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _ContestedMap:
-    """The map of a phrase, before and after other phrases have competed with it.
+    """The map of a phrase, before and after other phrases have competed with it."""
 
-    Attributes:
-        own: (m, m) log odds on the grid of mask prompts, before.
-        left: (m, m) log odds after all have competed.
-        rival: (m, m) log odds of the strongest excluded phrase; None without any.
-        similarity: (h, w) probability after all have competed, on a grid that covers the photo.
-        own_peak: Log odds of the best cells, before.
-        unexcluded_peak: The same after the excluded phrases have competed.
-        left_peak: The same after all have.
-    """
-
-    own: Tensor
-    left: Tensor
-    rival: Tensor | None
+    own: Tensor  # (m, m) log odds on the grid of mask prompts, before
+    left: Tensor  # (m, m) log odds after all have competed
+    rival: Tensor | None  # (m, m) log odds of the strongest excluded phrase; None without any
+    # (h, w) probability after all have competed, on a grid that covers the photo.
     similarity: NDArray[np.float32]
-    own_peak: float
-    unexcluded_peak: float
-    left_peak: float
+    own_peak: float  # log odds of the best cells, before
+    unexcluded_peak: float  # the same after the excluded phrases have competed
+    left_peak: float  # the same after all have
 
 
 def instances_of(
-    photo: EncodedPhoto,
-    embedding: Tensor,
+    photo: EncodedPhoto,  # the photo; its model has a dense text head
+    embedding: Tensor,  # (D,) unit, centred by the pathway for its modality
     name: str,
     *,
+    # Probabilities from the evidence "peak" (presence; log odds of the map's best cells) and "map",
+    # "peak" (score; log odds of the mean and the highest probability inside a mask).
     curves: StrategyCurves = DEFAULT_CURVES,
-    threshold: float | None = None,
+    threshold: float | None = None,  # minimum presence and score; the curves' own levels by default
+    # (E, D) embeddings, E > 0, that compete and whose pixels are cut from masks.
     exclude: Tensor | None = None,
-    background: Tensor | None = None,
+    background: Tensor | None = None,  # (B, D) embeddings, B > 0, that compete
 ) -> PhraseAnswer:
-    """Every instance of what an embedding means.
-
-    Args:
-        photo: The photo; its model has a dense text head.
-        embedding: (D,) unit, centred by the pathway for its modality.
-        name: Label of the masks.
-        curves: Probabilities from the evidence "peak" (presence; log odds of the map's best cells)
-            and "map", "peak" (score; log odds of the mean and the highest probability inside a
-            mask).
-        threshold: Minimum presence and score; the curves' own levels by default.
-        exclude: (E, D) embeddings, E > 0, that compete and whose pixels are cut from masks.
-        background: (B, D) embeddings, B > 0, that compete.
-    """
+    """Every instance of what an embedding means."""
     contest = _contest(photo, embedding, exclude, background)
     levels = map_levels(photo, curves, threshold)
     answer = judge(_phrase_answer(contest, name, curves=curves, levels=levels))

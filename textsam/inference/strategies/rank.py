@@ -50,31 +50,22 @@ _MAX_LOG_ODDS = 30.0
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EmbeddedMasks:
-    """Automatic masks of a photo, none of them empty.
+    """Automatic masks of a photo, none of them empty."""
 
-    Attributes:
-        masks: N masks.
-        embeddings: (N, D) masked-CLIP embeddings of unit length; None for a model without CLIP.
-    """
-
-    masks: Segmentation
+    masks: Segmentation  # N masks
+    # (N, D) masked-CLIP embeddings of unit length; None for a model without CLIP.
     embeddings: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _RivalOdds:
-    """Log odds of a phrase and of the phrases that it competes with, for N masks.
+    """Log odds of a phrase and of the phrases that it competes with, for N masks."""
 
-    Attributes:
-        own: (N,) of the phrase.
-        others: (N, R) of its rivals, of which the first `excluded` are excluded phrases and the
-            others are background.
-        excluded: Number of excluded phrases.
-    """
-
-    own: Tensor
+    own: Tensor  # (N,) of the phrase
+    # (N, R) of its rivals, of which the first `excluded` are excluded phrases and the others are
+    # background.
     others: Tensor
-    excluded: int
+    excluded: int  # number of excluded phrases
 
     def of(self, index: int) -> tuple[Gate, float, float]:
         """The gate of a mask's strongest rival, the phrase's log odds and the rival's."""
@@ -102,24 +93,16 @@ def rank_answers(
     embedded: EmbeddedMasks,
     phrases: Sequence[str],
     *,
-    curves: StrategyCurves | None = None,
-    threshold: float | None = None,
+    curves: StrategyCurves | None = None,  # probabilities from the evidence; CLIP's own by default
+    threshold: float | None = None,  # minimum presence and score; the curves' own levels by default
+    # Phrases; a mask that one of them describes better is dropped, gate "exclusion".
     exclude: Sequence[str] = (),
-    background: Sequence[str] = (),
+    background: Sequence[str] = (),  # the same, gate "background"
 ) -> list[PhraseAnswer]:
     """Score every automatic mask against every phrase.
 
     The evidence is "clip": `ClipEncoder.contrast`'s log odds that a mask shows the phrase, against
     `BACKGROUND`, `exclude` and `background`; of the best mask for presence.
-
-    Args:
-        photo: The photo.
-        embedded: Its automatic masks.
-        phrases: What to look for.
-        curves: Probabilities from the evidence; CLIP's own by default.
-        threshold: Minimum presence and score; the curves' own levels by default.
-        exclude: Phrases; a mask that one of them describes better is dropped, gate "exclusion".
-        background: The same, gate "background".
 
     Raises:
         WeightsError: The model has no CLIP.
@@ -157,28 +140,17 @@ def rank_answers(
 
 
 def answer_from_masks(
-    name: str,
+    name: str,  # the phrase, or the name of the concept
     strategy: str,
-    masks: Segmentation,
+    masks: Segmentation,  # N masks, none of them empty
     evidence: Sequence[Mapping[str, float]],
-    best: Mapping[str, float],
+    best: Mapping[str, float],  # evidence of presence; not used without masks
     *,
     curves: StrategyCurves,
-    threshold: float | None,
-    rival: _RivalOdds | None = None,
+    threshold: float | None,  # minimum presence and score; the curves' own levels by default
+    rival: _RivalOdds | None = None,  # log odds of other phrases for the masks
 ) -> PhraseAnswer:
-    """The answer with automatic masks as candidates, best score first.
-
-    Args:
-        name: The phrase, or the name of the concept.
-        strategy: The answer's strategy.
-        masks: N masks, none of them empty.
-        evidence: Of each mask.
-        best: Evidence of presence; not used without masks.
-        curves: Probabilities and levels.
-        threshold: Minimum presence and score; the curves' own levels by default.
-        rival: Log odds of other phrases for the masks.
-    """
+    """The answer with automatic masks as candidates, best score first."""
     levels = Levels(
         presence=curves.min_presence,
         score=curves.min_score,

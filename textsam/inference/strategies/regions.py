@@ -32,55 +32,34 @@ _MIN_HOLE_CELLS = 4
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Region:
-    """A connected region of a map.
+    """A connected region of a map."""
 
-    Attributes:
-        cells: (m, m) bool.
-        points: (N, 2) float32 x, y in cells, best first; the centre of a cell is at +0.5.
-        peak: Highest probability in it.
-    """
-
-    cells: Tensor
-    points: Tensor
-    peak: float
+    cells: Tensor  # (m, m) bool
+    points: Tensor  # (N, 2) float32 x, y in cells, best first; the centre of a cell is at +0.5
+    peak: float  # highest probability in it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhraseMap:
-    """What the decoder gets of a phrase.
+    """What the decoder gets of a phrase."""
 
-    Attributes:
-        token: (1, T, C) prompt tokens.
-        logits: (m, m) log odds on the grid of mask prompts.
-        covered: Rows and columns of the grid that the photo covers; the others are padding.
-    """
-
-    token: Tensor
-    logits: Tensor
+    token: Tensor  # (1, T, C) prompt tokens
+    logits: Tensor  # (m, m) log odds on the grid of mask prompts
+    # Rows and columns of the grid that the photo covers; the others are padding.
     covered: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Proposal:
-    """A mask on the grid of mask prompts.
+    """A mask on the grid of mask prompts."""
 
-    Attributes:
-        logits: (m, m).
-        iou: Predicted IoU.
-        point: x, y of its prompt, model pixels.
-        region: The region that the point lies in.
-        mean: Mean probability of the map inside the mask.
-        best: Highest probability inside.
-        rejected: Why the other reading of its region was kept; empty if this one was.
-    """
-
-    logits: Tensor
-    iou: float
-    point: tuple[float, float]
-    region: Region
-    mean: float
-    best: float
-    rejected: str = ""
+    logits: Tensor  # (m, m)
+    iou: float  # predicted IoU
+    point: tuple[float, float]  # x, y of its prompt, model pixels
+    region: Region  # the region that the point lies in
+    mean: float  # mean probability of the map inside the mask
+    best: float  # highest probability inside
+    rejected: str = ""  # why the other reading of its region was kept; empty if this one was
 
     @property
     def quality(self) -> float:
@@ -89,20 +68,15 @@ class Proposal:
 
 
 def find_regions(
-    probability: Tensor,
+    probability: Tensor,  # (m, m) on the grid of mask prompts, zero on padding
     *,
-    level: float,
+    level: float,  # probability from which a cell belongs to a region
+    # Sizes and counts; all regions together have at most `max_points` points.
     settings: TextSettings,
+    # Earlier regions, whose points count; regions that touch them are left out.
     beside: Sequence[Region] = (),
 ) -> list[Region]:
-    """Regions of a map above a level, highest peak first, with their points.
-
-    Args:
-        probability: (m, m) on the grid of mask prompts, zero on padding.
-        level: Probability from which a cell belongs to a region.
-        settings: Sizes and counts; all regions together have at most `max_points` points.
-        beside: Earlier regions, whose points count; regions that touch them are left out.
-    """
+    """Regions of a map above a level, highest peak first, with their points."""
     labels = connected_components(probability > level)
     counts = torch.bincount(labels.flatten())
     known = {int(i) for region in beside for i in labels[region.cells].unique()}

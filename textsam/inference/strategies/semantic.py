@@ -24,23 +24,18 @@ __all__ = ["label_pixels"]
 
 def label_pixels(
     photo: EncodedPhoto,
-    phrases: str | Sequence[str],
+    phrases: str | Sequence[str],  # the label map numbers them from 1
     *,
+    # Phrases that compete for pixels and leave them unlabelled.
     background: str | Sequence[str] | None,
+    # Minimum presence of a phrase; the calibration's level by default. A pixel needs
+    # `TextSettings.threshold`, as in the regions of `auto`.
     threshold: float | None,
     windows: WindowCache,
+    # Gives the photo's automatic masks, for a model without phrase maps.
     embedded: Callable[[], EmbeddedMasks],
 ) -> LabelMap:
     """Label every pixel: by the phrases' maps, or by the masks of `rank` for a model without maps.
-
-    Args:
-        photo: The photo.
-        phrases: The label map numbers them from 1.
-        background: Phrases that compete for pixels and leave them unlabelled.
-        threshold: Minimum presence of a phrase; the calibration's level by default. A pixel needs
-            `TextSettings.threshold`, as in the regions of `auto`.
-        windows: The photo's cache.
-        embedded: Gives the photo's automatic masks, for a model without phrase maps.
 
     Raises:
         PromptError: As `segment`.

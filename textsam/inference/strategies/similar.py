@@ -28,20 +28,13 @@ LEVEL = 0.9
 
 def similar_masks(
     photo: EncodedPhoto,
-    mask: MaskLike,
+    mask: MaskLike,  # the example, of this photo
     *,
-    among: Callable[[], Segmentation],
+    among: Callable[[], Segmentation],  # gives the masks to compare with
     threshold: float,
     latents: Latents,
 ) -> Segmentation:
     """Masks by falling cosine with a mask; see `ImageView.similar`.
-
-    Args:
-        photo: The photo.
-        mask: The example, of this photo.
-        among: Gives the masks to compare with.
-        threshold: Minimum cosine.
-        latents: How masks are embedded.
 
     Raises:
         PromptError: An empty mask or one of another size, or an invalid threshold or `latents`.

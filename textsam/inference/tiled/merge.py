@@ -31,7 +31,7 @@ _SAME = 0.5
 _INSIDE = 0.7  # share of a fragment inside an object from which it belongs to the object
 _GOES_ON = 0.5  # share of a cut edge that other tiles' masks must continue for a complete mask
 _COVERED = 0.5  # a mask is a duplicate if better ones cover a larger share of it
-_NESTED_SAME = 0.7  # IoU above which masks of everything are duplicates, as in Appendix B
+_NESTED_SAME = 0.7  # ioU above which masks of everything are duplicates, as in Appendix B
 # A mask that ends this near its tile's border, as a share of the tile's side, was cut off by it
 # (the decoder's masks have 128 or 256 cells to a side).
 _EDGE = 0.01
@@ -39,17 +39,11 @@ _EDGE = 0.01
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
-    """A mask as predicted on one tile or on the downscaled photo.
+    """A mask as predicted on one tile or on the downscaled photo."""
 
-    Attributes:
-        candidate: Its mask is in pixels of the picture that the model was given.
-        window: The part of the photo that this picture shows.
-        size: (H, W) of the photo.
-    """
-
-    candidate: Candidate
-    window: Window
-    size: tuple[int, int]
+    candidate: Candidate  # its mask is in pixels of the picture that the model was given
+    window: Window  # the part of the photo that this picture shows
+    size: tuple[int, int]  # (H, W) of the photo
 
     @property
     def is_whole(self) -> bool:
@@ -81,17 +75,11 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Object:
-    """Pieces that are one object.
+    """Pieces that are one object."""
 
-    Attributes:
-        candidate: Its numbers, and its mask in the photo.
-        box: Half-open box of the mask.
-        pieces: The pieces.
-    """
-
-    candidate: Candidate
-    box: Window
-    pieces: tuple[Piece, ...]
+    candidate: Candidate  # its numbers, and its mask in the photo
+    box: Window  # half-open box of the mask
+    pieces: tuple[Piece, ...]  # the pieces
 
     @cached_property
     def area(self) -> int:
