@@ -164,7 +164,6 @@ def test_every_name_in_the_blocks_exists() -> None:
         assert path.is_dir() if name.endswith("/") else path.with_suffix(".py").is_file(), name
 
 
-@pytest.mark.xfail(strict=False, reason="the redesign is under way")
 def test_imports_go_one_way() -> None:
     wrong = []
     for found in OWN:
@@ -228,7 +227,6 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return groups
 
 
-@pytest.mark.xfail(strict=False, reason="the redesign is under way")
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_circle(package: str) -> None:
     assert not circles(module_graph(package))

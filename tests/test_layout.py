@@ -24,8 +24,6 @@ MAX_LINES = 45_000  # of Python and of the page's JavaScript, CSS and HTML
 # A command or a recipe has the name that people type, which is often that of what it runs.
 COMMANDS = ("textsam/cli", "training/evaluation", "training/recipes", "demos/benchmarks")
 
-pytestmark = pytest.mark.xfail(strict=False, reason="the redesign is under way")
-
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()

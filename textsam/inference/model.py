@@ -16,7 +16,7 @@ from textsam.errors import PromptError, WeightsError
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.like import Concept, Example, make_concept
 from textsam.inference.strategies.query import QueryOptions, make_query, show_keywords
-from textsam.inference.tiled.view import TiledView, open_tiled
+from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.sam import Sam
 from textsam.results.label_map import LabelMap

@@ -22,7 +22,7 @@ from textsam.inference.strategies.query import (
     QueryOptions,
     make_query,
 )
-from textsam.inference.tiled.view import TiledView
+from textsam.inference.tiled.tiled_view import TiledView
 from textsam.inference.view import ImageView
 
 # Each function that takes keywords of a query, and its typed dictionary.
