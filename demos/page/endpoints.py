@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import gradio as gr
 
 from textsam.errors import PromptError
+from textsam.values.settings import Overlap, Strategy
 
 from ..explorer.photo_cache import PhotoCache, read_photo
 from ..explorer.phrase_input import phrase_query, read_phrases
@@ -36,9 +37,9 @@ def add_endpoints(photos: PhotoCache) -> None:
         exclude = gr.Textbox(label="exclude")
         points = gr.JSON(label="points")
         box = gr.JSON(label="box")
-        strategy = gr.Radio(["auto", "prompt", "rank"], value="auto", label="strategy")
+        strategy = gr.Radio([*get_args(Strategy)], value="auto", label="strategy")
         threshold = gr.Number(label="threshold", value=0, minimum=0, maximum=1)
-        overlap = gr.Radio(["allow", "exclusive"], value="allow", label="overlap")
+        overlap = gr.Radio([*get_args(Overlap)], value="allow", label="overlap")
         answer = gr.JSON(label="answer")
         picture = gr.File(label="picture", type="filepath")
         button = gr.Button()

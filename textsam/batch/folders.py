@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.inference.strategies.query import (
@@ -22,16 +22,16 @@ from textsam.inference.strategies.query import (
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.results.segmentation import PictureKind
 from textsam.values.geometry import as_array
-from textsam.values.settings import AutomaticSettings, Preset
+from textsam.values.settings import AutomaticSettings, Preset, ResultFormat
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
 
 __all__ = ["BatchReport", "PhotoReport", "everything_folder", "segment_folder"]
 
-_FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "txt")
+_FORMATS = (*get_args(ResultFormat), "jpeg")
 # "sa1b" is .json in the layout of SA-1B. No "txt": YOLO needs a class for each mask.
-_EVERYTHING_FORMATS = ("png", "jpg", "jpeg", "webp", "json", "npz", "sa1b")
+_EVERYTHING_FORMATS = (*(name for name in _FORMATS if name != "txt"), "sa1b")
 
 
 @show_keywords(PromptOptions)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
 from textsam.cli.console import make_console
 from textsam.errors import PromptError, require
+from textsam.values.settings import ResultFormat
 
 if TYPE_CHECKING:
     from textsam import TextSAM
@@ -156,8 +157,6 @@ def choose_target(
         ValueError: A suffix that cannot be written or that differs from the format, or a file that
             would overwrite the photo.
     """
-    from textsam.pictures.draw import PICTURE_SUFFIXES
-
     if out is not None and out.suffix and not out.is_dir():
         target = out
         if format is not None and out.suffix.lower() != f".{format}":
@@ -167,7 +166,7 @@ def choose_target(
         name = "_".join([photo.stem, *phrases] if out is None else [photo.stem])
         # A phrase may contain characters that are not allowed in file names.
         target = (out or Path()) / (re.sub(r"[^\w.-]+", "-", name) + suffix)
-    suffixes = (*PICTURE_SUFFIXES, ".json", ".npz", ".txt")
+    suffixes = [f".{name}" for name in (*get_args(ResultFormat), "jpeg")]
     if target.suffix.lower() not in suffixes:
         raise ValueError(f"-o {out}: wanted a folder, or a file {' '.join(suffixes)}")
     if target.resolve() == photo.resolve():

@@ -13,6 +13,7 @@ import typer
 from textsam.cli import options
 from textsam.cli.console import make_console, one_line_errors, print_line
 from textsam.errors import PromptError
+from textsam.values.settings import Overlap, ResultFormat, Strategy
 
 if TYPE_CHECKING:
     from textsam import TextSAM
@@ -39,7 +40,7 @@ BackgroundOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    Literal["png", "jpg", "webp", "json", "npz", "txt"] | None,
+    ResultFormat | None,
     typer.Option("--format", help="Of results in a folder (default png); txt: YOLO polygons."),
 ]
 KindOption = Annotated[
@@ -47,7 +48,7 @@ KindOption = Annotated[
     typer.Option("--kind", help="What pictures show (default overlay)."),
 ]
 StrategyOption = Annotated[
-    Literal["auto", "prompt", "rank"],
+    Strategy,
     typer.Option(
         "--strategy",
         help="auto: every instance; prompt: one object, as in the SAM paper; rank: automatic masks "
@@ -62,7 +63,7 @@ ThresholdOption = Annotated[
     ),
 ]
 OverlapOption = Annotated[
-    Literal["allow", "exclusive"],
+    Overlap,
     typer.Option("--overlap", help="Whether masks may share pixels."),
 ]
 ExplainOption = Annotated[

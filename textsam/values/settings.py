@@ -1,4 +1,4 @@
-"""Settings: of phrases, of zooming in, of tiles and of automatic masks."""
+"""Settings of phrases, zooming in, tiles and automatic masks, and the choices of options."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from textsam.errors import PromptError
 __all__ = [
     "AutomaticSettings",
     "FocusSettings",
+    "Overlap",
     "Preset",
+    "ResultFormat",
+    "Strategy",
     "TextSettings",
     "TileSettings",
     "resolve_preset",
 ]
 
 Preset = Literal["paper", "released-code", "fast"]
+# Declared once: Python, the command line and the explorer offer the same ones.
+Strategy = Literal["auto", "prompt", "rank"]
+Overlap = Literal["allow", "exclusive"]
+# Suffixes that `Segmentation.save` writes; .jpeg is accepted, too.
+ResultFormat = Literal["png", "jpg", "webp", "json", "npz", "txt"]
 
 _MIN_TILE = 64  # pixels
 

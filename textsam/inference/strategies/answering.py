@@ -24,12 +24,13 @@ from textsam.inference.photo.phrase_map import embed_phrases
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies.like import Concept, like_answer, make_concept
 from textsam.inference.strategies.map_points import curves_of, instances_of
-from textsam.inference.strategies.overlap import Overlap, without_overlap
+from textsam.inference.strategies.overlap import without_overlap
 from textsam.inference.strategies.prompt import prompt_answer
 from textsam.inference.strategies.query import Query
 from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import PhraseAnswer
+from textsam.values.settings import Overlap
 
 __all__ = ["answer_query", "to_segmentation"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_areas, rle_common_areas
 from textsam.values.rle_ops import subtract_rle
 
-__all__ = ["Overlap", "without_overlap"]
-
-Overlap = Literal["allow", "exclusive"]
+__all__ = ["without_overlap"]
 
 # A mask is a part of another if this share of it lies inside, and it has at most that share of
 # the other's area.

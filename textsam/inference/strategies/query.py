@@ -11,12 +11,12 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
 from textsam.errors import PromptError, UnknownKeywordError
 from textsam.inference.strategies.like import Concept, Example
-from textsam.inference.strategies.overlap import Overlap
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
+from textsam.values.settings import Overlap, Strategy
 
 __all__ = [
     "PhraseOptions",
@@ -29,7 +29,6 @@ __all__ = [
     "show_keywords",
 ]
 
-Strategy = Literal["auto", "prompt", "rank"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
