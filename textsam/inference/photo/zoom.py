@@ -8,7 +8,7 @@ arXiv 2102.06583). It is not part of Segment Anything; `FocusSettings` turns it 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,11 @@ from textsam.values.settings import FocusSettings
 __all__ = ["WindowCache", "choose_window", "predict"]
 
 
+@dataclass(eq=False)
 class WindowCache:
     """The last window of a photo that was encoded; clicks on one object share it."""
 
-    def __init__(self) -> None:
-        self._last: tuple[Window, EncodedPhoto] | None = None
+    _last: tuple[Window, EncodedPhoto] | None = None
 
     def encode(
         self, photo: EncodedPhoto, window: Window, *, reuse: float
