@@ -25,6 +25,7 @@ __all__ = [
     "QueryOptions",
     "Strategy",
     "check_keywords",
+    "list_keywords",
     "make_query",
     "show_keywords",
 ]
@@ -99,31 +100,31 @@ class Query:
 
     Attributes:
         phrases: Each phrase once, in order.
-        exclude: Phrases that are not wanted.
-        background: Phrases that compete with the others and get no mask.
-        points: As `QueryOptions`, like the next three; checked by `prompt`.
+        points: As typed, like the next three; `prompt` checks them against the photo.
         labels: Labels of the points.
         box: A box.
         mask: A mask.
+        like: Examples.
+        exclude: Phrases that are not wanted.
+        background: Phrases that compete with the others and get no mask.
         strategy: How phrases become masks.
         threshold: Minimum probability; None for the levels of the model's calibration.
         overlap: Whether masks may share pixels.
         multimask: Whether to return all readings; None to decide by the prompt.
-        like: Examples.
     """
 
     phrases: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    background: tuple[str, ...] = ()
     points: ArrayLike | None = None
     labels: ArrayLike | int | None = None
     box: ArrayLike | None = None
     mask: ArrayLike | None = None
+    like: Example | Concept | None = None
+    exclude: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
     strategy: Strategy = "auto"
     threshold: float | None = None
     overlap: Overlap = "allow"
     multimask: bool | None = None
-    like: Example | Concept | None = None
 
     @property
     def is_one_object(self) -> bool:
@@ -237,13 +238,20 @@ def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
     Raises:
         UnknownKeywordError: The message names the nearest keyword.
     """
+    keywords = list_keywords(known)
     for name in options:
-        if name in known.__annotations__:
-            continue
-        near = [_KEYWORD_OF.get(name), *get_close_matches(name, known.__annotations__, n=1)]
-        advice = next((f". Type: {other}=" for other in near if other in known.__annotations__), "")
-        wanted = ", ".join(known.__annotations__)
-        raise UnknownKeywordError(f"there is no keyword {name!r}{advice}; wanted some of {wanted}")
+        if name not in keywords:
+            near = [_KEYWORD_OF.get(name), *get_close_matches(name, keywords, n=1)]
+            advice = next((f". Type: {other}=" for other in near if other in keywords), "")
+            raise UnknownKeywordError(
+                f"there is no keyword {name!r}{advice}; wanted some of {', '.join(keywords)}"
+            )
+
+
+def list_keywords(options: Any) -> list[str]:
+    """The keywords of a typed dictionary in the order of `Query`, the most used ones first."""
+    order = ["text", *Query.__dataclass_fields__]
+    return sorted(options.__annotations__, key=order.index)
 
 
 def show_keywords(options: Any) -> Callable[[Function], Function]:
@@ -258,12 +266,13 @@ def show_keywords(options: Any) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
         parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        for name, annotation in options.__annotations__.items():
+        for name in list_keywords(options):
             kind = inspect.Parameter.KEYWORD_ONLY
+            annotation = options.__annotations__[name]
             # As text: a typed dictionary keeps its annotations unevaluated.
             text = getattr(annotation, "__forward_arg__", annotation)
             # The defaults of Query: "auto", "allow", and None.
-            default = getattr(Query, name, None)
+            default = getattr(Query, name, None) or None
             parameters.append(inspect.Parameter(name, kind, default=default, annotation=text))
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         return function
