@@ -1,6 +1,6 @@
-"""Coordinate frames and boxes; all conversions between frames are in this file.
+"""Coordinate frames, windows and boxes: original pixels and model pixels.
 
-There are two frames. *Original*: the H x W pixels of the image. *Model*: the square of side
+The two frames of a prompt. *Original*: the H x W pixels of the image. *Model*: the square of side
 `image_size` that the network sees. The image lies in its top left corner, with its long side
 resized to the side of the square and padding at the bottom and right (Segment Anything, arXiv
 2304.02643, Appendix A; rounded as `ResizeLongestSide` in the released code).
