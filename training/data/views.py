@@ -35,7 +35,7 @@ class ViewConfig:
         jitter: Probability of scaling and cutting.
         scale: Range of the long side, as a share of S.
         focus: Probability of cutting a window around one of the objects instead, as
-            `photo.windows` does in use: its side is 1.15 to 2.6 times the long side of
+            `photo.zoom` does in use: its side is 1.15 to 2.6 times the long side of
             the object's box.
         flip: Probability of mirroring.
         colour: Brightness, contrast and saturation are scaled by a random factor of 1 - colour to
