@@ -23,7 +23,7 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import connected_components
 from textsam.inference.strategies.query import Query
-from textsam.inference.tiled import view as tiles_module
+from textsam.inference.tiled import tiled_view as tiles_module
 from textsam.inference.tiled.tiled_view import TiledView, lowered, open_tiled
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
