@@ -5,8 +5,8 @@
     dialogue = dialogue.click(320, 290, foreground=False)
     dialogue.result, dialogue.undo().result
 
-A dialogue never changes: each method returns another one. It keeps logits on the decoder's grid
-only, those of `tiny` with 64 kB for a step.
+A dialogue never changes: each method returns another one. It keeps logits at the resolution of the
+decoder only, 64 kB per step for `tiny`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Dialogue:
         """Start again from a result, of which the next click chooses a mask.
 
         Args:
-            prompt: What the result was asked with; its phrase goes with the clicks.
+            prompt: The prompt of the result; its phrase stays in the prompts of later clicks.
             result: Masks of the photo, with their answers.
         """
         kept = tuple(item for answer in result.answers for item in answer.kept)
@@ -111,7 +111,7 @@ class Dialogue:
         Args:
             x: Original pixels.
             y: Original pixels.
-            foreground: Whether the point is on the object, or on what the last mask has too much.
+            foreground: True on the object; False on pixels that the last mask covers by mistake.
 
         Raises:
             PromptError: A point outside the image, or a first click that is not foreground.

@@ -297,7 +297,7 @@ class ImageView:
         Args:
             x: Original pixels.
             y: Original pixels.
-            foreground: Whether the point is on the object, or on what the mask has too much.
+            foreground: True on the object; False on pixels that the mask covers by mistake.
 
         Returns:
             The corrected object, one mask (or none, if nothing is left of it).

@@ -47,7 +47,7 @@ class ExclusionItem:
 
 
 class ExclusionTally:
-    """The exclusions of a set so far; `items` has each phrase that was asked with one."""
+    """The exclusions of a set so far; `items` has each phrase that had one."""
 
     def __init__(self, siblings: Siblings | None) -> None:
         self.siblings = siblings
