@@ -96,7 +96,7 @@ def test_the_reading_that_accounts_better_is_kept(
     kept = [item for item in found if not item.rejected]
     assert len(found) == 3
     assert [int((item.logits > 0).sum()) for item in kept] == ([25, 25] if several else [50])
-    assert all("accounted for by" in item.rejected for item in found if item not in kept)
+    assert all("quality on its region" in item.rejected for item in found if item not in kept)
     if several:
         assert {item.point for item in kept} == {(14.0, 18.0), (34.0, 18.0)}
 

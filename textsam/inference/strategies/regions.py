@@ -5,8 +5,8 @@ and the region's map as mask prompt. Where that mask does not account well for t
 region has further points, the points are decoded one by one without the map, as several objects.
 The reading that accounts better for the region is kept.
 
-A region is accounted for by the quality (predicted IoU x mean probability) of the masks on its
-cells. Decoding every point in both ways takes six times as long and gives worse masks.
+How well masks account for a region is their mean quality (predicted IoU x mean probability) over
+the cells of the region. Decoding every point in both ways takes six times as long and gives worse masks.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _choose_reading(
     if whole is None:
         return parts
     one, several = _accounted([whole], region), _accounted(parts, region)
-    reason = f"as one thing its region is accounted for by {one:.2f}, as several by {several:.2f}"
+    reason = f"quality on its region {one:.2f} as one object, {several:.2f} as several"
     if len(parts) > 1 and several > one * settings.min_several_ratio:
         return [*parts, replace(whole, rejected=reason)]
     return [whole, *(replace(part, rejected=reason) for part in parts)]
