@@ -6,7 +6,8 @@ region has further points, the points are decoded one by one without the map, as
 The reading that accounts better for the region is kept.
 
 How well masks account for a region is their mean quality (predicted IoU x mean probability) over
-the cells of the region. Decoding every point in both ways takes six times as long and gives worse masks.
+the cells of the region. Decoding every point in both ways takes six times as long and gives worse
+masks.
 """
 
 from __future__ import annotations
