@@ -25,19 +25,6 @@ from textsam.values.files import write_atomically
 
 from .data_sets import BadInputError, read_sets
 
-__all__ = [
-    "EvaluationOptions",
-    "Options",
-    "PlotOption",
-    "SheetOption",
-    "json_text",
-    "load_model",
-    "measure_sets",
-    "progress",
-    "run_command",
-    "write_report",
-]
-
 T = TypeVar("T")
 OptionsT = TypeVar("OptionsT", bound="Options")
 

@@ -18,17 +18,6 @@ from textsam.errors import ImageError, MissingExtraError
 from ..data import Sample, Source, StreamSource, is_spec, load_samples, open_source
 from ..data.sample import BROKEN, upright_size
 
-__all__ = [
-    "BadInputError",
-    "DataSet",
-    "evenly_spaced",
-    "known_labels",
-    "read_sets",
-    "report_broken",
-    "seeded_rng",
-    "with_unique_names",
-]
-
 T = TypeVar("T")
 
 # What a row of another schema raises, beside what a broken one does.

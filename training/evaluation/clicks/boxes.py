@@ -18,8 +18,6 @@ from textsam.values.rle import rle_box
 from ...data import Sample
 from ..data_sets import BadInputError, seeded_rng
 
-__all__ = ["Boxes", "DetectorFile", "true_boxes"]
-
 _MIN_SIDE = 1.0  # pixels: noise may not turn a box into nothing
 
 

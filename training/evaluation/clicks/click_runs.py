@@ -28,8 +28,6 @@ from ..figures.intervals import Interval, Score, mean, mean_interval
 from ..figures.matching import masked_iou
 from .simulated_clicks import Click, clicks_needed, iou_after, next_click, random_click
 
-__all__ = ["ClickConfig", "ClickRun", "PointItem", "click_object", "item_scores", "measure_clicks"]
-
 Mask = NDArray[np.bool_]
 
 

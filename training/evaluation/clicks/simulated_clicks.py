@@ -20,15 +20,6 @@ from textsam.values.geometry import mask_to_box
 
 from ..figures.matching import check_masks
 
-__all__ = [
-    "Click",
-    "clicks_needed",
-    "distance_inside",
-    "iou_after",
-    "next_click",
-    "random_click",
-]
-
 Mask = NDArray[np.bool_]
 
 

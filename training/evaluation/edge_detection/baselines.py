@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from textsam.errors import require
 from textsam.tasks.outlines import sobel, thin_edges
 
-__all__ = ["CANNY_LOW", "CANNY_SIGMA", "canny_edges", "sobel_edges"]
-
 Floats = NDArray[np.float32]
 
 CANNY_SIGMA = 2.0  # pixels

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 
 from textsam.errors import require
 
-__all__ = ["TOLERANCE", "Neighbours", "match_counts", "match_pixels", "thresholds"]
-
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 

@@ -27,16 +27,6 @@ from .baselines import canny_edges, sobel_edges
 from .boundary_matching import TOLERANCE, match_counts, thresholds
 from .edge_scores import curve_of, f_measure, ods_draws, score_edges
 
-__all__ = [
-    "METHODS",
-    "BoundarySet",
-    "EdgeCase",
-    "EdgeConfig",
-    "measure_edges",
-    "read_boundary_sets",
-    "sheet_rows",
-]
-
 METHODS = ("model", "canny", "sobel")
 
 

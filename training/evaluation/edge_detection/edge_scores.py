@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from ..figures.intervals import draw_photos, percentiles
 
-__all__ = ["EdgeScores", "curve_of", "f_measure", "ods_draws", "score_edges"]
-
 Array = NDArray[np.float64]
 
 _STEPS = 100  # between two thresholds, where the best F is looked for

@@ -21,8 +21,6 @@ from .coco_eval import SIZES, CocoRows
 from .intervals import percentiles
 from .matching import Matches
 
-__all__ = ["MaskAP", "PhraseAP", "undecided_pixels"]
-
 _DRAWS = 200  # each gathers all photos anew; percentiles at 2.5 need no more
 
 

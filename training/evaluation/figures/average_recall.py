@@ -18,8 +18,6 @@ from ...data import Sample
 from .coco_eval import SIZES, CocoRows
 from .intervals import Interval, ratio_interval
 
-__all__ = ["LIMITS", "PhotoRecall", "mean_recall", "photo_recall", "recall_difference"]
-
 LIMITS = (10, 100, 1000)
 
 

@@ -24,8 +24,6 @@ from textsam.values.rle import RLE, encode_mask
 
 from ...data import Sample
 
-__all__ = ["Gallery", "MaskCase", "draw_case", "write_cells", "write_sheet"]
-
 _PREDICTION, _TRUTH = PALETTE[1], PALETTE[2]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 

@@ -18,8 +18,6 @@ from textsam.values.files import write_atomically
 
 from .intervals import Interval
 
-__all__ = ["PlottedCurve", "write_bars", "write_curves"]
-
 # Okabe and Ito's colours.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000")
 _DASHES = ("-", "--", "-.", ":")

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from textsam.errors import require
 from textsam.values.rle import RLE, rle_area, rle_box, rle_to_json
 
-__all__ = ["SIZES", "CocoRows", "Evaluation"]
-
 # (lowest, highest) area, both inclusive, as in COCO; faster-coco-eval wants the widest first.
 SIZES = {
     "all": (0.0, 1e10),

@@ -13,17 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "Interval",
-    "Score",
-    "draw_photos",
-    "mean",
-    "mean_interval",
-    "paired_interval",
-    "percentiles",
-    "ratio_interval",
-]
-
 _DRAWS = 4000
 _TAIL = 2.5  # percent on either side: a 95% interval
 

@@ -18,17 +18,6 @@ from textsam.values.rle import RLE, decode_rles, encode_masks, rle_areas, rle_io
 
 from .intervals import ratio_interval
 
-__all__ = [
-    "InstanceItem",
-    "Matches",
-    "check_masks",
-    "instance_item",
-    "instance_means",
-    "masked_iou",
-    "match_masks",
-    "take_objects",
-]
-
 Mask = NDArray[np.bool_]
 
 

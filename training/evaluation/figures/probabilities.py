@@ -23,18 +23,6 @@ from textsam.errors import require
 
 from .intervals import mean, ratio_interval
 
-__all__ = [
-    "BINS",
-    "Claim",
-    "PresencePair",
-    "auroc",
-    "calibration_error",
-    "level_of_recall",
-    "presence_means",
-    "reliability",
-    "verdict_means",
-]
-
 BINS = 15
 # Strategies are compared with each other at the same recall of the phrases that are there.
 _RECALL = 0.85

@@ -10,8 +10,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Column", "cell", "columns_of", "figure_at", "show_figures", "show_table"]
-
 # Wide enough for most tables; a pipe has no width of its own and rich would assume 80.
 _PIPE_COLUMNS = 140
 

@@ -11,17 +11,6 @@ import numpy.typing as npt
 
 from .intervals import Score
 
-__all__ = [
-    "DEPTH",
-    "MaskVectorTable",
-    "RankedQuery",
-    "chance_of",
-    "label_scores",
-    "precision",
-    "queries_of",
-    "ranked",
-]
-
 DEPTH = 10
 Rows = npt.NDArray[np.int64]
 

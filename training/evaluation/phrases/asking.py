@@ -20,8 +20,6 @@ from textsam.values.rle import RLE, decode_rle, encode_masks, merge_rles
 
 from ..figures.matching import Matches, match_masks
 
-__all__ = ["STRATEGIES", "PhraseMasks", "StrategyView", "dense_components"]
-
 STRATEGIES = ("auto", "prompt", "rank", "components")
 
 # Regions of the map below this many pixels are specks of the interpolation, not answers: one cell

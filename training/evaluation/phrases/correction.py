@@ -24,8 +24,6 @@ from ..figures.intervals import mean, ratio_interval
 from ..figures.matching import masked_iou
 from .questions import Phrase
 
-__all__ = ["ClickItem", "ClickTally", "click_means", "correct_once"]
-
 # From this IoU on an object needs no click.
 _GOOD = 0.7
 

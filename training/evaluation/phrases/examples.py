@@ -17,8 +17,6 @@ from ...data.sample import ObjectMask, Sample
 from ..data_sets import seeded_rng
 from .questions import NAMELESS, Questions
 
-__all__ = ["ExampleView", "Examples"]
-
 # An example is no speck: its side is at least this share of the root of the photo's area.
 _MIN_SIDE = 0.1
 _MAX_PHOTOS = 8  # that are tried for an example of a label

@@ -21,8 +21,6 @@ from ..figures.intervals import ratio_interval
 from .asking import StrategyView
 from .questions import Phrase, Questions, Siblings
 
-__all__ = ["ExclusionItem", "ExclusionTally", "exclusion_means"]
-
 Mask = NDArray[np.bool_]
 
 

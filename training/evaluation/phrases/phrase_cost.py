@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from ...peak_memory import in_fresh_process, peak_bytes
 from ..data_sets import DataSet
 
-__all__ = ["measure_memory", "measure_seconds"]
-
 _PHOTOS = 5
 _MANY = 20
 

@@ -20,20 +20,6 @@ from textsam.values.rle import RLE, decode_rle, merge_rles
 from ...data import Sample
 from ..data_sets import seeded_rng
 
-__all__ = [
-    "NAMELESS",
-    "AbsentPhrase",
-    "Phrase",
-    "Questions",
-    "Siblings",
-    "absent_labels",
-    "draw_absent",
-    "draw_wrong",
-    "ignored_pixels",
-    "present_phrases",
-    "questions_of",
-]
-
 Mask = NDArray[np.bool_]
 
 # Labels that stand for "the thing that was annotated" and say nothing: GrabCut's only one, and the

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from ...data import Sample
 from .questions import NAMELESS, Phrase, ignored_pixels
 
-__all__ = ["Confusion", "MapTally", "truth_map"]
-
 
 class Confusion:
     """Pixels by true label and painted label; 0 is nothing, labels count from 1."""

@@ -26,8 +26,6 @@ from ..figures.probabilities import (
 from .asking import PhraseMasks, StrategyView
 from .questions import Questions
 
-__all__ = ["StrategyTally"]
-
 
 class StrategyTally:
     """The answers of a strategy to the photos of a set so far.

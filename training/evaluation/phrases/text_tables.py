@@ -7,8 +7,6 @@ from typing import Any
 
 from ..figures.result_table import Column, cell, columns_of, show_figures
 
-__all__ = ["show_labels", "show_parts", "show_phrases", "show_single", "show_strategies"]
-
 Sets = Sequence[dict[str, Any]]
 
 # Seventeen columns; a pipe has no width of its own.

@@ -24,8 +24,6 @@ from ..figures.matching import masked_iou
 from .asking import StrategyView
 from .questions import Phrase, ignored_pixels
 
-__all__ = ["TextItem", "UnionTally", "label_means", "measure_union", "union_means"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextItem:

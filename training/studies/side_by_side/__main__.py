@@ -19,8 +19,6 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-__all__ = ["CheckoutProcess", "main"]
-
 # Runs in a checkout of any age, so it uses nothing but the calls that README has always shown.
 _ROUND = """
 import json, sys, time

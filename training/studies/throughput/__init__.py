@@ -1,1 +1,0 @@
-"""How fast a training step is; `python -m training.studies.throughput`."""
