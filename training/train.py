@@ -23,8 +23,6 @@ from textsam.errors import TextSamError, require
 from .recipes.base import Recipe, end_process, place_in_run
 from .recipes.registry import RECIPES, find_recipe, summary
 
-__all__ = ["main", "parse"]
-
 logger = logging.getLogger("training")
 
 _BAD_INPUT = 2  # as argparse and tyro exit
@@ -64,15 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(words: Sequence[str]) -> Recipe:
-    """The recipe that a command line describes.
-
-    Args:
-        words: Name of the recipe, then its fields.
-
-    Raises:
-        ValueError: There is no such recipe.
-        SystemExit: A field is unknown or cannot be read, which is then explained; or `--help`.
-    """
+    """The recipe that a command line describes."""
     recipe = find_recipe(words[0])
     tyro: Any = require("tyro", "train")
     show = place_in_run()[0] == 0

@@ -17,8 +17,6 @@ from ..data.sample import BROKEN
 from ..data.source import sound_samples
 from ..evaluation.phrases.questions import NAMELESS
 
-__all__ = ["CalibrationSet", "choose_photos", "open_sets"]
-
 # Rows that are searched for labels, for each photo that is asked: a large file's rare labels are
 # asked of few photos in any case.
 _ROWS_PER_PHOTO = 20
@@ -38,13 +36,7 @@ class CalibrationSet:
 
 
 def open_sets(specs: Sequence[str], *, photos: int, seed: int) -> list[CalibrationSet]:
-    """Open sources as `training.data.open_source` names them, and draw photos of each.
-
-    Raises:
-        ValueError: A spec is none, is given twice, or its photos are of no use.
-        OSError: A file or folder is not there.
-        MissingExtraError: `hf:` without `datasets`.
-    """
+    """Open sources as `training.data.open_source` names them, and draw photos of each."""
     sets: list[CalibrationSet] = []
     parsed = [SourceSpec.parse(spec) for spec in specs]
     for place, spec in enumerate(specs):
@@ -61,11 +53,7 @@ def open_sets(specs: Sequence[str], *, photos: int, seed: int) -> list[Calibrati
 def choose_photos(
     source: Source | StreamSource, *, name: str, photos: int, seed: int
 ) -> CalibrationSet:
-    """Draw photos of a source.
-
-    Raises:
-        ValueError: None of the photos has complete labels, or none has a label at all.
-    """
+    """Draw photos of a source."""
     limit = _ROWS_PER_PHOTO * photos
     labels: set[str] = set()
     chosen: list[Sample] = []

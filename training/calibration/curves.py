@@ -23,8 +23,6 @@ from .evidence import PhraseEvidence
 from .levels import ScoredMasks, matched_in_order, presence_level, score_level
 from .logistic import fit_logistic, platt_targets
 
-__all__ = ["FOLDS", "fit_curves", "judge", "measure_curves"]
-
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
@@ -36,14 +34,8 @@ def fit_curves(
 ) -> StrategyCurves:
     """Fit both curves and choose both levels.
 
-    Args:
-        phrases: The strategy's evidence.
-        recall: Share of the phrases that are there which must pass the level of presence.
-        keep: Share of the masks that match an object which must pass the level of scores; the level
-            with the best F1 of instances by default.
-
-    Raises:
-        ValueError: Too few phrases are there, or are not; or the strategy proposed no mask.
+    `recall` is the share of the phrases that are there which must pass the level of presence,
+    `keep` the share of the right masks which must pass that of scores (best F1 by default).
     """
     present = [phrase.present for phrase in phrases]
     if min(sum(present), len(present) - sum(present)) < _MIN_PHRASES:
@@ -83,11 +75,7 @@ def fit_curves(
 def measure_curves(
     phrases: Sequence[PhraseEvidence], *, recall: float, seed: int, keep: float | None = None
 ) -> dict[str, Any]:
-    """Figures on photos left out of the fit, over all sets and for each.
-
-    Returns:
-        By the set's name, and "all": see `judge`.
-    """
+    """Figures (see `judge`) on photos left out of the fit, by the set's name and for "all"."""
     photos = sorted({(phrase.source, phrase.photo) for phrase in phrases})
     if len(photos) < FOLDS:
         raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")

@@ -32,8 +32,6 @@ from ..evaluation.phrases.examples import Examples, ExampleView
 from ..evaluation.phrases.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 
-__all__ = ["STRATEGIES", "MaskEvidence", "PhraseEvidence", "gather", "open_gates"]
-
 logger = logging.getLogger(__name__)
 
 # The curves before there is a calibration. Of two masks of one thing the one with the higher score
@@ -100,14 +98,7 @@ def gather(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, list[PhraseEvidence]]:
-    """Ask every photo for what it has, and for some of what it lacks, by each strategy.
-
-    Returns:
-        The evidence by strategy; photos that cannot be read are left out, with a warning.
-
-    Raises:
-        WeightsError: The model lacks what a strategy needs.
-    """
+    """Ask every photo for what it has, and for some of what it lacks, by each strategy."""
     evidence: dict[str, list[PhraseEvidence]] = {strategy: [] for strategy in strategies}
     total, done = sum(len(item.samples) for item in sets), 0
     with open_gates(model):

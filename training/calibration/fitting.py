@@ -13,8 +13,6 @@ from .choice import CalibrationSet
 from .curves import fit_curves, measure_curves
 from .evidence import STRATEGIES, Progress, gather
 
-__all__ = ["CalibrationConfig", "calibrate", "check_strategies", "default_strategies"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationConfig:
@@ -80,10 +78,6 @@ def calibrate(
         The new curves, and the old ones of other strategies. `fitted_on` has by strategy the
         `model`, `textsam` (its version), the settings, `sets` (photos of each), and cross-validated
         `figures` by set (see `training.calibration.curves.judge`).
-
-    Raises:
-        WeightsError: The model lacks what a strategy needs.
-        ValueError: The photos do not show enough.
     """
     config = config or CalibrationConfig()
     model.parts.require_clip()

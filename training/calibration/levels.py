@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ..evaluation.figures.matching import take_objects
 from ..evaluation.figures.probabilities import level_of_recall
 
-__all__ = ["ScoredMasks", "matched_in_order", "presence_level", "score_level"]
-
 _MATCH = 0.5  # IoU from which a mask is an object, as in COCO's AP50
 
 

@@ -12,8 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from textsam.errors import require
 
-__all__ = ["fit_logistic", "platt_targets"]
-
 # A pull on the slopes of one case's worth: it decides only where cases do not.
 _RIDGE = 1.0
 
@@ -42,9 +40,6 @@ def fit_logistic(
     Returns:
         Slopes (d,) and the bias, for features as they came. A feature that does not vary has
         slope 0.
-
-    Raises:
-        ValueError: There is no case, shapes disagree, or a number is not finite.
     """
     x = np.asarray(features, dtype=np.float64)
     y = np.asarray(targets, dtype=np.float64)

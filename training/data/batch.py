@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .views import View
 
-__all__ = ["ViewBatch"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBatch:

@@ -22,8 +22,6 @@ from textsam.values.rle import RLE, decode_rle, encode_mask, rle_from_json, rle_
 from .sample import ObjectMask, Sample
 from .source import Source
 
-__all__ = ["CachedSource"]
-
 
 class CachedSource:
     """Another source whose photos are decoded once.
@@ -33,16 +31,7 @@ class CachedSource:
     """
 
     def __init__(self, source: Source, folder: Path | str, *, long_side: int | None = None) -> None:
-        """Open or make the cache.
-
-        Args:
-            source: What is cached.
-            folder: Where; a folder for this source alone.
-            long_side: Photos with a longer side are stored with this one, pixels.
-
-        Raises:
-            ValueError: The folder holds the cache of something else.
-        """
+        """Open or make the cache."""
         if long_side is not None and long_side < 1:
             raise ValueError(f"long_side={long_side}; wanted at least 1 pixel")
         self.source = source

@@ -20,8 +20,6 @@ from textsam.values.rle import RLE, merge_rles, rle_from_json
 from .sample import ObjectMask, Sample
 from .source import PackedRecords
 
-__all__ = ["CocoSource", "rle_from_coco"]
-
 
 class CocoSource:
     """Photos of a COCO or LVIS file, in the order of its `images`.
@@ -38,20 +36,7 @@ class CocoSource:
         name: str | None = None,
         exhaustive: bool = False,
     ) -> None:
-        """Read the annotations.
-
-        Args:
-            instances: The JSON.
-            images: Folder of the photos.
-            name: What the source is called; the stem of the JSON when None.
-            exhaustive: Whether every category of the file was looked for in every photo: True for
-                COCO's own instances. LVIS says itself that it was not.
-
-        Raises:
-            ValueError: The JSON is not of this format, or says that it is LVIS and `exhaustive` is
-                set.
-            OSError: The JSON or the folder is not there.
-        """
+        """Read the annotations."""
         path = Path(instances)
         self.name = name or path.stem
         self.images = Path(images)
@@ -123,16 +108,8 @@ def rle_from_coco(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple
     Polygons of fewer than three points are left out; COCO has some. Where no other is left, the
     filled box stands in, so that the object is still known to be there.
 
-    Args:
-        annotation: With `segmentation`, and `bbox` (x, y, width, height).
-        size: (H, W) of its photo.
-
     Returns:
         The mask, and whether it is only the box.
-
-    Raises:
-        ValueError: The code is damaged or of another size, a coordinate is no number, or there is
-            neither a polygon nor a box.
     """
     shape = annotation["segmentation"]
     if isinstance(shape, Mapping):

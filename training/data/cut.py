@@ -16,8 +16,6 @@ from PIL import Image
 
 from textsam.values.rle import RLE, rle_runs
 
-__all__ = ["Cut", "draw_cut"]
-
 # In photos of fewer pixels, and for masks whose box takes more of the photo, the whole is as fast.
 _LARGE_PHOTO = 1 << 20
 _LARGE_MASK = 0.25
@@ -52,11 +50,7 @@ class Cut:
         return np.array(array[:, ::-1] if self.mirror else array)
 
     def mask(self, rle: RLE) -> NDArray[np.bool_]:
-        """The same to a mask, (h, w) bool.
-
-        Raises:
-            ValueError: Its code is damaged.
-        """
+        """The same to a mask, (h, w) bool."""
         shown = np.zeros(self.window, dtype=bool)
         edges = _edges(rle)
         if len(edges) == 0:
@@ -101,16 +95,10 @@ def draw_cut(
     around: Sequence[float] | None = None,
     flip: float,
 ) -> Cut:
-    """Draw what is shown of a photo.
+    """Draw what a frame of `side` pixels shows of a photo of `size` (H, W).
 
-    Args:
-        size: (H, W) of the photo.
-        rng: Source of randomness.
-        side: Side of the model's frame.
-        share: Long side of the scaled photo, as a share of `side`.
-        around: Half-open box (x0, y0, x1, y1) of an object; the window is then cut around it, and
-            `share` does not count.
-        flip: Probability of mirroring.
+    The photo's long side becomes `share` of the frame. With `around`, a half-open box (x0, y0, x1,
+    y1) of an object, the window is cut around it instead, and `share` does not count.
     """
     height, width = size
     # The long side becomes `share` of the frame.
@@ -160,16 +148,7 @@ def _columns(edges: NDArray[np.int64], low: int, high: int, height: int) -> NDAr
 def _reach(
     low: int, high: int, start: float, stop: float, count: int, size: int
 ) -> tuple[range, int, int]:
-    """Output pixels that see input pixels low to high along one axis, and the input they see.
-
-    Args:
-        low: First input pixel.
-        high: The one after the last.
-        start: Where the first output pixel begins in the input.
-        stop: Where the last one ends.
-        count: Output pixels.
-        size: Input pixels.
-    """
+    """Output pixels that see input pixels low to high along one axis, and the input they see."""
     scale = (stop - start) / count
     support = max(scale, 1.0) + 1  # of the bilinear filter, and one pixel for rounding
     first = max(0, math.floor((low - support - start) / scale))

@@ -13,8 +13,6 @@ from textsam.values.rle import encode_mask
 
 from .sample import ObjectMask, Sample
 
-__all__ = ["draw_samples"]
-
 _COLOURS = {
     "red": (215, 50, 45),
     "green": (60, 175, 75),

@@ -13,8 +13,6 @@ from .sample import BROKEN, Sample
 from .source import BrokenSample, GroupedSource, Source, StreamSource
 from .views import View, ViewConfig, make_view
 
-__all__ = ["SPARES", "Fetched", "Fetcher", "Finish", "StepDraws", "StreamReader", "row_order"]
-
 # Rows of a stream that are sent along with a batch, to replace broken ones.
 SPARES = 8
 

@@ -22,8 +22,6 @@ from .label_pngs import LabelMapConfig, objects_of_map, read_label_map
 from .sample import ObjectMask, Sample, upright_size
 from .source import sound_samples
 
-__all__ = ["HubColumns", "HubSource", "HubStream", "open_hub"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class HubColumns:
@@ -96,11 +94,7 @@ class _Rows:
         self.has_masks = not columns.bare
 
     def sample(self, row: tuple[int, Mapping[str, Any]]) -> Sample:
-        """What a numbered row means.
-
-        Raises:
-            ValueError: A picture or mask is damaged, or a field is not what the columns say.
-        """
+        """What a numbered row means."""
         number, fields = row
         columns = self.columns
         try:
@@ -153,11 +147,7 @@ class HubSource(_Rows):
     """A data set that is on disk: `datasets.Dataset`."""
 
     def __init__(self, dataset: Any, *, columns: HubColumns, name: str = "hub") -> None:
-        """Take a data set.
-
-        Raises:
-            ValueError: It is streamed, or lacks a column.
-        """
+        """Take a data set."""
         if not hasattr(dataset, "__len__"):
             raise ValueError(f"{name} is streamed, it has no length. Use HubStream")
         super().__init__(dataset, columns=columns, name=name)
@@ -181,11 +171,7 @@ class HubStream(_Rows):
     def __init__(
         self, dataset: Any, *, columns: HubColumns, name: str = "hub", buffer: int = 1000
     ) -> None:
-        """Take a data set.
-
-        Raises:
-            ValueError: It is not streamed, lacks a column, or the buffer is empty.
-        """
+        """Take a data set."""
         if not hasattr(dataset, "set_epoch"):
             raise ValueError(f"{name} is not streamed. Use HubSource")
         if buffer < 1:
@@ -214,22 +200,7 @@ def open_hub(
     name: str | None = None,
     **options: Any,
 ) -> HubSource | HubStream:
-    """Open a data set of the Hub, or a local one, by the name that `datasets.load_dataset` takes.
-
-    Args:
-        path: Repository, folder or builder ("parquet").
-        columns: Which column holds what.
-        config: Configuration of the data set.
-        split: Its split.
-        streaming: Whether to read it as it comes, without storing it.
-        buffer: Photos in the shuffle buffer of a stream.
-        name: What the source is called; the path's last part when None.
-        options: Passed on to `load_dataset`, e.g. `data_files`, `revision`.
-
-    Raises:
-        MissingExtraError: `datasets` is not installed.
-        ValueError: A column is missing.
-    """
+    """Open a data set of the Hub or a local one; `options` go to `datasets.load_dataset`."""
     datasets = require("datasets", "train")
     dataset = datasets.load_dataset(path, config, split=split, streaming=streaming, **options)
     name = name or path.rstrip("/").rpartition("/")[2]

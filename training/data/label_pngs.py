@@ -25,8 +25,6 @@ from textsam.values.rle import encode_mask
 from .sample import ObjectMask, Sample
 from .source import PackedRecords
 
-__all__ = ["LabelMapConfig", "LabelPngSource", "objects_of_map", "read_label_map", "read_names"]
-
 logger = logging.getLogger(__name__)
 
 # Pictures of one label value per pixel; anything else has colours.
@@ -81,12 +79,7 @@ class LabelPngSource:
         config: LabelMapConfig,
         name: str | None = None,
     ) -> None:
-        """List both folders.
-
-        Raises:
-            ValueError: There is no PNG among the labels, or two photos have the name of one.
-            OSError: A folder is not there.
-        """
+        """List both folders."""
         self.images, self.labels, self.config = Path(images), Path(labels), config
         self.name = name or self.images.name
         for folder in (self.images, self.labels):
@@ -131,11 +124,7 @@ class LabelPngSource:
 def objects_of_map(
     values: NDArray[np.int64], *, config: LabelMapConfig
 ) -> tuple[tuple[ObjectMask, ...], NDArray[np.bool_]]:
-    """The objects of a label picture (H, W), and its void pixels (H, W) bool.
-
-    Raises:
-        ValueError: A value has no name.
-    """
+    """The objects of a label picture (H, W), and its void pixels (H, W) bool."""
     objects: list[ObjectMask] = []
     for value in np.unique(values).tolist():
         if value in (config.void, config.background):
@@ -158,11 +147,7 @@ def objects_of_map(
 
 
 def read_label_map(encoded: bytes | Path) -> NDArray[np.int64]:
-    """The values of a label picture, (H, W) int64.
-
-    Raises:
-        ImageError: It cannot be read, or is a picture of colours.
-    """
+    """The values of a label picture, (H, W) int64."""
     what = f"{len(encoded)} bytes" if isinstance(encoded, bytes) else str(encoded)
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
@@ -182,9 +167,6 @@ def read_names(path: Path | str) -> dict[int, str]:
     """Names of classes by value: a text file with a name a line, the first for 0, or JSON.
 
     JSON is a list, the first for 0, or an object from value to name.
-
-    Raises:
-        ValueError: It is none of these.
     """
     text = Path(path).read_text(encoding="utf-8")
     if Path(path).suffix.lower() != ".json":

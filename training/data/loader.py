@@ -19,8 +19,6 @@ from .sample import Sample
 from .source import BrokenSample, Source, StreamSource
 from .views import ViewConfig
 
-__all__ = ["LoaderConfig", "ViewLoader"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -79,18 +77,9 @@ class ViewLoader:
     ) -> None:
         """Check the sources' lengths; no photo is read yet.
 
-        Args:
-            sources: Photos by the name of their source.
-            config: What is loaded.
-            rank: Number of this process.
-            world: Number of processes.
-            finish: Called in the workers with each `ViewBatch` and the samples of its photos;
-                returns the batch to yield instead. It is pickled, and should draw random numbers
-                about a photo from that photo's seed.
-
-        Raises:
-            ValueError: There is no source, one is empty, shares do not match the sources, or a
-                batch has fewer photos than there are ranks.
+        `finish` is called in the workers with each `ViewBatch` and the samples of its photos, and
+        returns the batch to yield instead. It is pickled, and should draw random numbers about a
+        photo from that photo's seed.
         """
         if not 0 <= rank < world:
             raise ValueError(f"rank={rank}, world={world}; wanted 0 <= rank < world")
@@ -119,11 +108,7 @@ class ViewLoader:
         )
 
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-        """This rank's part of global batches `start` to `stop` (exclusive), or without end.
-
-        Raises:
-            ValueError: A source has no photo that can be shown.
-        """
+        """This rank's part of global batches `start` to `stop` (exclusive), or without end."""
         workers = self.config.workers
         loader: DataLoader[Fetched] = DataLoader(
             self.fetcher,  # type: ignore[arg-type]

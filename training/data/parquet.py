@@ -21,19 +21,13 @@ from textsam.values.rle import RLE
 
 from .sample import ObjectMask, Sample
 
-__all__ = ["ParquetSource", "load_samples"]
-
 _COLUMNS = ("image", "image_id", "height", "width", "exhaustive", "void", "objects")
 # Training works without these.
 _OPTIONAL = ("source", "group")
 
 
 def load_samples(paths: Sequence[Path | str]) -> list[Sample]:
-    """Read Parquet files of the schema above; images stay encoded until they are asked for.
-
-    Raises:
-        ValueError: If a file lacks a column that the schema names.
-    """
+    """Read Parquet files of the schema above; images stay encoded until they are asked for."""
     samples: list[Sample] = []
     for path in paths:
         table = pq.read_table(path)
@@ -57,12 +51,7 @@ class ParquetSource:
     def __init__(
         self, paths: Sequence[Path | str], *, name: str | None = None, window: int = 8
     ) -> None:
-        """Read the files' footers, nothing else.
-
-        Raises:
-            ValueError: No file is given, a file lacks a column, or all of them are empty.
-            OSError: A file cannot be read.
-        """
+        """Read the files' footers, nothing else."""
         if not paths:
             raise ValueError("ParquetSource: got no file; wanted at least one Parquet file")
         if window < 1:

@@ -14,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Draw", "Plan", "RowOrder", "Use", "photo_seed", "random_for"]
-
 # Number of draws in which every source has exactly its share; shares are rounded to 1 in this many.
 _BLOCK = 1 << 14
 
@@ -62,16 +60,7 @@ class Plan:
     """
 
     def __init__(self, shares: Mapping[str, float], *, seed: int, photos: int) -> None:
-        """Round the shares.
-
-        Args:
-            shares: Positive weight of each source.
-            seed: Of the whole run.
-            photos: Photos in a global batch.
-
-        Raises:
-            ValueError: A share is not positive.
-        """
+        """Round the shares."""
         for name, share in shares.items():
             if not share > 0 or not np.isfinite(share):
                 raise ValueError(f"shares[{name!r}]={share}; wanted a positive number, or leave it")

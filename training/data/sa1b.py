@@ -11,8 +11,6 @@ from textsam.values.rle import rle_from_json
 from .sample import ObjectMask, Sample
 from .source import PackedRecords
 
-__all__ = ["Sa1bSource"]
-
 
 class Sa1bSource:
     """The photos of a folder, and of the folders in it, that have a JSON beside them.
@@ -22,12 +20,7 @@ class Sa1bSource:
     """
 
     def __init__(self, folder: Path | str, *, name: str | None = None) -> None:
-        """List the folder.
-
-        Raises:
-            ValueError: There is no `sa_*.json` in it.
-            OSError: There is no such folder.
-        """
+        """List the folder."""
         self.folder = Path(folder)
         self.name = name or self.folder.name
         if not self.folder.is_dir():

@@ -14,8 +14,6 @@ from textsam.errors import ImageError
 from textsam.values.images import load_image
 from textsam.values.rle import RLE, decode_rle
 
-__all__ = ["BROKEN", "ObjectMask", "Sample", "upright_size"]
-
 # Raised for broken photos and annotations (`ImageError` is a ValueError); anything else is a bug
 # and is not caught.
 BROKEN = (ValueError, OSError)
@@ -57,9 +55,6 @@ class Sample:
         void: Pixels without a truth.
         objects: What is annotated.
         absent: Labels known to be absent though the photo is not exhaustive (LVIS).
-
-    Raises:
-        ValueError: A mask has another size than the photo.
     """
 
     image_id: str
@@ -85,11 +80,7 @@ class Sample:
             )
 
     def image(self) -> NDArray[np.uint8]:
-        """Decode to (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: The file is missing or damaged, or has another size than the masks.
-        """
+        """Decode to (H, W, 3) uint8 RGB, upright."""
         image = load_image(self.encoded)
         if image.shape[:2] != tuple(self.size):
             raise ImageError(
@@ -108,11 +99,7 @@ class Sample:
 
 
 def upright_size(encoded: bytes | Path) -> tuple[int, int]:
-    """(H, W) of a photo as `load_image` turns it, from the file's header alone.
-
-    Raises:
-        ImageError: No such file, or no image.
-    """
+    """(H, W) of a photo as `load_image` turns it, from the file's header alone."""
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
             width, height = image.size

@@ -10,15 +10,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from .sample import BROKEN, Sample
 
-__all__ = [
-    "BrokenSample",
-    "GroupedSource",
-    "PackedRecords",
-    "Source",
-    "StreamSource",
-    "sound_samples",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenSample:

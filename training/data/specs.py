@@ -39,8 +39,6 @@ from .public.voc import SbdSource, VocSource
 from .sa1b import Sa1bSource
 from .source import Source, StreamSource
 
-__all__ = ["SourceSpec", "is_spec", "open_source"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
@@ -61,11 +59,7 @@ class SourceSpec:
 
     @classmethod
     def parse(cls, text: str) -> SourceSpec:
-        """Read `kind:path@beside?option=value&...`; a bare path only if it can mean one thing.
-
-        Raises:
-            ValueError: The kind is unknown, or a bare path can mean several things or nothing.
-        """
+        """Read `kind:path@beside?option=value&...`; a bare path only if it can mean one thing."""
         if not is_spec(text):
             return _guess(text)
         kind, _, rest = text.partition(":")
@@ -108,14 +102,7 @@ def is_spec(text: str) -> bool:
 
 
 def open_source(spec: SourceSpec | str) -> Source | StreamSource:
-    """Open what a spec, or its text, names.
-
-    Raises:
-        ValueError: The spec is no spec, has an option that its kind does not know, or what it names
-            is of another format.
-        OSError: A file or folder is not there.
-        MissingExtraError: `hf:` without `datasets`.
-    """
+    """Open what a spec, or its text, names."""
     if isinstance(spec, str):
         spec = SourceSpec.parse(spec)
     if spec.kind not in _KINDS:

@@ -16,8 +16,6 @@ from textsam.values.rle import rle_box
 from .cut import draw_cut
 from .sample import Sample
 
-__all__ = ["View", "ViewConfig", "make_view"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
@@ -106,18 +104,8 @@ def make_view(
 ) -> View | None:
     """Scale, cut and mirror a photo with a random choice of its masks.
 
-    Args:
-        sample: The photo.
-        rng: Source of every random choice, so that a seed gives the same view again.
-        config: Sizes and probabilities.
-        candidates: Indices of objects to choose from; all that are not `ignore` when None.
-
     Returns:
         The view, or None when no mask of a useful size is left in it.
-
-    Raises:
-        ValueError: The photo is missing or damaged or of another size than its masks, or a mask is
-            damaged.
     """
     side = config.image_size
     if candidates is None:

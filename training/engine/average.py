@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .sharding import local_part
 
-__all__ = ["WeightAverage"]
-
 
 class WeightAverage:
     """Moving average of the trained parameters of a module, in float32.

@@ -20,8 +20,6 @@ from torch import nn
 
 from textsam.errors import TextSamError
 
-__all__ = ["CheckpointError", "CheckpointStore", "load_weights"]
-
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"checkpoint-(\d{8})-([0-9a-f]{8})\.pt")
@@ -46,11 +44,7 @@ class CheckpointStore:
         return sorted(found, reverse=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, then remove all but the last `keep`.
-
-        Raises:
-            CheckpointError: The disk is full or not writable; earlier checkpoints stay intact.
-        """
+        """Write a checkpoint, then remove all but the last `keep`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / _PART
         file = None
@@ -105,11 +99,6 @@ class CheckpointStore:
 
 def load_weights(folder: Path, objective: nn.Module, *, averaged: bool = True) -> int:
     """Load the trained weights of a run into a module of the same structure, e.g. to export it.
-
-    Args:
-        folder: Of the run.
-        objective: Like the one that the run's `Trainer` trained.
-        averaged: Load the moving average if the run keeps one.
 
     Returns:
         The step of the checkpoint; 0, and nothing is loaded, if there is none.

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["encoder_blocks", "layer_depths"]
-
 # Sequences of layers that come before or after the blocks, or between two stages of them.
 _NO_BLOCKS = ("stem", "patch_embed", "conv_stem", "downsample", "neck", "head", "laterals", "skips")
 # A member of a sequence that has one of these is a stage, which holds blocks, and none itself.
@@ -43,14 +41,8 @@ def layer_depths(encoder: nn.Module) -> tuple[dict[str, int], int]:
     block, i + 1 for block i and for what follows it up to the next one (a CNN's downsampling), and
     the number of blocks + 1 for what comes after the last one, e.g. the neck.
 
-    Args:
-        encoder: `ImageEncoderViT`, `TinyViT`, `TimmEncoder`, or a timm backbone itself.
-
     Returns:
         Parameter name -> depth, and the greatest depth.
-
-    Raises:
-        ValueError: There are no blocks.
     """
     blocks = encoder_blocks(encoder)
     if not blocks:

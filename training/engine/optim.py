@@ -12,14 +12,6 @@ from torch import Tensor, nn
 from .engine_config import EngineConfig
 from .layer_depths import layer_depths
 
-__all__ = [
-    "RatedPart",
-    "build_optimizer",
-    "optimizer_groups",
-    "rated_parts",
-    "set_rates",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RatedPart:
@@ -44,11 +36,7 @@ def rated_parts(objective: nn.Module) -> Sequence[RatedPart]:
 
 
 def build_optimizer(objective: nn.Module, *, config: EngineConfig) -> torch.optim.AdamW:
-    """AdamW over the rated parts of an objective (arXiv 2304.02643, Appendix A).
-
-    Raises:
-        ValueError: A parameter that requires a gradient is in no part, or in two.
-    """
+    """AdamW over the rated parts of an objective (arXiv 2304.02643, Appendix A)."""
     groups = optimizer_groups(
         rated_parts(objective), peak_rate=config.peak_rate, weight_decay=config.weight_decay
     )

@@ -19,8 +19,6 @@ from textsam.values.rle import encode_mask, rle_boxes
 
 from ..data import View
 
-__all__ = ["PictureSheet", "masks_from_boxes"]
-
 _PREDICTION, _TRUTH = PALETTE[1], PALETTE[2]  # vermilion and mint, as in evaluation.sheet
 _PAPER = (255, 255, 255)
 _GAP = 8  # pixels between two photos
@@ -43,15 +41,7 @@ class PictureSheet:
         size: int = 300,
         name: str = "views",
     ) -> None:
-        """Keep the views.
-
-        Args:
-            views: At least one, each with at least one mask.
-            predict: Masks (M, S, S) bool of a view's M masks; `masks_from_boxes` by default.
-            columns: Photos in a row.
-            size: Longer side of a photo on the page, pixels.
-            name: Of the file, without `.png`, and of the figure `{name}_iou`.
-        """
+        """Keep the views."""
         if not views or any(len(view.masks) == 0 for view in views):
             raise ValueError(f"PictureSheet: got {len(views)} views; wanted some, each with masks")
         self.views = list(views)
@@ -98,15 +88,7 @@ class PictureSheet:
 
 
 def masks_from_boxes(module: nn.Module, view: View) -> Tensor:
-    """Mask 0 for the true box of each mask: (M, S, S) bool.
-
-    Args:
-        module: A `Sam`, or an objective that holds one.
-        view: A photo in the frame of that model.
-
-    Raises:
-        ValueError: There is no `Sam` in the module.
-    """
+    """Mask 0 for the true box of each mask: (M, S, S) bool."""
     sam = next((part for part in module.modules() if isinstance(part, Sam)), None)
     if sam is None:
         raise ValueError(

@@ -17,8 +17,6 @@ from textsam.errors import TextSamError, require
 from .engine_config import EngineConfig
 from .sharding import is_sharded, shard
 
-__all__ = ["ProcessLostError", "Processes"]
-
 # Parts of gloo's RuntimeError when the other end of a connection is gone; nccl has its own class.
 _GLOO_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
@@ -37,11 +35,7 @@ class Processes:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        """Join the other processes, if torchrun started any.
-
-        Raises:
-            ValueError: fp16 on a CPU.
-        """
+        """Join the other processes, if torchrun started any."""
         self.config = config
         self.accelerator = _accelerator(config)
         self.rank: int = self.accelerator.process_index

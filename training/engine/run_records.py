@@ -19,8 +19,6 @@ from textsam.errors import require
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.values.files import write_atomically
 
-__all__ = ["FigureMeans", "RunRecords", "TrainingBar"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -6,8 +6,6 @@ import math
 
 from .engine_config import EngineConfig
 
-__all__ = ["milestone_steps", "rate_factor"]
-
 
 def rate_factor(step: int, *, config: EngineConfig) -> float:
     """Share of the full rate at a step, counted from 0.

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from .layer_depths import encoder_blocks
 
-__all__ = ["from_whole", "is_sharded", "local_part", "shard", "whole", "whole_state"]
-
 
 def shard(objective: nn.Module, *, processes: int, device: torch.device, shard_size: int) -> None:
     """Shard the parameters of an objective in place.
@@ -26,12 +24,6 @@ def shard(objective: nn.Module, *, processes: int, device: torch.device, shard_s
     Large blocks are gathered when they are used; what is left, with the whole decoder, which runs
     eleven times a step, is gathered once for all. Weights stay float32: autocast decides what is
     computed in bf16, as it does without shards.
-
-    Args:
-        objective: The same module in every process; rank 0's weights are taken.
-        processes: Number of them.
-        device: Of this process.
-        shard_size: Least trained parameters of a block that is gathered on its own.
     """
     from torch.distributed import broadcast
     from torch.distributed.device_mesh import init_device_mesh

@@ -9,8 +9,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["STOP_SIGNALS", "StopSignals"]
-
 logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -16,8 +16,6 @@ from .run_records import FigureMeans
 from .schedule import rate_factor
 from .sharding import from_whole, whole, whole_state
 
-__all__ = ["RunIdentity", "RunState"]
-
 # Fields that decide the numbers of every step; the schedule's are compared by its rates.
 _SETTINGS = (
     *("seed", "peak_rate", "weight_decay", "betas", "clip_norm", "accumulation", "precision"),
@@ -142,9 +140,6 @@ class RunIdentity:
         """Refuse a checkpoint of another run.
 
         `steps` and the schedule may differ as long as every step so far had the same rate.
-
-        Raises:
-            CheckpointError: Something differs; the message names it.
         """
         mine = self.to_dict()
         differences = [

@@ -36,8 +36,6 @@ from .sharding import whole, whole_state
 from .signals import STOP_SIGNALS, StopSignals
 from .state import RunIdentity, RunState
 
-__all__ = ["Batch", "Evaluate", "TrainResult", "Trainer", "seed_everything"]
-
 logger = logging.getLogger(__name__)
 
 Evaluate = Callable[[nn.Module, int, Path], Mapping[str, float]]
@@ -132,13 +130,7 @@ class Trainer:
         self._saved: tuple[int, Path] | None = None  # step and path of the newest checkpoint
 
     def train(self) -> TrainResult:
-        """Train until the end, the time limit, SIGTERM or SIGINT.
-
-        Raises:
-            CheckpointError: The folder has a checkpoint of another run, or one cannot be written.
-            ProcessLostError: Another process of the run has ended.
-            ValueError: There are too few batches, or one has no items.
-        """
+        """Train until the end, the time limit, SIGTERM or SIGINT."""
         config, state, reason = self.config, self.state, "done"
         with self.processes.guard(self.folder), StopSignals() as signals:
             self._resume()

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from ..engine.optim import RatedPart
 
-__all__ = ["LossOutput", "Objective", "mean_where", "touch"]
-
 
 class LossOutput(NamedTuple):
     """A loss, the MEAN over the batch's `weight` items, and figures to log.
@@ -68,15 +66,10 @@ class Objective(nn.Module, ABC):
         return tuple(name for name, path in self.PARTS.items() if path not in self._frozen)
 
     def freeze(self, names: Iterable[str], *, fixed_norms: bool) -> None:
-        """Freeze parts by name.
+        """Freeze parts by their names in `PARTS`.
 
-        Args:
-            names: Keys of `PARTS`.
-            fixed_norms: Keep every BatchNorm in evaluation mode. With batch statistics the loss
-                would depend on how a batch is split over ranks.
-
-        Raises:
-            ValueError: A name is unknown, or nothing is left to train.
+        `fixed_norms` keeps every BatchNorm in evaluation mode: with batch statistics the loss would
+        depend on how a batch is split over ranks.
         """
         chosen = set(names)
         if unknown := sorted(chosen - set(self.PARTS)):

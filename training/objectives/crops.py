@@ -22,15 +22,6 @@ from ..data import View
 from ..data.batch import ViewBatch
 from .randomness import photo_random
 
-__all__ = [
-    "CropConfig",
-    "CropOptions",
-    "choose_crops",
-    "cut_crops",
-    "min_crop_area",
-    "variant_options",
-]
-
 # Appendix D.5: masks of at least 100 x 100 pixels, in photos of 1024.
 _LEAST_SIDE = 100 / 1024
 
@@ -91,11 +82,7 @@ def choose_crops(batch: ViewBatch, *, config: CropConfig) -> CropOptions:
 def variant_options(
     source: str, row: int, index: int, *, config: CropConfig
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The fixed variants of object `index` of a source's row: `expand` and `zero_outside` (V,).
-
-    Raises:
-        ValueError: If the configuration has no fixed variants.
-    """
+    """The fixed variants of object `index` of a source's row: `expand` and `zero_outside` (V,)."""
     if config.variants is None:
         raise ValueError("variants is None: crops are drawn afresh. Type: CropConfig(variants=4)")
     rng = np.random.default_rng((config.seed, crc32(source.encode()), row, index))

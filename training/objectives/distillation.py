@@ -17,16 +17,6 @@ from torch import Tensor, nn
 from ..engine.optim import RatedPart
 from .base import LossOutput, Objective
 
-__all__ = [
-    "CropHeadConfig",
-    "CropHeadObjective",
-    "CropTable",
-    "TextTable",
-    "TextTowerConfig",
-    "TextTowerObjective",
-    "text_embeddings",
-]
-
 T = TypeVar("T", bound="_Table")
 B = TypeVar("B")
 _BUCKETS = 8  # batches' worth of phrases that are sorted by length to make one batch

@@ -35,8 +35,6 @@ from ..data.batch import ViewBatch
 from .crops import CropConfig, CropOptions, cut_crops, min_crop_area, variant_options
 from .shards import Shard, shard_path, sum_of
 
-__all__ = ["BuildReport", "CacheConfig", "EmbeddingCache", "fingerprint"]
-
 logger = logging.getLogger(__name__)
 
 # Shards that stay open: a process may have about 1,000 open files.
@@ -123,15 +121,7 @@ class EmbeddingCache:
         rank: int = 0,
         world: int = 1,
     ) -> BuildReport:
-        """Compute missing and damaged shards; intact ones are kept.
-
-        Args:
-            name: The source's name in the loader, as in `ViewBatch.origin`.
-            source: Its samples.
-            photos: Photos per pass of the image encoder.
-            rank: This process computes shards rank, rank + world, ...
-            world: Number of processes.
-        """
+        """Compute missing and damaged shards; intact ones are kept."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if world == 1:  # else another process may be writing them
             remove_parts(self.folder)
@@ -153,11 +143,7 @@ class EmbeddingCache:
         return BuildReport(written, kept, skipped)
 
     def features(self, batch: ViewBatch, *, device: torch.device | str) -> ImageFeatures:
-        """Image embeddings of a batch's photos, float32.
-
-        Raises:
-            WeightsError: A shard is missing or damaged, a photo is not in it, or it is another one.
-        """
+        """Image embeddings of a batch's photos, float32."""
         photos = []
         for view, (source, row) in zip(batch.views, batch.origin, strict=True):
             photos.append(self._shard(source, row).photo(row, _sum_of_pixels(view)))
@@ -165,11 +151,7 @@ class EmbeddingCache:
         return ImageFeatures(embedding=maps[0], skips=tuple(maps[1:]))
 
     def embeddings(self, batch: ViewBatch, options: CropOptions, chosen: Tensor) -> Tensor:
-        """Crop embeddings (n, D) float32 of the chosen masks, (P,) bool.
-
-        Raises:
-            WeightsError: As `features`, or a mask is not stored or is another one.
-        """
+        """Crop embeddings (n, D) float32 of the chosen masks, (P,) bool."""
         if options.variant is None:
             raise ValueError("these crops are drawn afresh. Type: CropConfig(variants=...)")
         found, position = [], 0

@@ -35,8 +35,6 @@ from .sam_objective import (
     round_figures,
 )
 
-__all__ = ["JointObjective", "JointObjectiveConfig"]
-
 _Part = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "pathway"]
 
 
@@ -86,17 +84,7 @@ class JointObjective(Objective):
         config: JointObjectiveConfig,
         clip: ClipEncoder | None = None,
     ) -> None:
-        """Join a core and a pathway.
-
-        Args:
-            sam: With a timm backbone.
-            pathway: With a dense head.
-            config: What is trained and how.
-            clip: Its frozen image tower gives the maps of a dense head that reads CLIP's.
-
-        Raises:
-            ValueError: The pathway has no dense head, or one that reads CLIP's maps without `clip`.
-        """
+        """Join a core and a pathway."""
         super().__init__()
         reads_clip = pathway.config.dense_source == "clip"
         if pathway.dense is None or (reads_clip and (clip is None or config.train_dense)):

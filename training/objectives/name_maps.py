@@ -20,16 +20,6 @@ from ..engine.optim import RatedPart
 from ..losses import dice_loss
 from .base import LossOutput, Objective, mean_where
 
-__all__ = [
-    "NameLossConfig",
-    "NameMapObjective",
-    "NameMapObjectiveConfig",
-    "maps_by_photo",
-    "name_losses",
-    "phrase_maps",
-    "view_tower_maps",
-]
-
 _HIDDEN = -30.0  # a logit below any real one, for cells that do not count
 
 
@@ -158,11 +148,7 @@ class NameMapObjective(Objective):
     def __init__(
         self, pathway: TextPathway, clip: ClipEncoder, *, config: NameMapObjectiveConfig
     ) -> None:
-        """Freeze everything but the head.
-
-        Raises:
-            ValueError: The pathway has no dense head on CLIP's tower.
-        """
+        """Freeze everything but the head."""
         super().__init__()
         if pathway.dense is None or pathway.config.dense_source != "clip":
             raise ValueError(

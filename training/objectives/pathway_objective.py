@@ -38,14 +38,6 @@ from .randomness import photo_random
 from .rounds import decode_rounds, set_decoder_dropout, start_rounds
 from .sam_objective import encode_views, round_figures
 
-__all__ = [
-    "PathwayObjective",
-    "PathwayObjectiveConfig",
-    "PathwayPart",
-    "PhraseObjective",
-    "write_adapter",
-]
-
 PathwayPart = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "pathway"]
 _CORE: tuple[PathwayPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 
@@ -121,19 +113,7 @@ class PathwayObjective(Objective):
         config: PathwayObjectiveConfig,
         cache: EmbeddingCache | None = None,
     ) -> None:
-        """Join a core, a CLIP and the pathway between them.
-
-        Args:
-            sam: The core.
-            pathway: Its `dense` head, if any, is not trained here and stays as it is.
-            clip: Image tower for crops, text tower for names.
-            config: What is trained and how.
-            cache: Embeddings computed beforehand, in place of the frozen towers.
-
-        Raises:
-            WeightsError: The widths do not fit.
-            ValueError: The settings contradict each other, the cache or the pathway.
-        """
+        """Join a core, a CLIP and the pathway between them."""
         super().__init__()
         _check_widths(sam, pathway, clip)
         _check_cache(cache, config)
@@ -228,16 +208,6 @@ class PathwayObjective(Objective):
 
         The image mean is the mean over names of the mean over a name's masks, so that frequent
         names do not own it; masks without a name count as one name.
-
-        Args:
-            batches: Training data; a few thousand masks are plenty.
-            phrases: Phrases for the text mean; None for the names in the data.
-
-        Returns:
-            The number of masks.
-
-        Raises:
-            ValueError: There is no mask, or neither a name nor a phrase.
         """
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -391,17 +361,7 @@ class PhraseObjective(PathwayObjective):
 
 
 def write_adapter(path: str | Path, objective: PathwayObjective, *, sam: str) -> Path:
-    """Write the trained pathway as a small file that names the core and the CLIP it belongs to.
-
-    Args:
-        path: A `.safetensors` file for `TextSAM.from_pretrained(sam, clip=..., pathway=path)`,
-            which refuses another core or CLIP.
-        objective: The trained objective.
-        sam: Name by which the core is loaded.
-
-    Raises:
-        ValueError: The core or CLIP was trained too, so the pathway fits no published one.
-    """
+    """Write the trained pathway as a small file that names the core and the CLIP it belongs to."""
     others = [name for name in objective.trained() if name != "pathway"]
     if others:
         raise ValueError(

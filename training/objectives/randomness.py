@@ -15,8 +15,6 @@ from torch import Tensor
 
 from ..data.batch import ViewBatch
 
-__all__ = ["PhotoRandom", "photo_random"]
-
 
 class PhotoRandom:
     """Draws numbers for the P masks of a batch, each photo's from its own generator.
@@ -26,17 +24,7 @@ class PhotoRandom:
     """
 
     def __init__(self, seeds: Sequence[int], counts: Sequence[int], *, stream: str) -> None:
-        """Start the generators.
-
-        Args:
-            seeds: One non-negative seed per photo.
-            counts: Number of masks of each photo; the masks of a batch follow photo by photo.
-            stream: What the numbers are for ("prompts", "crops"); streams of one seed are
-                independent.
-
-        Raises:
-            ValueError: For another number of counts than seeds.
-        """
+        """Start the generators."""
         if len(seeds) != len(counts):
             raise ValueError(f"{len(seeds)} seeds for {len(counts)} photos; wanted one per photo")
         name = crc32(stream.encode())

@@ -24,8 +24,6 @@ from ..losses import LossConfig, mask_losses, soft_target
 from ..prompting import PromptConfig, PromptSimulator
 from .randomness import photo_random
 
-__all__ = ["RoundLosses", "Truth", "decode_rounds", "set_decoder_dropout", "start_rounds"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
@@ -159,11 +157,7 @@ def _decode_round(
 
 
 def set_decoder_dropout(sam: Sam, rate: float) -> None:
-    """Set the decoder's dropout (Appendix A: 0.1), which acts in training mode only.
-
-    Raises:
-        ValueError: The rate is outside [0, 1).
-    """
+    """Set the decoder's dropout (Appendix A: 0.1), which acts in training mode only."""
     if not 0 <= rate < 1:
         raise ValueError(f"decoder dropout is {rate}; wanted a share in [0, 1), the paper's is 0.1")
     for module in sam.mask_decoder.transformer.modules():

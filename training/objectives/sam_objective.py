@@ -24,18 +24,6 @@ from ..prompting import PromptConfig
 from .base import LossOutput, Objective, mean_where, touch
 from .rounds import RoundLosses, decode_rounds, set_decoder_dropout, start_rounds
 
-__all__ = [
-    "BackboneConfig",
-    "SamObjective",
-    "SamObjectiveConfig",
-    "SamPart",
-    "align_positions",
-    "encode_views",
-    "freeze_backbone",
-    "round_figures",
-    "timm_encoder",
-]
-
 SamPart = Literal["image_encoder", "prompt_encoder", "mask_decoder"]
 
 
@@ -154,11 +142,7 @@ class SamObjective(Objective):
 
 
 def timm_encoder(sam: Sam) -> TimmEncoder:
-    """The image encoder of a core that has a timm backbone.
-
-    Raises:
-        ValueError: It has another encoder.
-    """
+    """The image encoder of a core that has a timm backbone."""
     if not isinstance(sam.image_encoder, TimmEncoder):
         kind = type(sam.image_encoder).__name__
         raise ValueError(f"the image encoder is {kind}; wanted one with a timm backbone")

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from textsam.errors import WeightsError
 
-__all__ = ["Shard", "shard_path", "sum_of"]
-
 _AGAIN = "Type: cache.build(name, source), which computes only what is missing"
 
 
@@ -38,16 +36,7 @@ class Shard:
     """
 
     def __init__(self, path: Path, *, fingerprint: str, verify: bool = True) -> None:
-        """Open a shard.
-
-        Args:
-            path: The file.
-            fingerprint: Of the towers and settings it must belong to.
-            verify: Compare its checksums, which reads it once.
-
-        Raises:
-            WeightsError: It is missing, cut short, altered, or belongs to other towers.
-        """
+        """Open a shard."""
         self.path = path
         if not path.exists():
             raise WeightsError(f"there are no embeddings {path}. {_AGAIN}")
@@ -82,15 +71,7 @@ class Shard:
         self._maps = sorted(name for name in names if name.startswith("map_"))
 
     def photo(self, row: int, pixels: int) -> tuple[Tensor, ...]:
-        """Maps of a photo, (C, ...) each, as stored.
-
-        Args:
-            row: Its row in the source.
-            pixels: Checksum of the view.
-
-        Raises:
-            WeightsError: It is not stored, or was stored for other pixels.
-        """
+        """Maps of a photo, (C, ...) each, as stored."""
         place = self._photos.get(row)
         if place is None:
             reason = self.skipped.get(row, "it is not among its rows")
@@ -103,11 +84,7 @@ class Shard:
         return tuple(self._file.get_slice(name)[place : place + 1][0] for name in self._maps)
 
     def crops(self, row: int, index: int, area: int) -> Tensor:
-        """Embeddings (V, D) of object `index` of a row, whose mask has `area` pixels.
-
-        Raises:
-            WeightsError: It is not stored, or was stored for another mask.
-        """
+        """Embeddings (V, D) of object `index` of a row, whose mask has `area` pixels."""
         place, stored = self._masks.get((row, index), (None, 0))
         if place is None or stored != area:
             what = "is not stored" if place is None else f"was stored with {stored} pixels"

@@ -23,17 +23,6 @@ from ..engine.trainer import Evaluate
 from ..objectives.base import Objective
 from .sources import DataMix
 
-__all__ = [
-    "Job",
-    "ObjectiveRun",
-    "Recipe",
-    "end_process",
-    "picture_sheet",
-    "place_in_run",
-    "save_model",
-    "trained_weights",
-]
-
 logger = logging.getLogger(__name__)
 
 _SHOWN = 8  # photos on a page of pictures
@@ -51,12 +40,7 @@ class Recipe(Protocol):
     NAME: ClassVar[str]
 
     def prepare(self) -> Job:
-        """Check all settings and open data and weights, without training yet.
-
-        Raises:
-            ValueError: A setting, a source or a file of weights is invalid.
-            OSError: A file or folder does not exist.
-        """
+        """Check all settings and open data and weights, without training yet."""
 
 
 def end_process(status: int) -> NoReturn:
@@ -100,11 +84,7 @@ class ObjectiveRun:
     finish: Finish | None = None
 
     def batches(self, *, rank: int, world: int) -> ViewLoader:
-        """The loader of one process.
-
-        Raises:
-            ValueError: The sources do not fit the settings, see `ViewLoader`.
-        """
+        """The loader of one process."""
         config = replace(self.loader, shares=self.mix.shares)
         return ViewLoader(
             self.mix.sources, config=config, rank=rank, world=world, finish=self.finish
@@ -138,13 +118,7 @@ class ObjectiveRun:
 
 
 def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> PictureSheet | None:
-    """An evaluation that draws the first eight photos with a mask, uncropped; None without any.
-
-    Args:
-        samples: Read until there are eight.
-        view: Of the training.
-        name: Of the picture and of its figure.
-    """
+    """An evaluation that draws the first eight photos with a mask, uncropped; None without any."""
     whole = replace(view, jitter=0.0, flip=0.0)
     rng = np.random.default_rng(0)
     made = (make_view(sample, rng, config=whole) for sample in samples)
@@ -155,13 +129,7 @@ def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> 
 def trained_weights(
     folder: Path, objective: Objective, *, build: Callable[[], Objective]
 ) -> Objective:
-    """The objective with the weights of the run's newest checkpoint, averaged if the run averages.
-
-    Args:
-        folder: Of the run.
-        objective: That was trained.
-        build: Builds another one, if this process has only a shard of it (FSDP2).
-    """
+    """The objective with the newest checkpoint's weights, averaged if the run averages them."""
     whole = build() if is_sharded(objective) else objective
     load_weights(folder, whole)
     return whole.eval()

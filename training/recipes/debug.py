@@ -22,8 +22,6 @@ from .base import Job, ObjectiveRun, picture_sheet, place_in_run
 from .sam import photos_per_batch
 from .sources import DataMix
 
-__all__ = ["DebugRecipe"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DebugRecipe:

@@ -31,8 +31,6 @@ from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, tr
 from .sam import photos_per_batch
 from .sources import open_mix, split_mix
 
-__all__ = ["FinetuneRecipe", "measure_model"]
-
 _CORE: tuple[SamPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
 # Of a photo, that are measured.
 _MAX_OBJECTS = 5
@@ -103,12 +101,7 @@ class FinetuneRecipe:
             )
 
     def build(self) -> tuple[TextSAM, Objective]:
-        """The model, and the objective that trains it in place.
-
-        Raises:
-            WeightsError: There is no such model.
-            ValueError: `frozen` lacks CLIP, or names every part.
-        """
+        """The model, and the objective that trains it in place."""
         model = TextSAM.from_pretrained(self.model)
         seed_everything(self.engine.seed)
         # A core without phrases.

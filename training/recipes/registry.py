@@ -13,8 +13,6 @@ from .sam import SamVitB, SamVitH, SamVitL
 from .text_pathway import TextPathwayRecipe
 from .tiny.recipe import TinyClipRecipe, TinyRecipe
 
-__all__ = ["RECIPES", "find_recipe", "summary"]
-
 RECIPES: Mapping[str, type[Recipe]] = {
     recipe.NAME: recipe
     for recipe in (
@@ -31,11 +29,7 @@ RECIPES: Mapping[str, type[Recipe]] = {
 
 
 def find_recipe(name: str) -> type[Any]:
-    """The recipe of that name; hyphens count as underscores.
-
-    Raises:
-        ValueError: There is none; the nearest name is suggested.
-    """
+    """The recipe of that name; hyphens count as underscores."""
     known = name.replace("-", "_")
     if known in RECIPES:
         return RECIPES[known]

@@ -24,8 +24,6 @@ from ..pretrained import initialise_encoder
 from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
 from .sources import DataMix, open_mix
 
-__all__ = ["SamRecipe", "SamVitB", "SamVitH", "SamVitL", "photos_per_batch"]
-
 logger = logging.getLogger(__name__)
 
 # Appendix A: dropout of the decoder while training, and masks on a GPU, which has one photo.
@@ -73,11 +71,7 @@ class SamRecipe:
         return replace(config, encoder=replace(config.encoder, drop_path=self.drop_path))
 
     def view(self, mix: DataMix) -> ViewConfig:
-        """How photos are shown.
-
-        Raises:
-            ValueError: "auto" cannot decide, since SA-1B is mixed with other data.
-        """
+        """How photos are shown."""
         automatic = [kind for kind in mix.kinds if kind == "sa1b"]
         if self.jitter == "auto" and automatic and len(automatic) < len(mix.kinds):
             raise ValueError(
@@ -131,11 +125,7 @@ class SamRecipe:
 
 
 def photos_per_batch(images: int, engine: EngineConfig) -> int:
-    """Photos of each of the batches that are accumulated to one step.
-
-    Raises:
-        ValueError: They cannot be shared out evenly.
-    """
+    """Photos of each of the batches that are accumulated to one step."""
     if images < 1 or images % engine.accumulation:
         raise ValueError(
             f"images={images}, engine.accumulation={engine.accumulation}; wanted a step's photos "

@@ -20,8 +20,6 @@ import numpy as np
 from ..data import Sample, Source, SourceSpec, StreamSource, open_source
 from ..data.sample import BROKEN
 
-__all__ = ["DataMix", "SomeRows", "open_mix", "read_share", "split_mix"]
-
 _SHARE = re.compile(r"(?<=[?&])share=([^&]*)(&|$)")
 
 
@@ -48,11 +46,7 @@ class DataMix:
         return f"sources {lengths}"
 
     def rows(self) -> dict[str, Source | Sequence[Sample]]:
-        """The sources, which have rows by number.
-
-        Raises:
-            ValueError: One is a stream.
-        """
+        """The sources, which have rows by number."""
         rows: dict[str, Source | Sequence[Sample]] = {}
         for name, source in self.sources.items():
             if isinstance(source, StreamSource):
@@ -62,14 +56,7 @@ class DataMix:
 
 
 def read_share(text: str) -> tuple[str, float | None]:
-    """Take `share=` out of a source's line.
-
-    Returns:
-        The line without it, and the share, if there was one.
-
-    Raises:
-        ValueError: The share is no positive number.
-    """
+    """A source's line without its `share=`, and that share, if it has one."""
     match = _SHARE.search(text)
     if match is None:
         return text, None
@@ -87,10 +74,6 @@ def open_mix(specs: Sequence[str]) -> DataMix:
 
     All lines are read before the first source is opened, so that a mistake in the last one does not
     wait for the annotations of the first.
-
-    Raises:
-        ValueError: There is none, a line is no spec, two have one name, or some have no share.
-        OSError: A file or folder is not there.
     """
     if not specs:
         raise ValueError("no data. Type: --data FILE.parquet, or see docs/training.md for others")
@@ -136,16 +119,8 @@ class SomeRows(Sequence[Sample]):
 def split_mix(mix: DataMix, *, share: float, seed: int) -> tuple[DataMix, list[Sample]]:
     """Hold out a share of each source's photos; which ones, the seed and its name decide.
 
-    Args:
-        mix: Sources by row.
-        share: From 0 to below 1; a source keeps at least one photo, and gives one if it has two.
-        seed: Of the run.
-
     Returns:
         The mix without them, and those of them whose photo can be read, from all sources in turn.
-
-    Raises:
-        ValueError: There is a stream, or a source of a single photo.
     """
     if not share:
         return mix, []

@@ -26,8 +26,6 @@ from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
 from .sam import photos_per_batch
 from .sources import DataMix, open_mix
 
-__all__ = ["TextPathwayRecipe"]
-
 logger = logging.getLogger(__name__)
 
 _VARIANTS = 4  # of each mask's crop, in a cache
@@ -105,12 +103,7 @@ class TextPathwayRecipe:
         return replace(view, min_area=min_crop_area(image_size))
 
     def build(self) -> tuple[PathwayObjective, str]:
-        """Both towers and a fresh pathway, and the name that the core has.
-
-        Raises:
-            WeightsError: There is no such core or CLIP.
-            ValueError: No CLIP is named and the core has none; or nothing is left to train.
-        """
+        """Both towers and a fresh pathway, and the name that the core has."""
         model = TextSAM.from_pretrained(self.core, clip=self.clip)
         if model.clip is None:
             raise ValueError(f"{self.core} has no CLIP of its own. Type: --clip NAME")

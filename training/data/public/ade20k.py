@@ -23,8 +23,6 @@ from ..sample import ObjectMask
 from .layout import find_root, wanted_folder
 from .listed import Annotation, ListedSource, named_objects, read_values
 
-__all__ = ["AdeSource", "read_object_info"]
-
 
 class AdeSource(ListedSource):
     """`images/SPLIT/ID.jpg`, `annotations/SPLIT/ID.png` and `objectInfo150.txt`.
@@ -41,18 +39,7 @@ class AdeSource(ListedSource):
         masks: Literal["class", "object"] = "class",
         name: str | None = None,
     ) -> None:
-        """List the photos of a split.
-
-        Args:
-            root: `ADEChallengeData2016`, or the folder in which it lies.
-            split: validation or training.
-            masks: What is one object.
-            name: What the source is called; `ade20k_SPLIT` when None.
-
-        Raises:
-            OSError: A folder or the list of names is not there.
-            ValueError: There is no photo, or the list of names cannot be read.
-        """
+        """List the photos of a split."""
         places = (".", "ADEChallengeData2016")
         self.root = find_root(root, places, marks=("images", "annotations"), what="ADE20K")
         self.split, self.by_object = split, masks == "object"
@@ -108,10 +95,6 @@ def read_object_info(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     A line has columns parted by tabs, the first line their headings: `Idx`, `Name` with synonyms
     after commas or semicolons, and in some editions `Stuff`, 0 or 1. The first synonym is the name,
     unless two classes share it; then each keeps all of its own.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It has other columns, or a line has no number.
     """
     if not path.is_file():
         raise FileNotFoundError(f"ADE20K: there is no {path}; wanted the names of the classes")

@@ -31,8 +31,6 @@ from ..specs import SourceSpec, is_spec, open_source
 from .layout import find_root, wanted_folder
 from .mat import mat_field, read_mat, structs_of
 
-__all__ = ["BoundaryPhoto", "mask_borders", "open_boundaries"]
-
 _COLUMNS = ("image", "image_id", "boundaries")
 _USAGE = (
     f"bsds500:ROOT?split=val, a Parquet file with the columns {', '.join(_COLUMNS)}, or a set of "
@@ -48,9 +46,6 @@ class BoundaryPhoto:
         image_id: Its name in the set.
         encoded: The bytes of the image file, or where the file is.
         boundaries: (H, W) bool for each annotator, one pixel wide, in the photo's own pixels.
-
-    Raises:
-        ValueError: There is no annotator, or two of them disagree about the size.
     """
 
     image_id: str
@@ -72,11 +67,7 @@ class BoundaryPhoto:
         return height, width
 
     def image(self) -> NDArray[np.uint8]:
-        """Decode to (H, W, 3) uint8 RGB, upright.
-
-        Raises:
-            ImageError: The file is missing or damaged, or has another size than the contours.
-        """
+        """Decode to (H, W, 3) uint8 RGB, upright."""
         image = load_image(self.encoded)
         if image.shape[:2] != self.size:
             raise ImageError(
@@ -87,22 +78,7 @@ class BoundaryPhoto:
 
 
 def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
-    """Open a Parquet file, BSDS500 as it is given out, or a set of masks.
-
-    Args:
-        spec: Path of a Parquet file; `bsds500:ROOT?split=val|test|train`, where ROOT is `BSR`, a
-            folder in which it lies, or one on the way to `images/` and `groundTruth/`; or another
-            line of `specs.py`, but no stream.
-
-    Returns:
-        The photos, by name in BSDS500 and in the set's order else. Each is read when it is asked
-        for and not kept, and raises ImageError then if it is broken.
-
-    Raises:
-        ValueError: The text is none of these, the file has other columns, or an option is unknown.
-        MissingExtraError: A package that the set needs is not there.
-        OSError: A file or folder is not there.
-    """
+    """Open a Parquet file, BSDS500 as it is given out, or a set of masks."""
     text = str(spec)
     if text.startswith("bsds500:"):
         parsed = SourceSpec.parse(text)
@@ -126,13 +102,6 @@ def mask_borders(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> N
 
     A border lies on the left or upper one of the two pixels that it parts, and is thinned as the
     benchmark thins. The photo's own border is none.
-
-    Args:
-        masks: (H, W) bool each; they may overlap.
-        size: (H, W).
-
-    Raises:
-        MissingExtraError: scikit-image is not there.
     """
     border = np.zeros(size, bool)
     for mask in masks:

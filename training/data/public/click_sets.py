@@ -21,8 +21,6 @@ from ..sample import ObjectMask
 from .layout import find_root
 from .listed import Annotation, ListedSource
 
-__all__ = ["MaskFolderSource", "open_berkeley", "open_grabcut", "read_binary", "read_trimap"]
-
 _PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 _OBJECT, _UNKNOWN, _LASSO = 255, 128, 64
 
@@ -41,17 +39,7 @@ class MaskFolderSource(ListedSource):
         name: str,
         read: Callable[[Path], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
     ) -> None:
-        """List both folders.
-
-        Args:
-            images: The photos; one without a mask is a broken sample.
-            masks: Their masks.
-            name: What the source is called.
-            read: Makes an object's mask and its void, (H, W) bool each, of a file.
-
-        Raises:
-            ValueError: There is no photo, two have one name, or a mask belongs to none.
-        """
+        """List both folders."""
         self.images, self.masks, self._read = images, masks, read
         photos = _by_stem(images)
         if not photos:
@@ -93,24 +81,14 @@ class MaskFolderSource(ListedSource):
 
 
 def open_grabcut(root: Path | str, *, name: str | None = None) -> MaskFolderSource:
-    """GrabCut: `data_GT/` (or `images/`) and `boundary_GT/` (or `masks/`).
-
-    Raises:
-        OSError: The folders are not there.
-        ValueError: Photos and masks do not fit together.
-    """
+    """GrabCut: `data_GT/` (or `images/`) and `boundary_GT/` (or `masks/`)."""
     pairs = (("data_GT", "boundary_GT"), ("images", "masks"))
     images, masks = _find_pair(root, (".", "GrabCut"), pairs, what="GrabCut")
     return MaskFolderSource(images, masks, name=name or "grabcut", read=read_trimap)
 
 
 def open_berkeley(root: Path | str, *, name: str | None = None) -> MaskFolderSource:
-    """Berkeley: `images/` and `masks/`.
-
-    Raises:
-        OSError: The folders are not there.
-        ValueError: Photos and masks do not fit together.
-    """
+    """Berkeley: `images/` and `masks/`."""
     images, masks = _find_pair(root, (".", "Berkeley"), (("images", "masks"),), what="Berkeley")
     return MaskFolderSource(images, masks, name=name or "berkeley", read=read_trimap)
 
@@ -120,10 +98,6 @@ def read_trimap(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
     Returns:
         The object and the void, (H, W) bool each.
-
-    Raises:
-        ImageError: It cannot be read, has colours, or other values: with 64 it is GrabCut's lasso,
-            what a user drew and not what is true.
     """
     grey = _colours(path)
     if (grey != grey[..., :1]).any():
@@ -140,11 +114,7 @@ def read_trimap(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 def read_binary(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """A mask that is whatever is not black, and no void; (H, W) bool each.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
+    """A mask that is whatever is not black, and no void; (H, W) bool each."""
     mask = np.asarray(_colours(path).any(axis=-1))
     return mask, np.zeros_like(mask)
 

@@ -19,8 +19,6 @@ from .click_sets import MaskFolderSource, read_binary
 from .layout import find_root, read_split, wanted_folder
 from .listed import Annotation, ListedSource, read_values
 
-__all__ = ["DavisSource", "open_davis_frames"]
-
 _YEARS = (2016, 2017)
 _VOID = 255
 
@@ -40,20 +38,7 @@ class DavisSource(ListedSource):
         split: str = "val",
         name: str | None = None,
     ) -> None:
-        """Read the list of sequences and list their frames.
-
-        Args:
-            root: `DAVIS`, or the folder in which it lies.
-            year: Whose list, and whether a frame has one object (2016) or several (2017).
-            resolution: A folder of both trees.
-            split: A list in `ImageSets/YEAR/`; for 2016 also in `ImageSets/480p/`, as the first
-                edition has it.
-            name: What the source is called; `davisYEAR_SPLIT` when None.
-
-        Raises:
-            OSError: A folder or the list is not there.
-            ValueError: There is no such year, or the list is empty.
-        """
+        """Read the list of sequences and list their frames."""
         if year not in _YEARS:
             raise ValueError(f"DAVIS: year={year}; wanted 2016 or 2017")
         marks = ("JPEGImages", "Annotations", "ImageSets")

@@ -5,23 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["find_root", "read_split", "wanted_folder"]
-
 
 def find_root(root: Path | str, places: Sequence[str], *, marks: Sequence[str], what: str) -> Path:
     """The folder that holds all of `marks`: `root` itself, or one of `places` in it.
 
     So a user may name the folder that an archive was unpacked in, or any that leads to the data.
-
-    Args:
-        root: What the user typed.
-        places: Folders below it to try, in order; "." is `root`.
-        marks: Folders that the right one has.
-        what: The set, for the message.
-
-    Raises:
-        NotADirectoryError: `root` is no folder.
-        FileNotFoundError: None of the places has all marks.
     """
     root = Path(root)
     if not root.is_dir():
@@ -38,11 +26,7 @@ def find_root(root: Path | str, places: Sequence[str], *, marks: Sequence[str], 
 
 
 def wanted_folder(folder: Path, what: str) -> Path:
-    """The folder, if it is there.
-
-    Raises:
-        NotADirectoryError: It is not; the message names what is beside where it should be.
-    """
+    """The folder, if it is there."""
     if not folder.is_dir():
         beside = sorted(p.name for p in folder.parent.iterdir()) if folder.parent.is_dir() else []
         raise NotADirectoryError(
@@ -52,12 +36,7 @@ def wanted_folder(folder: Path, what: str) -> Path:
 
 
 def read_split(file: Path, what: str) -> list[str]:
-    """The lines of a list of photos, without empty ones.
-
-    Raises:
-        FileNotFoundError: There is no such list; the message names those that there are.
-        ValueError: It is empty.
-    """
+    """The lines of a list of photos, without empty ones."""
     if not file.is_file():
         lists = sorted(p.stem for p in file.parent.glob("*.txt"))
         raise FileNotFoundError(

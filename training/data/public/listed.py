@@ -17,8 +17,6 @@ from ..label_pngs import read_label_map
 from ..sample import ObjectMask, Sample
 from ..source import PackedRecords
 
-__all__ = ["Annotation", "ListedSource", "named_objects", "read_values"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
@@ -78,11 +76,7 @@ class ListedSource(ABC):
 
 
 def read_values(path: Path) -> NDArray[np.int64]:
-    """The values of a label picture, (H, W) int64.
-
-    Raises:
-        ImageError: It is not there, or is no picture of one value a pixel.
-    """
+    """The values of a label picture, (H, W) int64."""
     if not path.is_file():
         raise ImageError(f"there is no annotation {path}")
     return read_label_map(path)
@@ -106,9 +100,6 @@ def named_objects(
         names: Name of each class; values without one are no class.
         kinds: Kind of each class, thing where it is not said.
         where: The picture of the numbers, for errors.
-
-    Raises:
-        ImageError: The pictures differ in size, or an object has no pixel with a class.
     """
     if numbers.shape != classes.shape:
         raise ImageError(

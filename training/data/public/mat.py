@@ -14,16 +14,9 @@ from numpy.typing import NDArray
 
 from textsam.errors import ImageError, require
 
-__all__ = ["mat_field", "read_mat", "structs_of"]
-
 
 def read_mat(path: Path, variable: str) -> NDArray[Any]:
-    """One variable of a file of MATLAB 5 to 7.
-
-    Raises:
-        ImageError: There is no such file, it cannot be read, or it lacks the variable.
-        MissingExtraError: scipy is not installed.
-    """
+    """One variable of a file of MATLAB 5 to 7."""
     if not path.is_file():
         raise ImageError(f"there is no file {path}; wanted the annotation {variable!r} in it")
     loadmat = require("scipy.io", "train").loadmat
@@ -38,11 +31,7 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
 
 
 def structs_of(cells: NDArray[Any], *, path: Path) -> list[NDArray[Any]]:
-    """The structs of a cell array, or the one struct that stands alone; `path` for errors.
-
-    Raises:
-        ImageError: These are no structs.
-    """
+    """The structs of a cell array, or the one struct that stands alone; `path` for errors."""
     found = [cells] if cells.dtype.names else [np.asarray(cell) for cell in cells.ravel()]
     if not found or any(struct.size != 1 or not struct.dtype.names for struct in found):
         raise ImageError(f"{path}: wanted a MATLAB struct, or a cell array of them")
@@ -50,11 +39,7 @@ def structs_of(cells: NDArray[Any], *, path: Path) -> list[NDArray[Any]]:
 
 
 def mat_field(struct: NDArray[Any], field: str, *, path: Path) -> NDArray[Any]:
-    """A field of a struct as MATLAB has it, at least two-dimensional; `path` for errors.
-
-    Raises:
-        ImageError: There is no such field.
-    """
+    """A field of a struct as MATLAB has it, at least two-dimensional; `path` for errors."""
     if field not in (struct.dtype.names or ()):
         raise ImageError(f"{path}: its struct has {struct.dtype.names}; wanted the field {field!r}")
     return np.asarray(struct.ravel()[0][field])

@@ -21,8 +21,6 @@ from .layout import find_root, read_split, wanted_folder
 from .listed import Annotation, ListedSource, named_objects, read_values
 from .mat import mat_field, read_mat, structs_of
 
-__all__ = ["VOC_NAMES", "SbdSource", "VocSource"]
-
 VOC_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa"),
@@ -50,18 +48,7 @@ class VocSource(ListedSource):
         masks: Literal["object", "class"] = "object",
         name: str | None = None,
     ) -> None:
-        """Find the folders and read the list of photos.
-
-        Args:
-            root: `VOC2012`, `VOCdevkit`, or the folder in which that lies.
-            split: A list in `ImageSets/Segmentation/`.
-            masks: What is one object.
-            name: What the source is called; `voc_SPLIT` when None.
-
-        Raises:
-            OSError: A folder or the list is not there.
-            ValueError: The list is empty.
-        """
+        """Find the folders and read the list of photos."""
         places = (".", "VOC2012", "VOCdevkit/VOC2012")
         marks = ("JPEGImages", "ImageSets/Segmentation")
         self.root = find_root(root, places, marks=marks, what="VOC")
@@ -104,18 +91,7 @@ class SbdSource(ListedSource):
         masks: Literal["object", "class"] = "object",
         name: str | None = None,
     ) -> None:
-        """Find the folders and read the list of photos.
-
-        Args:
-            root: `dataset`, `benchmark_RELEASE`, or the folder in which that lies.
-            split: A list in it: val, train.
-            masks: What is one object.
-            name: What the source is called; `sbd_SPLIT` when None.
-
-        Raises:
-            OSError: A folder or the list is not there.
-            ValueError: The list is empty.
-        """
+        """Find the folders and read the list of photos."""
         self.by_object = masks == "object"
         self._truths = "inst" if self.by_object else "cls"
         places = (".", "dataset", "benchmark_RELEASE/dataset")
