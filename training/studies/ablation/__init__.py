@@ -1,5 +1,5 @@
 """Small cores and text pathways that differ in one setting; `python -m training.studies.ablation`.
 
-`variants` what is compared · `core_variant` `pathway_variant` how they are trained · `benchmark`
-their scores · `run_variants` one after the other · `report` one table and one picture.
+`variants` what is compared · `variant_training` how it is trained · `outcomes` scores, one variant
+after the other · `outcome_report` one table and one picture.
 """

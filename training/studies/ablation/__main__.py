@@ -9,19 +9,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ...evaluation.command import Options, run_command
 from ...evaluation.data_sets import BadInputError
-from .benchmark import Benchmark
-from .photos import PhotoPool
-from .report import plot_outcomes, show_outcomes, write_reports
-from .run_variants import StoppedError, run_variants
-from .variants import GROUPS, CoreSettings, PathwaySettings, Variant, ablation_variants
-
-Group = Literal["data", "encoder", "prompts", "seed", "pathway"]
+from .outcome_report import plot_outcomes, show_outcomes, write_reports
+from .outcomes import Benchmark, StoppedError, run_variants
+from .variant_training import PhotoPool
+from .variants import CoreSettings, Group, PathwaySettings, Variant, ablation_variants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +58,16 @@ class AblationOptions(Options):
 
     def variants(self) -> list[Variant]:
         """The variants of the groups that can be measured."""
-        groups = self.only or [g for g in GROUPS if g != "pathway" or self.ask]
         every = ablation_variants(
-            core=replace(CoreSettings(), steps=self.steps),
-            pathway=replace(PathwaySettings(), steps=self.pathway_steps),
+            core=CoreSettings(steps=self.steps), pathway=PathwaySettings(steps=self.pathway_steps)
         )
-        return [variant for variant in every if variant.group in groups]
+        if self.only:
+            return [variant for variant in every if variant.group in self.only]
+        return [variant for variant in every if variant.kind == "core" or self.ask]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Returns:
-        0; 1 if a variant failed, 2 if the input is at fault, 130 if a signal ended it.
-    """
+    """Run the command: 0; 1 if a variant failed, 2 for bad input, 130 if a signal ended it."""
     status = 0
 
     def run(options: AblationOptions) -> None:

@@ -13,16 +13,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal
 
-# What each group asks, as it stands over its panel of the plot.
-GROUPS = {
-    "data": "Share of the photos",
-    "encoder": "Image encoder",
-    "prompts": "First prompt in training",
-    "seed": "Nothing but the seed of a core",
-    "pathway": "What the text pathway is trained on",
-}
+Group = Literal["data", "encoder", "prompts", "seed", "pathway"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +32,7 @@ class CoreSettings:
     steps: int = 200  # length of the run
     image_size: int = 128  # side of the frame, pixels
     width: int = 64  # of the decoder and the neck
-    photos_per_step: int = 8  # photos of a step
+    photos_per_step: int = 8
     masks: int = 3  # most masks of a photo
     rounds: int = 2  # decoder calls for a mask; every one after the first adds a point
     # Peak learning rate of everything but the backbone; high, since the run is so short.
@@ -64,12 +57,9 @@ class PathwaySettings:
     variants: int = 2  # crops of each mask
     steps: int = 150  # length of the run
     image_size: int = 256  # side of the frame, pixels
-    photos_per_step: int = 8  # photos of a step
+    photos_per_step: int = 8
     masks: int = 3  # most masks of a photo
     rate: float = 1e-3  # peak learning rate
-
-
-Settings = CoreSettings | PathwaySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +69,14 @@ class Variant:
     Two variants with equal settings are one run: the reference of a group is trained once.
     """
 
-    group: str  # key of `GROUPS`
+    group: str
     name: str  # what is special about it
-    settings: Settings  # everything that its weights depend on, apart from the data
+    settings: CoreSettings | PathwaySettings  # all that its weights depend on, but for the data
     is_reference: bool = False  # whether the others of its group are compared with it
 
     @property
     def kind(self) -> str:
-        """The word for it: core or pathway."""
+        """`"core"` or `"pathway"`."""
         return "core" if isinstance(self.settings, CoreSettings) else "pathway"
 
     def key(self, others: Mapping[str, Any]) -> str:
@@ -95,36 +85,43 @@ class Variant:
         return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def ablation_variants(
-    *, core: CoreSettings | None = None, pathway: PathwaySettings | None = None
-) -> Sequence[Variant]:
-    """All variants, by group."""
-    core, pathway = core or CoreSettings(), pathway or PathwaySettings()
-
-    def changed(group: str, name: str, **changes: Any) -> Variant:
-        reference = pathway if group == "pathway" else core
-        settings = replace(reference, **changes)
-        return Variant(
-            group=group, name=name, settings=settings, is_reference=settings == reference
+def ablation_variants(*, core: CoreSettings, pathway: PathwaySettings) -> Sequence[Variant]:
+    """All variants, by group; the first of each is its reference."""
+    # Group -> name of the variant -> what it changes of the reference.
+    changes: dict[Group, dict[str, dict[str, Any]]] = {
+        "data": {
+            "100%": {},
+            "25%": {"data_share": 0.25},
+            "5%": {"data_share": 0.05},
+            "1%": {"data_share": 0.01},
+        },
+        "encoder": {
+            "lite0, late stages tuned": {},
+            "lite0, frozen": {"tuned": False},
+            "lite2, late stages tuned": {"backbone": "lite2"},
+        },
+        "prompts": {
+            "half points, half boxes": {},
+            "points only": {"box_probability": 0.0},
+            "boxes only": {"box_probability": 1.0},
+        },
+        "seed": {"seed 0": {}, "seed 1": {"seed": core.seed + 1}},
+        "pathway": {
+            "images only (the paper)": {},
+            "images only, centred": {"centring": True},
+            "images only, noise 0.3": {"noise": 0.3},
+            "half images, half names": {"label_share": 0.5},
+            "names only": {"label_share": 1.0},
+            "images only, seed 1": {"seed": pathway.seed + 1},
+        },
+    }
+    return [
+        Variant(
+            group=group,
+            name=name,
+            settings=replace(pathway if group == "pathway" else core, **change),
+            is_reference=not change,
         )
-
-    return (
-        changed("data", "100%"),
-        changed("data", "25%", data_share=0.25),
-        changed("data", "5%", data_share=0.05),
-        changed("data", "1%", data_share=0.01),
-        changed("encoder", "lite0, late stages tuned"),
-        changed("encoder", "lite0, frozen", tuned=False),
-        changed("encoder", "lite2, late stages tuned", backbone="lite2"),
-        changed("prompts", "half points, half boxes"),
-        changed("prompts", "points only", box_probability=0.0),
-        changed("prompts", "boxes only", box_probability=1.0),
-        changed("seed", "seed 0"),
-        changed("seed", "seed 1", seed=core.seed + 1),
-        changed("pathway", "images only (the paper)"),
-        changed("pathway", "images only, centred", centring=True),
-        changed("pathway", "images only, noise 0.3", noise=0.3),
-        changed("pathway", "half images, half names", label_share=0.5),
-        changed("pathway", "names only", label_share=1.0),
-        changed("pathway", "images only, seed 1", seed=pathway.seed + 1),
-    )
+        for group, names in changes.items()
+        for name, change in names.items()
+    ]

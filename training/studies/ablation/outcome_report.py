@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from textsam.values.files import write_atomically
 from ...evaluation.figures.charts import write_bars
 from ...evaluation.figures.intervals import Interval, Score, mean_interval, paired_interval
 from ...evaluation.figures.result_table import show_table
-from .benchmark import FIGURES
-from .run_variants import Outcome
+from .outcomes import FIGURES, Outcome
 
 # How far a pathway listens: IoU by the right phrase less that by a wrong one, object by object.
 MARGIN = "right - wrong"
 _FIGURES = (*FIGURES["core"], *FIGURES["pathway"], MARGIN)
 COLUMNS = ("group", "variant", "trained, M", "s", *_FIGURES)
-NOTES = (
+_NOTES = (
     "mean IoU over objects [95% bootstrap interval over photos]; under it the difference to the "
     "group's first row on the",
     "same objects; a * marks a difference whose interval is clear of zero. One seed: compare with "
@@ -33,21 +32,24 @@ Figure = tuple[Interval, Interval | None]
 
 def figures_of(outcomes: Sequence[Outcome]) -> list[dict[str, Figure]]:
     """The figures of each outcome, in order; those of a failed one are empty."""
+    every = [_with_margin(outcome) for outcome in outcomes]
     references = {
-        o.variant.group: _with_margin(o)
-        for o in outcomes
-        if o.variant.is_reference and o.failure is None
+        outcome.variant.group: scores
+        for outcome, scores in zip(outcomes, every, strict=True)
+        if outcome.variant.is_reference and outcome.failure is None
     }
     rows: list[dict[str, Figure]] = []
-    for outcome in outcomes:
-        reference = references.get(outcome.variant.group)
-        row: dict[str, Figure] = {}
-        for figure, scores in _with_margin(outcome).items():
-            difference = None
-            if reference is not None and not outcome.variant.is_reference:
-                difference = paired_interval(scores, reference[figure])
-            row[figure] = (mean_interval(scores), difference)
-        rows.append(row)
+    for outcome, scores in zip(outcomes, every, strict=True):
+        reference = {} if outcome.variant.is_reference else references.get(outcome.variant.group)
+        rows.append(
+            {
+                name: (
+                    mean_interval(own),
+                    paired_interval(own, reference[name]) if reference else None,
+                )
+                for name, own in scores.items()
+            }
+        )
     return rows
 
 
@@ -57,7 +59,7 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> None:
         f"{o.variant.group}, {o.variant.name} failed: {o.failure}" for o in outcomes if o.failure
     ]
     rows = _rows(outcomes, line_break="\n")
-    show_table("Ablations", COLUMNS, rows, notes=[*NOTES, *failed])
+    show_table("Ablations", COLUMNS, rows, notes=[*_NOTES, *failed])
 
 
 def markdown_table(outcomes: Sequence[Outcome]) -> str:
@@ -70,10 +72,17 @@ def markdown_table(outcomes: Sequence[Outcome]) -> str:
 
 def write_reports(outcomes: Sequence[Outcome], folder: Path) -> None:
     """Write `table.md` and `ablation.json`."""
-    text = f"{markdown_table(outcomes)}\n{' '.join(NOTES)}\n"
+    text = f"{markdown_table(outcomes)}\n{' '.join(_NOTES)}\n"
     write_atomically(folder / "table.md", text.encode())
-    rows = zip(outcomes, figures_of(outcomes), strict=True)
-    content = [_record(outcome, figures) for outcome, figures in rows]
+    content: list[dict[str, Any]] = []
+    for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True):
+        row = asdict(outcome)
+        shown = {
+            name: {**asdict(mean), "difference": difference and asdict(difference)}
+            for name, (mean, difference) in figures.items()
+        }
+        del row["scores"]
+        content.append(row.pop("variant") | row | {"figures": shown})
     write_atomically(folder / "ablation.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -102,15 +111,11 @@ def _rows(outcomes: Sequence[Outcome], *, line_break: str) -> list[list[str]]:
     rows = []
     for outcome, figures in zip(outcomes, figures_of(outcomes), strict=True):
         trained = outcome.parameters.get("trained")
-        rows.append(
-            [
-                outcome.variant.group,
-                outcome.variant.name,
-                "-" if trained is None else f"{trained / 1e6:.2f}",
-                "failed" if outcome.failure else f"{outcome.seconds:.0f}",
-                *(_cell(figures.get(name), line_break=line_break) for name in _FIGURES),
-            ]
-        )
+        head = [outcome.variant.group, outcome.variant.name]
+        head.append("-" if trained is None else f"{trained / 1e6:.2f}")
+        head.append("failed" if outcome.failure else f"{outcome.seconds:.0f}")
+        cells = (_cell(figures.get(name), line_break=line_break) for name in _FIGURES)
+        rows.append([*head, *cells])
     return rows
 
 
@@ -124,12 +129,3 @@ def _cell(figure: Figure | None, *, line_break: str) -> str:
     mark = "*" if difference.is_clear_of_zero else ""
     bounds = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
     return f"{text}{line_break}{difference.mean:+.3f} {bounds}{mark}"
-
-
-def _record(outcome: Outcome, figures: Mapping[str, Figure]) -> dict[str, Any]:
-    row = {key: value for key, value in asdict(outcome).items() if key not in ("variant", "scores")}
-    shown = {
-        name: {**asdict(mean), "difference": difference and asdict(difference)}
-        for name, (mean, difference) in figures.items()
-    }
-    return asdict(outcome.variant) | row | {"figures": shown}
