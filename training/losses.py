@@ -20,22 +20,14 @@ FOCAL_PAPER_ALPHA = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms, and the focal loss's share of foreground and its focus.
+    """Weights of the terms, and the focal loss's share of foreground and its focus."""
 
-    Attributes:
-        focal: Weight of the focal loss.
-        dice: Weight of the dice loss.
-        iou: Weight of the squared error of the predicted IoU.
-        alpha: The focal loss's share of foreground.
-        gamma: Its focus on what is still wrong; 0 for none.
-    """
-
-    focal: float = 20.0
-    dice: float = 1.0
-    iou: float = 1.0
+    focal: float = 20.0  # Weight of the focal loss
+    dice: float = 1.0  # Weight of the dice loss
+    iou: float = 1.0  # Weight of the squared error of the predicted IoU
     # Not in the paper. 0.25 made decoders trained from scratch collapse to empty masks.
-    alpha: float = 0.6
-    gamma: float = 2.0
+    alpha: float = 0.6  # The focal loss's share of foreground
+    gamma: float = 2.0  # Its focus on what is still wrong; 0 for none
 
 
 def soft_target(masks: Tensor, size: int) -> Tensor:

@@ -45,27 +45,19 @@ class MaskRandom(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """Appendix A's numbers; `box_noise_limit` is 20 px at 1024, so a share of the frame here.
+    """Appendix A's numbers; `box_noise_limit` is 20 px at 1024, so a share of the frame here."""
 
-    Attributes:
-        box_probability: That the first prompt is a box and not a point.
-        box_noise: Standard deviation of a corner coordinate, as a share of the box's side.
-        box_noise_limit: Largest shift of a corner coordinate.
-        points: Rounds that add a point, after the first round.
-        silent_among: Rounds without a new point, at a random place among those: 0 or 1.
-        silent_last: Rounds without a new point at the end.
-        max_new_points: Largest number of points that each round after the first adds; the number is
-            drawn for every mask. Replaces the three counts above; None for the paper's rounds.
-        central: Share of the points that lie in the middle of what they mean; the paper has 0.
-    """
-
-    box_probability: float = 0.5
+    box_probability: float = 0.5  # That the first prompt is a box and not a point
+    # Standard deviation of a corner coordinate, as a share of the box's side
     box_noise: float = 0.1
-    box_noise_limit: float = 20 / 1024
-    points: int = 8
-    silent_among: int = 1
-    silent_last: int = 1
+    box_noise_limit: float = 20 / 1024  # Largest shift of a corner coordinate
+    points: int = 8  # Rounds that add a point, after the first round
+    silent_among: int = 1  # Rounds without a new point, at a random place among those: 0 or 1
+    silent_last: int = 1  # Rounds without a new point at the end
+    # Largest number of points that each round after the first adds; the number is drawn for every
+    # mask. Replaces the three counts above; None for the paper's rounds.
     max_new_points: tuple[int, ...] | None = None
+    # Share of the points that lie in the middle of what they mean; the paper has 0
     central: float = 0.0
 
     def __post_init__(self) -> None:

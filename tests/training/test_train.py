@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -49,15 +50,19 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def leaves(kind: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    """Each option of a dataclass, and whether a docstring of it or of a base explains it."""
+    """Each option of a dataclass, and whether a comment or a docstring explains it."""
     types = get_type_hints(kind)
-    docs = "\n".join(base.__doc__ or "" for base in kind.__mro__)
+    code = "\n".join(inspect.getsource(base) for base in kind.__mro__ if is_dataclass(base))
     for item in fields(kind):
         option = f"{prefix}{item.name.replace('_', '-')}"
         if is_dataclass(types[item.name]):
             yield from leaves(types[item.name], f"{option}.")
         else:
-            yield option, bool(re.search(rf"^ +{item.name}: ", docs, re.MULTILINE))
+            name = (
+                item.name
+            )  # explained in the line above, behind the field, or under `Attributes:`
+            patterns = rf"^    # .*\n    {name}: |^    {name}: .*  # |^        {name}: "
+            yield option, bool(re.search(patterns, code, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")

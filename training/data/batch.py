@@ -13,24 +13,17 @@ from .views import View
 
 @dataclass(frozen=True, kw_only=True)
 class ViewBatch:
-    """One rank's photos of a global batch, with P masks in all, photo by photo.
+    """One rank's photos of a global batch, with P masks in all, photo by photo."""
 
-    Attributes:
-        step: Number of the global batch.
-        views: The rank's photos.
-        origin: Source and row of each photo; for a stream, its number in the stream.
-        labels: Name of each mask of each view.
-        seeds: 63 bits for each photo that depend on (seed, step, place in the global batch) alone,
-            so that numbers drawn from them do not depend on workers or ranks.
-        exhaustive: Whether a label that a photo does not list is absent from it.
-    """
-
-    step: int
-    views: tuple[View, ...]
+    step: int  # number of the global batch
+    views: tuple[View, ...]  # the rank's photos
+    # Source and row of each photo; for a stream, its number in the stream
     origin: tuple[tuple[str, int], ...]
-    labels: tuple[tuple[str, ...], ...]
+    labels: tuple[tuple[str, ...], ...]  # name of each mask of each view
+    # 63 bits for each photo that depend on (seed, step, place in the global batch) alone, so that
+    # numbers drawn from them do not depend on workers or ranks
     seeds: tuple[int, ...]
-    exhaustive: tuple[bool, ...]
+    exhaustive: tuple[bool, ...]  # whether a label that a photo does not list is absent from it
 
     def __len__(self) -> int:
         """Number of photos."""

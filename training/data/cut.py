@@ -29,19 +29,12 @@ _OFF_CENTRE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """A rectangle of a photo, scaled and perhaps mirrored.
+    """A rectangle of a photo, scaled and perhaps mirrored."""
 
-    Attributes:
-        size: (H, W) of the photo.
-        box: x0, y0, x1, y1 in the photo, pixels, not rounded.
-        window: (h, w) that it fills in the model frame.
-        mirror: Whether it is mirrored.
-    """
-
-    size: tuple[int, int]
-    box: tuple[float, float, float, float]
-    window: tuple[int, int]
-    mirror: bool
+    size: tuple[int, int]  # (H, W) of the photo
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in the photo, pixels, not rounded
+    window: tuple[int, int]  # (h, w) that it fills in the model frame
+    mirror: bool  # whether it is mirrored
 
     def picture(self, picture: Image.Image) -> NDArray[np.uint8]:
         """Cut, scale and mirror a picture."""

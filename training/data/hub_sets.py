@@ -28,28 +28,21 @@ class HubColumns:
     """Which column holds what. `objects.rle` means field `rle` of each item of column `objects`.
 
     Exactly one of `masks` and `label_map` is given, or `bare`.
-
-    Attributes:
-        image: The photo.
-        masks: A list of masks: COCO codes (`{"size", "counts"}`, or the counts alone) or pictures
-            that are zero outside the object.
-        label_map: A picture of values, read as `map_config` says.
-        labels: A name for each mask, or its number in `names`. None: the masks have no names.
-        image_id: What a photo is called; its row when None.
-        names: Name of each number in `labels`; a column of type ClassLabel brings its own.
-        map_config: What the values of `label_map` mean.
-        exhaustive: Whether a name that is not listed is absent.
-        bare: The photos come without masks; not for training, but `textsam embed` finds its own.
     """
 
-    image: str = "image"
+    image: str = "image"  # the photo
+    # A list of masks: COCO codes (`{"size", "counts"}`, or the counts alone) or pictures that are
+    # zero outside the object
     masks: str | None = None
-    label_map: str | None = None
+    label_map: str | None = None  # a picture of values, read as `map_config` says
+    # A name for each mask, or its number in `names`. None: the masks have no names.
     labels: str | None = None
-    image_id: str | None = None
+    image_id: str | None = None  # what a photo is called; its row when None
+    # Name of each number in `labels`; a column of type ClassLabel brings its own
     names: Mapping[int, str] | None = None
-    map_config: LabelMapConfig | None = None
-    exhaustive: bool = False
+    map_config: LabelMapConfig | None = None  # what the values of `label_map` mean
+    exhaustive: bool = False  # whether a name that is not listed is absent
+    # The photos come without masks; not for training, but `textsam embed` finds its own
     bare: bool = False
 
     def __post_init__(self) -> None:

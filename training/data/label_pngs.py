@@ -34,24 +34,17 @@ _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMapConfig:
-    """What the values of a label picture mean.
+    """What the values of a label picture mean."""
 
-    Attributes:
-        values: Whether a value is a class or an object of its own.
-        names: Name of each class, by value; needed for classes.
-        void: Value of pixels without a truth, None if there is none.
-        background: Value of what is not annotated, None if every value counts.
-        regions: Whether each connected region (8 neighbours) of a value is an object of its own.
-        label: Name of every object when values are objects.
-        exhaustive: Whether a named class that is not in a picture is absent from the photo.
-    """
-
+    # Whether a value is a class or an object of its own
     values: Literal["class", "object"] = "class"
-    names: Mapping[int, str] | None = None
-    void: int | None = 255
-    background: int | None = 0
+    names: Mapping[int, str] | None = None  # Name of each class, by value; needed for classes
+    void: int | None = 255  # Value of pixels without a truth, None if there is none
+    background: int | None = 0  # Value of what is not annotated, None if every value counts
+    # Whether each connected region (8 neighbours) of a value is an object of its own
     regions: bool = False
-    label: str = ""
+    label: str = ""  # Name of every object when values are objects
+    # Whether a named class that is not in a picture is absent from the photo
     exhaustive: bool = False
 
     def __post_init__(self) -> None:

@@ -24,24 +24,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderConfig:
-    """What is loaded, and by how many processes.
+    """What is loaded, and by how many processes."""
 
-    Attributes:
-        photos_per_step: Photos in a global batch, over all ranks.
-        workers: Worker processes on each rank; 0 makes views in the process itself.
-        seed: Determines every batch.
-        view: How photos are shown.
-        shares: Share of each source in the photos, to 1 in 16,384; by their lengths if None.
-        prefetch: Batches that each worker makes ahead.
-        start_method: Of workers (fork, spawn, forkserver); None for the system's default.
-    """
-
-    photos_per_step: int
-    workers: int = 0
-    seed: int = 0
-    view: ViewConfig
+    photos_per_step: int  # Photos in a global batch, over all ranks
+    workers: int = 0  # Worker processes on each rank; 0 makes views in the process itself
+    seed: int = 0  # Determines every batch
+    view: ViewConfig  # How photos are shown
+    # Share of each source in the photos, to 1 in 16,384; by their lengths if None
     shares: Mapping[str, float] | None = None
-    prefetch: int = 2
+    prefetch: int = 2  # Batches that each worker makes ahead
+    # Of workers (fork, spawn, forkserver); None for the system's default
     start_method: str | None = None
 
     def __post_init__(self) -> None:

@@ -25,45 +25,28 @@ _LYING = (5, 6, 7, 8)
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectMask:
-    """One annotated object.
+    """One annotated object."""
 
-    Attributes:
-        label: Its name; empty where the set gives none (SA-1B).
-        kind: thing, stuff, part, salient, or unknown.
-        rle: Its mask, of the photo's size.
-        ignore: Not to be trained on, e.g. a crowd.
-        group: Group of people or photos that it counts for where groups are compared; may be empty.
-    """
-
-    label: str
-    kind: str
-    rle: RLE
-    ignore: bool
+    label: str  # its name; empty where the set gives none (SA-1B)
+    kind: str  # thing, stuff, part, salient, or unknown
+    rle: RLE  # its mask, of the photo's size
+    ignore: bool  # not to be trained on, e.g. a crowd
+    # Group of people or photos that it counts for where groups are compared; may be empty
     group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One photo with its masks.
+    """One photo with its masks."""
 
-    Attributes:
-        image_id: Name in its data set.
-        source: Name of the data set.
-        encoded: Bytes of the image file, or its path.
-        size: (H, W) of the upright photo and of every mask.
-        exhaustive: Whether a label of the set that is not listed here is absent from the photo.
-        void: Pixels without a truth.
-        objects: What is annotated.
-        absent: Labels known to be absent though the photo is not exhaustive (LVIS).
-    """
-
-    image_id: str
-    source: str
-    encoded: bytes | Path
-    size: tuple[int, int]
-    exhaustive: bool
-    void: RLE | None
-    objects: tuple[ObjectMask, ...]
+    image_id: str  # name in its data set
+    source: str  # name of the data set
+    encoded: bytes | Path  # bytes of the image file, or its path
+    size: tuple[int, int]  # (H, W) of the upright photo and of every mask
+    exhaustive: bool  # whether a label of the set that is not listed here is absent from the photo
+    void: RLE | None  # pixels without a truth
+    objects: tuple[ObjectMask, ...]  # what is annotated
+    # Labels known to be absent though the photo is not exhaustive (LVIS)
     absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

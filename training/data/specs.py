@@ -42,20 +42,15 @@ from .source import Source, StreamSource
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSpec:
-    """Where photos with masks are.
+    """Where photos with masks are."""
 
-    Attributes:
-        kind: parquet, coco, lvis, sa1b, pngs, hf or a public set's: voc, sbd, davis, grabcut,
-            berkeley, ade20k, bsds500.
-        path: The file, folder or repository.
-        beside: What stands after the `@`: the photos of a COCO file, the labels of photos.
-        options: What stands after the `?`.
-    """
-
+    # parquet, coco, lvis, sa1b, pngs, hf or a public set's: voc, sbd, davis, grabcut, berkeley,
+    # ade20k, bsds500
     kind: str
-    path: str
+    path: str  # the file, folder or repository
+    # What stands after the `@`: the photos of a COCO file, the labels of photos
     beside: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)  # what stands after the `?`
 
     @classmethod
     def parse(cls, text: str) -> SourceSpec:

@@ -24,33 +24,24 @@ class ViewConfig:
     `scale` is the range of large-scale jitter: with `jitter` probability the long side becomes that
     share of the frame and a random window of the frame's size is cut out. The defaults suit small
     photos; the paper's numbers are `large_scale_jitter()` and `unchanged()`.
-
-    Attributes:
-        image_size: Side S of the model's frame, pixels.
-        max_masks: Most masks of a photo. The paper has up to 64 a GPU (Appendix A): with k photos
-            on a GPU that is 64 // k. It is counted per photo so that a batch does not depend on
-            the number of GPUs.
-        jitter: Probability of scaling and cutting.
-        scale: Range of the long side, as a share of S.
-        focus: Probability of cutting a window around one of the objects instead, as
-            `photo.zoom` does in use: its side is 1.15 to 2.6 times the long side of
-            the object's box.
-        flip: Probability of mirroring.
-        colour: Brightness, contrast and saturation are scaled by a random factor of 1 - colour to
-            1 + colour each. The paper has none.
-        min_area: Masks with fewer pixels in the frame are dropped.
-        max_share: Masks over this share of the picture are dropped (Appendix A: 90%).
     """
 
-    image_size: int = 384
+    image_size: int = 384  # Side S of the model's frame, pixels
+    # Most masks of a photo. The paper has up to 64 a GPU (Appendix A): with k photos on a GPU
+    # that is 64 // k. It is counted per photo so that a batch does not depend on the number of
+    # GPUs.
     max_masks: int = 5
-    jitter: float = 0.5
-    scale: tuple[float, float] = (0.5, 1.8)
+    jitter: float = 0.5  # Probability of scaling and cutting
+    scale: tuple[float, float] = (0.5, 1.8)  # Range of the long side, as a share of S
+    # Probability of cutting a window around one of the objects instead, as `photo.zoom` does in
+    # use: its side is 1.15 to 2.6 times the long side of the object's box
     focus: float = 0.0
-    flip: float = 0.5
+    flip: float = 0.5  # Probability of mirroring
+    # Brightness, contrast and saturation are scaled by a random factor of 1 - colour to 1 +
+    # colour each. The paper has none.
     colour: float = 0.0
-    min_area: int = 40
-    max_share: float = 0.9
+    min_area: int = 40  # Masks with fewer pixels in the frame are dropped
+    max_share: float = 0.9  # Masks over this share of the picture are dropped (Appendix A: 90%)
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -78,21 +69,13 @@ class ViewConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One augmented photo in the model frame.
+    """One augmented photo in the model frame."""
 
-    Attributes:
-        pixels: (3, h, w) uint8, h and w at most S.
-        masks: (M, S, S) bool, padded like the image.
-        void: (S, S) bool, pixels without a truth.
-        objects: Index of each mask's object in the sample.
-        flipped: Whether the view is mirrored.
-    """
-
-    pixels: Tensor
-    masks: Tensor
-    void: Tensor
-    objects: tuple[int, ...]
-    flipped: bool
+    pixels: Tensor  # (3, h, w) uint8, h and w at most S
+    masks: Tensor  # (M, S, S) bool, padded like the image
+    void: Tensor  # (S, S) bool, pixels without a truth
+    objects: tuple[int, ...]  # index of each mask's object in the sample
+    flipped: bool  # whether the view is mirrored
 
 
 def make_view(

@@ -11,59 +11,42 @@ class EngineConfig:
     """Optimisation, processes and files of a run.
 
     The defaults are ViT-H's (arXiv 2304.02643, Appendix A).
-
-    Attributes:
-        steps: Number of optimizer steps.
-        seed: All randomness of step n on rank r comes from (seed, n, r).
-        peak_rate: Highest learning rate, of a part whose share is 1.
-        warmup: Steps of linear warm-up.
-        schedule: What follows the warm-up: "steps" divides the rate by 10 at every milestone;
-            "linear" and "cosine" keep it and then lower it to zero over the last `tail` of the run.
-        milestones: As shares of the run; the paper's are 60,000 and 86,666 of 90,000.
-        tail: As a share of the run; 1 lowers the rate from the first step.
-        weight_decay: Of matrices and kernels; vectors have none.
-        betas: Of AdamW.
-        clip_norm: Largest norm of the gradient, `inf` for no clipping. Not in the paper.
-        accumulation: Global batches per step; step n takes batches n * accumulation on.
-        precision: Of the forward pass: "no" (float32), "bf16" or "fp16"; weights stay float32.
-        ema_decay: Of the moving average of the weights, which is evaluated and exported in their
-            place; None for no average.
-        parallel: "ddp" copies the weights to every process, "fsdp2" shards them.
-        shard_size: FSDP2 gathers blocks with at least this many trained parameters one by one and
-            everything else at once. A block of ViT-B has 7 million, one of our decoder 1.6.
-        cpu: Use the CPU even if there is a GPU.
-        checkpoint_every: Steps between checkpoints.
-        keep: Number of checkpoints to keep.
-        log_every: Steps between records.
-        evaluate_every: Steps between evaluations; None for one at the end.
-        seconds: Time limit; the run then stops with a checkpoint.
-        timeout: Seconds that processes wait for each other, e.g. while the first one evaluates.
-        tensorboard: Also write event files.
     """
 
-    steps: int
-    seed: int = 0
-    peak_rate: float = 8e-4
-    warmup: int = 250
+    steps: int  # Number of optimizer steps
+    seed: int = 0  # All randomness of step n on rank r comes from (seed, n, r)
+    peak_rate: float = 8e-4  # Highest learning rate, of a part whose share is 1
+    warmup: int = 250  # Steps of linear warm-up
+    # What follows the warm-up: "steps" divides the rate by 10 at every milestone; "linear" and
+    # "cosine" keep it and then lower it to zero over the last `tail` of the run
     schedule: Literal["steps", "linear", "cosine"] = "steps"
+    # As shares of the run; the paper's are 60,000 and 86,666 of 90,000
     milestones: tuple[float, ...] = (60_000 / 90_000, 86_666 / 90_000)
-    tail: float = 0.25
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.999)
+    tail: float = 0.25  # As a share of the run; 1 lowers the rate from the first step
+    weight_decay: float = 0.1  # Of matrices and kernels; vectors have none
+    betas: tuple[float, float] = (0.9, 0.999)  # Of AdamW
+    # Largest norm of the gradient, `inf` for no clipping. Not in the paper.
     clip_norm: float = 1.0
-    accumulation: int = 1
+    accumulation: int = 1  # Global batches per step; step n takes batches n * accumulation on
+    # Of the forward pass: "no" (float32), "bf16" or "fp16"; weights stay float32
     precision: Literal["no", "bf16", "fp16"] = "no"
+    # Of the moving average of the weights, which is evaluated and exported in their place; None
+    # for no average
     ema_decay: float | None = None
+    # "ddp" copies the weights to every process, "fsdp2" shards them
     parallel: Literal["ddp", "fsdp2"] = "ddp"
+    # FSDP2 gathers blocks with at least this many trained parameters one by one and everything
+    # else at once. A block of ViT-B has 7 million, one of our decoder 1.6.
     shard_size: int = 2_000_000
-    cpu: bool = False
-    checkpoint_every: int = 1000
-    keep: int = 2
-    log_every: int = 20
-    evaluate_every: int | None = None
-    seconds: float = float("inf")
+    cpu: bool = False  # Use the CPU even if there is a GPU
+    checkpoint_every: int = 1000  # Steps between checkpoints
+    keep: int = 2  # Number of checkpoints to keep
+    log_every: int = 20  # Steps between records
+    evaluate_every: int | None = None  # Steps between evaluations; None for one at the end
+    seconds: float = float("inf")  # Time limit; the run then stops with a checkpoint
+    # Seconds that processes wait for each other, e.g. while the first one evaluates
     timeout: float = 1800.0
-    tensorboard: bool = True
+    tensorboard: bool = True  # Also write event files
 
     def __post_init__(self) -> None:
         counts = ("steps", "accumulation", "checkpoint_every", "keep", "log_every", "shard_size")

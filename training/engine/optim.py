@@ -15,17 +15,12 @@ from .layer_depths import layer_depths
 
 @dataclass(frozen=True, kw_only=True)
 class RatedPart:
-    """A part of an objective and its share of the peak rate.
+    """A part of an objective and its share of the peak rate."""
 
-    Attributes:
-        module: Its parameters that require a gradient are trained.
-        share: Of `EngineConfig.peak_rate`.
-        layer_decay: For an image encoder: every layer further from the output has the rate of the
-            next one times this. The paper has 0.8 for ViT-H and ViT-L, 0.6 for ViT-B (Appendix A).
-    """
-
-    module: nn.Module
-    share: float = 1.0
+    module: nn.Module  # its parameters that require a gradient are trained
+    share: float = 1.0  # of `EngineConfig.peak_rate`
+    # For an image encoder: every layer further from the output has the rate of the next one times
+    # this. The paper has 0.8 for ViT-H and ViT-L, 0.6 for ViT-B (Appendix A).
     layer_decay: float | None = None
 
 

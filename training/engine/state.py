@@ -30,24 +30,15 @@ class RunState:
 
     States of random generators are not part of it: every step seeds them from (seed, step, rank).
     Nor is a position in the data: `ViewLoader` makes batch n from (seed, n).
-
-    Attributes:
-        objective: What is trained, without DDP's wrapper.
-        optimizer: Of its parameters.
-        average: Of its weights, or None.
-        scaler: Of the loss in fp16, or None.
-        step: Steps done.
-        skipped: Steps that changed nothing, since their gradient was not finite.
-        window: Figures since the last record.
     """
 
-    objective: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: WeightAverage | None
-    scaler: Any = None
-    step: int = 0
-    skipped: int = 0
-    window: FigureMeans = field(default_factory=FigureMeans)
+    objective: nn.Module  # what is trained, without DDP's wrapper
+    optimizer: torch.optim.Optimizer  # of its parameters
+    average: WeightAverage | None  # of its weights, or None
+    scaler: Any = None  # of the loss in fp16, or None
+    step: int = 0  # steps done
+    skipped: int = 0  # steps that changed nothing, since their gradient was not finite
+    window: FigureMeans = field(default_factory=FigureMeans)  # figures since the last record
 
     def capture(
         self, total: Callable[[Sequence[float]], list[float]], *, keep: bool
@@ -100,19 +91,12 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What identifies a run; checkpoints of another run are refused.
+    """What identifies a run; checkpoints of another run are refused."""
 
-    Attributes:
-        objective: Class of the objective, and the text of its `config` if it has one.
-        shapes: Name -> shape of each trained parameter, before sharding.
-        config: Of the engine.
-        others: Text of everything else that the numbers depend on, e.g. the loader's settings.
-    """
-
-    objective: str
-    shapes: dict[str, list[int]]
-    config: EngineConfig
-    others: str
+    objective: str  # class of the objective, and the text of its `config` if it has one
+    shapes: dict[str, list[int]]  # name -> shape of each trained parameter, before sharding
+    config: EngineConfig  # of the engine
+    others: str  # text of everything else that the numbers depend on, e.g. the loader's settings
 
     @classmethod
     def of(cls, objective: nn.Module, *, config: EngineConfig, others: str) -> RunIdentity:

@@ -60,21 +60,14 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-        step: Number of steps done.
-        reason: "done", "seconds" (the time limit) or the name of a signal.
-        figures: The last figures of training and of evaluation; None for one without a value.
-        skipped: Steps whose gradient was not finite.
-        checkpoint: Path of the newest checkpoint.
-    """
-
-    step: int
-    reason: str
+    step: int  # number of steps done
+    reason: str  # "done", "seconds" (the time limit) or the name of a signal
+    # The last figures of training and of evaluation; None for one without a value
     figures: dict[str, float | None]
-    skipped: int
-    checkpoint: Path
+    skipped: int  # steps whose gradient was not finite
+    checkpoint: Path  # path of the newest checkpoint
 
 
 class Trainer:

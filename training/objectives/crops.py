@@ -28,16 +28,12 @@ _LEAST_SIDE = 100 / 1024
 
 @dataclass(frozen=True, kw_only=True)
 class CropConfig:
-    """Random choices of crops.
+    """Random choices of crops."""
 
-    Attributes:
-        variants: Number of fixed variants of each mask, one of which is drawn for each view; None
-            for new choices every time, as in the paper.
-        seed: Of the fixed variants.
-    """
-
+    # Number of fixed variants of each mask, one of which is drawn for each view; None for new
+    # choices every time, as in the paper
     variants: int | None = None
-    seed: int = 0
+    seed: int = 0  # Of the fixed variants
 
     def __post_init__(self) -> None:
         if self.variants is not None and self.variants < 1:
@@ -46,16 +42,11 @@ class CropConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CropOptions:
-    """How P crops are cut.
+    """How P crops are cut."""
 
-    Attributes:
-        expand: (P,) factors from 1 to 2.
-        zero_outside: (P,) bool.
-        variant: (P,) int64, index of the fixed variant; None for new choices.
-    """
-
-    expand: NDArray[np.float64]
-    zero_outside: NDArray[np.bool_]
+    expand: NDArray[np.float64]  # (P,) factors from 1 to 2
+    zero_outside: NDArray[np.bool_]  # (P,) bool
+    # (P,) int64, index of the fixed variant; None for new choices
     variant: NDArray[np.int64] | None
 
 

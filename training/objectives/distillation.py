@@ -37,17 +37,11 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable(_Table):
-    """Phrases and what the teacher makes of them.
+    """Phrases and what the teacher makes of them."""
 
-    Attributes:
-        tokens: (n, L) int64 of the tower's tokenizer.
-        lengths: (n,) int64, tokens that count.
-        target: (n, D) unit embeddings of the teacher.
-    """
-
-    tokens: Tensor
-    lengths: Tensor
-    target: Tensor
+    tokens: Tensor  # (n, L) int64 of the tower's tokenizer
+    lengths: Tensor  # (n,) int64, tokens that count
+    target: Tensor  # (n, D) unit embeddings of the teacher
 
 
 @dataclass(frozen=True)
@@ -69,19 +63,12 @@ class TextBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTowerConfig:
-    """How a text tower is distilled.
+    """How a text tower is distilled."""
 
-    Attributes:
-        seed: Of every batch.
-        batch: Phrases in a global batch.
-        similarity: Weight of the term that keeps near names apart.
-        temperature: Of its softmax over the batch.
-    """
-
-    seed: int = 0
-    batch: int = 512
-    similarity: float = 1.0
-    temperature: float = 0.05
+    seed: int = 0  # Of every batch
+    batch: int = 512  # Phrases in a global batch
+    similarity: float = 1.0  # Weight of the term that keeps near names apart
+    temperature: float = 0.05  # Of its softmax over the batch
 
 
 class TextTowerObjective(Objective):
@@ -145,19 +132,12 @@ def text_embeddings(tower: Any, tokens: Tensor, lengths: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class CropTable(_Table):
-    """Crops of objects and what they should become.
+    """Crops of objects and what they should become."""
 
-    Attributes:
-        features: (n, C) pooled features of the frozen trunk.
-        truth: (n,) int64, the row of the crop's name among all names.
-        opinion: (n, D) unit embedding of what an ImageNet classifier sees.
-        confidence: (n,) how sure it is, 0 to 1.
-    """
-
-    features: Tensor
-    truth: Tensor
-    opinion: Tensor
-    confidence: Tensor
+    features: Tensor  # (n, C) pooled features of the frozen trunk
+    truth: Tensor  # (n,) int64, the row of the crop's name among all names
+    opinion: Tensor  # (n, D) unit embedding of what an ImageNet classifier sees
+    confidence: Tensor  # (n,) how sure it is, 0 to 1
 
     @property
     def weight(self) -> int:
@@ -167,23 +147,15 @@ class CropTable(_Table):
 
 @dataclass(frozen=True, kw_only=True)
 class CropHeadConfig:
-    """How the image head is trained.
+    """How the image head is trained."""
 
-    Attributes:
-        seed: Of every batch.
-        batch: Crops in a global batch.
-        temperature: Of the softmax over all names.
-        smoothing: Of its labels.
-        dropout: Of the features.
-        conse: Weight of the ImageNet classifier's opinion (ConSE, arXiv 1312.5650), which keeps
-            names outside the data within reach.
-    """
-
-    seed: int = 0
-    batch: int = 512
-    temperature: float = 0.05
-    smoothing: float = 0.05
-    dropout: float = 0.1
+    seed: int = 0  # Of every batch
+    batch: int = 512  # Crops in a global batch
+    temperature: float = 0.05  # Of the softmax over all names
+    smoothing: float = 0.05  # Of its labels
+    dropout: float = 0.1  # Of the features
+    # Weight of the ImageNet classifier's opinion (ConSE, arXiv 1312.5650), which keeps names
+    # outside the data within reach
     conse: float = 0.3
 
 

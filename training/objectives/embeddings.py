@@ -44,18 +44,14 @@ _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """What is stored.
+    """What is stored."""
 
-    Attributes:
-        view: As the training has it; without jitter and flip.
-        crops: Fixed variants of each mask's crop.
-        photos_per_shard: Rows of a source in one file; ViT-H has 2 MB a photo in half precision.
-        dtype: Of the image embeddings on disk. Those of crops are small and stay float32.
-    """
-
-    view: ViewConfig
+    view: ViewConfig  # As the training has it; without jitter and flip
+    # Fixed variants of each mask's crop
     crops: CropConfig = field(default_factory=lambda: CropConfig(variants=4))
+    # Rows of a source in one file; ViT-H has 2 MB a photo in half precision
     photos_per_shard: int = 32
+    # Of the image embeddings on disk. Those of crops are small and stay float32.
     dtype: Literal["float16", "float32"] = "float16"
 
     def __post_init__(self) -> None:

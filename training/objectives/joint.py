@@ -40,29 +40,22 @@ _Part = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "path
 
 @dataclass(frozen=True, kw_only=True)
 class JointObjectiveConfig:
-    """What is trained, and the weights of the losses.
+    """What is trained, and the weights of the losses."""
 
-    Attributes:
-        prompts: Prompt simulation; its numbers decide the number of rounds.
-        loss: The masks' loss.
-        names: The loss of the dense head's maps.
-        names_weight: Its weight beside the masks'.
-        train_dense: Whether to train the dense head, or only the projection of the CLIP token.
-        backbone: How the backbone is trained.
-        pathway_rate: Share of the peak rate for the pathway.
-        recompute: Checkpoint each round, see `objectives.rounds`.
-    """
-
+    # Prompt simulation; its numbers decide the number of rounds
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig = field(default_factory=LossConfig)  # The masks' loss
+    # The loss of the dense head's maps
     names: NameLossConfig = field(default_factory=NameLossConfig)
-    names_weight: float = 1.0
+    names_weight: float = 1.0  # Its weight beside the masks'
+    # Whether to train the dense head, or only the projection of the CLIP token
     train_dense: bool = True
+    # How the backbone is trained
     backbone: BackboneConfig = field(
         default_factory=lambda: BackboneConfig(rate=0.2, frozen_stages=2, train_depthwise=False)
     )
-    pathway_rate: float = 1.0
-    recompute: bool = False
+    pathway_rate: float = 1.0  # Share of the peak rate for the pathway
+    recompute: bool = False  # Checkpoint each round, see `objectives.rounds`
 
 
 class JointObjective(Objective):

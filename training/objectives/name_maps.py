@@ -25,17 +25,11 @@ _HIDDEN = -30.0  # a logit below any real one, for cells that do not count
 
 @dataclass(frozen=True, kw_only=True)
 class NameLossConfig:
-    """Weights of the loss.
+    """Weights of the loss."""
 
-    Attributes:
-        positive_weight: Of the pixels inside, in the cross entropy.
-        peak: Weight of the term that says whether the name is there at all.
-        peak_cells: The map's best cells that decide about it.
-    """
-
-    positive_weight: float = 3.0
-    peak: float = 0.25
-    peak_cells: int = 8
+    positive_weight: float = 3.0  # Of the pixels inside, in the cross entropy
+    peak: float = 0.25  # Weight of the term that says whether the name is there at all
+    peak_cells: int = 8  # The map's best cells that decide about it
 
 
 def name_losses(

@@ -48,41 +48,30 @@ class PathwayObjectiveConfig:
 
     By default the pathway alone is trained; `frozen=("clip",)` trains the whole core as in the
     paper. CLIP's text tower is never trained, since no gradient reaches it.
-
-    Attributes:
-        prompts: Prompt simulation; its first prompt is the CLIP token's, unless `clip_share` < 1.
-        loss: Weights of the loss.
-        frozen: Parts that are not trained.
-        clip_share: Probability that a mask's first prompt is a CLIP embedding, no point or box.
-        point_share: Probability that a point comes with the CLIP token. These are two prompts, so
-            mask 0 is trained. The paper has 0; single instances of a phrase are prompted this way.
-        centring: Subtract the mean of each modality; call `measure_centres` first.
-        noise: Length of the Gaussian noise added to unit image embeddings in training.
-        label_share: Probability that a mask with a name is prompted by the name's text instead.
-        crops: Random choices of the crops.
-        decoder_dropout: Rate in training (the paper's is 0.1); None keeps the model's.
-        fixed_norms: Keep the statistics of batch norms, see `Objective.freeze`.
-        core_rate: Share of the peak rate for the core's parts; the pathway has all of it.
-        clip_rate: Share of the peak rate for CLIP's image tower.
-        layer_decay: Factor from each layer of the core's image encoder to the one before.
-        recompute: Checkpoint each round, see `objectives.rounds`.
     """
 
+    # Prompt simulation; its first prompt is the CLIP token's, unless `clip_share` < 1
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    frozen: tuple[PathwayPart, ...] = (*_CORE, "clip")
+    loss: LossConfig = field(default_factory=LossConfig)  # Weights of the loss
+    frozen: tuple[PathwayPart, ...] = (*_CORE, "clip")  # Parts that are not trained
+    # Probability that a mask's first prompt is a CLIP embedding, no point or box
     clip_share: float = 1.0
+    # Probability that a point comes with the CLIP token. These are two prompts, so mask 0 is
+    # trained. The paper has 0; single instances of a phrase are prompted this way.
     point_share: float = 0.0
-    centring: bool = False
-    noise: float = 0.0
+    centring: bool = False  # Subtract the mean of each modality; call `measure_centres` first
+    noise: float = 0.0  # Length of the Gaussian noise added to unit image embeddings in training
+    # Probability that a mask with a name is prompted by the name's text instead
     label_share: float = 0.0
-    crops: CropConfig = field(default_factory=CropConfig)
+    crops: CropConfig = field(default_factory=CropConfig)  # Random choices of the crops
+    # Rate in training (the paper's is 0.1); None keeps the model's
     decoder_dropout: float | None = None
-    fixed_norms: bool = True
-    core_rate: float = 1.0
-    clip_rate: float = 1.0
+    fixed_norms: bool = True  # Keep the statistics of batch norms, see `Objective.freeze`
+    core_rate: float = 1.0  # Share of the peak rate for the core's parts; the pathway has all of it
+    clip_rate: float = 1.0  # Share of the peak rate for CLIP's image tower
+    # Factor from each layer of the core's image encoder to the one before
     layer_decay: float | None = None
-    recompute: bool = True
+    recompute: bool = True  # Checkpoint each round, see `objectives.rounds`
 
     def __post_init__(self) -> None:
         for name in ("clip_share", "point_share", "label_share"):

@@ -27,20 +27,14 @@ from .randomness import photo_random
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What P predictions are compared with.
+    """What P predictions are compared with."""
 
-    Attributes:
-        masks: (P, S, S) bool.
-        ignore: (P, S, S) bool: void pixels and the frame's padding, which count in no loss and get
-            no points.
-        target: (P, 1, 4s, 4s) float, share of each cell that the mask covers.
-        weight: (P, 1, 4s, 4s) float, zero where nothing counts.
-    """
-
-    masks: Tensor
+    masks: Tensor  # (P, S, S) bool
+    # (P, S, S) bool: void pixels and the frame's padding, which count in no loss and get no
+    # points
     ignore: Tensor
-    target: Tensor
-    weight: Tensor
+    target: Tensor  # (P, 1, 4s, 4s) float, share of each cell that the mask covers
+    weight: Tensor  # (P, 1, 4s, 4s) float, zero where nothing counts
 
     @classmethod
     def of(cls, batch: ViewBatch, *, mask_size: int) -> Truth:

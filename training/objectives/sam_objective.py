@@ -29,18 +29,14 @@ SamPart = Literal["image_encoder", "prompt_encoder", "mask_decoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """How a timm backbone is trained apart from the layers on top of it, which start random.
+    """How a timm backbone is trained apart from the layers on top of it, which start random."""
 
-    Attributes:
-        rate: Share of the encoder's learning rate.
-        frozen_stages: Number of first stages to freeze, together with the stem and all norms; None
-            to train the whole backbone.
-        train_depthwise: Whether to train depthwise kernels. Their gradient is slow on a CPU and
-            worth little in a short run.
-    """
-
-    rate: float = 1.0
+    rate: float = 1.0  # Share of the encoder's learning rate
+    # Number of first stages to freeze, together with the stem and all norms; None to train the
+    # whole backbone
     frozen_stages: int | None = None
+    # Whether to train depthwise kernels. Their gradient is slow on a CPU and worth little in a
+    # short run.
     train_depthwise: bool = True
 
     def rates(self, sam: Sam, *, share: float = 1.0) -> list[RatedPart]:
@@ -53,33 +49,25 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamObjectiveConfig:
-    """What is trained and on which prompts.
+    """What is trained and on which prompts."""
 
-    Attributes:
-        prompts: Prompt simulation; its numbers decide the number of rounds.
-        loss: Weights of the loss.
-        frozen: Parts that are not trained.
-        decoder_dropout: Rate in training (the paper's is 0.1); None keeps the model's.
-        fixed_norms: Keep the statistics of batch norms, see `Objective.freeze`.
-        box_trains_single: A first box also trains mask 0, which answers a box in use. In the paper
-            a box alone has three readings.
-        encoder_rate: Share of the peak rate for the image encoder.
-        layer_decay: Factor from each of its layers to the one before (Appendix A: 0.8; ViT-B 0.6).
-        backbone: How a timm backbone is trained apart from the rest of its encoder. Other than its
-            default it replaces `layer_decay`.
-        recompute: Checkpoint each round, see `objectives.rounds`.
-    """
-
+    # Prompt simulation; its numbers decide the number of rounds
     prompts: PromptConfig = field(default_factory=PromptConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    frozen: tuple[SamPart, ...] = ()
+    loss: LossConfig = field(default_factory=LossConfig)  # Weights of the loss
+    frozen: tuple[SamPart, ...] = ()  # Parts that are not trained
+    # Rate in training (the paper's is 0.1); None keeps the model's
     decoder_dropout: float | None = None
-    fixed_norms: bool = True
+    fixed_norms: bool = True  # Keep the statistics of batch norms, see `Objective.freeze`
+    # A first box also trains mask 0, which answers a box in use. In the paper a box alone has
+    # three readings.
     box_trains_single: bool = False
-    encoder_rate: float = 1.0
+    encoder_rate: float = 1.0  # Share of the peak rate for the image encoder
+    # Factor from each of its layers to the one before (Appendix A: 0.8; ViT-B 0.6)
     layer_decay: float | None = None
+    # How a timm backbone is trained apart from the rest of its encoder. Other than its default it
+    # replaces `layer_decay`.
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    recompute: bool = True
+    recompute: bool = True  # Checkpoint each round, see `objectives.rounds`
 
 
 class SamObjective(Objective):

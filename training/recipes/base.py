@@ -67,20 +67,13 @@ def place_in_run() -> tuple[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveRun:
-    """One objective on one mix of sources.
+    """One objective on one mix of sources."""
 
-    Attributes:
-        mix: Sources and their shares.
-        loader: Settings of the loader, except shares.
-        engine: Settings of the run.
-        folder: For checkpoints and logs.
-        finish: Turns the loader's batches into those of the objective, see `ViewLoader`.
-    """
-
-    mix: DataMix
-    loader: LoaderConfig
-    engine: EngineConfig
-    folder: Path
+    mix: DataMix  # sources and their shares
+    loader: LoaderConfig  # settings of the loader, except shares
+    engine: EngineConfig  # settings of the run
+    folder: Path  # for checkpoints and logs
+    # Turns the loader's batches into those of the objective, see `ViewLoader`
     finish: Finish | None = None
 
     def batches(self, *, rank: int, world: int) -> ViewLoader:

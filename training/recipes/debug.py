@@ -33,26 +33,18 @@ class DebugRecipe:
 
     Its last record in `log.jsonl` has `drawn_iou`: the mean IoU of the answers to true boxes on the
     photos that it was trained on, above 0.95.
-
-    Attributes:
-        folder: Takes checkpoints, logs and pictures.
-        photos: How many are drawn.
-        images: Photos in a step, over all processes and all accumulated batches.
-        image_size: Side of the photos and of the model's frame, pixels.
-        workers: Processes that make views.
-        threads: Of torch in each process; more than one only waits with networks of this size.
-        engine: Optimisation, processes and files.
-        objective: What is trained, and on which prompts.
     """
 
     NAME: ClassVar[str] = "debug"
 
-    folder: Path = Path("runs/debug")
-    photos: int = 8
-    images: int = 8
-    image_size: int = 128
-    workers: int = 0
+    folder: Path = Path("runs/debug")  # Takes checkpoints, logs and pictures
+    photos: int = 8  # How many are drawn
+    images: int = 8  # Photos in a step, over all processes and all accumulated batches
+    image_size: int = 128  # Side of the photos and of the model's frame, pixels
+    workers: int = 0  # Processes that make views
+    # Of torch in each process; more than one only waits with networks of this size
     threads: int = 1
+    # Optimisation, processes and files
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
             steps=300,
@@ -67,6 +59,7 @@ class DebugRecipe:
             tensorboard=False,
         )
     )
+    # What is trained, and on which prompts
     objective: SamObjectiveConfig = field(
         default_factory=lambda: SamObjectiveConfig(
             prompts=PromptConfig(points=1, silent_among=0, silent_last=0),

@@ -48,39 +48,29 @@ class FinetuneRecipe:
 
     Writes `model/`, which `TextSAM.from_pretrained` reads, and prints the mean IoU on photos that
     were held out, before and after (`change.json`, too).
-
-    Attributes:
-        data: Sources, a line each, in any format (docs/training.md).
-        folder: Takes checkpoints, logs and `model/`.
-        model: Where to start: whatever `TextSAM.from_pretrained` takes.
-        held_out: Share of the photos that is not trained on but measured.
-        measured: Most of the held-out photos that are measured.
-        frozen: Parts that are not trained. A model without a text pathway has the first three.
-        text_share: Share of the masks that are asked by phrase, if the model has a text pathway.
-        images: Photos in a step, over all processes and all accumulated batches.
-        masks: Most masks of a photo.
-        scale: Range of the random size of a view, as a share of the frame.
-        prompts: Prompt simulation: three rounds.
-        workers: Processes that make views, on each GPU.
-        engine: Optimisation, processes and files.
     """
 
     NAME: ClassVar[str] = "finetune"
 
-    data: tuple[str, ...]
-    folder: Path = Path("runs/finetune")
-    model: str = "tiny"
-    held_out: float = 0.2
-    measured: int = 40
+    data: tuple[str, ...]  # Sources, a line each, in any format (docs/training.md)
+    folder: Path = Path("runs/finetune")  # Takes checkpoints, logs and `model/`
+    model: str = "tiny"  # Where to start: whatever `TextSAM.from_pretrained` takes
+    held_out: float = 0.2  # Share of the photos that is not trained on but measured
+    measured: int = 40  # Most of the held-out photos that are measured
+    # Parts that are not trained. A model without a text pathway has the first three.
     frozen: tuple[PathwayPart, ...] = ("image_encoder", "clip")
+    # Share of the masks that are asked by phrase, if the model has a text pathway
     text_share: float = 0.4
-    images: int = 8
-    masks: int = 6
+    images: int = 8  # Photos in a step, over all processes and all accumulated batches
+    masks: int = 6  # Most masks of a photo
+    # Range of the random size of a view, as a share of the frame
     scale: tuple[float, float] = (0.7, 1.5)
+    # Prompt simulation: three rounds
     prompts: PromptConfig = field(
         default_factory=lambda: PromptConfig(points=2, silent_among=0, silent_last=0)
     )
-    workers: int = 0
+    workers: int = 0  # Processes that make views, on each GPU
+    # Optimisation, processes and files
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
             steps=300,

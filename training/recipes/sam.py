@@ -33,36 +33,25 @@ _MASKS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class SamRecipe:
-    """A Segment Anything core, from a pre-trained ViT.
-
-    Attributes:
-        data: Sources, a line each (docs/training.md), e.g. `sa1b:FOLDER`.
-        folder: Takes checkpoints, logs and, at the end, `model/`.
-        encoder: A ViT to start from, MAE's or timm's `.pth` or `.safetensors`; random without.
-        images: Photos in a step, over all GPUs and all accumulated batches.
-        masks: Most masks of a photo.
-        jitter: Large-scale jitter [0.1, 2.0] of manually annotated data. "auto": on, unless every
-            source is SA-1B, which the paper does not augment.
-        drop_path: Rate at the encoder's last block.
-        shown: Sources of which eight photos are drawn at every evaluation, answered by box.
-        workers: Processes that make views, on each GPU.
-        engine: Optimisation, processes and files.
-        objective: Prompts, losses, and what is trained at which rate.
-    """
+    """A Segment Anything core, from a pre-trained ViT."""
 
     SIZE: ClassVar[str]
 
-    data: tuple[str, ...]
-    folder: Path
+    data: tuple[str, ...]  # Sources, a line each (docs/training.md), e.g. `sa1b:FOLDER`
+    folder: Path  # Takes checkpoints, logs and, at the end, `model/`
+    # A ViT to start from, MAE's or timm's `.pth` or `.safetensors`; random without
     encoder: Path | None = None
-    images: int
-    masks: int = _MASKS
+    images: int  # Photos in a step, over all GPUs and all accumulated batches
+    masks: int = _MASKS  # Most masks of a photo
+    # Large-scale jitter [0.1, 2.0] of manually annotated data. "auto": on, unless every source is
+    # SA-1B, which the paper does not augment
     jitter: Literal["auto", "on", "off"] = "auto"
-    drop_path: float
+    drop_path: float  # Rate at the encoder's last block
+    # Sources of which eight photos are drawn at every evaluation, answered by box
     shown: tuple[str, ...] = ()
-    workers: int = 4
-    engine: EngineConfig
-    objective: SamObjectiveConfig
+    workers: int = 4  # Processes that make views, on each GPU
+    engine: EngineConfig  # Optimisation, processes and files
+    objective: SamObjectiveConfig  # Prompts, losses, and what is trained at which rate
 
     def sizes(self) -> SamConfig:
         """Of the network, with its drop path."""

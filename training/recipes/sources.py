@@ -25,17 +25,11 @@ _SHARE = re.compile(r"(?<=[?&])share=([^&]*)(&|$)")
 
 @dataclass(frozen=True, kw_only=True)
 class DataMix:
-    """Sources by name.
+    """Sources by name."""
 
-    Attributes:
-        sources: As the loader takes them.
-        shares: Weight of each, or None: by their lengths.
-        kinds: Kind of each (parquet, coco, sa1b, ...).
-    """
-
-    sources: Mapping[str, Source | StreamSource | Sequence[Sample]]
-    shares: Mapping[str, float] | None = None
-    kinds: tuple[str, ...] = ()
+    sources: Mapping[str, Source | StreamSource | Sequence[Sample]]  # as the loader takes them
+    shares: Mapping[str, float] | None = None  # weight of each, or None: by their lengths
+    kinds: tuple[str, ...] = ()  # kind of each (parquet, coco, sa1b, ...)
 
     def describe(self) -> str:
         """Names and lengths, which tell one mix from another."""

@@ -44,46 +44,36 @@ class TextPathwayRecipe:
     Towers that are frozen can be computed once: --cache FOLDER. As it stands the pathway alone is
     trained and `pathway.safetensors` is written; the paper trains the core, too: with
     --objective.frozen clip the whole model is written to `model/`.
-
-    Attributes:
-        data: Sources, a line each (docs/training.md). Names of masks are used only for
-            `objective.label-share` and `objective.centring`.
-        folder: Takes checkpoints, logs and what is trained.
-        core: Whatever `TextSAM.from_pretrained` takes.
-        clip: Whatever `ClipEncoder.from_pretrained` takes; the core's own when None.
-        cache: Folder of embeddings that are computed before and shared by runs; for frozen towers.
-            Views are then neither jittered nor mirrored.
-        images: Photos in a step, over all GPUs and all accumulated batches.
-        masks: Most masks of a photo.
-        jitter: Large-scale jitter [0.1, 2.0] (Appendix D.5), unless there is a cache.
-        drop_path: Rate at the last block of an image encoder that is trained and has drop path.
-        tokens: Prompt tokens of a phrase.
-        hidden: Width of the pathway's hidden layer.
-        centre_batches: Batches that the means are measured on, for `objective.centring`; a few
-            thousand masks are plenty.
-        workers: Processes that make views, on each GPU.
-        engine: Optimisation, processes and files.
-        objective: What is trained; and the modality gap's options: centring, noise, label-share.
     """
 
     NAME: ClassVar[str] = "text_pathway"
 
+    # Sources, a line each (docs/training.md). Names of masks are used only for
+    # `objective.label-share` and `objective.centring`.
     data: tuple[str, ...]
-    folder: Path = Path("runs/text_pathway")
-    core: str = "facebook/sam-vit-huge"
+    folder: Path = Path("runs/text_pathway")  # Takes checkpoints, logs and what is trained
+    core: str = "facebook/sam-vit-huge"  # Whatever `TextSAM.from_pretrained` takes
+    # Whatever `ClipEncoder.from_pretrained` takes; the core's own when None
     clip: str | None = "ViT-L-14-336/openai"
+    # Folder of embeddings that are computed before and shared by runs; for frozen towers. Views
+    # are then neither jittered nor mirrored.
     cache: Path | None = None
-    images: int = 128
-    masks: int = 64
-    jitter: bool = True
+    images: int = 128  # Photos in a step, over all GPUs and all accumulated batches
+    masks: int = 64  # Most masks of a photo
+    jitter: bool = True  # Large-scale jitter [0.1, 2.0] (Appendix D.5), unless there is a cache
+    # Rate at the last block of an image encoder that is trained and has drop path
     drop_path: float = 0.4
-    tokens: int = 1
-    hidden: int = 512
+    tokens: int = 1  # Prompt tokens of a phrase
+    hidden: int = 512  # Width of the pathway's hidden layer
+    # Batches that the means are measured on, for `objective.centring`; a few thousand masks are
+    # plenty
     centre_batches: int = 4
-    workers: int = 4
+    workers: int = 4  # Processes that make views, on each GPU
+    # Optimisation, processes and files
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(steps=120_000, peak_rate=8e-4, precision="bf16")
     )
+    # What is trained; and the modality gap's options: centring, noise, label-share
     objective: PathwayObjectiveConfig = field(
         default_factory=lambda: PathwayObjectiveConfig(decoder_dropout=0.1, layer_decay=0.8)
     )

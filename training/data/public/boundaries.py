@@ -40,16 +40,11 @@ _USAGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryPhoto:
-    """One photo with its annotators' contours.
+    """One photo with its annotators' contours."""
 
-    Attributes:
-        image_id: Its name in the set.
-        encoded: The bytes of the image file, or where the file is.
-        boundaries: (H, W) bool for each annotator, one pixel wide, in the photo's own pixels.
-    """
-
-    image_id: str
-    encoded: bytes | Path
+    image_id: str  # its name in the set
+    encoded: bytes | Path  # the bytes of the image file, or where the file is
+    # (H, W) bool for each annotator, one pixel wide, in the photo's own pixels
     boundaries: tuple[NDArray[np.bool_], ...]
 
     def __post_init__(self) -> None:

@@ -20,15 +20,10 @@ from ..source import PackedRecords
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What a set says about one photo.
+    """What a set says about one photo."""
 
-    Attributes:
-        objects: What is annotated.
-        void: (H, W) bool, pixels without a truth; its size is the photo's.
-    """
-
-    objects: tuple[ObjectMask, ...]
-    void: NDArray[np.bool_]
+    objects: tuple[ObjectMask, ...]  # what is annotated
+    void: NDArray[np.bool_]  # (H, W) bool, pixels without a truth; its size is the photo's
 
 
 class ListedSource(ABC):
