@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from textsam.inference.model import TextSAM
-from textsam.search.engines import lance
+from textsam.search import lance_engine as lance
 from textsam.search.index import MaskIndex
 
 pytest.importorskip("lancedb")

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from textsam.search.engines import lance
+from textsam.search import lance_engine as lance
 from textsam.search.index import MaskIndex
 
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,7 @@ import numpy.typing as npt
 from textsam.errors import PromptError, require
 from textsam.results.mask_table import MaskResult
 from textsam.search import queries
-from textsam.search.engines.lance import LanceEngine
-from textsam.search.engines.memory import MemoryEngine
-from textsam.search.engines.protocol import Engine
-from textsam.search.engines.ray_lance import RayLanceEngine
+from textsam.search.lance_engine import IN_MEMORY, LanceEngine, RayLanceEngine
 from textsam.search.queries import LikeSource, MaskEmbedder, MaskSource, ModelSource, QueryModel
 from textsam.search.records import (
     ROW_COLUMNS,
@@ -64,7 +61,7 @@ class MaskIndex:
     Several threads and processes may search at the same time, also while another one adds rows.
     """
 
-    def __init__(self, engine: Engine, *, model: ModelSource | None = None) -> None:
+    def __init__(self, engine: LanceEngine, *, model: ModelSource | None = None) -> None:
         """Wrap an engine; `MaskIndex.open` chooses the engine of a URI.
 
         Raises:
@@ -224,8 +221,7 @@ class MaskIndex:
         query = self._query_vector(
             stored, {"text": text, "image": image, "mask": mask, "like": like, "vector": vector}
         )
-        # Engines take several vectors at once; a search has one.
-        [table] = self.engine.search(space, query[None], k=k, where=where, exact=exact)
+        table = self.engine.search(space, query, k=k, where=where, exact=exact)
         return SearchResults(table, stored)
 
     def _refuse_space(self, space: str) -> NoReturn:
@@ -414,22 +410,19 @@ def _open_engine(
     *,
     storage_options: Mapping[str, str] | None,
     address: str | None,
-) -> Engine:
+) -> LanceEngine:
     """The engine of a URI; see `MaskIndex.open`."""
+    if engine not in (None, *get_args(EngineName)):
+        raise ValueError(f"got engine {engine!r}; wanted 'memory', 'lance' or 'ray'")
     scheme = (re.match(r"([a-z0-9+]+)://", uri) or ["", ""])[1]
-    if scheme == "memory":
-        if uri != "memory://" or engine not in (None, "memory"):
-            raise ValueError(f"got {uri!r} for engine {engine!r}; wanted 'memory://' alone")
-        return MemoryEngine()
     # Lance also opens file:// and stores whose commits go through DynamoDB.
-    known = not scheme or scheme in (*_STORES, "s3+ddb", "file")
-    if not known or not uri or engine == "memory":
+    is_stored = bool(uri) and scheme in ("", *_STORES, "s3+ddb", "file")
+    in_memory = uri == IN_MEMORY and engine in (None, "memory")
+    if not in_memory and (not is_stored or engine == "memory"):
         raise ValueError(
-            f"cannot open {uri!r} with engine {engine!r}; wanted 'memory://', a folder, or "
+            f"cannot open {uri!r} with engine {engine!r}; wanted 'memory://' alone, a folder, or "
             f"{', '.join(f'{store}://' for store in _STORES)}"
         )
     if engine == "ray":
         return RayLanceEngine(uri, storage_options=storage_options, address=address)
-    if engine not in (None, "lance"):
-        raise ValueError(f"got engine {engine!r}; wanted 'memory', 'lance' or 'ray'")
     return LanceEngine(uri, storage_options=storage_options)

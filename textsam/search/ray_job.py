@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from textsam.errors import require
 from textsam.search.data_photos import PhotoRows, PhotoSource, batches
-from textsam.search.engines.ray_lance import connect
 from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedReport, EmbedSettings, PhotoEmbedder, Progress, choose_masks
+from textsam.search.lance_engine import IN_MEMORY, connect
 
 if TYPE_CHECKING:
     from textsam.search.embed import Embedder
@@ -77,7 +77,7 @@ def embed_on_ray(
     settings = settings or EmbedSettings()
     choose_masks(source, settings.masks)
     location = str(uri)
-    if location == "memory://":
+    if location == IN_MEMORY:
         raise ValueError("workers cannot write to 'memory://'; wanted a folder or an object store")
     if "://" not in location:
         location = str(Path(location).resolve())  # workers have another working directory

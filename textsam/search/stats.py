@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textsam.search.engines.protocol import Engine
+from textsam.search.lance_engine import LanceEngine
 from textsam.search.records import SpaceName, VectorSpace
 from textsam.search.where import Where
 
@@ -54,16 +54,18 @@ class IndexStats:
     recall: Mapping[SpaceName, Recall]
 
 
-def measure_recall(engine: Engine, space: SpaceName, *, k: int, queries: int, seed: int) -> Recall:
+def measure_recall(
+    engine: LanceEngine, space: SpaceName, *, k: int, queries: int, seed: int
+) -> Recall:
     """Search for rows of the index with its search structure and without."""
     vectors = engine.sample(space, queries, seed=seed)
     shares, times, exact_times = [], [], []
-    for vector in vectors[:, None]:
+    for vector in vectors:
         start = time.perf_counter()
         # One more than k, because each row finds itself, which shows nothing about the search.
-        [approximate] = engine.search(space, vector, k=k + 1, where=Where())
+        approximate = engine.search(space, vector, k=k + 1, where=Where())
         middle = time.perf_counter()
-        [nearest] = engine.search(space, vector, k=k + 1, where=Where(), exact=True)
+        nearest = engine.search(space, vector, k=k + 1, where=Where(), exact=True)
         times.append(middle - start)
         exact_times.append(time.perf_counter() - middle)
         own, *wanted = nearest.column("id").to_pylist()

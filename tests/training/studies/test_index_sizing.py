@@ -47,8 +47,8 @@ def test_bytes_grow_with_rows_and_builds_by_their_power() -> None:
 def test_the_command_measures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("textsam.search.engines.lance.INDEX_FROM", 300)
-    monkeypatch.setattr("textsam.search.engines.lance.CELL_ROWS", 100)
+    monkeypatch.setattr("textsam.search.lance_engine.INDEX_FROM", 300)
+    monkeypatch.setattr("textsam.search.lance_engine.CELL_ROWS", 100)
     rng = np.random.default_rng(0)
     mask = encode_mask(np.ones((4, 5), np.bool_))
     rows = [MaskRow(dataset="real", image=str(n), rle=mask) for n in range(200)]

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from textsam.search.engines.lance import CELL_ROWS, CELLS_SEARCHED, COMPARED, TABLE, cells_for
 from textsam.search.index import MaskIndex
+from textsam.search.lance_engine import CELL_ROWS, CELLS_SEARCHED, COMPARED, TABLE, cells_for
 
 from ...evaluation.command import Options, run_command, write_report
 from ...evaluation.data_sets import BadInputError

@@ -1,4 +1,6 @@
-"""Rows in a Lance table: a folder, or an object store that many machines read and write.
+"""The rows of an index in a Lance table: in a folder, an object store, or the memory of a process.
+
+An engine knows Arrow tables, but no model and no photo; `MaskIndex` checks what goes in.
 
 Every write is one commit of Lance: new files, then a manifest that names them, put in place only if
 no other commit came first. A write that is killed before that has no effect, and no reader sees the
@@ -16,23 +18,19 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from textsam.errors import require
-from textsam.search.records import (
-    COSINE,
-    ROW_COLUMNS,
-    FloatArray,
-    SpaceName,
-    VectorSpace,
-    read_vectors,
-    spaces_of,
-)
+from textsam.search import records
+from textsam.search.records import FloatArray, SpaceName, VectorSpace
 from textsam.search.where import Where
 
-__all__ = ["CELLS_SEARCHED", "CELL_ROWS", "COMPARED", "INDEX_FROM", "LanceEngine", "cells_for"]
+__all__ = ["LanceEngine", "RayLanceEngine", "cells_for", "connect"]
+
+IN_MEMORY = "memory://"  # each engine that opens it has a table of its own
 
 _log = logging.getLogger(__name__)
 
@@ -53,15 +51,13 @@ _PRIMARY_KEY = {b"lance-schema:unenforced-primary-key": b"true"}
 
 
 class LanceEngine:
-    """See `Engine`."""
+    """Rows with their vectors.
+
+    Reading and searching are safe from several threads. A write is complete or has no effect.
+    """
 
     def __init__(self, uri: str, *, storage_options: Mapping[str, str] | None = None) -> None:
-        """Connect; the table is created by the first write.
-
-        Args:
-            uri: A folder, or `s3://`, `gs://`, `az://`.
-            storage_options: Keys, region and endpoint of an object store, with Lance's names.
-        """
+        """Connect; the first write creates the table. See `MaskIndex.open` for the arguments."""
         lancedb = require("lancedb", "search")
         self.uri = uri
         self.storage_options = dict(storage_options or {})
@@ -85,12 +81,15 @@ class LanceEngine:
         return self._opened
 
     def spaces(self) -> Mapping[SpaceName, VectorSpace]:
-        """See `Engine`."""
+        """The spaces of the vectors; empty until rows have been added."""
         table = self._table()
-        return {} if table is None else spaces_of(table.schema)
+        return {} if table is None else records.spaces_of(table.schema)
 
     def add(self, rows: Any) -> int:
-        """See `Engine`."""
+        """Add those rows of an Arrow table of `make_table` whose ids are new; returns their number.
+
+        The ids are distinct, and the spaces are those of the index.
+        """
         table = self._table() or self._create(rows.schema)
         # An insert that skips known ids: the check and the write are one commit.
         merged = table.merge_insert("id").when_not_matched_insert_all().execute(rows)
@@ -109,26 +108,20 @@ class LanceEngine:
         return self._opened
 
     def search(
-        self,
-        space: SpaceName,
-        vectors: FloatArray,
-        *,
-        k: int,
-        where: Where,
-        exact: bool = False,
-    ) -> Sequence[Any]:
-        """See `Engine`."""
-        sql = _sql_of(where)
-        return [self._nearest(space, vector, k, sql, exact=exact) for vector in vectors]
-
-    def _nearest(
-        self, space: SpaceName, vector: FloatArray, k: int, sql: str | None, *, exact: bool
+        self, space: SpaceName, vector: FloatArray, *, k: int, where: Where, exact: bool = False
     ) -> Any:
-        """The table of the rows nearest to one vector (width,)."""
+        """Find the rows nearest to one unit vector (width,), highest cosine first.
+
+        The conditions are applied before the search, so that k rows come back if k rows match.
+        `exact` compares with every row instead of using a search structure.
+
+        Returns:
+            Arrow table of `ROW_COLUMNS` and `cosine`.
+        """
         pa = require("pyarrow", "search")
         query = self._table().search(vector, vector_column_name=space)
-        query = query.distance_type("cosine").limit(k).select([*ROW_COLUMNS, "_distance"])
-        if sql is not None:
+        query = query.distance_type("cosine").limit(k).select([*records.ROW_COLUMNS, "_distance"])
+        if (sql := _sql_of(where)) is not None:
             query = query.where(sql, prefilter=True)
         if exact:
             query = query.bypass_vector_index()
@@ -137,11 +130,11 @@ class LanceEngine:
             query = query.minimum_nprobes(CELLS_SEARCHED).maximum_nprobes(0)
             query = query.refine_factor(max(COMPARED, -(-_MIN_COMPARED // k)))
         rows = query.to_arrow()
-        cosines = 1 - rows.column("_distance").to_numpy()
-        return rows.select(ROW_COLUMNS).append_column(COSINE, pa.array(cosines, pa.float32()))
+        cosines = pa.array(1 - rows.column("_distance").to_numpy(), pa.float32())
+        return rows.select(records.ROW_COLUMNS).append_column(records.COSINE, cosines)
 
     def read(self, columns: Sequence[str], *, where: Where, batch: int) -> Iterator[Any]:
-        """See `Engine`."""
+        """Record batches of some columns of the matching rows, in no particular order."""
         table = self._table()
         if table is None:
             return
@@ -149,32 +142,33 @@ class LanceEngine:
         yield from (query if sql is None else query.where(sql)).to_batches(batch)
 
     def sample(self, space: SpaceName, count: int, *, seed: int) -> FloatArray:
-        """See `Engine`."""
+        """Vectors (n, width) of random rows, n the smaller of `count` and the number of rows."""
         table = self._table()
         drawn = np.random.default_rng(seed).permutation(table.count_rows())[:count]
         rows = table.take_offsets(sorted(drawn.tolist())).select([space]).to_arrow()
-        return read_vectors(rows, space)
+        return records.read_vectors(rows, space)
 
     def delete(self, where: Where) -> int:
-        """See `Engine`."""
+        """Remove the matching rows in one transaction; returns their number."""
         table = self._table()
         if table is None:
             return 0
         return int(table.delete(_sql_of(where) or "true").num_deleted_rows)
 
     def count(self, where: Where) -> int:
-        """See `Engine`."""
+        """Number of matching rows."""
         table = self._table()
         return 0 if table is None else int(table.count_rows(_sql_of(where)))
 
     def compact(self) -> None:
-        """See `Engine`; builds the search structures once there are `INDEX_FROM` rows."""
+        """Merge small writes; build or update the search structures from `INDEX_FROM` rows on."""
         table = self._table()
         if table is None:
             return
         table.optimize(cleanup_older_than=_KEEP_VERSIONS)
         rows = table.count_rows()
-        if rows < INDEX_FROM:
+        # An index in memory is small enough for comparing with every row, and stays exact.
+        if rows < INDEX_FROM or self.uri == IN_MEMORY:
             return
         existing = {index.name for index in table.list_indices()}
         kinds = require("lancedb.index", "search")
@@ -198,10 +192,10 @@ class LanceEngine:
         options = {"distance_type": "cosine", "num_partitions": cells}
         config = kinds.IvfFlat(**options) if width % 8 else kinds.IvfRq(**options, num_bits=1)
         _log.info("building %d cells for %s in %s", cells, name, self.uri)
-        self._table().create_index(name, config=config, name=index_name(name, cells))
+        self._table().create_index(name, config=config, name=_index_name(name, cells))
 
     def describe(self) -> Mapping[str, Any]:
-        """See `Engine`."""
+        """The kind of engine and its search structures, for people and tests."""
         table = self._table()
         indexes = {}
         for index in [] if table is None else table.list_indices():
@@ -212,11 +206,69 @@ class LanceEngine:
                 "rows_without": stats.num_unindexed_rows,
                 "segments": stats.num_indices,
             }
-        return {"engine": "lance", "uri": self.uri, "indexes": indexes}
+        kind = "memory" if self.uri == IN_MEMORY else "lance"
+        return {"engine": kind, "uri": self.uri, "indexes": indexes}
 
     def close(self) -> None:
         """Release the table and the connection."""
         self._opened = self._db = None
+
+
+def connect(address: str | None) -> ModuleType:
+    """Connect to a Ray cluster, unless this process is connected to one; returns `ray`.
+
+    The address is "auto", "ray://host:10001", or None to start a cluster on this machine.
+    """
+    ray = require("ray", "scale")
+    if not ray.is_initialized():
+        ray.init(
+            address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR"
+        )
+    return ray
+
+
+class RayLanceEngine(LanceEngine):
+    """Search structures are built on a Ray cluster, for tables past one machine.
+
+    Rows are on an object store, or a folder that all machines see under this name. A build trains
+    the centres once; then each worker sorts its own files into the cells and writes its own
+    segment, and one commit adds all segments. Readers need no cluster.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        storage_options: Mapping[str, str] | None = None,
+        address: str | None = None,
+    ) -> None:
+        """Connect to the table; the cluster is connected at the first build."""
+        require("lance_ray", "scale")
+        super().__init__(uri, storage_options=storage_options)
+        self.address = address
+
+    def build(self, name: SpaceName, width: int, cells: int) -> None:
+        """See `LanceEngine.build`; uses as many workers as the cluster has cores."""
+        ray, lance_ray = connect(self.address), require("lance_ray", "scale")
+        quantised = width % 8 == 0
+        lance_ray.create_index(
+            f"{self.uri.rstrip('/')}/{TABLE}.lance",
+            column=name,
+            index_type="IVF_RQ" if quantised else "IVF_FLAT",
+            name=_index_name(name, cells),
+            metric="cosine",
+            num_partitions=cells,
+            # Rows that train each centre; asking for more rows than there are fails.
+            sample_rate=max(1, min(256, self.count(Where()) // cells)),
+            num_workers=max(1, int(ray.cluster_resources().get("CPU", 1))),
+            storage_options=self.storage_options or None,
+            # Stated explicitly, since lance_ray and its workers have different defaults.
+            **({"num_bits": 1} if quantised else {}),
+        )
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `LanceEngine.describe`."""
+        return {**super().describe(), "engine": "ray", "address": self.address}
 
 
 def cells_for(rows: int) -> int:
@@ -224,7 +276,7 @@ def cells_for(rows: int) -> int:
     return max(1, math.ceil(rows / CELL_ROWS))
 
 
-def index_name(space: SpaceName, cells: int) -> str:
+def _index_name(space: SpaceName, cells: int) -> str:
     """Name of a search structure, which says how many cells it has."""
     return f"{space}_cells_{cells}"
 
