@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from textsam.modeling.prompt_encoder import (
+from textsam.modeling.mask_decoder import (
     ABSENT,
     BACKGROUND,
     BOX_END,

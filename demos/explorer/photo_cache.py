@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError, PromptError
-from textsam.values.images import load_image
-from textsam.values.resizing import resize_image
+from textsam.values.images import load_image, resize_image
 from textsam.values.rle import RLE, decode_rle, encode_mask
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import SAM_CONFIGS, SamConfig, TimmConfig, TinyViTConfig, ViTConfig
-from textsam.modeling.prompt_encoder import ABSENT, NOT_A_POINT, PromptBatch
+from textsam.modeling.mask_decoder import ABSENT, NOT_A_POINT, PromptBatch
 from textsam.modeling.sam import Sam
 
 SIZES = {"embed_dim": 32, "decoder_heads": 4, "decoder_mlp": 48, "iou_hidden": 24}

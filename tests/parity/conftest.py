@@ -10,8 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textsam.modeling.mask_decoder import MaskPrediction
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, NOT_A_POINT, PromptBatch
+from textsam.modeling.mask_decoder import (
+    BOX_END,
+    BOX_START,
+    NOT_A_POINT,
+    MaskPrediction,
+    PromptBatch,
+)
 
 TOLERANCE = 1e-4
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from textsam.modeling.prompt_encoder import (
+from textsam.modeling.mask_decoder import (
     ABSENT,
     BACKGROUND,
     BOX_END,

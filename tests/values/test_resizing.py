@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textsam.errors import ImageError
-from textsam.values import resizing
-from textsam.values.resizing import resize_image
+from textsam.values import images
+from textsam.values.images import resize_image
 
 
 def test_resize_equals_what_sam_does() -> None:
@@ -29,7 +29,7 @@ def test_resizing_in_bands_changes_nothing(
 ) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (203, 150, 3), dtype=np.uint8)
     at_once = resize_image(pixels, size).astype(int)
-    monkeypatch.setattr(resizing, "_BAND_PIXELS", 1500)  # ten rows
+    monkeypatch.setattr(images, "_BAND_PIXELS", 1500)  # ten rows
     in_bands = resize_image(pixels, size).astype(int)
     assert np.abs(in_bands - at_once).max() <= 1  # Pillow rounds its weights per band
     assert (in_bands != at_once).mean() < 0.01

@@ -21,14 +21,15 @@ from textsam.inference.photo.phrase_map import text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
-from textsam.inference.strategies.answering import answer_query, to_segmentation
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
     QueryOptions,
     Strategy,
+    answer_query,
     make_query,
     show_keywords,
+    to_segmentation,
 )
 from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks
 from textsam.inference.strategies.semantic import label_pixels

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["MLP", "DropPath", "LayerNorm2d", "drop_path_rates", "no_random_fill"]
+__all__ = ["DropPath", "LayerNorm2d", "drop_path_rates", "no_random_fill"]
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -27,21 +25,6 @@ class LayerNorm2d(nn.LayerNorm):
         centred = x - mean
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
         return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-class MLP(nn.Module):
-    """Linear layers with ReLU between them, as in the mask and IoU heads (Appendix A)."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int, *, depth: int) -> None:
-        super().__init__()
-        sizes = [inputs, *[hidden] * (depth - 1), outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., inputs) to (..., outputs)."""
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return torch.as_tensor(self.layers[-1](x))
 
 
 class DropPath(nn.Module):

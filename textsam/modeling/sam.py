@@ -13,10 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig
-from textsam.modeling.image_encoder import ImageEncoderViT, ImageFeatures
-from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction
-from textsam.modeling.prompt_encoder import PromptBatch, PromptEncoder
-from textsam.modeling.timm_encoder import TimmEncoder
+from textsam.modeling.image_encoder import ImageEncoderViT, ImageFeatures, TimmEncoder
+from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction, PromptBatch, PromptEncoder
 from textsam.modeling.tiny_vit import TinyViT
 
 __all__ = ["Sam"]

@@ -1,4 +1,4 @@
-"""Reads images from any source as uint8 RGB arrays (H, W, 3).
+"""Reads images from any source as uint8 RGB arrays (H, W, 3), and resizes them.
 
 A photo is turned upright by its EXIF orientation, so that H and W are those that a viewer shows;
 alpha is composited on white; grey, palette, CMYK, YCbCr and Lab become RGB; 16-bit grey is scaled
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import os
 import time
 import urllib.error
@@ -31,15 +32,15 @@ from textsam.values.geometry import as_array, is_tensor
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ImageSource", "check_photo", "load_image"]
+__all__ = ["ImageSource", "check_photo", "load_image", "resize_image"]
 
 _Encoded: TypeAlias = bytes | bytearray | memoryview | BinaryIO
 ImageSource: TypeAlias = (
     "str | os.PathLike[str] | _Encoded | Image.Image | NDArray[Any] | torch.Tensor"
 )
 
-# Larger photos are converted in bands of this many pixels, so that a photo of 100 megapixels needs
-# little more memory than its own 300 MB.
+# Larger photos are converted and resized in bands of this many pixels, so that a photo of 100
+# megapixels needs little more memory than its own 300 MB.
 _BAND_PIXELS = 8 * 1024 * 1024
 
 _WANTED = (
@@ -381,3 +382,53 @@ def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     # At most 255 * 255 + 127 = 65,152: fits 16 bits.
     blended = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127
     return (blended // 255).astype(np.uint8)
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize as the released code does: Pillow's bilinear filter, with antialiasing.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: (h, w) in pixels; `Frame.resized` for the model's frame.
+
+    Returns:
+        (h, w, 3) uint8, contiguous, always a copy.
+
+    Raises:
+        ImageError: The image is not uint8 RGB, or the size is not positive.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(
+            f"resize_image: got {image.dtype} of shape {image.shape}; wanted uint8 (H, W, 3). "
+            "Type: resize_image(load_image(image), size)"
+        )
+    h, w = (int(side) for side in size)
+    if min(h, w, *image.shape[:2]) < 1:
+        raise ImageError(f"resize_image: from {image.shape[:2]} to {(h, w)}; wanted (h, w) >= 1")
+    height, width = image.shape[:2]
+    if height * width <= max(_BAND_PIXELS, h * w):
+        pil = Image.fromarray(np.ascontiguousarray(image))
+        return np.array(pil.resize((w, h), Image.Resampling.BILINEAR))
+    return _resize_in_bands(image, (h, w))
+
+
+def _resize_in_bands(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize some rows at a time, because Pillow keeps a copy of its input, 4 bytes a pixel.
+
+    Each band includes the rows around it that the filter reaches, so that no border is visible.
+    """
+    height, width = image.shape[:2]
+    h, w = size
+    scale = height / h
+    reach = math.ceil(max(scale, 1.0)) + 1  # the triangle filter's radius is one target pixel
+    rows = max(1, int(_BAND_PIXELS / (width * scale)))
+    resized = np.empty((h, w, 3), dtype=np.uint8)
+    for start in range(0, h, rows):
+        end = min(start + rows, h)
+        first = max(0, math.floor(start * scale) - reach)
+        last = min(height, math.ceil(end * scale) + reach)
+        band = Image.fromarray(np.ascontiguousarray(image[first:last]))
+        box = (0, start * scale - first, width, min(end * scale, height) - first)
+        shape = (w, end - start)
+        resized[start:end] = np.asarray(band.resize(shape, Image.Resampling.BILINEAR, box=box))
+    return resized

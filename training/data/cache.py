@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from textsam.values.geometry import Frame
-from textsam.values.resizing import resize_image
+from textsam.values.images import resize_image
 from textsam.values.rle import RLE, decode_rle, encode_mask, rle_from_json, rle_to_json
 
 from .sample import ObjectMask, Sample

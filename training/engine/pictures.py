@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, PromptBatch
+from textsam.modeling.mask_decoder import BOX_END, BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 from textsam.pictures.draw import PALETTE, encode_picture, overlay
 from textsam.values.files import write_atomically

@@ -17,7 +17,7 @@ from torch import Tensor
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import DenseTextHead, TextPathway
 from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
+from textsam.modeling.mask_decoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 
 from ..data.phrases.phrase_batch import PhraseBatch

@@ -22,7 +22,7 @@ from textsam.clip.masked import masked_image_embedding
 from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.prompt_encoder import BOX_START, PromptBatch
+from textsam.modeling.mask_decoder import BOX_START, PromptBatch
 from textsam.modeling.sam import Sam
 from textsam.weights.model_folder import write_pathway
 

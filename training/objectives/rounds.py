@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.prompt_encoder import PromptBatch
+from textsam.modeling.mask_decoder import PromptBatch
 from textsam.modeling.sam import Sam
 
 from ..data.batch import ViewBatch

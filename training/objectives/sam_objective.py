@@ -11,11 +11,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.prompt_encoder import BOX_START
+from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
+from textsam.modeling.mask_decoder import BOX_START, Attention
 from textsam.modeling.sam import Sam
-from textsam.modeling.timm_encoder import TimmEncoder
-from textsam.modeling.transformer import Attention
 
 from ..data.batch import ViewBatch
 from ..engine.optim import RatedPart

@@ -14,7 +14,7 @@ from torch import Tensor
 from textsam.inference.model import TextSAM
 from textsam.inference.strategies import regions as module
 from textsam.inference.strategies.regions import PhraseMap, Proposal, Region, decode_regions
-from textsam.modeling.prompt_encoder import PromptBatch
+from textsam.modeling.mask_decoder import PromptBatch
 from textsam.values.settings import TextSettings
 
 SIDE = 16  # cells of the mask prompts of the random model

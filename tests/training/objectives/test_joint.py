@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
-from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT
+from textsam.modeling.mask_decoder import ABSENT, FOREGROUND, NOT_A_POINT
 from textsam.modeling.sam import Sam
 from training.data import LoaderConfig, Sample, ViewConfig, ViewLoader
 from training.data.drawn_shapes import draw_samples

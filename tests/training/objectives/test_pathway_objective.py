@@ -15,7 +15,7 @@ from torch import Tensor
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
-from textsam.modeling.prompt_encoder import ABSENT, FOREGROUND, NOT_A_POINT, PromptBatch
+from textsam.modeling.mask_decoder import ABSENT, FOREGROUND, NOT_A_POINT, PromptBatch
 from textsam.weights.model_folder import read_pathway
 from training.engine.optim import optimizer_groups
 from training.losses import mask_iou

@@ -22,7 +22,7 @@ from textsam.inference.automatic.point_grid import (
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import stability_score
 from textsam.inference.photo.prediction import decode
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
+from textsam.modeling.mask_decoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 from textsam.values.settings import AutomaticSettings
 
 __all__ = ["refine_masks"]

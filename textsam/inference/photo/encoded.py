@@ -13,10 +13,9 @@ from torch import Tensor
 
 from textsam.clip.pathway import tower_maps
 from textsam.errors import WeightsError
-from textsam.modeling.image_encoder import ImageFeatures
-from textsam.modeling.timm_encoder import TimmEncoder
+from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
 from textsam.values.geometry import Frame, Window
-from textsam.values.resizing import resize_image
+from textsam.values.images import resize_image
 from textsam.weights.parts import ModelParts
 
 __all__ = ["EncodedPhoto", "encode_photo", "encode_window"]

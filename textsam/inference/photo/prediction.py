@@ -18,7 +18,7 @@ from torch import Tensor
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.postprocess import mask_to_low_res, to_original_frame
 from textsam.inference.photo.prompt_batch import prompt_batch
-from textsam.modeling.prompt_encoder import PromptBatch
+from textsam.modeling.mask_decoder import PromptBatch
 from textsam.values.geometry import Frame, Window
 from textsam.values.prompts import Prompt
 

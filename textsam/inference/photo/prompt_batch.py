@@ -10,7 +10,7 @@ from torch import Tensor
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.phrase_map import embed_phrases, phrase_mask_prompt, phrase_tokens
 from textsam.inference.photo.postprocess import mask_to_low_res
-from textsam.modeling.prompt_encoder import (
+from textsam.modeling.mask_decoder import (
     BOX_END,
     BOX_START,
     FOREGROUND,

@@ -12,8 +12,7 @@ from textsam.inference.photo.phrase_map import embed_phrases, map_logits
 from textsam.inference.photo.postprocess import to_original_frame
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies.answering import answer_query, to_segmentation
-from textsam.inference.strategies.query import make_query
+from textsam.inference.strategies.query import answer_query, make_query, to_segmentation
 from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
 from textsam.values.judge import is_present

@@ -22,8 +22,13 @@ from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
-from textsam.inference.strategies.answering import to_segmentation
-from textsam.inference.strategies.query import PhraseOptions, Query, make_query, show_keywords
+from textsam.inference.strategies.query import (
+    PhraseOptions,
+    Query,
+    make_query,
+    show_keywords,
+    to_segmentation,
+)
 from textsam.inference.tiled.grid import TileMaps, tile_windows
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
@@ -31,9 +36,8 @@ from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
 from textsam.values.candidates import GATES, Candidate, PhraseAnswer
 from textsam.values.geometry import Window
-from textsam.values.images import ImageSource, load_image
+from textsam.values.images import ImageSource, load_image, resize_image
 from textsam.values.judge import best_first, judge
-from textsam.values.resizing import resize_image
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 from textsam.weights.parts import ModelParts
 

@@ -22,8 +22,7 @@ import torch
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import TimmConfig
-from textsam.modeling.mask_decoder import MaskDecoder
-from textsam.modeling.prompt_encoder import PromptEncoder
+from textsam.modeling.mask_decoder import MaskDecoder, PromptEncoder
 from textsam.modeling.sam import Sam
 
 from ...data import LoaderConfig, Sample, StreamSource, ViewConfig, ViewLoader, open_source

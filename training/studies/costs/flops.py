@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from textsam.modeling.config import SamConfig, ViTConfig
-from textsam.modeling.prompt_encoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
+from textsam.modeling.mask_decoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 from textsam.modeling.sam import Sam
 
 from ...losses import LossConfig, mask_losses

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from textsam.modeling.config import SamConfig, TimmConfig
-from textsam.modeling.prompt_encoder import PromptBatch
+from textsam.modeling.mask_decoder import PromptBatch
 from textsam.modeling.sam import Sam
 from training.data import LoaderConfig, ViewConfig, ViewLoader
 from training.data.drawn_shapes import draw_samples
