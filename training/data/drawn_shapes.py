@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.values.rle import encode_mask
-
 from .sample import ObjectMask, Sample
 
 _COLOURS = {
@@ -57,14 +55,7 @@ def _draw(number: int, *, seed: int, side: int) -> Sample:
         shape = str(rng.choice(list(_SHAPES)))
         mask = _SHAPES[shape]((x - middle_x) / size, (y - middle_y) / size)
         photo[mask] = _COLOURS[colours[place]] + rng.normal(0, 6, (int(mask.sum()), 1))
-        objects.append(
-            ObjectMask(
-                label=f"{colours[place]} {shape}",
-                kind="thing",
-                rle=encode_mask(mask),
-                ignore=False,
-            )
-        )
+        objects.append(ObjectMask.of(mask, f"{colours[place]} {shape}"))
     buffer = io.BytesIO()
     Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
     return Sample(

@@ -122,7 +122,7 @@ class _Rows:
         if len(labels) != len(rles):
             raise ValueError(f"{len(rles)} masks and {len(labels)} labels; wanted one for each")
         return tuple(
-            ObjectMask(label=self._label(label), kind="unknown", rle=rle, ignore=False)
+            ObjectMask(label=self._label(label), kind="unknown", rle=rle)
             for label, rle in zip(labels, rles, strict=True)
         )
 

@@ -133,9 +133,7 @@ def objects_of_map(
             label = names[value]
         mask = values == value
         for region in _regions(mask) if config.regions else [mask]:
-            objects.append(
-                ObjectMask(label=label, kind="thing", rle=encode_mask(region), ignore=False)
-            )
+            objects.append(ObjectMask.of(region, label))
     return tuple(objects), values == config.void
 
 

@@ -53,8 +53,7 @@ class Sa1bSource:
             exhaustive=False,
             void=None,
             objects=tuple(
-                ObjectMask(label="", kind="unknown", rle=rle_from_json(code), ignore=False)
-                for code in codes
+                ObjectMask(label="", kind="unknown", rle=rle_from_json(code)) for code in codes
             ),
         )
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from textsam.errors import ImageError
 from textsam.values.images import load_image
-from textsam.values.rle import RLE, decode_rle
+from textsam.values.rle import RLE, decode_rle, encode_mask
 
 # Raised for broken photos and annotations (`ImageError` is a ValueError); anything else is a bug
 # and is not caught.
@@ -30,9 +30,14 @@ class ObjectMask:
     label: str  # its name; empty where the set gives none (SA-1B)
     kind: str  # thing, stuff, part, salient, or unknown
     rle: RLE  # its mask, of the photo's size
-    ignore: bool  # not to be trained on, e.g. a crowd
+    ignore: bool = False  # not to be trained on, e.g. a crowd
     # Group of people or photos that it counts for where groups are compared; may be empty
     group: str = ""
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], label: str, kind: str = "thing") -> ObjectMask:
+        """An object that is trained on, from its mask (H, W) bool."""
+        return cls(label=label, kind=kind, rle=encode_mask(mask))
 
 
 @dataclass(frozen=True, kw_only=True)

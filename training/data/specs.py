@@ -33,8 +33,7 @@ from .hub_sets import HubColumns, open_hub
 from .label_pngs import LabelMapConfig, LabelPngSource, read_names
 from .parquet import ParquetSource
 from .public.ade20k import AdeSource
-from .public.click_sets import open_berkeley, open_grabcut
-from .public.davis import DavisSource, open_davis_frames
+from .public.click_sets import DavisSource, open_berkeley, open_davis_frames, open_grabcut
 from .public.voc import SbdSource, VocSource
 from .sa1b import Sa1bSource
 from .source import Source, StreamSource

@@ -1,5 +1,1 @@
-"""Public segmentation sets in the folders in which they are distributed.
-
-`layout` where files should be, and what to say when they are not · `mat` MATLAB's files · then a
-file for each set.
-"""
+"""Public segmentation sets in the folders in which they are distributed; `listed` is shared."""

@@ -17,11 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError
-from textsam.values.rle import encode_mask
 
 from ..sample import ObjectMask
-from .layout import find_root, wanted_folder
-from .listed import Annotation, ListedSource, named_objects, read_values
+from .listed import (
+    Annotation,
+    ListedSource,
+    find_root,
+    named_objects,
+    read_values,
+    wanted_folder,
+)
 
 
 class AdeSource(ListedSource):
@@ -39,17 +44,16 @@ class AdeSource(ListedSource):
         masks: Literal["class", "object"] = "class",
         name: str | None = None,
     ) -> None:
-        """List the photos of a split."""
         places = (".", "ADEChallengeData2016")
         self.root = find_root(root, places, marks=("images", "annotations"), what="ADE20K")
         self.split, self.by_object = split, masks == "object"
         if self.by_object:
             wanted_folder(self.root / "annotations_instance" / split, "ADE20K")
         wanted_folder(self.root / "annotations" / split, "ADE20K")
-        folder = wanted_folder(self.root / "images" / split, "ADE20K")
-        photos = sorted(path.stem for path in folder.glob("*.jpg"))
+        self.images = wanted_folder(self.root / "images" / split, "ADE20K")
+        photos = sorted(path.stem for path in self.images.glob("*.jpg"))
         if not photos:
-            raise ValueError(f"ADE20K: {folder} has no *.jpg; wanted photos")
+            raise ValueError(f"ADE20K: {self.images} has no *.jpg; wanted photos")
         self._names, self._kinds = read_object_info(self.root / "objectInfo150.txt")
         super().__init__(
             photos,
@@ -57,10 +61,6 @@ class AdeSource(ListedSource):
             labels=tuple(self._names.values()),
             exhaustive=not self.by_object,
         )
-
-    def photo(self, image_id: str) -> Path:
-        """Where a photo should be."""
-        return self.root / "images" / self.split / f"{image_id}.jpg"
 
     def truth(self, image_id: str) -> Annotation:
         """Read the classes, and the numbers of instances; raises ImageError."""
@@ -70,23 +70,16 @@ class AdeSource(ListedSource):
             where = self.root / "annotations_instance" / self.split / f"{image_id}.png"
             numbers, names, kinds = _instances(where), self._names, self._kinds
             objects = named_objects(numbers, classes, names=names, kinds=kinds, where=where)
-            return Annotation(objects=objects, void=np.zeros(classes.shape, dtype=bool))
-        return Annotation(objects=self._areas(classes, where), void=classes == 0)
-
-    def _areas(self, classes: NDArray[np.int64], where: Path) -> tuple[ObjectMask, ...]:
+            return objects, np.zeros(classes.shape, dtype=bool)
         values = np.unique(classes[classes != 0]).tolist()
         unknown = [value for value in values if value not in self._names]
         if unknown:
             raise ImageError(f"{where} holds {unknown}; wanted 0..{max(self._names)}")
-        return tuple(
-            ObjectMask(
-                label=self._names[value],
-                kind=self._kinds[value],
-                rle=encode_mask(classes == value),
-                ignore=False,
-            )
+        objects = tuple(
+            ObjectMask.of(classes == value, self._names[value], self._kinds[value])
             for value in values
         )
+        return objects, classes == 0
 
 
 def read_object_info(path: Path) -> tuple[dict[int, str], dict[int, str]]:

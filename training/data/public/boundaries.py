@@ -28,8 +28,7 @@ from ..label_pngs import read_label_map
 from ..parquet import ParquetSource
 from ..source import Source, StreamSource
 from ..specs import SourceSpec, is_spec, open_source
-from .layout import find_root, wanted_folder
-from .mat import mat_field, read_mat, structs_of
+from .listed import find_root, mat_field, read_mat, structs_of, wanted_folder
 
 _COLUMNS = ("image", "image_id", "boundaries")
 _USAGE = (

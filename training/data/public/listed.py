@@ -1,44 +1,39 @@
-"""What the sets share: a list of photos that is known before any annotation is read."""
+"""What the public sets share: folders, MATLAB's files, photos that are known before their masks.
+
+MATLAB knows neither scalars nor lists: a struct comes as a (1, 1) array with named fields, and a
+list of structs as a cell array (1, N) of those.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, require
 from textsam.values.rle import encode_mask
 
 from ..label_pngs import read_label_map
 from ..sample import ObjectMask, Sample
 from ..source import PackedRecords
 
-
-@dataclass(frozen=True, kw_only=True)
-class Annotation:
-    """What a set says about one photo."""
-
-    objects: tuple[ObjectMask, ...]  # what is annotated
-    void: NDArray[np.bool_]  # (H, W) bool, pixels without a truth; its size is the photo's
+# The objects of a photo, and its pixels without a truth, (H, W) bool.
+Annotation: TypeAlias = tuple[tuple[ObjectMask, ...], NDArray[np.bool_]]
 
 
 class ListedSource(ABC):
-    """Photos of a set in its own order; photo and annotation are opened when they are asked for.
+    """Photos of a set in its own order; photo and annotation are opened when they are asked for."""
 
-    Attributes:
-        name: What the source is called.
-        labels: Every name that the set can give, whether or not a photo has it.
-        exhaustive: Whether a label that a photo does not list is absent from it.
-    """
+    images: Path  # folder of the photos
 
     def __init__(
         self, photos: Sequence[str], *, name: str, labels: Sequence[str], exhaustive: bool
     ) -> None:
-        """Take the names of the photos; the set's own class finds their files."""
+        # `labels` is every name that the set can give, whether or not a photo has it.
         self.name, self.labels, self.exhaustive = name, tuple(labels), exhaustive
         self._photos = PackedRecords(photos)
 
@@ -50,20 +45,20 @@ class ListedSource(ABC):
         photo = self.photo(image_id)
         if not photo.is_file():
             raise ImageError(f"{self.name}: there is no photo {photo}")
-        truth = self.truth(image_id)
+        objects, void = self.truth(image_id)
         return Sample(
             image_id=image_id,
             source=self.name,
             encoded=photo,
-            size=(truth.void.shape[0], truth.void.shape[1]),
+            size=(void.shape[0], void.shape[1]),
             exhaustive=self.exhaustive,
-            void=encode_mask(truth.void) if truth.void.any() else None,
-            objects=truth.objects,
+            void=encode_mask(void) if void.any() else None,
+            objects=objects,
         )
 
-    @abstractmethod
     def photo(self, image_id: str) -> Path:
         """Where a photo should be."""
+        return self.images / f"{image_id}.jpg"
 
     @abstractmethod
     def truth(self, image_id: str) -> Annotation:
@@ -89,12 +84,8 @@ def named_objects(
 
     An object has the class of most of its pixels, for the two pictures need not agree at borders.
 
-    Args:
-        numbers: (H, W) int64, 0 where no object is. Void must be 0 too.
-        classes: (H, W) int64.
-        names: Name of each class; values without one are no class.
-        kinds: Kind of each class, thing where it is not said.
-        where: The picture of the numbers, for errors.
+    In `numbers` void must be 0, as where no object is. Values without a name are no class; kinds
+    are "thing" where they are not said. `where` is the picture of the numbers, for errors.
     """
     if numbers.shape != classes.shape:
         raise ImageError(
@@ -104,23 +95,90 @@ def named_objects(
     for number in np.unique(numbers[numbers != 0]).tolist():
         mask = numbers == number
         values, counts = np.unique(classes[mask], return_counts=True)
-        votes = {
-            value: count
-            for value, count in zip(values.tolist(), counts.tolist(), strict=True)
-            if value in names
-        }
+        pairs = zip(values.tolist(), counts.tolist(), strict=True)
+        votes = {value: count for value, count in pairs if value in names}
         if not votes:
             raise ImageError(
                 f"{where}: object {number} lies where the picture of classes has "
                 f"{values.tolist()}, none of which has a name"
             )
         value = max(votes, key=lambda v: votes[v])
-        objects.append(
-            ObjectMask(
-                label=names[value],
-                kind=(kinds or {}).get(value, "thing"),
-                rle=encode_mask(mask),
-                ignore=False,
-            )
-        )
+        objects.append(ObjectMask.of(mask, names[value], (kinds or {}).get(value, "thing")))
     return tuple(objects)
+
+
+def find_root(root: Path | str, places: Sequence[str], *, marks: Sequence[str], what: str) -> Path:
+    """The folder that holds all of `marks`: `root` itself, or one of `places` in it.
+
+    So a user may name the folder that an archive was unpacked in, or any that leads to the data.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise NotADirectoryError(f"{what}: there is no folder {root}")
+    for place in places:
+        folder = root / place
+        if all((folder / mark).is_dir() for mark in marks):
+            return folder
+    looked = ", ".join(str(root / place) for place in places)
+    raise FileNotFoundError(
+        f"{what}: looked in {looked} for the folders {', '.join(marks)}, and none has them all. "
+        f"Name the folder into which {what} was unpacked"
+    )
+
+
+def wanted_folder(folder: Path, what: str) -> Path:
+    """The folder, if it is there."""
+    if not folder.is_dir():
+        beside = sorted(p.name for p in folder.parent.iterdir()) if folder.parent.is_dir() else []
+        raise NotADirectoryError(
+            f"{what}: there is no folder {folder}; beside it are {_first(beside)}"
+        )
+    return folder
+
+
+def read_split(file: Path, what: str) -> list[str]:
+    """The lines of a list of photos, without empty ones."""
+    if not file.is_file():
+        lists = sorted(p.stem for p in file.parent.glob("*.txt"))
+        raise FileNotFoundError(
+            f"{what}: there is no list {file}; "
+            + (f"for split= there are {_first(lists)}" if lists else f"{file.parent} has no list")
+        )
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    if not any(lines):
+        raise ValueError(f"{what}: the list {file} is empty")
+    return [line for line in lines if line]
+
+
+def _first(names: Sequence[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "") or "nothing"
+
+
+def read_mat(path: Path, variable: str) -> NDArray[Any]:
+    """One variable of a file of MATLAB 5 to 7."""
+    if not path.is_file():
+        raise ImageError(f"there is no file {path}; wanted the annotation {variable!r} in it")
+    loadmat = require("scipy.io", "train").loadmat
+    try:
+        content = loadmat(path)
+    except Exception as error:  # scipy raises whatever a damaged file leads it to
+        raise ImageError(f"{path} cannot be read as a MATLAB file: {error}") from error
+    if variable not in content:
+        there = sorted(key for key in content if not key.startswith("__"))
+        raise ImageError(f"{path} holds {there}; wanted the variable {variable!r}")
+    return np.asarray(content[variable])
+
+
+def structs_of(cells: NDArray[Any], *, path: Path) -> list[NDArray[Any]]:
+    """The structs of a cell array, or the one struct that stands alone; `path` for errors."""
+    found = [cells] if cells.dtype.names else [np.asarray(cell) for cell in cells.ravel()]
+    if not found or any(struct.size != 1 or not struct.dtype.names for struct in found):
+        raise ImageError(f"{path}: wanted a MATLAB struct, or a cell array of them")
+    return found
+
+
+def mat_field(struct: NDArray[Any], field: str, *, path: Path) -> NDArray[Any]:
+    """A field of a struct as MATLAB has it, at least two-dimensional; `path` for errors."""
+    if field not in (struct.dtype.names or ()):
+        raise ImageError(f"{path}: its struct has {struct.dtype.names}; wanted the field {field!r}")
+    return np.asarray(struct.ravel()[0][field])

@@ -13,13 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError
-from textsam.values.rle import encode_mask
 
 from ..label_pngs import LabelMapConfig, objects_of_map
 from ..sample import ObjectMask
-from .layout import find_root, read_split, wanted_folder
-from .listed import Annotation, ListedSource, named_objects, read_values
-from .mat import mat_field, read_mat, structs_of
+from .listed import (
+    Annotation,
+    ListedSource,
+    find_root,
+    mat_field,
+    named_objects,
+    read_mat,
+    read_split,
+    read_values,
+    structs_of,
+    wanted_folder,
+)
 
 VOC_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -48,32 +56,27 @@ class VocSource(ListedSource):
         masks: Literal["object", "class"] = "object",
         name: str | None = None,
     ) -> None:
-        """Find the folders and read the list of photos."""
         places = (".", "VOC2012", "VOCdevkit/VOC2012")
         marks = ("JPEGImages", "ImageSets/Segmentation")
         self.root = find_root(root, places, marks=marks, what="VOC")
+        self.images = self.root / "JPEGImages"
         self.by_object = masks == "object"
         for folder in ("SegmentationClass", *(["SegmentationObject"] if self.by_object else [])):
             wanted_folder(self.root / folder, "VOC")
         photos = read_split(self.root / "ImageSets/Segmentation" / f"{split}.txt", "VOC")
         super().__init__(photos, name=name or f"voc_{split}", labels=VOC_NAMES, exhaustive=True)
 
-    def photo(self, image_id: str) -> Path:
-        """Where a photo should be."""
-        return self.root / "JPEGImages" / f"{image_id}.jpg"
-
     def truth(self, image_id: str) -> Annotation:
         """Read both pictures, or only that of classes; raises ImageError."""
-        classes = read_values(self.root / "SegmentationClass" / f"{image_id}.png")
+        where = self.root / "SegmentationClass" / f"{image_id}.png"
+        classes = read_values(where)
         if not self.by_object:
-            return _class_truth(classes, self.root / "SegmentationClass" / f"{image_id}.png")
+            return _class_truth(classes, where)
         where = self.root / "SegmentationObject" / f"{image_id}.png"
         numbers = read_values(where)
         void = numbers == _VOID
         numbers = np.where(void, 0, numbers)
-        return Annotation(
-            objects=named_objects(numbers, classes, names=_NAMES, where=where), void=void
-        )
+        return named_objects(numbers, classes, names=_NAMES, where=where), void
 
 
 class SbdSource(ListedSource):
@@ -91,17 +94,13 @@ class SbdSource(ListedSource):
         masks: Literal["object", "class"] = "object",
         name: str | None = None,
     ) -> None:
-        """Find the folders and read the list of photos."""
         self.by_object = masks == "object"
         self._truths = "inst" if self.by_object else "cls"
         places = (".", "dataset", "benchmark_RELEASE/dataset")
         self.root = find_root(root, places, marks=("img", self._truths), what="SBD")
+        self.images = self.root / "img"
         photos = read_split(self.root / f"{split}.txt", "SBD")
         super().__init__(photos, name=name or f"sbd_{split}", labels=VOC_NAMES, exhaustive=True)
-
-    def photo(self, image_id: str) -> Path:
-        """Where a photo should be."""
-        return self.root / "img" / f"{image_id}.jpg"
 
     def truth(self, image_id: str) -> Annotation:
         """Read the objects or the classes; raises ImageError."""
@@ -113,34 +112,18 @@ class SbdSource(ListedSource):
             return _class_truth(values, path)
         categories = mat_field(struct, "Categories", path=path).ravel().astype(np.int64).tolist()
         void = values == _VOID
-        return Annotation(
-            objects=_sbd_objects(np.where(void, 0, values), categories, path), void=void
-        )
-
-
-def _sbd_objects(
-    numbers: NDArray[np.int64], categories: list[int], path: Path
-) -> tuple[ObjectMask, ...]:
-    found = np.unique(numbers[numbers != 0]).tolist()
-    if any(n > len(categories) or categories[n - 1] not in _NAMES for n in found):
-        raise ImageError(
-            f"{path} numbers objects {found} and has the categories {categories}; wanted a "
-            f"category in 1..{len(VOC_NAMES)} for each"
-        )
-    return tuple(
-        ObjectMask(
-            label=_NAMES[categories[n - 1]],
-            kind="thing",
-            rle=encode_mask(numbers == n),
-            ignore=False,
-        )
-        for n in found
-    )
+        numbers = np.unique(values[(values != 0) & ~void]).tolist()
+        if any(n > len(categories) or categories[n - 1] not in _NAMES for n in numbers):
+            raise ImageError(
+                f"{path} numbers objects {numbers} and has the categories {categories}; wanted a "
+                f"category in 1..{len(VOC_NAMES)} for each"
+            )
+        names = {n: _NAMES[categories[n - 1]] for n in numbers}
+        return tuple(ObjectMask.of(values == n, names[n]) for n in numbers), void
 
 
 def _class_truth(classes: NDArray[np.int64], path: Path) -> Annotation:
     try:
-        objects, void = objects_of_map(classes, config=_CLASSES)
+        return objects_of_map(classes, config=_CLASSES)
     except ValueError as error:
         raise ImageError(f"{path}: {error}") from error
-    return Annotation(objects=objects, void=void)
