@@ -16,9 +16,11 @@ from hypothesis import settings
 # Before anything imports the libraries that read them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# Processes of pytest-xdist share the cores: threads beyond those only wait for each other.
-_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _PROCESSES)))
+# Processes of pytest-xdist share the cores: threads beyond those only wait for each other. Not set
+# in the process that starts them: they would inherit its number, which is for one process.
+if processes := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    threads = max(1, (os.cpu_count() or 1) // int(processes))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 # Shared machines stall: a slow example is no failure, and CI draws the same examples every time.
 settings.register_profile("here", deadline=None)
