@@ -19,7 +19,7 @@ from ..batch import ViewBatch
 from ..sample import Sample
 from ..source import Source
 from .concepts import ConceptBank
-from .names import NameConfig, NameDraw, NameQuestions
+from .names import NameConfig, NameDraw, NameQuestions, Words
 from .pasting import NamedView, ObjectPaster, PasteConfig
 
 __all__ = ["PhraseBatch", "PhraseConfig", "PhraseDraw"]
@@ -39,6 +39,7 @@ class PhraseConfig:
         point_share: Probability that such a phrase comes with a point, as `auto` asks.
         crop_share: Probability that such a phrase is the embedding of a crop of the object itself
             (the paper's prompt, Appendix D.5) and not of its name's text.
+        kind_share: Probability that its text is that of a kind which the object belongs to.
         names: Names asked of the dense text head; None for none.
         paste: Objects of other photos that are pasted in; None for none.
     """
@@ -49,6 +50,7 @@ class PhraseConfig:
     phrase_share: float = 0.0
     point_share: float = 0.4
     crop_share: float = 0.5
+    kind_share: float = 0.0
     names: NameConfig | None = field(default_factory=NameConfig)
     paste: PasteConfig | None = None
 
@@ -105,6 +107,7 @@ class PhraseDraw:
         *,
         config: PhraseConfig,
         image_size: int,
+        words: Words | None = None,
     ) -> None:
         """Look at the sources' names.
 
@@ -113,9 +116,10 @@ class PhraseDraw:
             sources: As the loader has them.
             config: What is asked.
             image_size: Side of the views' frame, pixels.
+            words: Kinds of the names, and which may cover each other.
         """
-        self.bank, self.config = bank, config
-        self._names = config.names and NameDraw(bank, sources, config=config.names)
+        self.bank, self.config, self._words = bank, config, words
+        self._names = config.names and NameDraw(bank, sources, config=config.names, words=words)
         self._paste = config.paste and ObjectPaster(
             sources, config=config.paste, image_size=image_size
         )
@@ -183,7 +187,13 @@ class PhraseDraw:
     def _query(self, item: NamedView, row: int, rng: np.random.Generator) -> Tensor:
         own_crop = rng.random() < self.config.crop_share
         crop = self.bank.crop_of_object(item.keys[row], rng) if own_crop else None
-        return self.bank.text_of(item.labels[row]) if crop is None else crop
+        if crop is not None:
+            return crop
+        name = item.labels[row]
+        if self._words is not None and rng.random() < self.config.kind_share:
+            kinds = sorted(kind for kind in self._words.kinds_of(name) if kind in self.bank.index)
+            name = str(rng.choice(kinds)) if kinds else name
+        return self.bank.text_of(name)
 
 
 @dataclass(frozen=True)

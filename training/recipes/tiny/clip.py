@@ -33,7 +33,8 @@ from ...data import Sample
 from ...data.phrases.concepts import ConceptBank, ObjectKey
 from ...objectives.distillation import CropTable, TextTable, text_embeddings
 from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
-from .vocabulary import imagenet_names
+from .stage_settings import is_kept_out
+from .vocabulary import PhraseList, imagenet_names
 
 __all__ = [
     "TINY_CLIP",
@@ -128,15 +129,25 @@ def teacher_embeddings(phrases: Sequence[str], *, batch: int = 256) -> Tensor:
     return out
 
 
-def text_table(phrases: Sequence[str], target: Tensor) -> tuple[TextTable, TextTable]:
-    """Tokens of phrases and their teacher embeddings (n, D): to train on; every 50th to test."""
+def text_table(phrases: PhraseList, target: Tensor) -> tuple[TextTable, TextTable]:
+    """Tokens of phrases, each as often as its copies say, and embeddings of their meanings.
+
+    Args:
+        phrases: What the tower reads.
+        target: (n, D) teacher embedding of each meaning.
+
+    Returns:
+        What it is trained on, and every 50th of the phrases that have one copy, to test it.
+    """
     tokenizer = _tokenizer()
-    starts = range(0, len(phrases), 4096)
-    tokens = torch.cat([tokenizer(list(phrases[i : i + 4096])) for i in starts])
+    starts = range(0, len(phrases.phrases), 4096)
+    tokens = torch.cat([tokenizer(phrases.phrases[i : i + 4096]) for i in starts])
     # The end token has the largest number of all.
     table = TextTable(tokens=tokens, lengths=tokens.argmax(1) + 1, target=target)
-    tested = torch.arange(len(phrases)) % 50 == 49
-    return table.rows(torch.nonzero(~tested)[:, 0]), table.rows(torch.nonzero(tested)[:, 0])
+    copies = torch.tensor(phrases.copies)
+    tested = (torch.arange(len(copies)) % 50 == 49) & (copies == 1)
+    trained = torch.repeat_interleave(torch.arange(len(copies)), copies * ~tested)
+    return table.rows(trained), table.rows(torch.nonzero(tested)[:, 0])
 
 
 @torch.inference_mode()
@@ -185,13 +196,23 @@ class CropFeatures:
         features: (n, 1280) float16.
         labels: n names.
         keys: n objects that they show.
-        tested: (n,) bool, crops of photos that the image head is not trained on: every 20th.
+        tested: (n,) bool, crops of photos that are kept out of training.
     """
 
     features: Tensor
     labels: list[str]
     keys: list[ObjectKey]
     tested: Tensor
+
+    def trained(self) -> CropFeatures:
+        """The crops of photos that are trained on."""
+        rows = torch.nonzero(~self.tested)[:, 0]
+        return CropFeatures(
+            features=self.features[rows],
+            labels=[self.labels[row] for row in rows],
+            keys=[self.keys[row] for row in rows],
+            tested=self.tested[rows],
+        )
 
 
 @torch.inference_mode()
@@ -201,7 +222,7 @@ def crop_features(
     *,
     seed: int,
     variants: int = 2,
-    per_label: int = 500,
+    per_label: int = 300,
     min_area: int = 200,
 ) -> CropFeatures:
     """Features of every usable mask, in some random crops each (arXiv 2304.02643, Appendix D.5).
@@ -240,7 +261,7 @@ def crop_features(
             rows.append(_pooled_crops(encoder, sample, repeated, rng))
             labels += [sample.objects[i].label for i in repeated]
             keys += [(source, sample.image_id, i) for i in repeated]
-            tested += [index % 20 == 19] * len(repeated)
+            tested += [is_kept_out(int(index))] * len(repeated)
     return CropFeatures(
         features=torch.cat(rows), labels=labels, keys=keys, tested=torch.tensor(tested)
     )
@@ -317,7 +338,12 @@ def _imagenet_opinion(encoder: ClipEncoder, features: Tensor) -> tuple[Tensor, T
 
 
 def concept_bank(
-    encoder: ClipEncoder, crops: CropFeatures, pathway: TextPathway, *, keep_means: bool = False
+    encoder: ClipEncoder,
+    crops: CropFeatures,
+    pathway: TextPathway,
+    *,
+    names: Sequence[str] = (),
+    keep_means: bool = False,
 ) -> ConceptBank:
     """Embeddings of all names and crops; sets the means that the pathway subtracts from them.
 
@@ -325,26 +351,29 @@ def concept_bank(
         encoder: Embeds the names; its image head embeds the crops.
         crops: Pooled features of crops.
         pathway: Centres the embeddings.
+        names: Names to embed beside the crops' labels.
         keep_means: Use the means that a trained pathway has.
     """
-    names = sorted(set(crops.labels))
-    text = encoder.encode_text(names).cpu()
+    labels = sorted(set(crops.labels))
+    further = sorted(set(names) - set(labels))
+    text = encoder.encode_text([*labels, *further]).cpu()
     head = encoder.model.visual.head.eval()
     device = next(head.parameters()).device
     with torch.no_grad():
         image = F.normalize(head(crops.features.float().to(device)), dim=-1).cpu()
-    row = {name: i for i, name in enumerate(names)}
+    row = {name: i for i, name in enumerate(labels)}
     label = torch.tensor([row[name] for name in crops.labels])
     if not keep_means:
         # The mean over names of the mean over their crops, so that frequent names do not dominate.
-        sums = torch.zeros(len(names), image.shape[1]).index_add_(0, label, image)
-        pathway.text_mean.copy_(text.mean(0))
+        sums = torch.zeros(len(labels), image.shape[1]).index_add_(0, label, image)
+        pathway.text_mean.copy_(text[: len(labels)].mean(0))
         pathway.image_mean.copy_((sums / torch.bincount(label)[:, None]).mean(0))
     return ConceptBank(
         pathway.centre(text, "text"),
         pathway.centre(image, "image"),
         labels=crops.labels,
         keys=crops.keys,
+        names=[*labels, *further],
     )
 
 

@@ -23,7 +23,7 @@ import torch
 
 from ...engine import TrainResult
 from ..base import Job
-from .stage_settings import SOURCES, TinySettings
+from .stage_settings import FILES, TinySettings
 from .stages import STAGES
 
 __all__ = ["TinyClipRecipe", "TinyRecipe"]
@@ -48,7 +48,7 @@ class TinyRecipe(TinySettings):
         """Check the settings; each stage reads its data when its turn comes."""
         if not self.stages:
             raise ValueError(f"no stage to go through; there are {', '.join(STAGES)}")
-        lacking = [name for name in SOURCES if not (self.data / f"{name}.parquet").is_file()]
+        lacking = [name for name in FILES if not (self.data / f"{name}.parquet").is_file()]
         if lacking:
             raise FileNotFoundError(
                 f"{self.data} lacks {', '.join(f'{name}.parquet' for name in lacking)}. Type: "

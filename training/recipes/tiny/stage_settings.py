@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,17 +13,20 @@ from ...data.phrases.names import NameConfig, NameRules
 from ...data.phrases.pasting import PasteConfig
 from ...data.phrases.phrase_batch import PhraseConfig
 from ...engine import EngineConfig
+from ...losses import LossConfig
 from ...objectives.joint import JointObjectiveConfig
 from ...objectives.name_maps import NameLossConfig
 from ...objectives.sam_objective import BackboneConfig
 from ...prompting import PromptConfig
 from ..sources import DataMix
 from .held_out_names import is_held_out
+from .lexicon import LABELS, Lexicon
 
 __all__ = [
     "CORE_BACKBONE",
     "DENSE_LOSS",
     "DENSE_PHRASES",
+    "FILES",
     "JOINT_STAGES",
     "SOURCES",
     "JointStage",
@@ -33,8 +37,14 @@ __all__ = [
     "points_loader",
 ]
 
-StageName = Literal["clip", "dense", "points", "full", "joint", "final", "wide", "export"]
+StageName = Literal["clip", "dense", "points", "full", "joint", "final", "wide", "broad", "export"]
 
+# Files of the training data; every stage trains on some of them.
+FILES = (
+    *("voc", "named_objects", "clothing", "coco_person", "car_parts", "coco", "coco_panoptic"),
+    *("animals", "coco_stuff", "facades", "faces", "nuclei", "objects", "people", "rail_parts"),
+    "voc2007_instances",
+)
 # Share of the photos drawn from each file of the training data; small and part masks are
 # over-sampled, since a core trained on whole things alone takes the salient thing, not the clicked
 # one.
@@ -78,12 +88,62 @@ _LONG_SOURCES = {
     "coco_panoptic": 0.06,
 }
 
-_CARS = frozenset({"car", "bus", "truck", "train", "motorcycle", "bicycle", "motorbike"})
+# All files. Those of one kind of thing (nuclei, street fronts) a little: enough for their names.
+_BROAD_SOURCES = {
+    "voc": 0.20,
+    "named_objects": 0.15,
+    "clothing": 0.07,
+    "coco_person": 0.03,
+    "car_parts": 0.08,
+    "coco": 0.11,
+    "coco_panoptic": 0.09,
+    "animals": 0.06,
+    "coco_stuff": 0.02,
+    "facades": 0.05,
+    "faces": 0.04,
+    "nuclei": 0.01,
+    "objects": 0.04,
+    "people": 0.025,
+    "rail_parts": 0.01,
+    "voc2007_instances": 0.015,
+}
+
+_CARS = frozenset({"car", "bus", "truck", "train", "motorcycle", "bicycle"})
+_STREET = frozenset(
+    {"road", "pavement", "ground", "sky", "tree", "vegetation", "building", "person"}
+)
 _RULES = NameRules(
     complete=frozenset({"named_objects"}),  # photos of one thing
     own_only=frozenset({"coco_person"}),  # everything but people is without annotation there
-    hidden_on={"car_parts": _CARS, "clothing": frozenset({"person"})},
-    unannotated={"car_parts": _CARS},  # each shows a car, whole and without annotation
+    partial=frozenset({"coco_person", "people", "animals", "facades", "objects", "faces"}),
+    bare=frozenset({"nuclei", "rail_parts"}),
+    common=frozenset({"clothing", "faces", "coco_panoptic", "coco_stuff", "facades", "people"}),
+    things=frozenset({"voc", "coco", "car_parts", "named_objects", "animals"}),
+    common_names=frozenset(
+        {"leaf", "stem", "root", "dish", "plate", "field", "building", "sky", "road", "river"}
+        | {"crack", "face", "bottle", "mug"}
+    ),
+    unannotated={
+        "car_parts": _CARS | _STREET,  # each shows a car, whole and without annotation
+        "facades": _CARS
+        | {"person", "bench", "traffic light", "potted plant", "umbrella", "chair"},
+        "people": _CARS
+        | {"chair", "bottle", "bench", "backpack", "handbag", "traffic light", "tv"},
+        "objects": frozenset({"person", "dining table", "car", "spoon", "fork", "knife", "chair"}),
+        "clothing": frozenset({"cell phone", "handbag", "car", "chair", "umbrella", "bicycle"}),
+        "faces": frozenset({"tie"}),
+        "animals": frozenset({"person", "couch", "chair", "bed", "potted plant"}),
+        "rail_parts": frozenset({"wheel", "headlight", "rear window", "window"}),
+    },
+    # Clothes have the colour that people mean; the pixels of a face are of no one colour.
+    colourless=frozenset(
+        {"person", "skin", "face", "head", "eye", "eyebrow", "nose", "mouth", "lips", "neck", "ear"}
+        | {"cell nucleus", "crack", "accessories", "light", "mirror", "window"}
+    ),
+    distinct=frozenset(
+        {"animal", "vehicle", "bird", "fish", "insect", "reptile", "snake", "monkey", "ship"}
+        | {"musical instrument", "weapon", "aircraft", "fruit", "pet", "bear", "boat"}
+    ),
 )
 _PASTE = PasteConfig(
     probability=0.35,
@@ -246,6 +306,38 @@ JOINT_STAGES: dict[StageName, JointStage] = {
             pathway_rate=2.0,
         ),
     ),
+    # On with all files, kinds and colours, for as long as there is time: see `training/RUNS.md`, 6.
+    "broad": JointStage(
+        after=("wide",),
+        image_size=512,
+        seed=6,
+        images=8,
+        shares=_BROAD_SOURCES,
+        peak_rate=3e-4,
+        warmup=100,
+        tail=0.4,
+        ema_decay=0.998,
+        view=_view(512, focus=0.35, colour=0.2),
+        phrases=replace(
+            _phrases(512, phrase_share=0.4, point_share=0.5),
+            kind_share=0.15,
+            names=NameConfig(
+                max_present=6,
+                max_absent=6,
+                max_inside=4,
+                image_share=0.35,
+                kind_share=0.25,
+                colour_share=0.15,
+                rules=_RULES,
+            ),
+        ),
+        objective=JointObjectiveConfig(
+            prompts=_prompts(box_noise=0.05, box_noise_limit=10 / 1024),
+            loss=LossConfig(boundary=2.0),
+            backbone=BackboneConfig(rate=0.2, frozen_stages=1, train_depthwise=False),
+            pathway_rate=3.0,
+        ),
+    ),
 }
 
 
@@ -266,8 +358,9 @@ class TinySettings:
         joint_steps: At 384 px.
         final_steps: At 512 px.
         wide_steps: Of 32 photos each: 0.2 s on an H200, 20 s on a CPU core.
-        wide_images: Photos in a step of `wide`.
-        start: Model that `wide` starts from, e.g. `tiny`, in place of the stages before it; `clip`
+        broad_steps: Of 8 photos each: 4 to 5 s on a CPU core.
+        images: Photos in a step of the stages from `full` on; each has its own number by default.
+        start: Model that `broad` starts from, e.g. `tiny`, in place of the stages before it; `clip`
             then computes embeddings with the CLIP of that model.
         workers: Processes that make batches, for each training process.
         hold_out_names: Leave the 60 names of `held_out_names` out of everything, for
@@ -290,7 +383,8 @@ class TinySettings:
     joint_steps: int = 2000
     final_steps: int = 1500
     wide_steps: int = 2670
-    wide_images: int = 32
+    broad_steps: int = 6000
+    images: int | None = None
     start: str | None = None
     workers: int = 0
     hold_out_names: bool = False
@@ -301,13 +395,12 @@ class TinySettings:
 
     def samples(self) -> dict[str, list[Sample]]:
         """All training photos by file, without those names that are held out."""
-        samples = {name: load_samples([self.data / f"{name}.parquet"]) for name in SOURCES}
-        if not self.hold_out_names:
-            return samples
-        return {
-            name: [kept for sample in rows if (kept := _without_names(sample)).objects]
-            for name, rows in samples.items()
-        }
+        return _read_samples(self.data, self.hold_out_names)
+
+    def lexicon(self) -> Lexicon:
+        """Words for the labels of all training photos."""
+        rows = self.samples().values()
+        return Lexicon({item.label for row in rows for sample in row for item in sample.objects})
 
     def mix(self, shares: Mapping[str, float], *, kept_out: bool = False) -> DataMix:
         """The training photos; with `kept_out` without those that `export` calibrates on."""
@@ -315,7 +408,7 @@ class TinySettings:
             name: [s for row, s in enumerate(rows) if not (kept_out and is_kept_out(row))]
             for name, rows in self.samples().items()
         }
-        return DataMix(sources=samples, shares=shares)
+        return DataMix(sources={name: samples[name] for name in shares}, shares=shares)
 
     def kept_out(self) -> dict[str, list[Sample]]:
         """The photos that `wide` does not see and `export` chooses and calibrates on."""
@@ -343,9 +436,31 @@ class TinySettings:
         return EngineConfig(**{**fields, **others})
 
 
+@cache
+def _read_samples(data: Path, hold_out_names: bool) -> dict[str, list[Sample]]:
+    samples = {
+        name: [_with_labels(sample) for sample in load_samples([data / f"{name}.parquet"])]
+        for name in FILES
+    }
+    if not hold_out_names:
+        return samples
+    return {
+        name: [kept for sample in rows if (kept := _without_names(sample)).objects]
+        for name, rows in samples.items()
+    }
+
+
 def is_kept_out(row: int) -> bool:
     """Whether a row of a training file is kept out of the last stage: one of twenty."""
     return row % 20 == 7
+
+
+def _with_labels(sample: Sample) -> Sample:
+    """The photo with the labels that training uses."""
+    if not any(o.label in LABELS for o in sample.objects):
+        return sample
+    objects = [replace(o, label=LABELS.get(o.label, o.label)) for o in sample.objects]
+    return replace(sample, objects=tuple(objects))
 
 
 def _without_names(sample: Sample) -> Sample:

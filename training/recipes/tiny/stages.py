@@ -22,6 +22,7 @@ from textsam.modeling.sam import Sam
 from textsam.values.settings import FocusSettings
 
 from ...data import LoaderConfig
+from ...data.phrases.colours import COLOURS
 from ...data.phrases.concepts import ConceptBank
 from ...data.phrases.phrase_batch import PhraseConfig, PhraseDraw
 from ...engine import EngineConfig, Trainer, TrainResult, load_weights
@@ -58,7 +59,7 @@ from .clip import (
 from .networks import TINY_SAM, new_tiny_pathway, new_tiny_sam
 from .stage_settings import StageName, TinySettings
 from .thresholds import choose_calibration, choose_settings
-from .vocabulary import phrase_list
+from .vocabulary import PhraseList, phrase_list
 
 __all__ = ["STAGES"]
 
@@ -78,22 +79,20 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
     if processes.is_main:
         folder.mkdir(parents=True, exist_ok=True)
     samples = recipe.samples()
+    model: Any = new_tiny_clip(seed=recipe.seed)
     if recipe.start is not None:
-        encoder = _start_model(recipe).clip
-        _computed_once(
-            folder / "crops.pt",
-            processes,
-            lambda: vars(crop_features(encoder, samples, seed=recipe.seed)),
+        model.text.load_state_dict(_start_model(recipe).clip.model.text.float().state_dict())
+    phrases = phrase_list(recipe.lexicon(), seed=recipe.seed)
+    meanings = list(dict.fromkeys(phrases.meanings))
+    row = {meaning: i for i, meaning in enumerate(meanings)}
+    teacher = _computed_once(folder / "teacher.pt", processes, lambda: teacher_embeddings(meanings))
+    target = teacher[[row[meaning] for meaning in phrases.meanings]]
+    if recipe.start is None:
+        words = _computed_once(
+            folder / "words.pt", processes, lambda: teacher_embeddings(token_texts())
         )
-        return None
-    model = new_tiny_clip(seed=recipe.seed)
-    names = sorted({o.label for rows in samples.values() for s in rows for o in s.objects})
-    phrases = phrase_list(names, seed=recipe.seed)
-    target = _computed_once(folder / "teacher.pt", processes, lambda: teacher_embeddings(phrases))
-    words = _computed_once(
-        folder / "words.pt", processes, lambda: teacher_embeddings(token_texts())
-    )
-    result = _train_text(recipe, model, phrases, target, words)
+        initialise_words(model.text, words)
+    result = _train_text(recipe, model, phrases, target)
     if result.reason != "done":
         return result
 
@@ -112,16 +111,15 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
 
 
 def _train_text(
-    recipe: TinySettings, model: Any, phrases: list[str], target: torch.Tensor, words: torch.Tensor
+    recipe: TinySettings, model: Any, phrases: PhraseList, target: torch.Tensor
 ) -> TrainResult:
     """Distil the text tower."""
-    initialise_words(model.text, words)
     trained, tested = text_table(phrases, target)
     objective = TextTowerObjective(model.text, config=TextTowerConfig(seed=recipe.seed))
     steps = max(1, int(recipe.text_epochs * len(trained.tokens) / objective.config.batch))
     engine = recipe.engine(
         steps=steps,
-        peak_rate=2e-3,
+        peak_rate=2e-3 if recipe.start is None else 1e-3,
         weight_decay=0.02,
         schedule="cosine",
         warmup=math.ceil(steps / 20),
@@ -199,24 +197,23 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     # No weight depends on the size of the frame.
     sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
     encoder, bank, pathway = _text_parts(recipe)
-    if recipe.start is not None and name == "wide":
-        start = _start_model(recipe)
-        sam.load_state_dict(start.sam.state_dict())
+    if recipe.start is not None and name == "broad":
+        sam.load_state_dict(_start_model(recipe).sam.state_dict())
     else:
         for earlier in stage.after:
             _load(recipe.runs / earlier, sam, pathway)
     if stage.objective.train_dense:  # from here on the head reads the core's own maps
         pathway.config = replace(pathway.config, dense_source="sam")
     seed = recipe.seed + stage.seed
-    # The last stage leaves some photos out, for `export` to choose and calibrate on.
-    mix = recipe.mix(stage.shares, kept_out=name == "wide")
+    # The last stages leave some photos out, for `export` to choose and calibrate on.
+    mix = recipe.mix(stage.shares, kept_out=name in ("wide", "broad"))
     return _train_stage(
         recipe,
         name,
         JointObjective(sam, pathway, config=stage.objective, clip=encoder),
         mix,
         loader=LoaderConfig(
-            photos_per_step=recipe.wide_images if name == "wide" else stage.images,
+            photos_per_step=recipe.images or stage.images,
             workers=recipe.workers,
             seed=seed,
             view=stage.view,
@@ -239,7 +236,7 @@ def export(recipe: TinySettings) -> None:
         return
     sam = Sam(TINY_SAM)
     encoder, _, pathway = _text_parts(recipe)
-    step = _load(recipe.runs / "wide", sam, pathway)
+    step = _load(recipe.runs / "broad", sam, pathway)
     pathway.config = replace(
         pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
     )
@@ -263,6 +260,7 @@ STAGES: Mapping[StageName, Callable[[TinySettings], TrainResult | None]] = {
     "joint": partial(train_jointly, name="joint"),
     "final": partial(train_jointly, name="final"),
     "wide": partial(train_jointly, name="wide"),
+    "broad": partial(train_jointly, name="broad"),
     "export": export,
 }
 
@@ -281,7 +279,13 @@ def _train_stage(
     finish = None
     if phrases is not None:
         bank, config = phrases
-        finish = PhraseDraw(bank, mix.rows(), config=config, image_size=loader.view.image_size)
+        finish = PhraseDraw(
+            bank,
+            mix.rows(),
+            config=config,
+            image_size=loader.view.image_size,
+            words=recipe.lexicon(),
+        )
     run = ObjectiveRun(
         mix=mix, loader=loader, engine=engine, folder=recipe.runs / name, finish=finish
     )
@@ -313,19 +317,24 @@ def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
 def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPathway]:
     """CLIP, embeddings to ask with, and a fresh pathway with the means of both modalities."""
     folder = recipe.runs / "clip"
-    needed = folder / (_CLIP_FILE if recipe.start is None else "crops.pt")
-    if not needed.exists():
+    if not (folder / _CLIP_FILE).exists():
         raise TextSamError(f"there is no CLIP in {folder} yet. Type: --stages clip, then go on")
-    crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True))
-    if recipe.start is not None:
-        model = _start_model(recipe)
-        assert model.pathway is not None
-        bank = concept_bank(model.clip, crops, model.pathway, keep_means=True)
-        return model.clip, bank, model.pathway
+    crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True)).trained()
     encoder = ClipEncoder.from_pretrained(folder, device="cpu")
     encoder.name = "tiny"
-    pathway = new_tiny_pathway(encoder, seed=recipe.seed)
-    return encoder, concept_bank(encoder, crops, pathway), pathway
+    if recipe.start is None:
+        pathway = new_tiny_pathway(encoder, seed=recipe.seed)
+    else:
+        pathway = _start_model(recipe).pathway
+    words = recipe.lexicon().names
+    bank = concept_bank(
+        encoder,
+        crops,
+        pathway,
+        names=[*words, *(f"{colour} {word}" for word in words for colour in COLOURS)],
+        keep_means=recipe.start is not None,
+    )
+    return encoder, bank, pathway
 
 
 def _start_model(recipe: TinySettings) -> Any:

@@ -1,29 +1,44 @@
-"""The phrases that the tiny text tower learns: names in the data, ImageNet's names, WordNet.
+"""The phrases that the tiny text tower learns, and whose embedding each of them gets.
 
-WordNet comes from Debian's package `wordnet-base`; without it the list is the data's and ImageNet's
-names, and the text tower knows fewer words.
+Names in the data, their synonyms, plurals and frames ("the dog", "two dogs"), ImageNet's names, and
+WordNet's nouns with colours and adjectives. A synonym, a plural or a frame gets the embedding of
+the name itself, so that no way to say a thing is weaker than another. WordNet comes from Debian's
+package `wordnet-base`; without it the list is the data's and ImageNet's names.
 """
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Iterable
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["imagenet_names", "phrase_list", "wordnet_words"]
+from .lexicon import Lexicon
+from .wordnet import adjectives, nouns, plural
 
-logger = logging.getLogger(__name__)
+__all__ = ["COLOURS", "PhraseList", "imagenet_names", "phrase_list"]
 
-WORDNET = Path("/usr/share/wordnet")
-_WORD = re.compile(r"[a-z][a-z '-]{1,30}")
-_FRAMES = ("a photo of a {}", "the {}", "a {}", "{}s", "a picture of the {}", "two {}s", "one {}")
-_COLOURS = (
-    *("red", "green", "blue", "yellow", "orange", "purple", "pink", "brown"),
-    *("black", "white", "grey", "golden", "silver", "beige"),
+_FRAMES = ("a photo of a {}", "the {}", "a {}", "a picture of the {}", "one {}")
+_PLURAL_FRAMES = ("{}", "the {}", "two {}", "some {}", "all {}")
+# Those that colour phrases of training photos use come first.
+COLOURS = (
+    *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"),
+    *("black", "white", "grey", "gray", "golden", "silver", "beige"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhraseList:
+    """Phrases, each once, in a fixed order.
+
+    Attributes:
+        phrases: What the tower reads.
+        meanings: The text whose teacher embedding each phrase gets.
+        copies: How many times as often as others each is drawn.
+    """
+
+    phrases: list[str]
+    meanings: list[str]
+    copies: list[int]
 
 
 def imagenet_names() -> list[list[str]]:
@@ -37,38 +52,66 @@ def imagenet_names() -> list[list[str]]:
     ]
 
 
-def wordnet_words(part: str, *, folder: Path = WORDNET) -> list[str]:
-    """Lower-case lemmas of WordNet's `noun` or `adj` index; none if it is not installed."""
-    path = folder / f"index.{part}"
-    if not path.exists():
-        logger.warning("no WordNet at %s (apt-get install wordnet-base): going on without", folder)
-        return []
-    lemmas = (line.split(" ", 1)[0].replace("_", " ") for line in path.read_text().splitlines())
-    return [lemma for lemma in lemmas if _WORD.fullmatch(lemma) and lemma.count(" ") < 3]
-
-
-def phrase_list(names: Iterable[str], *, seed: int, described: int = 30_000) -> list[str]:
-    """Every phrase to distil, without doubles, in a fixed order.
+def phrase_list(
+    lexicon: Lexicon, *, seed: int, described: int = 40_000, copies: int = 6
+) -> PhraseList:
+    """Every phrase to distil.
 
     Args:
-        names: Labels of the data.
-        seed: Decides which adjectives and frames are put around which nouns.
-        described: How many nouns get an adjective, a colour or a sentence frame.
+        lexicon: Of the labels of the data.
+        seed: Decides which adjectives, colours and frames are put around which nouns.
+        described: How many nouns get one.
+        copies: How many times as often names of the data and their synonyms are drawn.
     """
     rng = np.random.default_rng(seed)
-    known = sorted(set(names) | {name for group in imagenet_names() for name in group})
-    nouns = wordnet_words("noun")
-    adjectives = wordnet_words("adj") or list(_COLOURS)
-    phrases = known + nouns
-    framed = [frame.format(name) for frame in _FRAMES for name in known]
-    common = known + [noun for noun in nouns if " " not in noun]
-    for _ in range(described if nouns else 0):
-        noun = common[rng.integers(len(common))]
-        kind = rng.integers(3)
+    meanings: dict[str, str] = {}
+    weights: dict[str, int] = {}
+
+    def add(phrase: str, meaning: str, weight: int = 1) -> None:
+        if phrase not in meanings:
+            meanings[phrase], weights[phrase] = meaning, weight
+
+    # Names before their synonyms: a word that is a name itself keeps its own meaning.
+    for name in lexicon.names:
+        add(name, name, 2 * copies)
+    for name, words in lexicon.synonyms.items():
+        for word in words:
+            add(word, name, copies)
+    imagenet = [name for group in imagenet_names() for name in group]
+    for name in imagenet:
+        add(name, name, 2)
+    for name, meaning in list(meanings.items()):
+        add(plural(name), meaning, weights[name] // 2)
+        for frame in _FRAMES:
+            add(frame.format(name), meaning, max(1, weights[name] // 6))
+        for frame in _PLURAL_FRAMES[1:]:
+            add(frame.format(plural(name)), meaning)
+    for name in lexicon.names:
+        for colour in COLOURS:
+            # A colour word of a synonym would do no harm, but there are 15,000 of these already.
+            add(f"{colour} {name}", f"{colour} {name}")
+    lemmas = nouns().lemmas()
+    for noun in lemmas:
+        if noun in nouns().common:
+            add(plural(noun), meanings.get(noun, noun))
+    for noun in lemmas:
+        add(noun, noun)
+    described_by = adjectives() or list(COLOURS)
+    single = [noun for noun in lemmas if " " not in noun]
+    for _ in range(described if single else 0):
+        noun = single[rng.integers(len(single))]
+        kind = rng.integers(4)
         if kind == 0:
-            framed.append(f"{_COLOURS[rng.integers(len(_COLOURS))]} {noun}")
+            phrase = f"{COLOURS[rng.integers(len(COLOURS))]} {noun}"
+            add(phrase, phrase)
         elif kind == 1:
-            framed.append(f"{adjectives[rng.integers(len(adjectives))]} {noun}")
+            phrase = f"{described_by[rng.integers(len(described_by))]} {noun}"
+            add(phrase, phrase)
+        elif kind == 2:
+            add(_FRAMES[rng.integers(len(_FRAMES))].format(noun), noun)
         else:
-            framed.append(_FRAMES[rng.integers(len(_FRAMES))].format(noun))
-    return list(dict.fromkeys(phrases + framed))
+            frame = _PLURAL_FRAMES[rng.integers(len(_PLURAL_FRAMES))]
+            add(frame.format(plural(noun)), noun)
+    return PhraseList(
+        phrases=list(meanings), meanings=list(meanings.values()), copies=list(weights.values())
+    )

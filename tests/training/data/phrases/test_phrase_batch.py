@@ -118,7 +118,7 @@ def test_embeddings_belong_to_their_object(
     own = bank.crop_of_object(("voc", sample.image_id, 0), rng)
     assert own is not None
     assert bank.crop_of_object(("voc", sample.image_id, 9), rng) is None
-    rows = bank._crops_of_name[sample.objects[0].label]
+    rows = bank._crops_of_label[sample.objects[0].label]
     assert any(torch.equal(own, bank.image[row]) for row in rows)
     with pytest.raises(KeyError):
         bank.text_of("unicorn")

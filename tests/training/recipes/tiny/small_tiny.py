@@ -26,7 +26,9 @@ from training.data.drawn_shapes import draw_samples
 from training.recipes.base import end_process
 from training.recipes.tiny import clip, networks, stages
 from training.recipes.tiny import stage_settings as settings
+from training.recipes.tiny.lexicon import Lexicon
 from training.recipes.tiny.recipe import TinyRecipe
+from training.recipes.tiny.vocabulary import PhraseList
 
 SIDE = 64
 BACKBONE = "test_efficientnet"
@@ -56,7 +58,7 @@ CLIP: dict[str, Any] = {
 def write_data(folder: Path, *, photos: int = 9) -> None:
     """A Parquet file of drawn photos in the place of each of tiny's; row 7 is kept out."""
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, name in enumerate(settings.SOURCES):
+    for seed, name in enumerate(settings.FILES):
         rows = [
             {
                 "image": {"bytes": sample.encoded, "path": None},
@@ -93,6 +95,15 @@ def teach(texts: Sequence[str]) -> Tensor:
     return F.normalize(torch.randn(len(texts), 16, generator=generator), dim=-1)
 
 
+def _phrases(lexicon: Lexicon, *, seed: int) -> PhraseList:
+    names = lexicon.labels
+    return PhraseList(
+        phrases=names * 40,
+        meanings=names * 40,
+        copies=[1] * (20 * len(names)) + [2] * (20 * len(names)),
+    )
+
+
 def shrink(patch: Callable[[Any, str, Any], None]) -> None:
     """Put toy sizes into the recipe; `patch` is `setattr`, or a fixture's that takes it back."""
     for module in (networks, stages):
@@ -102,7 +113,7 @@ def shrink(patch: Callable[[Any, str, Any], None]) -> None:
         patch(module, "efficientnet_lite_state", backbone_state)
     patch(clip, "imagenet_names", lambda: [["disc"], ["square", "box"], ["bar"]])
     patch(stages, "teacher_embeddings", teach)
-    patch(stages, "phrase_list", lambda names, seed: sorted(names) * 40)
+    patch(stages, "phrase_list", _phrases)
     patch(stages, "choose_calibration", lambda *_, **__: Calibration())
     patch(stages, "_POINTS_SIZE", SIDE)
     dense = settings.dense_loader
@@ -129,12 +140,14 @@ _SMALL_VIEW = replace(settings.JOINT_STAGES["joint"].view, image_size=SIDE, min_
 
 def small_recipe(folder: Path, **changes: Any) -> TinyRecipe:
     """All stages, two steps each."""
-    steps = {f"{name}_steps": 2 for name in ("head", "dense", "points", "full", "joint", "final")}
+    steps = {
+        f"{name}_steps": 2
+        for name in ("head", "dense", "points", "full", "joint", "final", "wide", "broad")
+    }
     fields: dict[str, Any] = {
         **steps,
         "data": folder / "data",
         "runs": folder / "runs",
-        "wide_steps": 2,
         "text_epochs": 1.0,
         "threads": 1,
         "cpu": True,

@@ -24,7 +24,7 @@ from training.engine import CheckpointStore, rate_factor
 from training.recipes.tiny import recipe as recipe_module
 from training.recipes.tiny import stages
 from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe
-from training.recipes.tiny.stage_settings import SOURCES, is_kept_out
+from training.recipes.tiny.stage_settings import FILES, is_kept_out
 from training.recipes.tiny.stages import STAGES
 
 SCRIPT = Path(__file__).with_name("small_tiny.py")
@@ -65,7 +65,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_all_stages_leave_a_model_that_answers(trained: Path) -> None:
-    for name in ("dense", "points", "full", "joint", "final", "wide"):
+    for name in ("dense", "points", "full", "joint", "final", "wide", "broad"):
         assert len(losses(trained / "runs" / name)) == 1, name
     model = TextSAM.from_pretrained(trained / "runs" / "tiny")
     assert model.pathway is not None and model.pathway.config.dense_source == "sam"
@@ -99,12 +99,15 @@ def test_the_last_stage_can_start_from_a_model(
 ) -> None:
     (tmp_path / "data").symlink_to(trained / "data")
     start = str(trained / "runs" / "tiny")
-    recipe = small.small_recipe(tmp_path, stages=("clip", "wide", "export"), start=start)
-    replace(recipe, wide_images=3).prepare()()
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["clip", "tiny", "wide"]
+    recipe = small.small_recipe(tmp_path, stages=("clip", "broad", "export"), start=start)
+    replace(recipe, images=3).prepare()()
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["broad", "clip", "tiny"]
     before, after = (TextSAM.from_pretrained(p) for p in (start, tmp_path / "runs" / "tiny"))
     assert before.pathway is not None and after.pathway is not None
     assert torch.equal(before.pathway.text_mean, after.pathway.text_mean)
+    # The text tower goes on from the model's.
+    words = [m.clip.encode_text(["disc", "square"]) for m in (before, after) if m.clip is not None]
+    assert 0 < (words[0] - words[1]).abs().max() < 0.5
     weight = "mask_decoder.transformer.blocks.0.mlp.0.weight"
     old, new = (model.sam.state_dict().get(weight) for model in (before, after))
     if old is not None and new is not None:
@@ -133,7 +136,7 @@ def test_two_processes_train_what_one_trains(trained: Path, tmp_path: Path) -> N
 @pytest.fixture
 def recipe(tmp_path: Path) -> TinyRecipe:
     """With files that stand where the data would."""
-    for name in SOURCES:
+    for name in FILES:
         (tmp_path / f"{name}.parquet").touch()
     return TinyRecipe(data=tmp_path, runs=tmp_path / "runs", threads=1)
 
@@ -205,7 +208,7 @@ def test_the_last_stage_and_the_calibration_share_no_photo(
 ) -> None:
     rows = {"voc": list(range(45)), "coco": list(range(19))}
     monkeypatch.setattr(TinyRecipe, "samples", lambda self: rows)
-    shown, kept = recipe.mix({}, kept_out=True).sources, recipe.kept_out()
+    shown, kept = recipe.mix(dict.fromkeys(rows, 1.0), kept_out=True).sources, recipe.kept_out()
     assert {name: sorted([*shown[name], *kept[name]]) for name in rows} == rows
     assert kept == {"voc": [7, 27], "coco": [7]}
     assert [is_kept_out(i) for i in (6, 7, 27)] == [False, True, True]
