@@ -28,8 +28,8 @@ class LossConfig:
     # Not in the paper. 0.25 made decoders trained from scratch collapse to empty masks.
     alpha: float = 0.6  # The focal loss's share of foreground
     gamma: float = 2.0  # Its focus on what is still wrong; 0 for none
-    # Further weight of cells on the mask's border in the focal loss: few of all cells, but what makes
-    # a mask look smooth or ragged. Not in the paper.
+    # Further weight of cells on the mask's border in the focal loss: few of all cells, but they
+    # decide whether a mask looks smooth. Not in the paper.
     boundary: float = 0.0
 
 
