@@ -89,9 +89,6 @@ class PromptSimulator:
     """Makes the prompts of all rounds for P masks.
 
     `first` returns the first prompts; after each prediction `follow` returns the next ones.
-
-    Attributes:
-        new_points: (P, rounds) int64, on the CPU: how many points each round adds to a mask.
     """
 
     def __init__(
@@ -103,20 +100,13 @@ class PromptSimulator:
         config: PromptConfig,
         ignore: Tensor | None = None,
     ) -> None:
-        """Draw which rounds add points.
-
-        Args:
-            masks: (P, S, S) bool truth in the model frame, none empty.
-            image_index: (P,) int64, image of each mask.
-            random: Source of all randomness.
-            config: Numbers of Appendix A.
-            ignore: (P, S, S) bool, pixels that get no point: void and the frame's padding.
-        """
-        self.masks = masks
-        self.image_index = image_index
+        self.masks = masks  # (P, S, S) bool truth in the model frame, none empty
+        self.image_index = image_index  # (P,) int64, image of each mask
         self.random = random
         self.config = config
+        # (P, S, S) bool, pixels that get no point: void and the frame's padding.
         self.ignore = ignore
+        # (P, rounds) int64, on the CPU: how many points each round adds to a mask.
         self.new_points = new_points(random, config=config)
 
     def first(self) -> PromptBatch:
@@ -124,13 +114,7 @@ class PromptSimulator:
         return first_prompts(self.masks, self.image_index, self.random, config=self.config)
 
     def follow(self, prompts: PromptBatch, logits: Tensor, *, index: int) -> PromptBatch:
-        """The prompts of round `index`.
-
-        Args:
-            prompts: Prompts of round `index - 1`.
-            logits: (P, 1, 4s, 4s) of their prediction.
-            index: Number of the next round, from 1.
-        """
+        """The prompts of round `index` >= 1, from those before and their logits (P, 1, 4s, 4s)."""
         side, most = self.masks.shape[-1], self.config.max_new_points
         with torch.no_grad():
             upscaled = F.interpolate(

@@ -31,7 +31,6 @@ class CachedSource:
     """
 
     def __init__(self, source: Source, folder: Path | str, *, long_side: int | None = None) -> None:
-        """Open or make the cache."""
         if long_side is not None and long_side < 1:
             raise ValueError(f"long_side={long_side}; wanted at least 1 pixel")
         self.source = source

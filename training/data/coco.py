@@ -36,7 +36,6 @@ class CocoSource:
         name: str | None = None,
         exhaustive: bool = False,
     ) -> None:
-        """Read the annotations."""
         path = Path(instances)
         self.name = name or path.stem
         self.images = Path(images)

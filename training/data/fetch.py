@@ -70,7 +70,6 @@ class Fetcher:
         view: ViewConfig,
         finish: Finish | None = None,
     ) -> None:
-        """Take the sources, and the order of those that have rows by number."""
         self.sources = sources
         self.orders = orders
         self.seed = seed
@@ -143,7 +142,6 @@ class StreamReader:
     """Reads a stream forwards, epoch after epoch."""
 
     def __init__(self, source: StreamSource, *, name: str, key: int) -> None:
-        """Start before the first row."""
         self._name = name
         self._rows = self._epochs(source, key)
         self._kept: dict[int, Any] = {}

@@ -140,7 +140,6 @@ class HubSource(_Rows):
     """A data set that is on disk: `datasets.Dataset`."""
 
     def __init__(self, dataset: Any, *, columns: HubColumns, name: str = "hub") -> None:
-        """Take a data set."""
         if not hasattr(dataset, "__len__"):
             raise ValueError(f"{name} is streamed, it has no length. Use HubStream")
         super().__init__(dataset, columns=columns, name=name)
@@ -164,7 +163,6 @@ class HubStream(_Rows):
     def __init__(
         self, dataset: Any, *, columns: HubColumns, name: str = "hub", buffer: int = 1000
     ) -> None:
-        """Take a data set."""
         if not hasattr(dataset, "set_epoch"):
             raise ValueError(f"{name} is not streamed. Use HubSource")
         if buffer < 1:
@@ -220,8 +218,7 @@ def _class_names(features: Any, path: str) -> Mapping[int, str] | None:
     """Names of the ClassLabel that a path leads to."""
     feature: Any = features
     for part in path.split("."):
-        feature = getattr(feature, "feature", feature)
-        feature = feature[part]
+        feature = getattr(feature, "feature", feature)[part]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else dict(enumerate(names))
 

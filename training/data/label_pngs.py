@@ -72,7 +72,6 @@ class LabelPngSource:
         config: LabelMapConfig,
         name: str | None = None,
     ) -> None:
-        """List both folders."""
         self.images, self.labels, self.config = Path(images), Path(labels), config
         self.name = name or self.images.name
         for folder in (self.images, self.labels):

@@ -51,11 +51,6 @@ class ViewLoader:
     or has no mask in its view, is replaced by another of its source, chosen by (seed, n, p).
 
     A stream is read in the main process of each rank; earlier rows are skipped to start later.
-
-    Attributes:
-        skipped: Number of broken photos that were skipped, by source, on this rank.
-        empty: Number of views without a mask of a useful size, by source, on this rank.
-        broken: Every broken photo, once.
     """
 
     def __init__(
@@ -84,9 +79,10 @@ class ViewLoader:
         self.config = config
         self.rank = rank
         self.world = world
+        # By source, on this rank: broken photos, and views without a mask of a useful size.
         self.skipped: dict[str, int] = {}
         self.empty: dict[str, int] = {}
-        self.broken: list[BrokenSample] = []
+        self.broken: list[BrokenSample] = []  # each once
         self._named: set[tuple[str, int]] = set()
         rows = {k: s for k, s in self.sources.items() if not isinstance(s, StreamSource)}
         for name, source in rows.items():

@@ -41,11 +41,6 @@ class ParquetSource:
 
     For sets that do not fit into memory: it holds `window + 1` row groups, so write such files with
     small ones (`pq.write_table(table, path, row_group_size=256)`).
-
-    Attributes:
-        name: What the source is called.
-        groups: Rows in each row group, in order, over all files.
-        window: Row groups that are shuffled with each other and kept in memory.
     """
 
     def __init__(

@@ -60,7 +60,6 @@ class Plan:
     """
 
     def __init__(self, shares: Mapping[str, float], *, seed: int, photos: int) -> None:
-        """Round the shares."""
         for name, share in shares.items():
             if not share > 0 or not np.isfinite(share):
                 raise ValueError(f"shares[{name!r}]={share}; wanted a positive number, or leave it")
@@ -106,7 +105,6 @@ class RowOrder:
     """
 
     def __init__(self, groups: Sequence[int], *, window: int, key: tuple[int, ...]) -> None:
-        """Set the sizes of the groups and the seed of the order."""
         self._sizes = np.asarray(groups, dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)])
         self._window = min(window, len(self._sizes))

@@ -20,7 +20,6 @@ class Sa1bSource:
     """
 
     def __init__(self, folder: Path | str, *, name: str | None = None) -> None:
-        """List the folder."""
         self.folder = Path(folder)
         self.name = name or self.folder.name
         if not self.folder.is_dir():

@@ -138,38 +138,18 @@ def _pngs(spec: SourceSpec, *, name: str | None, **options: Any) -> LabelPngSour
     return LabelPngSource(spec.path, str(spec.beside), config=config, name=name)
 
 
-def _hub(
-    spec: SourceSpec,
-    *,
-    split: str,
-    config: str | None,
-    streaming: bool,
-    buffer: int,
-    name: str | None,
-    revision: str | None,
-    data_files: str | None,
-    **options: Any,
-) -> Source | StreamSource:
-    fields = ("image", "masks", "label_map", "labels", "image_id", "bare")
-    names = options["names"]
-    map_options = {key: value for key, value in options.items() if key in _MAP_OPTIONS}
+def _hub(spec: SourceSpec, *, names: str | None, **options: Any) -> Source | StreamSource:
+    fields = ("image", "masks", "label_map", "labels", "image_id", "bare", "exhaustive")
+    map_options = {key: options[key] for key in _MAP_OPTIONS if key != "names"}
     columns = HubColumns(
         **{key: options[key] for key in fields},
         names=None if names is None else read_names(names),
-        map_config=_map_config(**map_options) if options["label_map"] else None,
-        exhaustive=options["exhaustive"],
+        map_config=_map_config(names=names, **map_options) if options["label_map"] else None,
     )
-    passed_on = {"revision": revision, "data_files": data_files}
-    return open_hub(
-        spec.path,
-        columns=columns,
-        config=config,
-        split=split,
-        streaming=streaming,
-        buffer=buffer,
-        name=name,
-        **{key: value for key, value in passed_on.items() if value is not None},
-    )
+    # Those of `datasets.load_dataset` only where they are typed: it has defaults of its own.
+    passed_on = [key for key in ("revision", "data_files") if options[key] is not None]
+    keys = ("config", "split", "streaming", "buffer", "name", *passed_on)
+    return open_hub(spec.path, columns=columns, **{key: options[key] for key in keys})
 
 
 def _davis(spec: SourceSpec, *, name: str | None, **options: Any) -> Source:
@@ -220,17 +200,19 @@ def _guess(text: str) -> SourceSpec:
     if path.is_file() and path.suffix == ".parquet":
         return SourceSpec(kind="parquet", path=text)
     if path.is_dir():
-        kinds = {
-            "parquet": any(path.glob("*.parquet")),
-            "sa1b": any(path.glob("sa_*.json")),
-        }
-        if sum(kinds.values()) == 1 and not any(path.glob("*.png")):
-            return SourceSpec(kind=next(k for k, there in kinds.items() if there), path=text)
+        endings = {"parquet": "*.parquet", "sa1b": "sa_*.json"}
+        kinds = [kind for kind, ending in endings.items() if any(path.glob(ending))]
+        if len(kinds) == 1 and not any(path.glob("*.png")):
+            return SourceSpec(kind=kinds[0], path=text)
     there = "cannot be told from its path" if path.exists() else "is not there"
     raise ValueError(
         f"{text!r}: what it holds {there}. Say its kind:\n  "
         + "\n  ".join(kind.usage for kind in _KINDS.values())
     )
+
+
+def _at_path(open_set: Callable[..., Source]) -> Callable[..., Source]:
+    return lambda spec, **options: open_set(spec.path, **options)
 
 
 @dataclass(frozen=True)
@@ -243,19 +225,15 @@ class _Kind:
 
 
 _MAP_OPTIONS: dict[str, Any] = {
-    "values": "class",
-    "names": None,
-    "void": 255,
-    "background": 0,
-    "regions": False,
-    "label": "",
-    "exhaustive": False,
+    **{"values": "class", "names": None, "void": 255, "background": 0},
+    **{"regions": False, "label": "", "exhaustive": False},
 }
 _HUB_OPTIONS: dict[str, Any] = {
     **{"split": "train", "config": None, "revision": None, "data_files": None},
     **{"streaming": False, "buffer": 1000, "image": "image", "masks": None, "label_map": None},
     **{"labels": None, "image_id": None, "bare": False},
 }
+_VOC_OPTIONS: dict[str, Any] = {"split": "val", "masks": "object"}
 _PAIRS = ("coco", "lvis", "pngs")  # two paths: photos or annotations, and what lies beside them
 _KINDS: dict[str, _Kind] = {
     "parquet": _Kind("parquet:FILE.parquet or parquet:FOLDER", _parquet, {"window": 8}),
@@ -265,7 +243,7 @@ _KINDS: dict[str, _Kind] = {
         {"exhaustive": False},
     ),
     "lvis": _Kind("lvis:LVIS.json@IMAGES", _lvis, {}),
-    "sa1b": _Kind("sa1b:FOLDER", lambda spec, name: Sa1bSource(spec.path, name=name), {}),
+    "sa1b": _Kind("sa1b:FOLDER", _at_path(Sa1bSource), {}),
     "pngs": _Kind(
         "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",
         _pngs,
@@ -276,28 +254,18 @@ _KINDS: dict[str, _Kind] = {
         _hub,
         {**_HUB_OPTIONS, **_MAP_OPTIONS},
     ),
-    "voc": _Kind(
-        "voc:VOCDEVKIT?split=val&masks=object",
-        lambda spec, **options: VocSource(spec.path, **options),
-        {"split": "val", "masks": "object"},
-    ),
-    "sbd": _Kind(
-        "sbd:BENCHMARK_RELEASE?split=val&masks=object",
-        lambda spec, **options: SbdSource(spec.path, **options),
-        {"split": "val", "masks": "object"},
-    ),
+    "voc": _Kind("voc:VOCDEVKIT?split=val&masks=object", _at_path(VocSource), _VOC_OPTIONS),
+    "sbd": _Kind("sbd:BENCHMARK_RELEASE?split=val&masks=object", _at_path(SbdSource), _VOC_OPTIONS),
     "davis": _Kind(
         "davis:DAVIS?year=2017&resolution=480p&split=val",
         _davis,
         {"year": 2017, "resolution": "480p", "split": "val"},
     ),
-    "grabcut": _Kind("grabcut:FOLDER", lambda spec, name: open_grabcut(spec.path, name=name), {}),
-    "berkeley": _Kind(
-        "berkeley:FOLDER", lambda spec, name: open_berkeley(spec.path, name=name), {}
-    ),
+    "grabcut": _Kind("grabcut:FOLDER", _at_path(open_grabcut), {}),
+    "berkeley": _Kind("berkeley:FOLDER", _at_path(open_berkeley), {}),
     "ade20k": _Kind(
         "ade20k:ADECHALLENGEDATA2016?split=validation&masks=class",
-        lambda spec, **options: AdeSource(spec.path, **options),
+        _at_path(AdeSource),
         {"split": "validation", "masks": "class"},
     ),
     "bsds500": _Kind("bsds500:BSR?split=val", _bsds500, {"split": "val"}),

@@ -7,32 +7,20 @@ Start reading at `trainer.py`.
 
 from __future__ import annotations
 
-from .average import WeightAverage
-from .checkpoint import CheckpointError, CheckpointStore, load_weights
+from .checkpoint import CheckpointStore, load_weights
 from .engine_config import EngineConfig
-from .layer_depths import encoder_blocks, layer_depths
-from .optim import RatedPart, build_optimizer, optimizer_groups
-from .pictures import PictureSheet, masks_from_boxes
-from .processes import ProcessLostError
-from .schedule import rate_factor
-from .trainer import Trainer, TrainResult, seed_everything
+from .optim import RatedPart, build_optimizer, rate_factor
+from .pictures import PictureSheet
+from .trainer import Trainer, TrainResult
 
 __all__ = [
-    "CheckpointError",
     "CheckpointStore",
     "EngineConfig",
     "PictureSheet",
-    "ProcessLostError",
     "RatedPart",
     "TrainResult",
     "Trainer",
-    "WeightAverage",
     "build_optimizer",
-    "encoder_blocks",
-    "layer_depths",
     "load_weights",
-    "masks_from_boxes",
-    "optimizer_groups",
     "rate_factor",
-    "seed_everything",
 ]

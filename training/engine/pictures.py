@@ -41,7 +41,6 @@ class PictureSheet:
         size: int = 300,
         name: str = "views",
     ) -> None:
-        """Keep the views."""
         if not views or any(len(view.masks) == 0 for view in views):
             raise ValueError(f"PictureSheet: got {len(views)} views; wanted some, each with masks")
         self.views = list(views)

@@ -1,12 +1,16 @@
-"""The processes of a run, one or several started by torchrun, by means of `accelerate`."""
+"""The processes of a run, by means of `accelerate`, and the signals that stop it."""
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,6 +21,9 @@ from textsam.errors import TextSamError, require
 from .engine_config import EngineConfig
 from .sharding import is_sharded, shard
 
+logger = logging.getLogger(__name__)
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Parts of gloo's RuntimeError when the other end of a connection is gone; nccl has its own class.
 _GLOO_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 
@@ -26,16 +33,9 @@ class ProcessLostError(TextSamError, RuntimeError):
 
 
 class Processes:
-    """This process and its place among those of the run.
-
-    Attributes:
-        accelerator: accelerate's object: device, precision, DDP.
-        rank: Rank of this process.
-        count: Number of processes.
-    """
+    """This process and its place among those of the run."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Join the other processes, if torchrun started any."""
         self.config = config
         self.accelerator = _accelerator(config)
         self.rank: int = self.accelerator.process_index
@@ -58,12 +58,8 @@ class Processes:
     def prepare_model(self, objective: nn.Module) -> nn.Module:
         """Move an objective to the device and wrap or shard it (`EngineConfig.parallel`)."""
         if self.config.parallel == "fsdp2" and self.count > 1:
-            shard(
-                objective,
-                processes=self.count,
-                device=self.device,
-                shard_size=self.config.shard_size,
-            )
+            size = self.config.shard_size
+            shard(objective, processes=self.count, device=self.device, shard_size=size)
             return objective
         model: nn.Module = self.accelerator.prepare_model(objective)
         return model
@@ -109,6 +105,41 @@ class Processes:
                 f"(above: {str(error).splitlines()[0]}). torchrun names the one that went first. "
                 f"The checkpoints in {folder} are intact: start the same command again to go on"
             ) from error
+
+
+class StopSignals:
+    """Context that notes the first signal to stop as `received`; a second one is not caught."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+        self._owner = os.getpid()
+
+    def __enter__(self) -> StopSignals:
+        # Python allows handlers in the main thread only; elsewhere the caller has to stop us.
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # A loader's worker that was forked in the meantime has inherited the handlers: SIGTERM ends
+        # it, and Ctrl-C, which reaches it too, is left to the run, which still needs the worker.
+        if os.getpid() != self._owner:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        self.received = signal.Signals(number)
+        logger.warning("%s: writing a checkpoint after this step", self.received.name)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
 
 def _is_loss(error: RuntimeError) -> bool:

@@ -23,13 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class FigureMeans:
-    """Weighted means of figures since the last record; values that are not finite do not count.
-
-    Attributes:
-        sums: Figure -> [sum of weight * value, sum of weights] of this process.
-    """
+    """Weighted means of figures since the last record; values that are not finite do not count."""
 
     def __init__(self) -> None:
+        # Figure -> [sum of weight * value, sum of weights] of this process.
         self.sums: dict[str, list[float]] = {}
 
     def add(self, values: Mapping[str, Tensor | float], *, weight: float) -> None:
@@ -50,12 +47,7 @@ class FigureMeans:
 
 
 class RunRecords:
-    """`log.jsonl` and event files of one run, continued from a step.
-
-    Attributes:
-        evaluated: Steps that have an evaluation.
-        last: Figures of the last record and of the last evaluation.
-    """
+    """`log.jsonl` and event files of one run, continued from a step."""
 
     def __init__(self, folder: Path, *, step: int, tensorboard: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +59,7 @@ class RunRecords:
             lines = "".join(json.dumps(record) + "\n" for record in kept)
             write_atomically(self.path, lines.encode())
         self.evaluated = {record["step"] for record in kept if "evaluation" in record}
-        self.last: dict[str, float | None] = {}
+        self.last: dict[str, float | None] = {}  # of the last record and the last evaluation
         for record in kept:
             self._remember(record)
         self._board: Any = None

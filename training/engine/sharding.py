@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layer_depths import encoder_blocks
+from .optim import encoder_blocks
 
 
 def shard(objective: nn.Module, *, processes: int, device: torch.device, shard_size: int) -> None:

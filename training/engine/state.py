@@ -1,20 +1,20 @@
-"""The state of a run: captured for a checkpoint and restored from one."""
+"""The state of a run, captured for and restored from a checkpoint, and its averaged weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .average import WeightAverage
 from .checkpoint import CheckpointError
 from .engine_config import EngineConfig
+from .optim import rate_factor
 from .run_records import FigureMeans
-from .schedule import rate_factor
-from .sharding import from_whole, whole, whole_state
+from .sharding import from_whole, local_part, whole, whole_state
 
 # Fields that decide the numbers of every step; the schedule's are compared by its rates.
 _SETTINGS = (
@@ -22,6 +22,55 @@ _SETTINGS = (
     "ema_decay",
 )
 _SCHEDULE = ("steps", "warmup", "schedule", "milestones", "tail")
+
+
+class WeightAverage:
+    """Moving average of the trained parameters of a module, in float32.
+
+    Update n computes `average = d * average + (1 - d) * weights`, as TensorFlow's
+    `ExponentialMovingAverage`. It is what is evaluated and exported.
+    """
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._live = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        # Sharded like the parameters under FSDP2.
+        self.shadow: dict[str, Tensor] = {n: p.detach().clone() for n, p in self._live.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the current weights."""
+        self.updates += 1
+        # Lower at the start: the nearly random first weights would take 1 / (1 - decay) steps to
+        # be forgotten.
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in self._live.items():
+            local_part(self.shadow[name]).lerp_(local_part(parameter), 1 - decay)
+
+    @torch.no_grad()
+    def load(self, values: Mapping[str, Tensor], *, updates: int) -> None:
+        """Load an average; each tensor is sharded like its parameter."""
+        self.updates = updates
+        for name, shadow in self.shadow.items():
+            local_part(shadow).copy_(local_part(values[name]))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Swap the average into the module, and the weights back on exit."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._live.items():
+            live, shadow = local_part(parameter), local_part(self.shadow[name])
+            kept = live.clone()
+            live.copy_(shadow)
+            shadow.copy_(kept)
 
 
 @dataclass(kw_only=True)
@@ -44,7 +93,7 @@ class RunState:
         self, total: Callable[[Sequence[float]], list[float]], *, keep: bool
     ) -> dict[str, Any]:
         """The state as whole tensors on the CPU; every process must call it, `keep` in one."""
-        average = None if self.average is None else self.average
+        average = self.average
         return {
             "step": self.step,
             "skipped": self.skipped,

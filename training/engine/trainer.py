@@ -25,16 +25,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .average import WeightAverage
 from .checkpoint import CheckpointStore
 from .engine_config import EngineConfig
-from .optim import build_optimizer, set_rates
-from .processes import Processes
+from .optim import build_optimizer, rate_factor, set_rates
+from .processes import STOP_SIGNALS, Processes, StopSignals
 from .run_records import RunRecords, TrainingBar
-from .schedule import rate_factor
 from .sharding import whole, whole_state
-from .signals import STOP_SIGNALS, StopSignals
-from .state import RunIdentity, RunState
+from .state import RunIdentity, RunState, WeightAverage
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +40,15 @@ B = TypeVar("B", bound="Batch")
 
 
 class Batch(Protocol):
-    """This process's part of a global batch.
-
-    Attributes:
-        weight: How many items its loss is a mean over; for losses by kind, those of each kind, in
-            the same order in every process. Figures are weighted by the items of the first loss.
-    """
+    """This process's part of a global batch."""
 
     @property
     def weight(self) -> float | Mapping[str, float]:
-        """Number of items."""
+        """How many items its loss is a mean over.
+
+        For losses by kind, those of each kind, in the same order in every process. Figures are
+        weighted by the items of the first loss.
+        """
 
     def to(self: B, device: torch.device) -> B:
         """The same batch on a device."""
@@ -203,14 +199,12 @@ class Trainer:
         return mean_loss
 
     def _skip(self) -> None:
-        self.state.skipped += 1
-        if self.state.scaler is not None:
-            self.state.scaler.update()  # fp16: the scale was too large, this lowers it
-        logger.warning(
-            "step %d: the gradient is not finite; skipped, %d so far",
-            self.state.step,
-            self.state.skipped,
-        )
+        state = self.state
+        state.skipped += 1
+        if state.scaler is not None:
+            state.scaler.update()  # fp16: the scale was too large, this lowers it
+        message = "step %d: the gradient is not finite; skipped, %d so far"
+        logger.warning(message, state.step, state.skipped)
 
     def _take(self, batches: Iterator[Batch]) -> list[Batch]:
         """Batches of the next step."""

@@ -35,11 +35,9 @@ class Objective(nn.Module, ABC):
 
     Frozen parts get no gradient, stay in evaluation mode and are not in `state_dict`: they come
     from the files that a run starts from. `load_state_dict` leaves them unchanged.
-
-    Attributes:
-        PARTS: Name of each part that can be frozen -> its path in the module.
     """
 
+    # Name of each part that can be frozen -> its path in the module.
     PARTS: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:

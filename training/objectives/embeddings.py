@@ -3,7 +3,7 @@
 A pathway for ViT-H then trains on one GPU, or overnight on a CPU. Embeddings depend on a source's
 row alone, so views must not be jittered or mirrored, and crops come from fixed variants. They lie
 in a folder named by a fingerprint of everything they depend on (weights and settings of both
-towers), in safetensors files with some rows each (`shards`). The pixels of a photo are compared by
+towers), in safetensors files with some rows each (`Shard`). The pixels of a photo are compared by
 checksum when it is read: changed data or views are refused.
 """
 
@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 from zlib import crc32
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.errors import WeightsError
@@ -33,12 +35,12 @@ from textsam.values.files import remove_parts, write_atomically
 from ..data import Sample, Source, View, ViewConfig, make_view
 from ..data.batch import ViewBatch
 from .crops import CropConfig, CropOptions, cut_crops, min_crop_area, variant_options
-from .shards import Shard, shard_path, sum_of
 
 logger = logging.getLogger(__name__)
 
 # Shards that stay open: a process may have about 1,000 open files.
 _MOST_OPEN = 256
+_AGAIN = "Type: cache.build(name, source), which computes only what is missing"
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -81,16 +83,11 @@ class BuildReport(NamedTuple):
 
 
 class EmbeddingCache:
-    """Stored embeddings of one core and one CLIP.
-
-    Attributes:
-        folder: Of their shards.
-    """
+    """Stored embeddings of one core and one CLIP, in the shards of `folder`."""
 
     def __init__(
         self, folder: str | Path, sam: Sam, clip: ClipEncoder, *, config: CacheConfig
     ) -> None:
-        """Compute the fingerprint of the towers."""
         if sam.config.image_size != config.view.image_size:
             raise ValueError(
                 f"views have {config.view.image_size} pixels, the core {sam.config.image_size}; "
@@ -217,7 +214,7 @@ class EmbeddingCache:
             "fingerprint": self.fingerprint,
             "rows": json.dumps([rows.start, rows.stop]),
             "skipped": json.dumps(skipped),
-            "sums": json.dumps({key: sum_of(tensor) for key, tensor in tensors.items()}),
+            "sums": json.dumps({key: crc32(_bytes_of(tensor)) for key, tensor in tensors.items()}),
         }
         return to_bytes(tensors, metadata=metadata)
 
@@ -259,6 +256,81 @@ class EmbeddingCache:
         return {"crops": torch.cat([empty, *embeddings]), "mask": key}
 
 
+def shard_path(folder: Path, source: str, number: int) -> Path:
+    """Where shard `number` of a source lies; the name may hold what a file's name may not."""
+    return folder / f"{quote(source, safe='')}-{number:06d}.safetensors"
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+class Shard:
+    """A file with embeddings of some rows of a source.
+
+    It is verified once and then read row by row through a memory map.
+    """
+
+    def __init__(self, path: Path, *, fingerprint: str, verify: bool = True) -> None:
+        self.path = path
+        if not path.exists():
+            raise WeightsError(f"there are no embeddings {path}. {_AGAIN}")
+        try:
+            self._file: Any = safe_open(path, framework="pt").__enter__()
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is damaged: {error}. {_AGAIN}") from error
+        metadata = self._file.metadata() or {}
+        if metadata.get("fingerprint") != fingerprint:
+            raise WeightsError(f"{path} holds embeddings of other towers or settings. {_AGAIN}")
+        names = set(self._file.keys())
+        try:
+            sums = json.loads(metadata["sums"])
+            first, stop = json.loads(metadata["rows"])
+            skipped = {int(row): str(why) for row, why in json.loads(metadata["skipped"]).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(f"{path} is damaged: its header lacks {error}. {_AGAIN}") from error
+        if set(sums) != names:
+            raise WeightsError(f"{path} is damaged: it holds {sorted(names)}. {_AGAIN}")
+        for name in sorted(names) if verify else ():
+            if crc32(_bytes_of(self._file.get_tensor(name))) != sums[name]:
+                raise WeightsError(f"{path} is damaged: checksum of {name!r} differs. {_AGAIN}")
+        self.rows: tuple[int, int] = (first, stop)
+        self.skipped: dict[int, str] = skipped  # rows that have no embeddings, and why
+        rows = self._file.get_tensor("row").tolist()
+        self._photos = {row: place for place, row in enumerate(rows)}
+        self._pixels: list[int] = self._file.get_tensor("pixels").tolist()
+        self._masks: dict[tuple[int, int], tuple[int, int]] = {
+            (row, index): (place, area)
+            for place, (row, index, area) in enumerate(self._file.get_tensor("mask").tolist())
+        }
+        self._maps = sorted(name for name in names if name.startswith("map_"))
+
+    def photo(self, row: int, pixels: int) -> tuple[Tensor, ...]:
+        """Maps of a photo, (C, ...) each, as stored."""
+        place = self._photos.get(row)
+        if place is None:
+            reason = self.skipped.get(row, "it is not among its rows")
+            raise WeightsError(f"{self.path} has no photo of row {row}: {reason}. {_AGAIN}")
+        if self._pixels[place] != pixels:
+            raise WeightsError(
+                f"row {row} of {self.path} was embedded from other pixels: the source changed, or "
+                "the view is jittered. Remove the file, or type ViewConfig(jitter=0.0, flip=0.0)"
+            )
+        return tuple(self._file.get_slice(name)[place : place + 1][0] for name in self._maps)
+
+    def crops(self, row: int, index: int, area: int) -> Tensor:
+        """Embeddings (V, D) of object `index` of a row, whose mask has `area` pixels."""
+        place, stored = self._masks.get((row, index), (None, 0))
+        if place is None or stored != area:
+            what = "is not stored" if place is None else f"was stored with {stored} pixels"
+            raise WeightsError(
+                f"object {index} of row {row}, {area} pixels, {what} in {self.path}: the source "
+                "changed. Remove the file and build it again"
+            )
+        crops: Tensor = self._file.get_slice("crops")[place : place + 1][0]
+        return crops
+
+
 def fingerprint(sam: Sam, clip: ClipEncoder, *, config: CacheConfig) -> str:
     """32 hexadecimal digits that change with anything the stored numbers depend on."""
     view = {k: v for k, v in asdict(config.view).items() if k != "max_masks"}
@@ -271,17 +343,11 @@ def fingerprint(sam: Sam, clip: ClipEncoder, *, config: CacheConfig) -> str:
     }
     digest = blake2b(json.dumps(settings, sort_keys=True, default=str).encode(), digest_size=16)
     for tower in (sam.image_encoder, clip.model.visual):
-        _add_weights(digest, tower)
+        for name, tensor in sorted(tower.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes_of(tensor.detach().cpu()))
     return digest.hexdigest()
 
 
-def _add_weights(digest: Any, module: nn.Module) -> None:
-    for name, tensor in sorted(module.state_dict().items()):
-        values = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(values.view(torch.uint8).numpy().data)
-
-
 def _sum_of_pixels(view: View) -> int:
-    pixels = view.pixels.cpu().contiguous()
-    return crc32(pixels.numpy().data, crc32(str(tuple(pixels.shape)).encode()))
+    return crc32(_bytes_of(view.pixels.cpu()), crc32(str(tuple(view.pixels.shape)).encode()))

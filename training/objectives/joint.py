@@ -9,7 +9,7 @@ mask 0 is fed back, which answers it in use, and not the best of the three readi
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,12 +30,11 @@ from .randomness import photo_random
 from .rounds import decode_rounds, start_rounds
 from .sam_objective import (
     BackboneConfig,
+    SamObjective,
     encode_views,
     freeze_backbone,
     round_figures,
 )
-
-_Part = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "pathway"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +60,7 @@ class JointObjectiveConfig:
 class JointObjective(Objective):
     """Losses of a `PhraseBatch`: of its masks, and of the names asked of the dense head."""
 
-    PARTS: ClassVar[dict[str, str]] = {
-        "image_encoder": "sam.image_encoder",
-        "prompt_encoder": "sam.prompt_encoder",
-        "mask_decoder": "sam.mask_decoder",
-        "pathway": "pathway",
-        "clip": "clip_model",
-    }
+    PARTS: ClassVar = {**SamObjective.PARTS, "pathway": "pathway", "clip": "clip_model"}
 
     def __init__(
         self,
@@ -77,7 +70,6 @@ class JointObjective(Objective):
         config: JointObjectiveConfig,
         clip: ClipEncoder | None = None,
     ) -> None:
-        """Join a core and a pathway."""
         super().__init__()
         reads_clip = pathway.config.dense_source == "clip"
         if pathway.dense is None or (reads_clip and (clip is None or config.train_dense)):
@@ -166,17 +158,12 @@ class JointObjective(Objective):
             photo_random(batch.views, stream="clicks"),
             central=self.config.prompts.central,
         )
-        maps = phrase_maps(
-            self._head,
-            dense,
-            batch.views.image_index,
-            batch.queries,
-            spoken=batch.spoken,
-            size=self.sam.config.mask_size,
-        )
+        size = self.sam.config.mask_size
+        photos, queries = batch.views.image_index, batch.queries
+        maps = phrase_maps(self._head, dense, photos, queries, spoken=batch.spoken, size=size)
         return token_prompts(
             prompts,
-            self.pathway(batch.queries),
+            self.pathway(queries),
             has_tokens=batch.spoken,
             with_point=batch.clicked,
             points=points,

@@ -142,7 +142,6 @@ class NameMapObjective(Objective):
     def __init__(
         self, pathway: TextPathway, clip: ClipEncoder, *, config: NameMapObjectiveConfig
     ) -> None:
-        """Freeze everything but the head."""
         super().__init__()
         if pathway.dense is None or pathway.config.dense_source != "clip":
             raise ValueError(

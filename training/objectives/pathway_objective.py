@@ -36,7 +36,7 @@ from .embeddings import EmbeddingCache
 from .name_maps import phrase_maps, view_tower_maps
 from .randomness import photo_random
 from .rounds import decode_rounds, set_decoder_dropout, start_rounds
-from .sam_objective import encode_views, round_figures
+from .sam_objective import SamObjective, encode_views, round_figures
 
 PathwayPart = Literal["image_encoder", "prompt_encoder", "mask_decoder", "clip", "pathway"]
 _CORE: tuple[PathwayPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -84,13 +84,7 @@ class PathwayObjectiveConfig:
 class PathwayObjective(Objective):
     """Loss of a batch of views, prompted by CLIP embeddings of the masks' crops."""
 
-    PARTS: ClassVar[dict[str, str]] = {
-        "image_encoder": "sam.image_encoder",
-        "prompt_encoder": "sam.prompt_encoder",
-        "mask_decoder": "sam.mask_decoder",
-        "clip": "clip_model.visual",
-        "pathway": "pathway",
-    }
+    PARTS: ClassVar = {**SamObjective.PARTS, "clip": "clip_model.visual", "pathway": "pathway"}
     BOX_TRAINS_SINGLE: ClassVar[bool] = False  # in the paper a lone box has three readings
 
     def __init__(
@@ -102,7 +96,6 @@ class PathwayObjective(Objective):
         config: PathwayObjectiveConfig,
         cache: EmbeddingCache | None = None,
     ) -> None:
-        """Join a core, a CLIP and the pathway between them."""
         super().__init__()
         _check_widths(sam, pathway, clip)
         _check_cache(cache, config)

@@ -24,7 +24,6 @@ class PhotoRandom:
     """
 
     def __init__(self, seeds: Sequence[int], counts: Sequence[int], *, stream: str) -> None:
-        """Start the generators."""
         if len(seeds) != len(counts):
             raise ValueError(f"{len(seeds)} seeds for {len(counts)} photos; wanted one per photo")
         name = crc32(stream.encode())

@@ -110,6 +110,43 @@ class ObjectiveRun:
         return f"{decisive}, {self.mix.describe()}{finish}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveRecipe:
+    """Fields of every recipe that trains one objective on sources."""
+
+    folder: Path  # Takes checkpoints, logs and what is trained
+    images: int  # Photos in a step, over all processes and all accumulated batches
+    workers: int = 0  # Processes that make views, on each GPU
+    engine: EngineConfig  # Optimisation, processes and files
+
+    def run_on(self, mix: DataMix, view: ViewConfig) -> ObjectiveRun:
+        """The run on these sources, whose lengths and shares are looked at."""
+        loader = LoaderConfig(
+            photos_per_step=photos_per_batch(self.images, self.engine),
+            workers=self.workers,
+            seed=self.engine.seed,
+            view=view,
+        )
+        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
+        run.batches(rank=0, world=place_in_run()[1])
+        return run
+
+
+def is_finished(result: TrainResult) -> bool:
+    """Whether this process, the first, should write the model of a run that was not stopped."""
+    return result.reason in ("done", "seconds") and place_in_run()[0] == 0
+
+
+def photos_per_batch(images: int, engine: EngineConfig) -> int:
+    """Photos of each of the batches that are accumulated to one step."""
+    if images < 1 or images % engine.accumulation:
+        raise ValueError(
+            f"images={images}, engine.accumulation={engine.accumulation}; wanted a step's photos "
+            "as a multiple of its batches"
+        )
+    return images // engine.accumulation
+
+
 def picture_sheet(samples: Iterable[Sample], view: ViewConfig, *, name: str) -> PictureSheet | None:
     """An evaluation that draws the first eight photos with a mask, uncropped; None without any."""
     whole = replace(view, jitter=0.0, flip=0.0)

@@ -11,20 +11,19 @@ import torch
 from textsam.modeling.config import SamConfig, ViTConfig
 from textsam.modeling.sam import Sam
 
-from ..data import LoaderConfig, ViewConfig
+from ..data import ViewConfig
 from ..data.drawn_shapes import draw_samples
-from ..engine import EngineConfig, TrainResult
+from ..engine import EngineConfig
 from ..engine.trainer import seed_everything
 from ..losses import LossConfig
 from ..objectives.sam_objective import SamObjective, SamObjectiveConfig, align_positions
 from ..prompting import PromptConfig
-from .base import Job, ObjectiveRun, picture_sheet, place_in_run
-from .sam import photos_per_batch
+from .base import Job, ObjectiveRecipe, picture_sheet
 from .sources import DataMix
 
 
 @dataclass(frozen=True, kw_only=True)
-class DebugRecipe:
+class DebugRecipe(ObjectiveRecipe):
     """Overfit 8 drawn photos with a tiny ViT: a minute on one core.
 
     python -m training.train debug
@@ -39,12 +38,10 @@ class DebugRecipe:
 
     folder: Path = Path("runs/debug")  # Takes checkpoints, logs and pictures
     photos: int = 8  # How many are drawn
-    images: int = 8  # Photos in a step, over all processes and all accumulated batches
+    images: int = 8
     image_size: int = 128  # Side of the photos and of the model's frame, pixels
-    workers: int = 0  # Processes that make views
     # Of torch in each process; more than one only waits with networks of this size
     threads: int = 1
-    # Optimisation, processes and files
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
             steps=300,
@@ -89,22 +86,10 @@ class DebugRecipe:
         torch.set_num_threads(self.threads)
         samples = draw_samples(self.photos, seed=self.engine.seed, side=self.image_size)
         view = ViewConfig(image_size=self.image_size, max_masks=2, jitter=0.0, flip=0.0)
-        loader = LoaderConfig(
-            photos_per_step=photos_per_batch(self.images, self.engine),
-            workers=self.workers,
-            seed=self.engine.seed,
-            view=view,
-        )
-        mix = DataMix(sources={"drawn": samples})
-        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
-        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths
+        run = self.run_on(DataMix(sources={"drawn": samples}), view)
         seed_everything(self.engine.seed)
         sam = Sam(self.sizes())
         align_positions(sam)
         objective = SamObjective(sam, config=self.objective)
         sheet = picture_sheet(samples, view, name="drawn")
-
-        def job() -> TrainResult:
-            return run.train(objective, evaluate=sheet)
-
-        return job
+        return lambda: run.train(objective, evaluate=sheet)

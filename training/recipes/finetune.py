@@ -18,7 +18,7 @@ from textsam.inference.view import ImageView
 from textsam.values.files import write_atomically
 from textsam.values.rle import decode_rle, merge_rles, rle_boxes
 
-from ..data import LoaderConfig, ObjectMask, Sample, ViewConfig
+from ..data import ObjectMask, Sample, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..evaluation.clicks.simulated_clicks import next_click
@@ -27,8 +27,16 @@ from ..objectives.base import Objective
 from ..objectives.pathway_objective import PathwayObjectiveConfig, PathwayPart, PhraseObjective
 from ..objectives.sam_objective import SamObjective, SamObjectiveConfig, SamPart
 from ..prompting import PromptConfig
-from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
-from .sam import photos_per_batch
+from .base import (
+    Job,
+    ObjectiveRecipe,
+    is_finished,
+    photos_per_batch,
+    picture_sheet,
+    place_in_run,
+    save_model,
+    trained_weights,
+)
 from .sources import open_mix, split_mix
 
 _CORE: tuple[SamPart, ...] = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -38,7 +46,7 @@ _MAX_NAMES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe:
+class FinetuneRecipe(ObjectiveRecipe):
     """Any model on your own photos with masks; phrases stay.
 
     python -m training.train finetune --data coco:instances.json@photos/
@@ -61,7 +69,7 @@ class FinetuneRecipe:
     frozen: tuple[PathwayPart, ...] = ("image_encoder", "clip")
     # Share of the masks that are asked by phrase, if the model has a text pathway
     text_share: float = 0.4
-    images: int = 8  # Photos in a step, over all processes and all accumulated batches
+    images: int = 8
     masks: int = 6  # Most masks of a photo
     # Range of the random size of a view, as a share of the frame
     scale: tuple[float, float] = (0.7, 1.5)
@@ -69,8 +77,6 @@ class FinetuneRecipe:
     prompts: PromptConfig = field(
         default_factory=lambda: PromptConfig(points=2, silent_among=0, silent_last=0)
     )
-    workers: int = 0  # Processes that make views, on each GPU
-    # Optimisation, processes and files
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
             steps=300,
@@ -119,27 +125,23 @@ class FinetuneRecipe:
 
     def prepare(self) -> Job:
         """Open the sources, hold photos out, load the model."""
-        photos = photos_per_batch(self.images, self.engine)
-        mix = open_mix(self.data)
-        trained_on, held_out = split_mix(mix, share=self.held_out, seed=self.engine.seed)
+        photos_per_batch(self.images, self.engine)  # before anything is opened
+        trained_on, held_out = split_mix(
+            open_mix(self.data), share=self.held_out, seed=self.engine.seed
+        )
         model, objective = self.build()
         view = ViewConfig(
             image_size=model.sam.config.image_size, max_masks=self.masks, scale=self.scale
         )
-        loader = LoaderConfig(
-            photos_per_step=photos, workers=self.workers, seed=self.engine.seed, view=view
-        )
-        run = ObjectiveRun(mix=trained_on, loader=loader, engine=self.engine, folder=self.folder)
-        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        run = self.run_on(trained_on, view)
         held_out = held_out[: self.measured]
         sheet = picture_sheet(held_out, view, name="held_out")
 
         def job() -> TrainResult:
-            main = place_in_run()[0] == 0
             # The model is trained in place, so it is measured first.
-            before = measure_model(model, held_out) if main else {}
+            before = measure_model(model, held_out) if place_in_run()[0] == 0 else {}
             result = run.train(objective, evaluate=sheet)
-            if main and result.reason in ("done", "seconds"):
+            if is_finished(result):
                 trained = trained_weights(self.folder, objective, build=lambda: self.build()[1])
                 tuned = _as_model(trained, like=model, name=self.folder.name)
                 save_model(tuned, self.folder / "model")
@@ -220,10 +222,7 @@ def _object(view: ImageView, sample: Sample, item: ObjectMask) -> dict[str, floa
     click = next_click(np.zeros_like(truth), truth, void=void)
     assert click is not None
     box = rle_boxes([item.rle])[0]
-    answers = {
-        "click": view.segment(points=[(click.x, click.y)]),
-        "box": view.segment(box=box),
-    }
+    answers = {"click": view.segment(points=[(click.x, click.y)]), "box": view.segment(box=box)}
     return {
         kind: masked_iou(
             answer.masks[0] if len(answer) else np.zeros_like(truth), truth, exclude=void

@@ -16,12 +16,20 @@ from textsam.modeling.config import SAM_CONFIGS, SamConfig, ViTConfig
 from textsam.modeling.image_encoder import ImageEncoderViT
 from textsam.modeling.sam import Sam
 
-from ..data import LoaderConfig, StreamSource, ViewConfig
+from ..data import StreamSource, ViewConfig
 from ..engine import EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..objectives.sam_objective import SamObjective, SamObjectiveConfig
 from ..pretrained import initialise_encoder
-from .base import Job, ObjectiveRun, picture_sheet, place_in_run, save_model, trained_weights
+from .base import (
+    Job,
+    ObjectiveRecipe,
+    is_finished,
+    photos_per_batch,
+    picture_sheet,
+    save_model,
+    trained_weights,
+)
 from .sources import DataMix, open_mix
 
 logger = logging.getLogger(__name__)
@@ -32,7 +40,7 @@ _MASKS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamRecipe:
+class SamRecipe(ObjectiveRecipe):
     """A Segment Anything core, from a pre-trained ViT."""
 
     SIZE: ClassVar[str]
@@ -41,7 +49,6 @@ class SamRecipe:
     folder: Path  # Takes checkpoints, logs and, at the end, `model/`
     # A ViT to start from, MAE's or timm's `.pth` or `.safetensors`; random without
     encoder: Path | None = None
-    images: int  # Photos in a step, over all GPUs and all accumulated batches
     masks: int = _MASKS  # Most masks of a photo
     # Large-scale jitter [0.1, 2.0] of manually annotated data. "auto": on, unless every source is
     # SA-1B, which the paper does not augment
@@ -49,8 +56,7 @@ class SamRecipe:
     drop_path: float  # Rate at the encoder's last block
     # Sources of which eight photos are drawn at every evaluation, answered by box
     shown: tuple[str, ...] = ()
-    workers: int = 4  # Processes that make views, on each GPU
-    engine: EngineConfig  # Optimisation, processes and files
+    workers: int = 4
     objective: SamObjectiveConfig  # Prompts, losses, and what is trained at which rate
 
     def sizes(self) -> SamConfig:
@@ -84,26 +90,20 @@ class SamRecipe:
 
     def prepare(self) -> Job:
         """Open the sources, build the network."""
-        photos = photos_per_batch(self.images, self.engine)
+        photos_per_batch(self.images, self.engine)  # before anything is opened
         if self.encoder is not None and not self.encoder.is_file():
             raise FileNotFoundError(f"there is no file {self.encoder} with a pre-trained ViT")
         mix = open_mix(self.data)
         shown = open_mix(self.shown).sources.values() if self.shown else ()
-        loader = LoaderConfig(
-            photos_per_step=photos,
-            workers=self.workers,
-            seed=self.engine.seed,
-            view=self.view(mix),
-        )
-        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
-        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        view = self.view(mix)
+        run = self.run_on(mix, view)
         samples = (s[i] for s in shown if not isinstance(s, StreamSource) for i in range(len(s)))
-        sheet = picture_sheet(samples, loader.view, name="shown")
+        sheet = picture_sheet(samples, view, name="shown")
         objective = self.build()
 
         def job() -> TrainResult:
             result = run.train(objective, evaluate=sheet)
-            if result.reason in ("done", "seconds") and place_in_run()[0] == 0:
+            if is_finished(result):
                 trained = trained_weights(self.folder, objective, build=self.build)
                 assert isinstance(trained, SamObjective)
                 model = TextSAM(trained.sam.cpu(), name=self.folder.name)
@@ -111,16 +111,6 @@ class SamRecipe:
             return result
 
         return job
-
-
-def photos_per_batch(images: int, engine: EngineConfig) -> int:
-    """Photos of each of the batches that are accumulated to one step."""
-    if images < 1 or images % engine.accumulation:
-        raise ValueError(
-            f"images={images}, engine.accumulation={engine.accumulation}; wanted a step's photos "
-            "as a multiple of its batches"
-        )
-    return images // engine.accumulation
 
 
 def _objective(layer_decay: float) -> SamObjectiveConfig:

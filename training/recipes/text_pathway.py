@@ -16,14 +16,21 @@ from textsam.inference.model import TextSAM
 from textsam.modeling.layers import DropPath, drop_path_rates
 from textsam.modeling.sam import Sam
 
-from ..data import LoaderConfig, StreamSource, ViewConfig
+from ..data import StreamSource, ViewConfig
 from ..engine import CheckpointStore, EngineConfig, TrainResult
 from ..engine.trainer import seed_everything
 from ..objectives.crops import min_crop_area
 from ..objectives.embeddings import CacheConfig, EmbeddingCache
 from ..objectives.pathway_objective import PathwayObjective, PathwayObjectiveConfig, write_adapter
-from .base import Job, ObjectiveRun, place_in_run, save_model, trained_weights
-from .sam import photos_per_batch
+from .base import (
+    Job,
+    ObjectiveRecipe,
+    is_finished,
+    photos_per_batch,
+    place_in_run,
+    save_model,
+    trained_weights,
+)
 from .sources import DataMix, open_mix
 
 logger = logging.getLogger(__name__)
@@ -32,7 +39,7 @@ _VARIANTS = 4  # of each mask's crop, in a cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextPathwayRecipe:
+class TextPathwayRecipe(ObjectiveRecipe):
     """Text pathway for any core and CLIP: one adapter file.
 
     python -m training.train text_pathway --core facebook/sam-vit-huge --clip ViT-L-14-336/openai
@@ -51,14 +58,14 @@ class TextPathwayRecipe:
     # Sources, a line each (docs/training.md). Names of masks are used only for
     # `objective.label-share` and `objective.centring`.
     data: tuple[str, ...]
-    folder: Path = Path("runs/text_pathway")  # Takes checkpoints, logs and what is trained
+    folder: Path = Path("runs/text_pathway")
     core: str = "facebook/sam-vit-huge"  # Whatever `TextSAM.from_pretrained` takes
     # Whatever `ClipEncoder.from_pretrained` takes; the core's own when None
     clip: str | None = "ViT-L-14-336/openai"
     # Folder of embeddings that are computed before and shared by runs; for frozen towers. Views
     # are then neither jittered nor mirrored.
     cache: Path | None = None
-    images: int = 128  # Photos in a step, over all GPUs and all accumulated batches
+    images: int = 128
     masks: int = 64  # Most masks of a photo
     jitter: bool = True  # Large-scale jitter [0.1, 2.0] (Appendix D.5), unless there is a cache
     # Rate at the last block of an image encoder that is trained and has drop path
@@ -68,8 +75,7 @@ class TextPathwayRecipe:
     # Batches that the means are measured on, for `objective.centring`; a few thousand masks are
     # plenty
     centre_batches: int = 4
-    workers: int = 4  # Processes that make views, on each GPU
-    # Optimisation, processes and files
+    workers: int = 4
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(steps=120_000, peak_rate=8e-4, precision="bf16")
     )
@@ -116,31 +122,23 @@ class TextPathwayRecipe:
 
     def prepare(self) -> Job:
         """Open the sources, load both towers."""
-        photos = photos_per_batch(self.images, self.engine)
+        photos_per_batch(self.images, self.engine)  # before anything is opened
         mix = open_mix(self.data)
         self._check_cache(mix)
         objective, name = self.build()
-        loader = LoaderConfig(
-            photos_per_step=photos,
-            workers=self.workers,
-            seed=self.engine.seed,
-            view=self.view(objective.sam.config.image_size),
-        )
-        run = ObjectiveRun(mix=mix, loader=loader, engine=self.engine, folder=self.folder)
-        run.batches(rank=0, world=place_in_run()[1])  # looks at lengths and shares
+        run = self.run_on(mix, self.view(objective.sam.config.image_size))
 
         def job() -> TrainResult:
             if torch.cuda.is_available() and not self.engine.cpu:
                 objective.cuda(int(os.environ.get("LOCAL_RANK", "0")))
             self._fill_cache(objective, mix)
             if objective.config.centring and not CheckpointStore(self.folder).paths():
-                # The same batches in every process: all of them need the same means.
                 # Each process measures the same batches, so all have the same means.
                 batches = run.batches(rank=0, world=1).batches(0, self.centre_batches)
                 count = objective.measure_centres(batches)
                 logger.info("means measured on %d masks", count)
             result = run.train(objective)
-            if result.reason in ("done", "seconds") and place_in_run()[0] == 0:
+            if is_finished(result):
                 self._write(objective, name)
             return result
 
@@ -184,12 +182,8 @@ class TextPathwayRecipe:
         trained = trained_weights(self.folder, objective, build=lambda: self.build()[0])
         assert isinstance(trained, PathwayObjective)
         if [part for part in trained.trained() if part != "pathway"]:
-            model = TextSAM(
-                trained.sam.cpu(),
-                clip=trained.clip.to("cpu"),
-                pathway=trained.pathway.cpu(),
-                name=self.folder.name,
-            )
+            clip, pathway = trained.clip.to("cpu"), trained.pathway.cpu()
+            model = TextSAM(trained.sam.cpu(), clip=clip, pathway=pathway, name=self.folder.name)
             save_model(model, self.folder / "model")
             return
         path = write_adapter(self.folder / "pathway.safetensors", trained, sam=core)

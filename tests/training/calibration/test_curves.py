@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from textsam.values.calibration import Curve
-from training.calibration import MaskEvidence, PhraseEvidence, fit_curves, measure_curves
-from training.calibration.curves import judge
+from training.calibration.curves import fit_curves, judge, measure_curves
+from training.calibration.evidence import MaskEvidence, PhraseEvidence
 from training.evaluation.figures.probabilities import Claim, calibration_error
 
 

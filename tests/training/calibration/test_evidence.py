@@ -8,8 +8,8 @@ import pytest
 from textsam.errors import WeightsError
 from textsam.values.calibration import Calibration
 from textsam.values.candidates import GATES
-from training.calibration import CalibrationSet, gather
-from training.calibration.evidence import open_gates
+from training.calibration.choice import CalibrationSet
+from training.calibration.evidence import gather, open_gates
 
 LABELS = ("bird", "cat", "cow", "dog")
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from textsam.values.rle import rle_area
-from training.data import CachedSource, Sample, ViewConfig, make_view
+from training.data import Sample, ViewConfig, make_view
+from training.data.cache import CachedSource
 
 
 class Once:

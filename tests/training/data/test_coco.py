@@ -12,7 +12,7 @@ from PIL import Image
 
 from textsam.errors import ImageError
 from textsam.values.rle import decode_rle, encode_mask, rle_area, rle_to_json
-from training.data import CocoSource
+from training.data.coco import CocoSource
 
 SQUARE = [10.0, 5.0, 30.0, 5.0, 30.0, 15.0, 10.0, 15.0]
 

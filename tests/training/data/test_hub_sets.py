@@ -14,17 +14,9 @@ from PIL import Image
 
 from textsam.errors import ImageError, MissingExtraError
 from textsam.values.rle import decode_rle, encode_mask, rle_to_json
-from training.data import (
-    HubColumns,
-    HubSource,
-    HubStream,
-    LabelMapConfig,
-    LoaderConfig,
-    StreamSource,
-    ViewConfig,
-    ViewLoader,
-    open_source,
-)
+from training.data import LoaderConfig, StreamSource, ViewConfig, ViewLoader, open_source
+from training.data.hub_sets import HubColumns, HubSource, HubStream
+from training.data.label_pngs import LabelMapConfig
 
 datasets = pytest.importorskip("datasets", reason="needs the extra train")
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from textsam.errors import ImageError
 from textsam.values.rle import decode_rle
-from training.data import LabelMapConfig, LabelPngSource
-from training.data.label_pngs import read_label_map, read_names
+from training.data.label_pngs import LabelMapConfig, LabelPngSource, read_label_map, read_names
 
 NAMES = {1: "dog", 2: "cat"}
 

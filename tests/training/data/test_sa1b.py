@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from textsam.values.rle import decode_rle, encode_mask, rle_to_json
-from training.data import Sa1bSource
+from training.data.sa1b import Sa1bSource
 
 
 @pytest.fixture

@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import (
-    CocoSource,
-    LabelPngSource,
-    ParquetSource,
-    Sa1bSource,
-    Source,
-    SourceSpec,
-    open_source,
-)
+from training.data import ParquetSource, Source, SourceSpec, open_source
+from training.data.coco import CocoSource
+from training.data.label_pngs import LabelPngSource
+from training.data.sa1b import Sa1bSource
 
 
 @pytest.fixture

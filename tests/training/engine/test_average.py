@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.engine import WeightAverage
+from training.engine.state import WeightAverage
 
 
 def test_the_formula_with_its_warm_up() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.engine import CheckpointError, CheckpointStore
+from training.engine.checkpoint import CheckpointError, CheckpointStore
 
 
 def state_of(step: int, size: int = 10) -> dict[str, object]:

@@ -11,15 +11,8 @@ from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig, ViTCon
 from textsam.modeling.image_encoder import ImageEncoderViT
 from textsam.modeling.layers import DropPath
 from textsam.modeling.sam import Sam
-from training.engine import (
-    EngineConfig,
-    RatedPart,
-    build_optimizer,
-    encoder_blocks,
-    layer_depths,
-    optimizer_groups,
-)
-from training.engine.optim import set_rates
+from training.engine import EngineConfig, RatedPart, build_optimizer
+from training.engine.optim import encoder_blocks, layer_depths, optimizer_groups, set_rates
 
 VIT = SamConfig(
     encoder=ViTConfig(

@@ -14,7 +14,7 @@ from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.pictures.draw import PALETTE
 from training.data import View
-from training.engine import PictureSheet, masks_from_boxes
+from training.engine.pictures import PictureSheet, masks_from_boxes
 
 SIDE = 64
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from training.engine import EngineConfig, rate_factor
-from training.engine.schedule import milestone_steps
+from training.engine.optim import milestone_steps
 
 
 def test_the_paper_s_steps() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.engine.signals import StopSignals
+from training.engine.processes import StopSignals
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.engine import CheckpointError, EngineConfig, Trainer, TrainResult, load_weights
-from training.engine.schedule import rate_factor
+from training.engine import EngineConfig, Trainer, TrainResult, load_weights
+from training.engine.checkpoint import CheckpointError
+from training.engine.optim import rate_factor
 
 
 def config_of(**changes: Any) -> EngineConfig:

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from textsam.values.rle import decode_rle, encode_mask
-from training.data import CocoSource, ParquetSource, load_samples
+from training.data import ParquetSource, load_samples
+from training.data.coco import CocoSource
 from training.data.public.listed import ListedSource
 from training.data.public.voc import VOC_NAMES
 from training.evaluation import command, points

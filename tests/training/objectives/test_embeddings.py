@@ -20,9 +20,14 @@ from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample, ViewConfig, make_view
 from training.objectives import embeddings
 from training.objectives.crops import CropConfig, min_crop_area
-from training.objectives.embeddings import CacheConfig, EmbeddingCache, fingerprint
+from training.objectives.embeddings import (
+    CacheConfig,
+    EmbeddingCache,
+    Shard,
+    fingerprint,
+    shard_path,
+)
 from training.objectives.pathway_objective import PathwayObjective, PathwayObjectiveConfig
-from training.objectives.shards import Shard, shard_path
 from training.prompting import PromptConfig
 
 VIEW = ViewConfig(image_size=64, max_masks=2, jitter=0.0, flip=0.0, min_area=min_crop_area(64))

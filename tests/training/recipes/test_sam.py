@@ -18,7 +18,8 @@ from training.data import ViewConfig
 from training.engine import EngineConfig, build_optimizer, rate_factor
 from training.objectives.sam_objective import SamObjective
 from training.prompting import PromptConfig
-from training.recipes.sam import SamRecipe, SamVitB, SamVitH, SamVitL, photos_per_batch
+from training.recipes.base import photos_per_batch
+from training.recipes.sam import SamRecipe, SamVitB, SamVitH, SamVitL
 from training.recipes.sources import DataMix
 
 # RECIPE 4: recipe, blocks, images, steps, rate, layer decay, drop path.

@@ -9,9 +9,9 @@ those of objects that are marked to be ignored.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -71,7 +71,7 @@ class BoundaryPhoto:
         return image
 
 
-def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
+def open_boundaries(spec: str | Path) -> BoundaryPhotos:
     """Open a Parquet file, BSDS500 as it is given out, or a set of masks."""
     text = str(spec)
     if text.startswith("bsds500:"):
@@ -79,16 +79,13 @@ def open_boundaries(spec: str | Path) -> Sequence[BoundaryPhoto]:
         unknown = sorted(set(parsed.options) - {"split"})
         if unknown:
             raise ValueError(f"{text} has no option {', '.join(unknown)}; it has split")
-        return _BsdsPhotos(Path(parsed.path), split=parsed.options.get("split", "val"))
+        return _open_bsds(Path(parsed.path), split=parsed.options.get("split", "val"))
     if is_spec(text):
-        return _of_masks(open_source(text), text)
+        return _open_masks(open_source(text), text)
     path = Path(text)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {text}; wanted {_USAGE}")
-    columns = _columns(path)
-    if "objects" in columns and "boundaries" not in columns:
-        return _of_masks(ParquetSource([path]), text)
-    return _ParquetPhotos(path, columns)
+    return _open_parquet(path)
 
 
 def mask_borders(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -105,107 +102,82 @@ def mask_borders(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> N
     return thinned
 
 
-class _Photos(Sequence[BoundaryPhoto]):
-    """Photos by number; also slices of them."""
+class BoundaryPhotos(Sequence[BoundaryPhoto]):
+    """Photos by number, read when they are asked for; also slices of them."""
 
-    @abstractmethod
-    def _photo(self, index: int) -> BoundaryPhoto:
-        """Read one; 0 <= index < len(self)."""
+    def __init__(self, name: str, count: int, read: Callable[[int], BoundaryPhoto]) -> None:
+        self.name, self._count, self._read = name, count, read
+
+    def __len__(self) -> int:
+        return self._count
 
     @overload
     def __getitem__(self, index: int) -> BoundaryPhoto: ...
     @overload
     def __getitem__(self, index: slice) -> list[BoundaryPhoto]: ...
     def __getitem__(self, index: int | slice) -> BoundaryPhoto | list[BoundaryPhoto]:
-        if isinstance(index, slice):
-            return [self._photo(i) for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"photo {index} of {len(self)}")
-        return self._photo(index % len(self))
+        numbers = range(self._count)[index]
+        return self._read(numbers) if isinstance(numbers, int) else [self._read(i) for i in numbers]
 
 
-class _BsdsPhotos(_Photos):
+def _open_bsds(root: Path, *, split: str) -> BoundaryPhotos:
     """`images/SPLIT/ID.jpg` and `groundTruth/SPLIT/ID.mat`."""
-
-    def __init__(self, root: Path, *, split: str) -> None:
-        places = (".", "data", "BSDS500/data", "BSR/BSDS500/data")
-        self.name = f"bsds500 {split}"
-        root = find_root(root, places, marks=("images", "groundTruth"), what="BSDS500")
-        self._images = wanted_folder(root / "images" / split, "BSDS500")
-        self._truths = wanted_folder(root / "groundTruth" / split, "BSDS500")
-        self._names = sorted(path.stem for path in self._truths.glob("*.mat"))
-        if not self._names:
-            raise ValueError(f"BSDS500: {self._truths} has no *.mat; wanted one for each photo")
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def _photo(self, index: int) -> BoundaryPhoto:
-        name = self._names[index]
-        photo, truth = self._images / f"{name}.jpg", self._truths / f"{name}.mat"
-        if not photo.is_file():
-            raise ImageError(f"BSDS500: there is no photo {photo}, which {truth} is for")
-        annotators = structs_of(read_mat(truth, "groundTruth"), path=truth)
-        contours = (mat_field(a, "Boundaries", path=truth) for a in annotators)
-        return _checked(name, photo, [contour != 0 for contour in contours], truth)
+    places = (".", "data", "BSDS500/data", "BSR/BSDS500/data")
+    root = find_root(root, places, marks=("images", "groundTruth"), what="BSDS500")
+    images = wanted_folder(root / "images" / split, "BSDS500")
+    folder = wanted_folder(root / "groundTruth" / split, "BSDS500")
+    truths = sorted(folder.glob("*.mat"))
+    if not truths:
+        raise ValueError(f"BSDS500: {folder} has no *.mat; wanted one for each photo")
+    return BoundaryPhotos(f"bsds500 {split}", len(truths), partial(_bsds_photo, images, truths))
 
 
-class _ParquetPhotos(_Photos):
+def _bsds_photo(images: Path, truths: Sequence[Path], index: int) -> BoundaryPhoto:
+    truth = truths[index]
+    photo = images / f"{truth.stem}.jpg"
+    if not photo.is_file():
+        raise ImageError(f"BSDS500: there is no photo {photo}, which {truth} is for")
+    annotators = structs_of(read_mat(truth, "groundTruth"), path=truth)
+    contours = (mat_field(a, "Boundaries", path=truth) for a in annotators)
+    return _checked(truth.stem, photo, [contour != 0 for contour in contours], truth)
+
+
+def _open_parquet(path: Path) -> BoundaryPhotos:
     """Rows of a Parquet file, kept encoded."""
-
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        missing = [column for column in _COLUMNS if column not in columns]
-        if missing:
+    try:
+        columns = pq.read_schema(path).names
+        if "objects" in columns and "boundaries" not in columns:
+            return _open_masks(ParquetSource([path]), str(path))
+        if missing := [column for column in _COLUMNS if column not in columns]:
             raise ValueError(
                 f"{path} has no column {', '.join(missing)}: it holds no contours. Wanted {_USAGE}"
             )
-        self._path = path
-        try:
-            self._table = pq.read_table(path, columns=list(_COLUMNS))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"cannot read {path}: {error}") from error
-
-    def __len__(self) -> int:
-        return int(self._table.num_rows)
-
-    def _photo(self, index: int) -> BoundaryPhoto:
-        row = self._table.slice(index, 1).to_pylist()[0]
-        name, where = str(row["image_id"]), f"{self._path}, row {index}"
-        pictures = [_bytes(b, where) for b in row["boundaries"] or ()]
-        contours = [read_label_map(picture) != 0 for picture in pictures]
-        return _checked(name, _bytes(row["image"], where), contours, where)
-
-
-class _MaskPhotos(_Photos):
-    """The photos of a set of masks; `name` is the set's."""
-
-    def __init__(self, source: Source) -> None:
-        self.name = str(getattr(source, "name", "masks"))
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def _photo(self, index: int) -> BoundaryPhoto:
-        sample = self._source[index]
-        masks = (decode_rle(item.rle) for item in sample.objects if not item.ignore)
-        contour = mask_borders(masks, sample.size)
-        return BoundaryPhoto(
-            image_id=sample.image_id, encoded=sample.encoded, boundaries=(contour,)
-        )
-
-
-def _of_masks(source: Source | StreamSource, text: str) -> _MaskPhotos:
-    if isinstance(source, StreamSource):
-        raise ValueError(f"{text} is a stream; wanted a set whose photos can be counted")
-    return _MaskPhotos(source)
-
-
-def _columns(path: Path) -> list[str]:
-    try:
-        return list(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=list(_COLUMNS))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
+    return BoundaryPhotos(path.stem, table.num_rows, partial(_parquet_photo, path, table))
+
+
+def _parquet_photo(path: Path, table: pa.Table, index: int) -> BoundaryPhoto:
+    row = table.slice(index, 1).to_pylist()[0]
+    name, where = str(row["image_id"]), f"{path}, row {index}"
+    pictures = [_bytes(b, where) for b in row["boundaries"] or ()]
+    contours = [read_label_map(picture) != 0 for picture in pictures]
+    return _checked(name, _bytes(row["image"], where), contours, where)
+
+
+def _open_masks(source: Source | StreamSource, text: str) -> BoundaryPhotos:
+    if isinstance(source, StreamSource):
+        raise ValueError(f"{text} is a stream; wanted a set whose photos can be counted")
+    name = str(getattr(source, "name", "masks"))
+    return BoundaryPhotos(name, len(source), partial(_mask_photo, source))
+
+
+def _mask_photo(source: Source, index: int) -> BoundaryPhoto:
+    sample = source[index]
+    masks = (decode_rle(item.rle) for item in sample.objects if not item.ignore)
+    contour = mask_borders(masks, sample.size)
+    return BoundaryPhoto(image_id=sample.image_id, encoded=sample.encoded, boundaries=(contour,))
 
 
 def _checked(
