@@ -17,7 +17,7 @@ from textsam.cli.app import app
 from textsam.cli.doctor import Finding, examine
 from textsam.errors import PromptError, WeightsError
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, Levels, PhraseAnswer
+from textsam.values.judge import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask
 from textsam.weights import info as model_info
 

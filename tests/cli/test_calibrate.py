@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from textsam.cli import options
 from textsam.cli.app import app
 from textsam.errors import MissingExtraError
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Candidate, Curve, PhraseAnswer, StrategyCurves
 from textsam.values.rle import encode_mask
 
 SIZE = (20, 30)

@@ -141,6 +141,17 @@ def test_templates_are_averaged_on_the_sphere(encoders: dict[str, ClipEncoder]) 
     assert not torch.allclose(got, encoder.encode_text(["wheel", "door"]))
 
 
+def test_braces_in_a_phrase_are_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = make("vit")
+    sentences: list[str] = []
+    tokenizer = encoder.tokenizer
+    monkeypatch.setattr(
+        encoder, "tokenizer", lambda texts: [sentences.extend(texts), tokenizer(texts)][1]
+    )
+    encoder.encode_text("{0} {}", templates=["a {}.", "the {}"])
+    assert sentences == ["a {0} {}.", "the {0} {}"]
+
+
 def test_a_model_s_own_templates_are_its_default() -> None:
     encoder = make("vit")
     encoder.templates = ("a {}",)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from textsam.clip.templates import TEMPLATES, fill_templates, resolve_templates
+from textsam.clip.encoder import TEMPLATES, resolve_templates
 from textsam.errors import PromptError
 
 
@@ -14,16 +14,11 @@ def test_every_named_set_is_valid() -> None:
 
 def test_none_is_the_phrase_alone() -> None:
     assert resolve_templates(None) == ("{}",)
-    assert fill_templates("wheel", resolve_templates(None)) == ["wheel"]
 
 
 def test_one_template_or_several() -> None:
     assert resolve_templates("a {}") == ("a {}",)
-    assert fill_templates("red door", ["a {}", "the {}."]) == ["a red door", "the red door."]
-
-
-def test_braces_in_a_phrase_are_letters() -> None:
-    assert fill_templates("{0} {}", ["a {}."]) == ["a {0} {}."]
+    assert resolve_templates(["a {}", "the {}."]) == ("a {}", "the {}.")
 
 
 @pytest.mark.parametrize("bad", ["phto", [], ["a photo"], ["{} and {}"], [3], ["a {}", ""]])

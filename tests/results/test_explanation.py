@@ -8,7 +8,7 @@ from PIL import Image
 
 from textsam.results.explanation import LOW_THRESHOLD, Explanation, blind_phrases
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, Levels, PhraseAnswer
+from textsam.values.judge import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask, rle_from_json
 
 H, W = 30, 40

@@ -5,7 +5,7 @@ from textsam.results.explanation import Explanation
 from textsam.results.explanation_picture import explanation_picture, heat_picture
 from textsam.results.gates import SweepStep
 from textsam.results.sweep_chart import sweep_chart
-from textsam.values.candidates import Candidate, Levels, PhraseAnswer
+from textsam.values.judge import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask
 
 LEVELS = {"strategy": "auto", "levels": Levels(presence=0.6, score=0.5), "presence": 0.9}

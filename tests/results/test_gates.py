@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textsam.results.gates import advice, sentence, sweep
-from textsam.values.candidates import GATES, Candidate, Levels, PhraseAnswer
-from textsam.values.judge import closed_gate
+from textsam.values.judge import GATES, Candidate, Levels, PhraseAnswer, closed_gate
 from textsam.values.rle import encode_mask
 
 RLE = encode_mask(np.ones((4, 6), bool))

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from textsam.results import polygons
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, PhraseAnswer
 from textsam.values.files import PART_SUFFIX, write_atomically
+from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.rle import encode_masks
 
 H, W = 12, 17

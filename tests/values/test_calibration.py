@@ -4,7 +4,8 @@ import math
 import pytest
 
 from textsam.errors import WeightsError
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Curve, StrategyCurves
 
 CURVES = StrategyCurves(
     presence=Curve(weights={"peak": 0.5}, bias=-1.25),

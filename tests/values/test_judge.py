@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textsam.values.candidates import Candidate, Levels, MaskNumbers, PhraseAnswer
-from textsam.values.judge import best_first, find_repeats, is_present, judge, judge_mask
+from textsam.values.judge import (
+    Candidate,
+    Levels,
+    MaskNumbers,
+    PhraseAnswer,
+    best_first,
+    find_repeats,
+    is_present,
+    judge,
+    judge_mask,
+)
 from textsam.values.rle import encode_mask
 
 LEVELS = Levels(presence=0.6, score=0.5, quality=0.2, place=0.3)

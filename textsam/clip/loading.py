@@ -25,7 +25,6 @@ from textsam.clip.allowed_config import (
     check_tokenizer_folder,
 )
 from textsam.clip.prior import PRIOR_FILE, HeadWithPrior, write_prior
-from textsam.clip.templates import resolve_templates
 from textsam.errors import WeightsError
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.tensor_files import write_tensors
@@ -57,7 +56,7 @@ class ClipSource:
     config: dict[str, Any]  # open_clip's `model_cfg`
     preprocess: dict[str, Any]  # entries of open_clip's `preprocess_cfg`, if any
     weights: Path  # a checkpoint file
-    templates: tuple[str, ...] | None = None  # text templates that the folder names
+    templates: Any = None  # text templates that the folder names, not checked yet
     folder: Path | None = None  # a local folder, which may contain tokenizer files
 
 
@@ -120,13 +119,12 @@ def _read_config(path: Path, *, weights: Path, name: str, folder: Path | None = 
     check_model_config(config, path=path)
     if folder is not None:
         check_tokenizer_folder(folder)
-    templates = own.get("templates")
     return ClipSource(
         name=own.get("name", name),
         config=config,
         preprocess=content.get("preprocess_cfg") or {},
         weights=weights,
-        templates=None if templates is None else resolve_templates(templates),
+        templates=own.get("templates"),
         folder=folder,
     )
 

@@ -18,14 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import text_map
-from textsam.inference.photo.postprocess import mask_to_low_res, nearest_mask, stability_score
-from textsam.inference.photo.prediction import MaskLogits, Prediction
+from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res, text_map
+from textsam.inference.photo.prediction import MaskLogits, Prediction, nearest_mask, stability_score
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.prompt import score_masks
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate
+from textsam.values.judge import Candidate
 from textsam.values.prompts import Prompt, make_prompt
 from textsam.values.rle import encode_masks
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError
 from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.dialogue import Dialogue, Step
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import text_map
+from textsam.inference.photo.encoded import EncodedPhoto, text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
@@ -37,8 +36,8 @@ from textsam.inference.strategies.similar import LEVEL, MaskLike, similar_masks
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import PhraseAnswer
 from textsam.values.geometry import Frame
+from textsam.values.judge import PhraseAnswer
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt
 from textsam.values.settings import AutomaticSettings, Preset
 

@@ -22,10 +22,9 @@ from textsam.pictures.draw import PICTURE_SUFFIXES, encode_picture
 from textsam.results.explanation_picture import explanation_picture
 from textsam.results.gates import SweepStep, advice, sentence, sweep, to_options
 from textsam.results.storage import dump_json
-from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
 from textsam.values.files import write_atomically
 from textsam.values.images import check_photo
-from textsam.values.judge import closed_gate
+from textsam.values.judge import GATES, Candidate, Gate, PhraseAnswer, closed_gate
 from textsam.values.rle import rle_area, rle_box, rle_to_json
 
 __all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases", "explain_fully"]

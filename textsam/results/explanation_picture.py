@@ -14,7 +14,7 @@ from textsam.pictures.draw import Color, overlay, palette_color
 from textsam.pictures.label_tags import load_font
 from textsam.results.gates import SweepStep
 from textsam.results.sweep_chart import sweep_chart
-from textsam.values.candidates import GATES, Candidate, Gate, PhraseAnswer
+from textsam.values.judge import GATES, Candidate, Gate, PhraseAnswer
 from textsam.values.rle import RLE, decode_rle, encode_mask
 
 __all__ = ["explanation_picture", "heat_picture"]

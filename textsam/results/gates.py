@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textsam.values.candidates import GATES, Gate, PhraseAnswer
-from textsam.values.judge import closed_gate, is_exact, judge
+from textsam.values.judge import GATES, Gate, PhraseAnswer, closed_gate, is_exact, judge
 
 __all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from textsam.values.candidates import PhraseAnswer
 from textsam.values.geometry import as_array
 from textsam.values.images import check_photo
+from textsam.values.judge import PhraseAnswer
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_areas, rle_box, rle_runs
 
 __all__ = [

@@ -36,10 +36,10 @@ from textsam.results.mask_table import (
     positions,
     read_only,
 )
-from textsam.values.candidates import PhraseAnswer
 from textsam.values.files import write_atomically
 from textsam.values.geometry import as_array
 from textsam.values.images import ImageSource, load_image
+from textsam.values.judge import PhraseAnswer
 from textsam.values.rle import (
     RLE,
     decode_rle,

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from textsam.pictures.draw import PALETTE, Color
 from textsam.pictures.label_tags import load_font
 from textsam.results.gates import SweepStep
-from textsam.values.candidates import PhraseAnswer
+from textsam.values.judge import PhraseAnswer
 
 __all__ = ["sweep_chart"]
 

@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import stability_score, to_original_frame
-from textsam.inference.photo.prediction import decode
-from textsam.inference.photo.prompt_batch import box_prompts
+from textsam.inference.photo.encoded import EncodedPhoto, to_original_frame
+from textsam.inference.photo.prediction import box_prompts, decode, stability_score
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.inference.photo.postprocess import to_original_frame
+from textsam.inference.photo.encoded import to_original_frame
 from textsam.values.geometry import Frame
 
 __all__ = [

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.postprocess import depth_inside, stability_score
+from textsam.inference.photo.prediction import depth_inside, stability_score
 from textsam.inference.view import ImageView
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation

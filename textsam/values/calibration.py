@@ -1,8 +1,6 @@
-"""Probabilities from raw evidence: a logistic curve for each strategy, in a file of the model.
+"""The file of a model's calibration: a `Curve` from evidence to probability for each strategy.
 
-Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines"): a logistic
-regression, fitted on labelled photos, turns a strategy's evidence about a phrase or a mask into a
-probability. `textsam calibrate` fits it on your own photos.
+`textsam calibrate` fits it on your own photos.
 """
 
 from __future__ import annotations
@@ -16,58 +14,12 @@ from typing import Any, Self
 
 from textsam.errors import WeightsError
 from textsam.values.files import write_atomically
+from textsam.values.judge import Curve, StrategyCurves
 
-__all__ = ["CALIBRATION_FILE", "Calibration", "Curve", "StrategyCurves"]
+__all__ = ["CALIBRATION_FILE", "Calibration"]
 
 CALIBRATION_FILE = "calibration.json"
 _FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """sigmoid(bias + sum of weight x evidence).
-
-    Attributes:
-        weights: Weight of each evidence by name; evidence without a weight is ignored.
-        bias: Log odds if all evidence is zero.
-    """
-
-    weights: Mapping[str, float]
-    bias: float
-
-    def probability(self, evidence: Mapping[str, float]) -> float:
-        """Probability, 0 to 1.
-
-        Raises:
-            ValueError: Evidence with a weight is missing or NaN.
-        """
-        total = self.bias
-        for name, weight in self.weights.items():
-            value = evidence.get(name, math.nan)
-            if math.isnan(value):
-                raise ValueError(
-                    f"the calibration needs evidence {name!r}; there is {sorted(evidence)}"
-                )
-            total += weight * value
-        # Clipped, because exp overflows beyond 709; at 60 a float64 cannot be told from 1 anyway.
-        return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
-
-
-@dataclass(frozen=True, kw_only=True)
-class StrategyCurves:
-    """The curves and default levels of a strategy.
-
-    Attributes:
-        presence: Probability that a phrase is in the picture at all.
-        score: Probability that a phrase describes a mask.
-        min_presence: Default presence below which a phrase gets no masks.
-        min_score: Default score below which a mask is dropped.
-    """
-
-    presence: Curve
-    score: Curve
-    min_presence: float = 0.5
-    min_score: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

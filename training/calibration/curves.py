@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textsam.values.calibration import Curve, StrategyCurves
+from textsam.values.judge import Curve, StrategyCurves
 
 from ..evaluation.figures.intervals import mean
 from ..evaluation.figures.probabilities import Claim, auroc, calibration_error

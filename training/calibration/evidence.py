@@ -22,8 +22,8 @@ from textsam.errors import ImageError
 from textsam.inference.strategies.like import LIKE_CURVES
 from textsam.inference.strategies.map_points import DEFAULT_CURVES
 from textsam.inference.strategies.rank import RANK_CURVES
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
-from textsam.values.candidates import PhraseAnswer
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Curve, PhraseAnswer, StrategyCurves
 from textsam.values.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample

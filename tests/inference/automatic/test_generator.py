@@ -15,7 +15,7 @@ from textsam.inference.automatic.generator import (
     point_grid,
 )
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.postprocess import without_small_regions
+from textsam.inference.photo.prediction import without_small_regions
 from textsam.values.settings import AutomaticSettings
 
 ALL = AutomaticSettings(

@@ -15,13 +15,18 @@ from textsam.errors import PromptError, WeightsError
 from textsam.inference import dialogue
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import connected_components, nearest_mask
-from textsam.inference.photo.prediction import MaskLogits, Prediction
+from textsam.inference.photo.prediction import (
+    MaskLogits,
+    Prediction,
+    connected_components,
+    nearest_mask,
+)
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies import regions, semantic
 from textsam.inference.strategies.regions import find_regions, tidied
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Curve, StrategyCurves
 from textsam.values.prompts import Prompt
 from textsam.values.settings import TextSettings
 

@@ -13,7 +13,8 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.sam_embedding import in_frame, pooled_latents
 from textsam.inference.strategies import map_points as auto
 from textsam.results.segmentation import Segmentation
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Curve, StrategyCurves
 from textsam.values.rle import encode_mask
 from textsam.values.settings import AutomaticSettings, TextSettings
 

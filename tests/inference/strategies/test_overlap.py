@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textsam.inference.strategies.overlap import without_overlap
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.rle import decode_rle, encode_masks
 
 

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import connected_components
+from textsam.inference.photo.prediction import connected_components
 from textsam.inference.strategies.query import Query
 from textsam.inference.tiled import tiled_view as tiles_module
 from textsam.inference.tiled.tiled_view import TiledView, lowered, open_tiled
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import Candidate, Levels, PhraseAnswer
+from textsam.values.judge import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask, rle_area
 from textsam.values.settings import TileSettings
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from textsam.values.calibration import Calibration
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.rle import encode_mask
 from textsam.weights.parts import ModelParts
 from training.data import ObjectMask, Sample

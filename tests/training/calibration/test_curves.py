@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from textsam.values.calibration import Curve
+from textsam.values.judge import Curve
 from training.calibration.curves import fit_curves, judge, measure_curves
 from training.calibration.evidence import MaskEvidence, PhraseEvidence
 from training.evaluation.figures.probabilities import Claim, calibration_error

@@ -7,7 +7,7 @@ import pytest
 
 from textsam.errors import WeightsError
 from textsam.values.calibration import Calibration
-from textsam.values.candidates import GATES
+from textsam.values.judge import GATES
 from training.calibration.choice import CalibrationSet
 from training.calibration.evidence import gather, open_gates
 

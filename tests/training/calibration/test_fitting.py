@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from textsam.errors import WeightsError
-from textsam.values.calibration import Calibration, Curve, StrategyCurves
+from textsam.values.calibration import Calibration
+from textsam.values.judge import Curve, StrategyCurves
 from training.calibration import (
     CalibrationConfig,
     calibrate,

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from textsam.inference.model import TextSAM
-from textsam.inference.photo import phrase_map as language
+from textsam.inference.photo.encoded import (
+    embed_phrases,
+    map_logits,
+    phrase_tokens,
+    to_mask_prompts,
+)
 from training.data import LoaderConfig, ViewBatch, ViewConfig, ViewLoader
 from training.data.drawn_shapes import draw_samples
 from training.objectives.pathway_objective import PathwayObjectiveConfig, PhraseObjective
@@ -60,10 +65,10 @@ def test_the_map_and_the_token_are_those_of_use(
     for (_, number), labels in zip(batch.origin, batch.labels, strict=True):
         view = model.open(samples[number].image())
         for label in labels:
-            embeddings = language.embed_phrases(model.parts, [label])
-            used = language.phrase_mask_prompt(view.photo, embeddings)[0]
+            embeddings = embed_phrases(model.parts, [label])
+            used = to_mask_prompts(view.photo, map_logits(view.photo, embeddings))[0]
             torch.testing.assert_close(prompts.masks[row], used, rtol=1e-4, atol=1e-4)
-            token = language.phrase_tokens(model.parts, embeddings)[0]
+            token = phrase_tokens(model.parts, embeddings)[0]
             torch.testing.assert_close(prompts.tokens[row], token)
             row += 1
 

@@ -26,12 +26,8 @@ from textsam.inference.automatic.point_grid import (
     point_grid,
 )
 from textsam.inference.automatic.refine import refine_masks
-from textsam.inference.photo.encoded import EncodedPhoto, encode_window
-from textsam.inference.photo.postprocess import (
-    stability_score,
-    to_original_frame,
-    without_small_regions,
-)
+from textsam.inference.photo.encoded import EncodedPhoto, encode_window, to_original_frame
+from textsam.inference.photo.prediction import stability_score, without_small_regions
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Window
 from textsam.values.rle import RLE, decode_rle, encode_masks, rle_areas, rle_boxes

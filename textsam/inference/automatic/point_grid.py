@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.prediction import decode
-from textsam.inference.photo.prompt_batch import point_prompts
+from textsam.inference.photo.prediction import decode, point_prompts
 from textsam.values.geometry import Frame
 
 __all__ = [

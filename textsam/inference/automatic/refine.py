@@ -20,8 +20,7 @@ from textsam.inference.automatic.point_grid import (
     cell_boxes,
 )
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import stability_score
-from textsam.inference.photo.prediction import decode
+from textsam.inference.photo.prediction import decode, stability_score
 from textsam.modeling.mask_decoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 from textsam.values.settings import AutomaticSettings
 

@@ -1,7 +1,13 @@
-"""An encoded photo: the image encoder runs once, every prompt uses its output."""
+"""An encoded photo, and phrases on it: as embedding, as prompt tokens, and as a map.
+
+The image encoder runs once, every prompt uses its output. The map of a phrase holds, for each place
+of the photo, the log odds that the phrase is there. The text-aligned features of the photo are
+computed once (`EncodedPhoto.text_features`); each further phrase costs one product with them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +24,21 @@ from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
 from textsam.weights.parts import ModelParts
 
-__all__ = ["EncodedPhoto", "encode_photo", "encode_window"]
+__all__ = [
+    "EncodedPhoto",
+    "embed_phrases",
+    "encode_photo",
+    "encode_window",
+    "map_logits",
+    "mask_to_low_res",
+    "phrase_tokens",
+    "text_map",
+    "to_mask_prompts",
+    "to_original_frame",
+]
+
+# Logits of a bool mask as a prompt, about as large as the decoder's own where it is sure.
+_MASK_LOGIT = 8.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -106,3 +126,69 @@ def _timm_encoder(parts: ModelParts) -> TimmEncoder:
             f"{type(encoder).__name__}: it was trained for another SAM"
         )
     return encoder
+
+
+def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
+    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding."""
+    # In two steps, first to the model frame and then to the photo, as in the released code.
+    side = frame.image_size
+    height, width = frame.resized
+    full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    cut = full[..., :height, :width]
+    return F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
+
+
+def mask_to_low_res(
+    mask: NDArray[np.bool_] | NDArray[np.float32], frame: Frame, size: int
+) -> Tensor:
+    """A mask of the photo, (H, W) bool or logits, as a mask prompt (1, 1, m, m) of logits."""
+    values = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None]
+    if mask.dtype == np.bool_:
+        values = (2 * values - 1) * _MASK_LOGIT
+    share = size / frame.image_size
+    inner = tuple(max(1, round(side * share)) for side in frame.resized)
+    small = F.interpolate(values, inner, mode="area")
+    pad = (0, size - inner[1], 0, size - inner[0])
+    return F.pad(small, pad, value=-_MASK_LOGIT)
+
+
+def embed_phrases(parts: ModelParts, phrases: Sequence[str]) -> Tensor:
+    """Unit embeddings (P, D) of phrases, centred for the pathway."""
+    clip, pathway = parts.require_text()
+    return pathway.centre(clip.encode_text(list(phrases)).to(parts.device), "text")
+
+
+@torch.no_grad()
+def phrase_tokens(parts: ModelParts, embeddings: Tensor) -> Tensor:
+    """Prompt tokens (P, T, C) of centred unit embeddings (P, D)."""
+    _, pathway = parts.require_text()
+    return torch.as_tensor(pathway(embeddings))
+
+
+@torch.no_grad()
+def map_logits(photo: EncodedPhoto, embeddings: Tensor) -> Tensor:
+    """Maps (P, h8, w8) of log odds of centred unit embeddings (P, D), on the CPU.
+
+    They are in the padded frame `photo.text_frame`.
+    """
+    _, pathway = photo.parts.require_text()
+    features = photo.text_features.expand(len(embeddings), -1, -1, -1)
+    assert pathway.dense is not None
+    return pathway.dense.logits(features, embeddings).float().cpu()
+
+
+def text_map(photo: EncodedPhoto, phrase: str) -> NDArray[np.float32]:
+    """Probability of a phrase at each pixel, (H, W) float32.
+
+    Raises:
+        WeightsError: The model's pathway has no dense head.
+    """
+    maps = map_logits(photo, embed_phrases(photo.parts, [phrase]))
+    return to_original_frame(maps, photo.text_frame)[0].sigmoid().numpy()
+
+
+def to_mask_prompts(photo: EncodedPhoto, maps: Tensor) -> Tensor:
+    """Maps (P, h, w) on the grid of mask prompts, (P, 1, m, m)."""
+    # Both frames pad the same square, whatever their size, so a resize is all it takes.
+    size = 4 * photo.features.embedding.shape[-1]
+    return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)

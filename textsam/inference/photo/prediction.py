@@ -1,4 +1,4 @@
-"""Running the decoder, and its predictions at low resolution and at the photo's own.
+"""From prompts of a photo to masks: what the decoder takes, what it returns, regions of masks.
 
 A prediction keeps the decoder's logits on its own grid (m x m) with the window of the photo that
 they were decoded on. The logits of the photo are computed from those when they are needed: for a
@@ -12,20 +12,122 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import mask_to_low_res, to_original_frame
-from textsam.inference.photo.prompt_batch import prompt_batch
-from textsam.modeling.mask_decoder import PromptBatch
+from textsam.inference.photo.encoded import (
+    EncodedPhoto,
+    embed_phrases,
+    map_logits,
+    mask_to_low_res,
+    phrase_tokens,
+    to_mask_prompts,
+    to_original_frame,
+)
+from textsam.modeling.mask_decoder import (
+    BOX_END,
+    BOX_START,
+    FOREGROUND,
+    NOT_A_POINT,
+    PromptBatch,
+)
 from textsam.values.geometry import Frame, Window
 from textsam.values.prompts import Prompt
 
-__all__ = ["MaskLogits", "Prediction", "decode", "decode_prompt", "within_box"]
+__all__ = [
+    "MaskLogits",
+    "Prediction",
+    "box_prompts",
+    "connected_components",
+    "decode",
+    "decode_prompt",
+    "depth_inside",
+    "joined",
+    "nearest_mask",
+    "point_prompts",
+    "prompt_batch",
+    "stability_score",
+    "within_box",
+    "without_small_regions",
+]
 
 # Logits outside a window or a box: the decoder is never surer that a pixel is outside.
 _OUTSIDE = -10.0
+
+
+def prompt_batch(
+    photo: EncodedPhoto, prompt: Prompt, low_res: NDArray[np.float32] | None
+) -> PromptBatch:
+    """One prompt in the model frame; `low_res` (m, m) logits take the place of the prompt's mask.
+
+    A phrase adds its map as mask prompt, if the model makes maps and there is no other mask.
+    """
+    parts = photo.parts
+    points = photo.frame.points_to_model(prompt.points)
+    labels = prompt.labels
+    if prompt.box is None:
+        # A prompt without a box ends in a padding point, as in the released code.
+        points = np.concatenate([points, np.zeros((1, 2), np.float32)])
+        labels = np.append(labels, NOT_A_POINT)
+    else:
+        corners = photo.frame.boxes_to_model(prompt.box).reshape(2, 2)
+        points = np.concatenate([points, corners])
+        labels = np.concatenate([labels, [BOX_START, BOX_END]])
+    masks: Tensor | None = None
+    if low_res is not None:
+        masks = torch.from_numpy(np.array(low_res, dtype=np.float32))[None, None]
+    elif prompt.mask is not None:
+        masks = mask_to_low_res(prompt.mask, photo.frame, parts.sam.config.mask_size)
+    tokens: Tensor | None = None
+    if prompt.text is not None:
+        embeddings = embed_phrases(parts, [prompt.text])
+        tokens = phrase_tokens(parts, embeddings)
+        if masks is None and parts.has_dense_text:
+            masks = to_mask_prompts(photo, map_logits(photo, embeddings))
+    device = parts.device
+    return PromptBatch(
+        points=torch.as_tensor(points, dtype=torch.float32, device=device)[None],
+        labels=torch.as_tensor(labels, dtype=torch.int64, device=device)[None],
+        image_index=torch.zeros(1, dtype=torch.int64, device=device),
+        masks=None if masks is None else masks.to(device),
+        tokens=tokens,
+    )
+
+
+def point_prompts(
+    photo: EncodedPhoto,
+    points: Tensor,  # (P, 2) x, y in model pixels
+    *,
+    masks: Tensor | None = None,
+    tokens: Tensor | None = None,
+) -> PromptBatch:
+    """P prompts of one foreground point each, padded as `prompt_batch` does."""
+    count, device = len(points), photo.parts.device
+    return PromptBatch(
+        points=torch.stack([points, torch.zeros_like(points)], dim=1).to(device),
+        labels=torch.tensor([FOREGROUND, NOT_A_POINT]).expand(count, 2).to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        masks=None if masks is None else masks.to(device),
+        tokens=tokens,
+    )
+
+
+def box_prompts(
+    photo: EncodedPhoto, boxes: NDArray[np.float32], *, low_res: Tensor | None = None
+) -> PromptBatch:
+    """P prompts of a box each, half-open (P, 4) in original pixels, as `prompt_batch` makes them.
+
+    `low_res` (P, 1, m, m) are logits of an earlier prediction for each box, to be refined.
+    """
+    count, device = len(boxes), photo.parts.device
+    corners = photo.frame.boxes_to_model(boxes).reshape(count, 2, 2)
+    return PromptBatch(
+        points=torch.as_tensor(corners, dtype=torch.float32, device=device),
+        labels=torch.tensor([BOX_START, BOX_END]).expand(count, 2).to(device),
+        image_index=torch.zeros(count, dtype=torch.int64, device=device),
+        masks=None if low_res is None else low_res.to(device),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,13 +224,7 @@ def decode(photo: EncodedPhoto, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
 def decode_prompt(
     photo: EncodedPhoto, prompt: Prompt, low_res: NDArray[np.float32] | None = None
 ) -> Prediction:
-    """Decode one prompt on the whole photo.
-
-    Args:
-        photo: The photo.
-        prompt: Original pixels.
-        low_res: (m, m) logits of an earlier prediction, as mask prompt.
-    """
+    """Decode one prompt on the whole photo, with logits (m, m) of an earlier one as mask prompt."""
     logits, iou = decode(photo, prompt_batch(photo, prompt, low_res))
     masks = tuple(MaskLogits(frame=photo.frame, grids=grid[None]) for grid in logits[0].numpy())
     return Prediction(masks=masks, iou=iou[0].numpy())
@@ -146,3 +242,117 @@ def within_box(
     inside = (rows > y0 - down) & (rows < y1 + down) & (columns > x0 - across)
     inside &= columns < x1 + across
     return np.where(inside, logits, np.minimum(logits, _OUTSIDE)).astype(np.float32)
+
+
+def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
+    """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,)."""
+    inner = (logits > offset).sum((-2, -1))
+    outer = (logits > -offset).sum((-2, -1))
+    return inner / outer.clamp(min=1)
+
+
+def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
+    """Index of the smallest of K > 0 masks (K, H, W) that contains a point, or of the nearest."""
+    inside = np.flatnonzero(masks[:, int(y), int(x)])
+    if len(inside):
+        return int(inside[masks[inside].sum((1, 2)).argmin()])
+    distances = []
+    for mask in masks:
+        rows, columns = np.nonzero(mask)
+        square = (rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2
+        distances.append(square.min() if len(square) else np.inf)
+    return int(np.argmin(distances))
+
+
+def connected_components(mask: Tensor) -> Tensor:
+    """Label the 8-connected regions of (h, w) bool: (h, w) int64, 0 outside, then from 1."""
+    # The mask is cut into runs along its rows, and runs that touch one of the next row are joined,
+    # so that the work grows with the number of runs and not of pixels.
+    height, width = mask.shape
+    stride = width + 1  # an empty column between the rows, so that no run crosses a row's end
+    inside = np.zeros((height, stride), np.int8)
+    inside[:, :width] = mask.cpu().numpy()
+    steps = np.diff(inside.ravel(), prepend=np.int8(0))
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    first = np.searchsorted(ends, starts + stride)
+    touching = np.searchsorted(starts, ends + stride, side="right") - first
+    upper = np.repeat(np.arange(len(starts)), touching)
+    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
+    _, number = np.unique(joined(len(starts), upper, lower), return_inverse=True)
+    labels = np.zeros((height, width), np.int64)
+    labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
+    return torch.from_numpy(labels)
+
+
+def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of `count` nodes the lowest node connected with it by edges a[i] - b[i]."""
+    lowest = np.arange(count)
+    while True:
+        one, other = lowest[a], lowest[b]
+        if (one == other).all():
+            return lowest
+        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
+        while (lowest != lowest[lowest]).any():
+            lowest = lowest[lowest]
+
+
+def depth_inside(cells: Tensor) -> Tensor:
+    """Distance in cells from each cell inside (h, w) bool, not empty, to the nearest one outside.
+
+    Everything beyond the array is outside. Returns (h, w) float32, 0 outside.
+    """
+    columns, rows = (torch.nonzero(cells.any(axis))[:, 0] for axis in (0, 1))
+    y, x = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    inside = F.pad(cells[y, x].float(), (1, 1, 1, 1))[None, None]
+    depth = torch.zeros_like(inside)
+    while bool(inside.any()):
+        depth += inside
+        inside = -F.max_pool2d(-inside, 3, stride=1, padding=1)
+    whole = torch.zeros(cells.shape)
+    whole[y, x] = depth[0, 0, 1:-1, 1:-1]
+    return whole
+
+
+def without_small_regions(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    """Fill gaps, then remove pieces, of fewer than `min_area` pixels; the largest piece stays.
+
+    A gap is an 8-connected region outside the mask, also at the photo's border, as in the released
+    code. Only the mask's box is searched; around it there is one gap.
+    """
+    if not mask.any():
+        return mask
+    height, width = mask.shape
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    # One row or column around the box, on the sides where the photo goes on.
+    top, left = int(y0 > 0), int(x0 > 0)
+    part = np.pad(mask[y0:y1, x0:x1], ((top, int(y1 < height)), (left, int(x1 < width))))
+    gaps = connected_components(torch.from_numpy(~part)).numpy()
+    inner = np.s_[top : top + y1 - y0, left : left + x1 - x0]
+    sizes = np.bincount(gaps[inner].ravel(), minlength=int(gaps.max()) + 1)
+    around = [
+        ((0, 0), np.s_[:y0, :]),
+        ((-1, -1), np.s_[y1:, :]),
+        ((top, 0), np.s_[y0:y1, :x0]),
+        ((top, -1), np.s_[y0:y1, x1:]),
+    ]
+    result = mask.copy()
+    bands = [(int(gaps[place]), result[band]) for place, band in around if result[band].size]
+    for gap, band in bands:
+        sizes[gap] += band.size
+    small = np.flatnonzero(sizes < min_area)
+    result[y0:y1, x0:x1] |= np.isin(gaps[inner], small[small > 0])
+    for gap, band in bands:  # they are views of the result
+        band |= gap in small
+    return _without_small_pieces(result, min_area)
+
+
+def _without_small_pieces(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.bool_]:
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pieces = connected_components(torch.from_numpy(np.ascontiguousarray(mask[box]))).numpy()
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes >= min_area)
+    mask[box] &= np.isin(pieces, large if len(large) else [int(sizes.argmax())])
+    return mask

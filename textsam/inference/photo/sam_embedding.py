@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.clip.mask_crops import crop_batches
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import mask_to_low_res
+from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res
 from textsam.modeling.sam import Sam
 from textsam.values.rle import RLE, decode_rles
 

@@ -26,9 +26,7 @@ from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies.rank import EmbeddedMasks, answer_from_masks
 from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
-from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import PhraseAnswer
-from textsam.values.judge import best_first, judge, judge_mask
+from textsam.values.judge import Curve, PhraseAnswer, StrategyCurves, best_first, judge, judge_mask
 from textsam.values.rle import RLE, decode_rles
 from textsam.weights.parts import ModelParts
 

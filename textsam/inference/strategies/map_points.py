@@ -19,9 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import map_logits, phrase_tokens, to_mask_prompts
-from textsam.inference.photo.postprocess import stability_score, to_original_frame
+from textsam.inference.photo.encoded import (
+    EncodedPhoto,
+    map_logits,
+    phrase_tokens,
+    to_mask_prompts,
+    to_original_frame,
+)
+from textsam.inference.photo.prediction import stability_score
 from textsam.inference.strategies.regions import (
     PhraseMap,
     Proposal,
@@ -29,9 +34,19 @@ from textsam.inference.strategies.regions import (
     find_regions,
     tidied,
 )
-from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import Candidate, Gate, Levels, MaskNumbers, PhraseAnswer
-from textsam.values.judge import best_first, find_repeats, judge, judge_mask
+from textsam.values.judge import (
+    Candidate,
+    Curve,
+    Gate,
+    Levels,
+    MaskNumbers,
+    PhraseAnswer,
+    StrategyCurves,
+    best_first,
+    find_repeats,
+    judge,
+    judge_mask,
+)
 from textsam.values.rle import encode_masks, rle_area
 from textsam.weights.parts import ModelParts
 

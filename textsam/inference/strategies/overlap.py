@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from textsam.values.candidates import Candidate, PhraseAnswer
+from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_areas, rle_common_areas
 from textsam.values.rle_ops import subtract_rle
 

@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import embed_phrases, text_map
-from textsam.inference.photo.postprocess import stability_score
-from textsam.inference.photo.prediction import Prediction
+from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases, text_map
+from textsam.inference.photo.prediction import Prediction, stability_score
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.map_points import curves_of, look, mask_evidence
-from textsam.values.candidates import Candidate, Levels, PhraseAnswer
-from textsam.values.judge import judge
+from textsam.values.judge import Candidate, Levels, PhraseAnswer, judge
 from textsam.values.prompts import make_prompt
 from textsam.values.rle import encode_masks
 

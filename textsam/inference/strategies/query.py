@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import PromptError, UnknownKeywordError
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import embed_phrases
+from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies.like import Concept, Example, like_answer, make_concept
 from textsam.inference.strategies.map_points import curves_of, instances_of
@@ -36,7 +35,7 @@ from textsam.inference.strategies.overlap import without_overlap
 from textsam.inference.strategies.prompt import prompt_answer
 from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import PhraseAnswer
+from textsam.values.judge import PhraseAnswer
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
 from textsam.values.settings import Overlap, Strategy
 

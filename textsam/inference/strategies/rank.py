@@ -16,9 +16,7 @@ from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.results.segmentation import Segmentation
-from textsam.values.calibration import Curve, StrategyCurves
-from textsam.values.candidates import Candidate, Gate, Levels, PhraseAnswer
-from textsam.values.judge import judge
+from textsam.values.judge import Candidate, Curve, Gate, Levels, PhraseAnswer, StrategyCurves, judge
 from textsam.values.rle import decode_rles
 
 __all__ = [

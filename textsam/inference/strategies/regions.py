@@ -20,9 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.postprocess import connected_components, depth_inside
-from textsam.inference.photo.prediction import decode
-from textsam.inference.photo.prompt_batch import point_prompts
+from textsam.inference.photo.prediction import (
+    connected_components,
+    decode,
+    depth_inside,
+    point_prompts,
+)
 from textsam.values.settings import TextSettings
 
 __all__ = ["PhraseMap", "Proposal", "Region", "decode_regions", "find_regions", "tidied"]

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.phrase_map import embed_phrases, map_logits
-from textsam.inference.photo.postprocess import to_original_frame
+from textsam.inference.photo.encoded import (
+    EncodedPhoto,
+    embed_phrases,
+    map_logits,
+    to_original_frame,
+)
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies.query import answer_query, make_query, to_segmentation

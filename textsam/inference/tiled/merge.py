@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.values.candidates import Candidate, Gate
 from textsam.values.geometry import Window
+from textsam.values.judge import Candidate, Gate
 from textsam.values.rle import RLE, intersect_rles, merge_rles, rle_area, rle_box, rle_iou
 from textsam.values.rle_ops import crop_rle, enlarge_rle, paste_rle
 

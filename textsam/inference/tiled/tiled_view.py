@@ -34,10 +34,9 @@ from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
-from textsam.values.candidates import GATES, Candidate, PhraseAnswer
 from textsam.values.geometry import Window
 from textsam.values.images import ImageSource, load_image, resize_image
-from textsam.values.judge import best_first, judge
+from textsam.values.judge import GATES, Candidate, PhraseAnswer, best_first, judge
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 from textsam.weights.parts import ModelParts
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.inference.photo.postprocess import joined
+from textsam.inference.photo.prediction import joined
 from textsam.search.exact import group_numbers, row_blocks, unit_rows
 
 __all__ = ["Duplicates", "find_duplicates"]
