@@ -26,7 +26,7 @@ from torch import Tensor
 
 from textsam.errors import WeightsError
 from textsam.modeling.image_encoder import ImageEncoderViT
-from textsam.weights.key_map import describe_keys
+from textsam.weights.strict import describe_keys
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
 from textsam.values.rle import encode_masks, rle_iou
 from textsam.values.settings import AutomaticSettings
-from textsam.weights.infer import infer_config
 from textsam.weights.released_names import from_official
+from textsam.weights.strict import infer_config
 
 from .test_segment_anything import build_official
 

@@ -11,8 +11,8 @@ from textsam.modeling.config import SAM_CONFIGS, SamConfig, TinyViTConfig
 from textsam.modeling.sam import Sam
 from textsam.modeling.tiny_vit import TinyViT
 from textsam.weights.convert import read_checkpoint
-from textsam.weights.infer import infer_config
 from textsam.weights.released_names import from_mobile_sam, to_mobile_sam
+from textsam.weights.strict import infer_config
 
 TOLERANCE = 1e-4
 CLASSIFIER = {f"image_encoder.{name}" for name in ("norm_head.weight", "norm_head.bias")} | {

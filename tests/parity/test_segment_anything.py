@@ -10,8 +10,8 @@ from torch import nn
 
 from textsam.modeling.config import SamConfig
 from textsam.modeling.sam import Sam
-from textsam.weights.infer import infer_config
 from textsam.weights.released_names import from_official, to_official
+from textsam.weights.strict import infer_config
 
 official = pytest.importorskip("segment_anything.modeling")
 

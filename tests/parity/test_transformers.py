@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from textsam.modeling.sam import Sam
-from textsam.weights.convert import read_checkpoint
-from textsam.weights.huggingface import (
+from textsam.weights.convert import (
     config_from_huggingface,
     config_to_huggingface,
+    read_checkpoint,
     write_huggingface,
 )
 from textsam.weights.released_names import from_huggingface, to_huggingface

@@ -12,14 +12,12 @@ from safetensors.torch import save_file
 from textsam.errors import WeightsError
 from textsam.modeling.config import SAM_CONFIGS, SamConfig, TimmConfig, TinyViTConfig, ViTConfig
 from textsam.modeling.sam import Sam
-from textsam.weights.convert import read_checkpoint
-from textsam.weights.huggingface import (
+from textsam.weights.convert import (
     config_from_huggingface,
     config_to_huggingface,
+    read_checkpoint,
     write_huggingface,
 )
-from textsam.weights.infer import infer_config, mlp_ratio
-from textsam.weights.key_map import KeyMap
 from textsam.weights.released_names import (
     from_huggingface,
     from_mobile_sam,
@@ -28,6 +26,7 @@ from textsam.weights.released_names import (
     to_mobile_sam,
     to_official,
 )
+from textsam.weights.strict import KeyMap, infer_config, mlp_ratio
 
 VIT = SamConfig(
     encoder=ViTConfig(width=12, depth=3, heads=2, global_attention_indexes=(1,), mlp_ratio=2.5),

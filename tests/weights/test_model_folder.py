@@ -17,7 +17,7 @@ from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
 from textsam.values.settings import TextSettings
-from textsam.weights.huggingface import write_huggingface
+from textsam.weights.convert import write_huggingface
 from textsam.weights.model_folder import read_pathway, write_pathway
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

@@ -57,11 +57,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def check_model_config(config: Any, *, path: Path) -> None:
-    """Refuse an open_clip `model_cfg` that holds anything but known sizes and names.
-
-    Raises:
-        WeightsError: Names the setting, e.g. `text_cfg.tokenizer_kwargs.trust_remote_code`.
-    """
+    """Refuse (WeightsError) an open_clip `model_cfg` with anything but known sizes and names."""
     _check_section("model_cfg", config, place="", path=path)
     backbone = (config.get("vision_cfg") or {}).get("timm_model_name")
     # timm reads "hf-hub:..." from the network, whatever local_files_only says.
@@ -73,11 +69,7 @@ def check_model_config(config: Any, *, path: Path) -> None:
 
 
 def check_text_tower_config(path: Path) -> None:
-    """Refuse a transformers `config.json` that makes transformers run or fetch code.
-
-    Raises:
-        WeightsError: Names the setting.
-    """
+    """Refuse (WeightsError) a transformers `config.json` that makes it run or fetch code."""
     from open_clip.hf_configs import arch_dict
 
     config = read_settings(path)
@@ -90,11 +82,7 @@ def check_text_tower_config(path: Path) -> None:
 
 
 def check_tokenizer_folder(folder: Path) -> None:
-    """Refuse tokenizer files that name Python of their own.
-
-    Raises:
-        WeightsError: Names the file and the setting.
-    """
+    """Refuse (WeightsError) tokenizer files that name Python of their own."""
     for name in ("tokenizer_config.json", "config.json"):
         path = folder / name
         if path.is_file() and (planted := read_settings(path).get("auto_map")):

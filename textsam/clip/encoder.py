@@ -331,11 +331,7 @@ class ClipEncoder:
 
     @torch.no_grad()
     def logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        """The model's own logits (n, m) of image and text embeddings (n, D) and (m, D).
-
-        For a model trained with a sigmoid (SigLIP), the sigmoid of a logit is the probability of
-        that pair; for others only the softmax over texts is a probability.
-        """
+        """The model's own logits (n, m) of image and text embeddings (n, D) and (m, D)."""
         scores = self.model.logit_scale.exp() * (images @ texts.T).to(self.device)
         bias = getattr(self.model, "logit_bias", None)
         result: Tensor = scores if bias is None else scores + bias
@@ -425,14 +421,10 @@ def _rgb(values: Any, name: str) -> tuple[float, float, float]:
 
 
 def resolve_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
-    """Look up or check templates.
-
-    Args:
-        templates: A name in `TEMPLATES`, one template, several templates, or None for `"plain"`.
+    """A set of `TEMPLATES` by its name, one template, or several; `"plain"` for None.
 
     Raises:
-        PromptError: There is no template, a name is unknown, or a template does not contain `{}`
-            exactly once.
+        PromptError: There is no template, a name is unknown, or `{}` is not in it exactly once.
     """
     if templates is None:
         return TEMPLATES["plain"]

@@ -240,15 +240,7 @@ def write_clip(
     config: Mapping[str, Any],
     dtype: torch.dtype | None,
 ) -> None:
-    """Write config, weights, tokenizer files and class prior, where the model has them.
-
-    Args:
-        folder: Created if it does not exist.
-        model: An open_clip model.
-        tokenizer: Written if it has `save_pretrained`.
-        config: `model_cfg`, `preprocess_cfg` and `textsam`.
-        dtype: Type of floating weights in the files; by default as they are in memory.
-    """
+    """Write config, weights, tokenizer files and class prior, where the model has them."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, ensure_ascii=False)
     write_atomically(folder / CONFIG_FILE, (text + "\n").encode())

@@ -24,11 +24,7 @@ MaskSource = RLE | NDArray[np.bool_] | Tensor | Sequence[RLE | NDArray[np.bool_]
 def sample_crop_options(
     count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Draw the paper's random `expand` and `zero_outside` for training (Appendix D.5).
-
-    Returns:
-        (count,) factors, uniform in [1, 2), and (count,) bool, each True with probability 0.5.
-    """
+    """Draw the paper's random `expand`, [1, 2), and `zero_outside` for training (Appendix D.5)."""
     return rng.uniform(1.0, 2.0, count), rng.random(count) < 0.5
 
 
@@ -101,15 +97,7 @@ def crop_batches(
     fill: tuple[int, int, int] = (0, 0, 0),
     batch: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut a square around each mask of many photos, as `square_crops`; one batch is in memory.
-
-    Args:
-        photos: Images (H, W, 3) uint8 RGB, each with its masks.
-        size: Side S of the crops, CLIP pixels.
-        expand: Factor for all masks.
-        fill: RGB, 0..255.
-        batch: Crops per batch; the last one may have fewer.
-    """
+    """Cut a square around each mask of many photos, as `square_crops`; one batch is in memory."""
     pairs: list[tuple[Tensor, Tensor]] = []
     for image, rles in photos:
         for rle in rles:

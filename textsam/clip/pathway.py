@@ -65,11 +65,7 @@ class PathwayConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PathwayConfig:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            WeightsError: A field is unknown.
-        """
+        """Read what `to_dict` wrote; a `WeightsError` for an unknown field."""
         config: PathwayConfig = build_config(cls, values)
         return config
 
@@ -147,10 +143,8 @@ class TextPathway(nn.Module):
 def tower_maps(visual: nn.Module, pixels: Tensor, *, strides: Sequence[int]) -> list[Tensor]:
     """Maps (B, C, S / stride, S / stride) of a CNN image tower, one for each stride.
 
-    `pixels` (B, 3, S, S) are normalised for the tower; S may differ from its crop size.
-
-    Raises:
-        WeightsError: The tower is not a timm CNN with these strides.
+    `pixels` (B, 3, S, S) are normalised for the tower; S may differ from its crop size. A
+    `WeightsError` if the tower is not a timm CNN with these strides.
     """
     trunk: Any = getattr(visual, "trunk", None)
     known = [] if trunk is None else [info["reduction"] for info in trunk.feature_info]

@@ -77,11 +77,7 @@ class HeadWithPrior(nn.Module):
 
 
 def attach_prior(model: Any, prior: ClassPrior) -> None:
-    """Add a prior to an open_clip model with a timm CNN tower, replacing an earlier one.
-
-    Raises:
-        WeightsError: The prior was made for another tower.
-    """
+    """Add a prior to an open_clip model with a timm CNN tower, replacing an earlier one."""
     head = model.visual.head
     if isinstance(head, HeadWithPrior):
         head = head.head
@@ -100,11 +96,7 @@ def write_prior(path: Path, prior: ClassPrior, *, dtype: torch.dtype | None = No
 
 
 def read_prior(path: Path) -> ClassPrior:
-    """Read what `write_prior` wrote, as float32.
-
-    Raises:
-        WeightsError: The file is damaged or something else.
-    """
+    """Read what `write_prior` wrote, as float32; a `WeightsError` for anything else."""
     tensors, metadata = read_tensors(path), read_metadata(path)
     try:
         return ClassPrior(

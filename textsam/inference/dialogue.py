@@ -80,11 +80,9 @@ class Dialogue:
         return replace(self, steps=(), undone=())
 
     def begin(self, prompt: Prompt, result: Segmentation) -> Dialogue:
-        """Start again from a result, of which the next click chooses a mask.
+        """Start again from a result with its answers, of which the next click chooses a mask.
 
-        Args:
-            prompt: The prompt of the result; its phrase stays in the prompts of later clicks.
-            result: Masks of the photo, with their answers.
+        The phrase of its prompt stays in the prompts of later clicks.
         """
         kept = tuple(item for answer in result.answers for item in answer.kept)
         return self.cleared()._with(Step(prompt=prompt, result=result, instances=kept))
@@ -92,10 +90,8 @@ class Dialogue:
     def ask(self, prompt: Prompt, *, multimask: bool | None = None) -> Dialogue:
         """Start again from a prompt, original pixels.
 
-        Args:
-            prompt: The prompt.
-            multimask: Whether all three readings come out, highest predicted IoU first, instead of
-                the one mask for unambiguous prompts; by default only for one point on its own.
+        With `multimask` all three readings come out, highest predicted IoU first, instead of the
+        one mask for unambiguous prompts; by default only for one point on its own.
         """
         return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
 
@@ -134,21 +130,13 @@ class Dialogue:
         return self._predicted(prompt, previous=previous)
 
     def undo(self) -> Dialogue:
-        """The dialogue before its last step.
-
-        Raises:
-            PromptError: There is no step.
-        """
+        """The dialogue before its last step; a `PromptError` if there is none."""
         if not self.steps:
             raise PromptError("there is nothing to undo: no click or segment came before")
         return replace(self, steps=self.steps[:-1], undone=(*self.undone, self.steps[-1]))
 
     def redo(self) -> Dialogue:
-        """The dialogue with the step that was undone last.
-
-        Raises:
-            PromptError: Nothing was undone since the last step.
-        """
+        """The dialogue with the step that was undone last; a `PromptError` if there is none."""
         if not self.undone:
             raise PromptError("there is nothing to redo: no undo came before")
         return replace(self, steps=(*self.steps, self.undone[-1]), undone=self.undone[:-1])

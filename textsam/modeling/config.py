@@ -128,11 +128,7 @@ class SamConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SamConfig:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            WeightsError: A field or the kind of the encoder is unknown.
-        """
+        """Read what `to_dict` wrote; a `WeightsError` for an unknown field or encoder."""
         rest = dict(values)
         encoder_values = dict(rest.pop("encoder", {}))
         kind = encoder_values.pop("kind", None)
@@ -144,11 +140,7 @@ class SamConfig:
 
 
 def build_config(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Instantiate a config dataclass from JSON values; lists become tuples.
-
-    Raises:
-        WeightsError: A field is unknown.
-    """
+    """Instantiate a config dataclass from JSON values; a `WeightsError` for an unknown field."""
     known = {field.name for field in fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -125,11 +125,7 @@ class ImageEncoderViT(nn.Module):
         self.neck = build_neck(vit.width, config.embed_dim)
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
-        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`.
-
-        Raises:
-            ValueError: The images have another size, for which there are no position embeddings.
-        """
+        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`."""
         check_pixels(pixels, self.image_size)
         x = self.patch_embed(pixels).permute(0, 2, 3, 1) + self.position_embedding
         for block in self.blocks:

@@ -233,14 +233,7 @@ class TwoWayTransformer(nn.Module):
     def forward(
         self, tokens: Tensor, image: Tensor, image_positions: Tensor, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Update tokens and image.
-
-        Args:
-            tokens: (P, T, C) output tokens followed by prompt tokens.
-            image: (P, s*s, C) image embedding plus dense prompt.
-            image_positions: (1, s*s, C).
-            present: (P, T) bool, False for tokens that only pad the batch.
-        """
+        """Update tokens (P, T, C), output tokens first, and image (P, s*s, C)."""
         positions = tokens  # added again in every layer, so that each knows the prompts
         for block in self.blocks:
             tokens, image = block(

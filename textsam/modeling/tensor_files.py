@@ -18,11 +18,7 @@ __all__ = ["read_metadata", "read_tensors", "write_tensors"]
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file, on the CPU.
-
-    Raises:
-        WeightsError: There is no such file, or it is damaged.
-    """
+    """All tensors of a safetensors file, on the CPU; a `WeightsError` if missing or damaged."""
     with _weights_errors(path):
         return load_file(path)
 
@@ -50,14 +46,7 @@ def write_tensors(
     dtype: torch.dtype | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a safetensors file, complete or not at all.
-
-    Args:
-        path: The file; its folder must exist.
-        tensors: On any device.
-        dtype: Type of floating tensors in the file; by default as they are in memory.
-        metadata: What the file says about itself.
-    """
+    """Write a safetensors file, complete or not at all; `dtype` is that of floating tensors."""
     stored = {
         key: value.detach()
         .to(dtype if value.is_floating_point() else None)

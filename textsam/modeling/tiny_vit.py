@@ -185,11 +185,7 @@ class TinyViT(nn.Module):
         self.neck = build_neck(tiny.widths[-1], config.embed_dim)
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
-        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`.
-
-        Raises:
-            ValueError: The images have another size than the decoder expects.
-        """
+        """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`."""
         check_pixels(pixels, self.image_size)
         # Channels last is the faster layout for these convolutions on a CPU.
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last))

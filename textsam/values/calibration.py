@@ -42,12 +42,7 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            WeightsError: It is no calibration file, or has a newer format.
-            OSError: It cannot be read.
-        """
+        """Read what `save` wrote; a `WeightsError` for another file or a newer format."""
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:

@@ -32,14 +32,7 @@ PART_SUFFIX = ".textsam-part"
 
 
 def write_atomically(path: str | Path, data: bytes) -> Path:
-    """Write a whole file or nothing, by renaming a temporary file beside it.
-
-    Args:
-        path: The file, replaced if it is there. Its folder must exist.
-        data: The whole content.
-
-    Returns:
-        The path.
+    """Write a whole file or nothing, by renaming a temporary file beside it; returns the path.
 
     Raises:
         OSError: The folder is missing or not writable, the disk is full, or `path` is a folder.
@@ -52,11 +45,7 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
 
 @contextmanager
 def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block ends without an error.
-
-    Raises:
-        OSError: See `write_atomically`.
-    """
+    """Open a file that gets its name when the block ends without an error; see above."""
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(
@@ -92,11 +81,7 @@ def _umask() -> int:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON object with a model's settings.
-
-    Raises:
-        WeightsError: The file cannot be read, or is no JSON object.
-    """
+    """Read a JSON object with a model's settings; a `WeightsError` if it cannot be read."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

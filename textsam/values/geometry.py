@@ -140,11 +140,7 @@ class Frame:
         return self.image_size - h, self.image_size - w
 
     def points_to_model(self, points: ArrayT) -> ArrayT:
-        """Points (..., 2) from original to model pixels: x times w/W, y times h/H.
-
-        The factors differ slightly because h and w are rounded, as in `apply_coords` of the
-        released code.
-        """
+        """Points (..., 2) from original to model pixels: x times w/W, y times h/H."""
         h, w = self.resized
         return _scale(points, w / self.width, h / self.height, last=2)
 
@@ -181,15 +177,7 @@ def boxes_to_xywh(boxes: ArrayT) -> ArrayT:
 
 
 def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
-    """Clip boxes to the image.
-
-    Args:
-        boxes: (..., 4) half-open x0, y0, x1, y1 of any numeric dtype, which is kept.
-        size: (H, W) of the boxes' frame.
-
-    Returns:
-        (..., 4) with 0 <= x <= W and 0 <= y <= H. A box outside the image gets an area of 0.
-    """
+    """Boxes (..., 4) inside an image (H, W); one that lies outside gets an area of 0."""
     height, width = size
     boxes = _checked(boxes, 4, "boxes (x0, y0, x1, y1)")
     out = _copy(boxes)
@@ -199,13 +187,7 @@ def clip_boxes(boxes: ArrayT, size: tuple[int, int]) -> ArrayT:
 
 
 def mask_to_box(mask: ArrayT) -> ArrayT:
-    """Smallest half-open box around the true pixels of a mask.
-
-    Args:
-        mask: (..., H, W) bool.
-
-    Returns:
-        (..., 4) int64 x0, y0, x1, y1; zeros for a mask without a true pixel.
+    """Smallest half-open box (..., 4) int64 of masks (..., H, W) bool; zeros for an empty mask.
 
     Raises:
         ValueError: The mask is not bool or has fewer than two axes.

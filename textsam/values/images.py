@@ -119,11 +119,7 @@ def load_image(
 
 
 def check_photo(photo: NDArray[np.uint8], size: tuple[int, int]) -> None:
-    """Refuse what is no uint8 RGB photo (H, W, 3), or not of the masks' size (H, W).
-
-    Raises:
-        ValueError: Another dtype, shape or size.
-    """
+    """Raise a ValueError unless a photo is uint8 RGB (H, W, 3) of the masks' size (H, W)."""
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(
             f"got {photo.dtype} of shape {photo.shape}; wanted uint8 (H, W, 3). "
@@ -387,15 +383,8 @@ def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize as the released code does: Pillow's bilinear filter, with antialiasing.
 
-    Args:
-        image: (H, W, 3) uint8.
-        size: (h, w) in pixels; `Frame.resized` for the model's frame.
-
-    Returns:
-        (h, w, 3) uint8, contiguous, always a copy.
-
-    Raises:
-        ImageError: The image is not uint8 RGB, or the size is not positive.
+    (H, W, 3) uint8 -> (h, w, 3) uint8, contiguous, always a copy; `Frame.resized` is the size of
+    the model's frame. An `ImageError` for another dtype or shape, or a size that is not positive.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
@@ -413,10 +402,7 @@ def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 
 
 def _resize_in_bands(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize some rows at a time, because Pillow keeps a copy of its input, 4 bytes a pixel.
-
-    Each band includes the rows around it that the filter reaches, so that no border is visible.
-    """
+    """Resize some rows at a time, because Pillow keeps a copy of its input, 4 bytes a pixel."""
     height, width = image.shape[:2]
     h, w = size
     scale = height / h

@@ -78,11 +78,7 @@ class Curve:
     bias: float
 
     def probability(self, evidence: Mapping[str, float]) -> float:
-        """Probability, 0 to 1.
-
-        Raises:
-            ValueError: Evidence with a weight is missing or NaN.
-        """
+        """Probability, 0 to 1; a ValueError if evidence with a weight is missing or NaN."""
         total = self.bias
         for name, weight in self.weights.items():
             value = evidence.get(name, math.nan)
@@ -270,15 +266,9 @@ _PASSED: Verdict = (None, "")
 def judge(answer: PhraseAnswer, levels: Levels | None = None) -> PhraseAnswer:
     """Decide what is left of a phrase: set the gate and the reason of each mask and of the whole.
 
-    Verdicts that are already there are replaced; `Candidate.ruled_out` stays.
-
-    Args:
-        answer: The phrase's numbers and, if masks were looked for, its candidates; if levels limit
-            how much of a mask better ones may cover, best score first.
-        levels: Other levels than the answer's own.
-
-    Returns:
-        The answer with these levels and the verdicts; candidates in the same order.
+    Verdicts that are already there are replaced; `Candidate.ruled_out` stays, and the order of the
+    candidates, too. If levels limit how much of a mask better ones may cover, the candidates must
+    come best score first. `levels` are others than the answer's own.
     """
     levels = answer.levels if levels is None else levels
     phrase = _judge_phrase(answer, levels)
@@ -400,10 +390,8 @@ def find_repeats(
 ) -> list[str]:
     """Why masks of one phrase show what better ones show; "" for those that do not.
 
-    Args:
-        masks: (N, h, w) on any grid, in order of quality.
-        rejected: N reasons for which a mask is already known to repeat others; "" for none.
-        max_covered: Share of a mask that better masks may cover.
+    Masks (N, h, w) in order of quality; `rejected` are reasons for which one is already known to
+    repeat others, or ""; `max_covered` is the share of a mask that better ones may cover.
     """
     taken = np.zeros(masks.shape[1:], dtype=np.bool_)
     repeats = []

@@ -80,11 +80,7 @@ class RLE:
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> RLE:
-    """Encode one bool mask (H, W).
-
-    Raises:
-        ValueError: It is not bool, has not two axes, or no pixels.
-    """
+    """Encode one mask (H, W); a ValueError if it is not bool, or has no pixels."""
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(
@@ -94,14 +90,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> RLE:
 
 
 def encode_masks(masks: NDArray[np.bool_]) -> list[RLE]:
-    """Encode bool masks (K, H, W).
-
-    Returns:
-        K run-length codes of size (H, W); an empty list for K = 0.
-
-    Raises:
-        ValueError: They are not bool, have not three axes, or no pixels.
-    """
+    """Encode masks (K, H, W); a ValueError if they are not bool, or have no pixels."""
     masks = np.asarray(masks)
     if masks.dtype != np.bool_:
         raise ValueError(
@@ -131,12 +120,7 @@ def decode_rle(rle: RLE) -> NDArray[np.bool_]:
 def decode_rles(rles: Sequence[RLE], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Decode run-length codes to bool masks (K, H, W), row-major and writable; (0, H, W) for none.
 
-    Args:
-        rles: K codes, all of the same size.
-        size: (H, W), which decides the shape if there are no codes.
-
-    Raises:
-        ValueError: A code has another size, or is damaged.
+    A ValueError if a code is damaged or of another size than `size` (H, W).
     """
     height, width = _check_same_size(rles, size)
     masks = np.empty((len(rles), height, width), dtype=np.bool_)
@@ -178,11 +162,7 @@ def rle_boxes(rles: Sequence[RLE]) -> NDArray[np.int64]:
 
 
 def rle_iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
-    """Intersection over union of every pair, (A, B) float64; 0 for two empty masks.
-
-    Raises:
-        ValueError: The masks have different sizes.
-    """
+    """Intersection over union of every pair, (A, B) float64; 0 for two empty masks."""
     if not a or not b:
         return np.zeros((len(a), len(b)), dtype=np.float64)
     _check_same_size([*a, *b], a[0].size)
@@ -192,22 +172,14 @@ def rle_iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
 
 
 def rle_common_areas(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.int64]:
-    """Pixels that every pair shares, (A, B) int64.
-
-    Raises:
-        ValueError: The masks have different sizes.
-    """
+    """Pixels that every pair shares, (A, B) int64; a ValueError for different sizes."""
     iou = rle_iou(a, b)  # I / (A + B - I), so that I = iou / (1 + iou) x (A + B)
     total = rle_areas(a)[:, None] + rle_areas(b)[None, :]
     return np.rint(iou / (1 + iou) * total).astype(np.int64)
 
 
 def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
-    """Union of masks; an empty mask of `size` (H, W) for none.
-
-    Raises:
-        ValueError: A code has another size.
-    """
+    """Union of masks; an empty mask of `size` (H, W) for none. A ValueError for another size."""
     size = _check_same_size(rles, size)
     if not rles:  # pycocotools would return a mask of size 0 x 0
         return encode_mask(np.zeros(size, dtype=np.bool_))
@@ -215,11 +187,7 @@ def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
 
 
 def intersect_rles(rles: Sequence[RLE]) -> RLE:
-    """Intersection of one or more masks of one size.
-
-    Raises:
-        ValueError: There is no mask, or the sizes differ.
-    """
+    """Intersection of masks of one size; a ValueError without a mask or for several sizes."""
     if not rles:
         raise ValueError("intersect_rles: got no mask; wanted at least one")
     _check_same_size(rles, rles[0].size)
@@ -261,11 +229,7 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
 
 
 def rle_runs(rle: RLE) -> NDArray[np.int64]:
-    """Run lengths of a mask in column order: zeros first, then ones, zeros, ...
-
-    Raises:
-        ValueError: The code is damaged, or does not cover its size.
-    """
+    """Run lengths in column order, zeros first, then ones; a ValueError for a damaged code."""
     runs = _runs(rle.counts)
     _check_runs(runs, rle.size)
     return runs

@@ -36,13 +36,7 @@ _BAND_BYTES = 16 * 1024 * 1024
 
 
 class _ColumnRuns(NamedTuple):
-    """The runs of ones of a mask, split at the ends of columns; each array is (R,) int64.
-
-    Attributes:
-        column: Column of the run.
-        top: Its first row.
-        bottom: The row after its last one.
-    """
+    """The runs of ones of a mask, split at the ends of columns; each array is (R,) int64."""
 
     column: NDArray[np.int64]
     top: NDArray[np.int64]
@@ -50,16 +44,9 @@ class _ColumnRuns(NamedTuple):
 
 
 def paste_rle(rle: RLE, x: int, y: int, *, size: tuple[int, int]) -> RLE:
-    """The mask of a part of a photo as a mask of the photo.
+    """The mask (h, w) of a part of a photo as a mask of the photo, `size` (H, W).
 
-    Args:
-        rle: A mask of (h, w).
-        x: Column of the photo where the part starts.
-        y: Row of the photo where the part starts.
-        size: (H, W) of the photo.
-
-    Raises:
-        ValueError: The part does not lie inside the photo.
+    The part begins at column `x` and row `y`; a ValueError if it does not lie inside the photo.
     """
     height, width = rle.size
     _check_inside((x, y, x + width, y + height), size)
@@ -71,11 +58,7 @@ def paste_rle(rle: RLE, x: int, y: int, *, size: tuple[int, int]) -> RLE:
 
 
 def crop_rle(rle: RLE, window: tuple[int, int, int, int]) -> RLE:
-    """The part of a mask in a window, of the window's size.
-
-    Raises:
-        ValueError: The window is empty, or does not lie inside the mask.
-    """
+    """The part of a mask in a window; a ValueError if the window is empty or lies outside."""
     x0, y0, x1, y1 = (int(side) for side in window)
     _check_inside((x0, y0, x1, y1), rle.size)
     runs = _column_runs(rle)
@@ -88,11 +71,7 @@ def crop_rle(rle: RLE, window: tuple[int, int, int, int]) -> RLE:
 
 
 def subtract_rle(rle: RLE, others: Sequence[RLE]) -> RLE:
-    """The mask without the pixels of other masks.
-
-    Raises:
-        ValueError: The sizes differ.
-    """
+    """The mask without the pixels of other masks; a ValueError if the sizes differ."""
     if not others:
         return rle
     taken = rle_runs(merge_rles(others, rle.size))
@@ -102,15 +81,7 @@ def subtract_rle(rle: RLE, others: Sequence[RLE]) -> RLE:
 
 
 def enlarge_rle(rle: RLE, size: tuple[int, int]) -> RLE:
-    """The mask of a downscaled photo at the photo's size, by bilinear interpolation.
-
-    Args:
-        rle: A mask of (h, w).
-        size: (H, W), each at least as large.
-
-    Raises:
-        ValueError: The size is smaller than the mask's.
-    """
+    """The mask of a downscaled photo at the photo's size (H, W), by bilinear interpolation."""
     if size == rle.size:
         return rle
     (h, w), (height, width) = rle.size, size
@@ -142,10 +113,7 @@ def enlarge_rle(rle: RLE, size: tuple[int, int]) -> RLE:
 
 
 def _with_border(rle: RLE, box: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """The mask inside its box as 0 and 1, with a border of one pixel.
-
-    The border is 0, or repeats the mask's edge where the box ends at the edge of the picture.
-    """
+    """The mask in its box as 0 and 1, with a border of 0, or of its edge at the photo's edge."""
     h, w = rle.size
     x0, y0, x1, y1 = box
     inner = decode_rle(crop_rle(rle, box)).astype(np.float32)

@@ -160,7 +160,7 @@ class AutomaticSettings:
         min_mask_region_area: Pieces and holes of fewer original pixels are removed; 0 for none.
         max_area: Masks of this share of the photo or more are dropped; 1 for none.
         refine: Whether masks that pass the filters on the decoder's grid are decoded again with
-            their own logits and box (`textsam.inference.automatic.refine`).
+            their own logits and box (`textsam.inference.automatic`).
 
     Raises:
         PromptError: A number outside its range.
@@ -230,11 +230,7 @@ class AutomaticSettings:
 
     @classmethod
     def from_preset(cls, settings: AutomaticSettings | str | None) -> AutomaticSettings:
-        """Settings as they are, those of a preset by its name, or "fast" for None.
-
-        Raises:
-            PromptError: The preset is unknown.
-        """
+        """Settings as they are, those of a preset by its name, or "fast" for None."""
         presets = {"fast": cls.fast, "paper": cls.paper, "released-code": cls.released_code}
         return resolve_preset(settings, AutomaticSettings, presets, default="fast")
 
@@ -242,11 +238,7 @@ class AutomaticSettings:
 def resolve_preset(
     settings: S | str | None, kind: type[S], presets: Mapping[str, Callable[[], S]], *, default: str
 ) -> S:
-    """Settings as they are, those of a preset by its name, or the default preset for None.
-
-    Raises:
-        PromptError: They are neither settings of this kind nor the name of a preset.
-    """
+    """Settings as they are, those of a preset by its name, or the default preset for None."""
     if isinstance(settings, kind):
         return settings
     name = default if settings is None else settings

@@ -73,14 +73,7 @@ class ModelInfo:
 
 
 def find_model(name: str) -> Path | None:
-    """Find a model on this machine: shipped, at a path, or in the hub's cache.
-
-    Args:
-        name: `"tiny"`, a folder or file, or a hub id such as `"facebook/sam-vit-base"`.
-
-    Returns:
-        The folder, or the file if a file was named; None if the model is not on this machine.
-    """
+    """The folder or file of a model that is shipped, at a path, or in the hub's cache, or None."""
     path = Path(name)
     shipped = any(model.name == name and model.shipped for model in KNOWN_MODELS)
     if shipped:
@@ -99,11 +92,7 @@ def find_model(name: str) -> Path | None:
 
 
 def read_model_info(name: str) -> ModelInfo:
-    """Read what the files of a model say about it; nothing is downloaded.
-
-    Raises:
-        WeightsError: The model is not on this machine, or a file of it is damaged.
-    """
+    """Read what the files of a model say, without a download; a `WeightsError` if not here."""
     path = find_model(name)
     if path is None:
         known = ", ".join(model.name for model in KNOWN_MODELS)

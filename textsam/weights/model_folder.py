@@ -27,8 +27,8 @@ from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
-from textsam.weights.key_map import describe_keys
 from textsam.weights.parts import ModelParts
+from textsam.weights.strict import describe_keys
 
 __all__ = [
     "read_model",
@@ -43,11 +43,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
 
 
 def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:
-    """Read a model of any kind that `TextSAM.from_pretrained` takes.
-
-    Raises:
-        WeightsError: There is no such model, or its files are incomplete or damaged.
-    """
+    """Read a model of any kind that `TextSAM.from_pretrained` takes, or raise a `WeightsError`."""
     path = TINY_FOLDER if name == "tiny" else Path(name)
     if name == "tiny" and not (path / _WEIGHTS).exists():
         raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
@@ -108,11 +104,7 @@ def write_pathway(path: str | Path, pathway: TextPathway, *, sam: str, clip: str
 
 
 def read_pathway(path: str | Path, *, sam: str, clip: str) -> TextPathway:
-    """Read what `write_pathway` wrote.
-
-    Raises:
-        WeightsError: It is not a pathway, or was trained for another SAM or CLIP.
-    """
+    """Read what `write_pathway` wrote; a `WeightsError` if it is for another SAM or CLIP."""
     path = Path(path)
     metadata = read_metadata(path)
     if metadata.get("textsam") != "pathway":

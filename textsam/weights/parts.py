@@ -68,11 +68,7 @@ class ModelParts:
         return self.pathway is not None and self.pathway.dense is not None
 
     def require_clip(self) -> ClipEncoder:
-        """The CLIP model.
-
-        Raises:
-            WeightsError: The model has none.
-        """
+        """The CLIP model; a `WeightsError` if the model has none."""
         if self.clip is None:
             raise WeightsError(
                 f"{self.name} takes no phrases: it has no CLIP. Use points, a box or a mask; or "
@@ -82,11 +78,7 @@ class ModelParts:
         return self.clip
 
     def require_text(self) -> tuple[ClipEncoder, TextPathway]:
-        """The CLIP model and the text pathway.
-
-        Raises:
-            WeightsError: The model lacks one of them.
-        """
+        """The CLIP model and the text pathway; a `WeightsError` if the model lacks one."""
         clip = self.require_clip()
         if self.pathway is None:
             raise WeightsError(

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig
-from textsam.weights.key_map import KeyMap
-from textsam.weights.strict import export_state, import_state
+from textsam.weights.strict import KeyMap, export_state, import_state
 
 __all__ = [
     "from_huggingface",

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.inference.automatic import refine as module
-from textsam.inference.automatic.generator import AutomaticReport, automatic_masks
+from textsam.inference.automatic import generator as module
+from textsam.inference.automatic.generator import AutomaticReport, automatic_masks, refine_masks
 from textsam.inference.automatic.point_grid import (
     PointMasks,
     box_nms,
@@ -19,7 +19,6 @@ from textsam.inference.automatic.point_grid import (
     decode_points,
     point_grid,
 )
-from textsam.inference.automatic.refine import refine_masks
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.prediction import MaskLogits, Prediction
 from textsam.inference.view import ImageView

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textsam.errors import PromptError
-from textsam.inference.tiled.grid import tile_windows
+from textsam.inference.tiled.tiled_view import tile_windows
 from textsam.values.geometry import Window
 from textsam.values.settings import TileSettings
 

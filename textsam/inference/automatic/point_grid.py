@@ -63,16 +63,7 @@ def point_grid(per_side: int) -> NDArray[np.float64]:
 def decode_points(
     photo: EncodedPhoto, grid: NDArray[np.float64], *, batch: int
 ) -> Iterator[PointMasks]:
-    """Three masks for each point, a batch of points at a time.
-
-    Args:
-        photo: The photo.
-        grid: (N, 2) x, y as shares of the photo's width and height; see `point_grid`.
-        batch: Points decoded at once.
-
-    Yields:
-        3b masks for b points.
-    """
+    """Three masks for each point of a grid (N, 2) of shares, a batch of points at a time."""
     places = (grid * np.array([photo.size[1], photo.size[0]])).astype(np.float32)
     points_in_frame = torch.from_numpy(photo.frame.points_to_model(places)).float()
     for start in range(0, len(points_in_frame), batch):
@@ -86,15 +77,10 @@ def decode_points(
 
 
 def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Boxes of masks on the decoder's grid, without the padding.
+    """Boxes of masks (N, m, m) on the decoder's grid, without the padding.
 
-    Args:
-        logits: (N, m, m) of the padded frame.
-        frame: The photo's.
-
-    Returns:
-        (N,) bool, whether a mask has a cell in the photo; (N, 4) half-open x0, y0, x1, y1 in cells,
-        meaningless for a mask without one.
+    Returns (N,) bool, whether a mask has a cell in the photo, and (N, 4) half-open x0, y0, x1, y1
+    in cells, meaningless for a mask without one.
     """
     cell = logits.shape[-1] / frame.image_size
     rows, columns = (max(1, round(side * cell)) for side in frame.resized)

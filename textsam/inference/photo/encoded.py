@@ -71,11 +71,7 @@ class EncodedPhoto:
 
     @cached_property
     def text_features(self) -> Tensor:
-        """Text-aligned features (1, D, h8, w8), computed at the first phrase.
-
-        Raises:
-            WeightsError: The model has no dense text head.
-        """
+        """Text-aligned features (1, D, h8, w8), computed at the first phrase."""
         return _encode_for_text(self)
 
 
@@ -167,10 +163,7 @@ def phrase_tokens(parts: ModelParts, embeddings: Tensor) -> Tensor:
 
 @torch.no_grad()
 def map_logits(photo: EncodedPhoto, embeddings: Tensor) -> Tensor:
-    """Maps (P, h8, w8) of log odds of centred unit embeddings (P, D), on the CPU.
-
-    They are in the padded frame `photo.text_frame`.
-    """
+    """Maps (P, h8, w8) of log odds of embeddings (P, D), in the padded frame `text_frame`."""
     _, pathway = photo.parts.require_text()
     features = photo.text_features.expand(len(embeddings), -1, -1, -1)
     assert pathway.dense is not None
@@ -178,11 +171,7 @@ def map_logits(photo: EncodedPhoto, embeddings: Tensor) -> Tensor:
 
 
 def text_map(photo: EncodedPhoto, phrase: str) -> NDArray[np.float32]:
-    """Probability of a phrase at each pixel, (H, W) float32.
-
-    Raises:
-        WeightsError: The model's pathway has no dense head.
-    """
+    """Probability of a phrase at each pixel, (H, W) float32."""
     maps = map_logits(photo, embed_phrases(photo.parts, [phrase]))
     return to_original_frame(maps, photo.text_frame)[0].sigmoid().numpy()
 

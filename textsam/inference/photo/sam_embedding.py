@@ -55,13 +55,8 @@ def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
 def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
     """Embed masks by the mean of a photo's encoding inside them.
 
-    Args:
-        photo: The encoded photo.
-        masks: (n, m, m) bool, or shares 0 to 1, in the padded model frame; m may be any size.
-
-    Returns:
-        (n, C) float32 of unit length on the CPU, C = `SamConfig.embed_dim`; zeros for an empty
-        mask.
+    Masks (n, m, m) bool, or shares 0 to 1, in the padded model frame; m may be any size -> (n, C)
+    float32 of unit length on the CPU, C = `SamConfig.embed_dim`; zeros for an empty mask.
     """
     features = photo.features.embedding.float().cpu()
     return F.normalize(_masked_sums(features, masks.float().cpu()), dim=-1)
@@ -75,14 +70,7 @@ def crop_latents(
     expand: float = 1.5,  # side of a crop by the longer side of the mask's box, at least 1
     batch: int = 8,  # masks in a batch, which may come from several photos
 ) -> Iterator[Tensor]:
-    """Embed masks of photos by crops, one batch of the image encoder at a time.
-
-    Yields:
-        (n, C) of each batch, see `latents_of_crops`.
-
-    Raises:
-        PromptError: A mask is empty or not of its photo's size.
-    """
+    """Embed masks of photos by crops, one batch of the image encoder at a time, each (n, C)."""
     red, green, blue = (round(value) for value in sam.config.pixel_mean)
     size = sam.config.image_size
     crops = crop_batches(photos, size=size, expand=expand, fill=(red, green, blue), batch=batch)
@@ -91,15 +79,10 @@ def crop_latents(
 
 @torch.no_grad()
 def latents_of_crops(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
-    """Embed masks by a crop around each and its mirror image.
+    """Embed masks by a crop around each and its mirror image, for both of which they are equal.
 
-    Args:
-        sam: Encodes the crops in one batch.
-        crops: (n, 3, S, S) uint8 RGB, `SamConfig.image_size` pixels.
-        masks: (n, S, S) float, 0..1: the share of each pixel that is inside.
-
-    Returns:
-        (n, C) float32 of unit length on the CPU, the same for a crop and its mirror image.
+    Crops (n, 3, S, S) uint8 RGB of the model's size and masks (n, S, S), the share of each pixel
+    that is inside -> (n, C) float32 of unit length on the CPU.
     """
     total = torch.zeros(len(crops), sam.config.embed_dim)
     for pixels, inside in ((crops, masks), (crops.flip(-1), masks.flip(-1))):

@@ -33,10 +33,7 @@ class WindowCache:
     ) -> tuple[Window, EncodedPhoto]:
         """Encode a window, or return the last one if it shows the same at a similar scale.
 
-        Args:
-            photo: Always the same one.
-            window: The part to encode.
-            reuse: Length of `window` as a share of the last one's from which that one serves.
+        That is if it contains `window`, whose length is at least `reuse` times its own.
         """
         if self._last is None or not (
             self._last[0].contains(window) and window.length >= reuse * self._last[0].length
@@ -182,8 +179,7 @@ def choose_window(
 ) -> Window | None:
     """The window around a prompt's box, or else around a mask, that contains the points as well.
 
-    Returns:
-        The window; None where nothing says where to look, or the whole photo shows it as well.
+    None where nothing says where to look, or the whole photo shows it as well.
     """
     height, width = size
     box = prompt.box

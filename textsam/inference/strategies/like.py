@@ -79,12 +79,7 @@ class Concept:
 
 
 def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None = None) -> Concept:
-    """Embed examples.
-
-    Args:
-        parts: The model that will be asked.
-        like: Masks that know their photo, all of one kind.
-        photo: An encoded photo; examples from it are not encoded again.
+    """Embed examples of one kind that know their photo; those from `photo` are not encoded again.
 
     Raises:
         PromptError: No mask, an empty one, one without its photo, masks with several labels, or

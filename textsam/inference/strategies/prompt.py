@@ -104,10 +104,7 @@ def score_masks(
 ) -> list[tuple[dict[str, float], float]]:
     """Evidence and probability that a phrase describes each mask (K, H, W), none of them empty.
 
-    Args:
-        photo: The photo; its model's calibration says what the evidence means.
-        masks: What is scored.
-        probability: (H, W), the phrase's map; without one, no evidence and NaN.
+    Without the phrase's map `probability` (H, W) there is no evidence, and NaN.
     """
     if probability is None:
         return [({}, math.nan) for _ in masks]

@@ -160,11 +160,7 @@ class Query:
         return replace(self, phrases=phrases, threshold=threshold)
 
     def prompt(self, size: tuple[int, int]) -> Prompt:
-        """The prompt of one object for a photo of this size (H, W).
-
-        Raises:
-            PromptError: A point outside the photo, an empty box, or another wrong type or shape.
-        """
+        """The prompt of one object for a photo (H, W); raises what `make_prompt` raises."""
         return make_prompt(
             size,
             text=self.phrases[0] if self.phrases else None,
@@ -256,11 +252,7 @@ _KEYWORD_OF = {name: ours for ours, names in _FOREIGN_NAMES.items() for name in 
 
 
 def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
-    """Refuse a keyword that a typed dictionary does not have.
-
-    Raises:
-        UnknownKeywordError: The message names the nearest keyword.
-    """
+    """Raise an `UnknownKeywordError` with the nearest keyword for one that is not known."""
     keywords = list_keywords(known)
     for name in options:
         if name not in keywords:
@@ -281,9 +273,6 @@ def show_keywords(options: Any) -> Callable[[Function], Function]:
     """Make the signature of a function list the keywords that its `**options` stand for.
 
     Type checkers read `Unpack`; `help()` and notebooks read `__signature__`.
-
-    Args:
-        options: The typed dictionary of the keywords.
     """
 
     def decorate(function: Function) -> Function:

@@ -126,15 +126,9 @@ def _peaks(
 def decode_regions(
     photo: EncodedPhoto, phrase: PhraseMap, regions: Sequence[Region]
 ) -> list[Proposal]:
-    """Masks of the objects in regions of a phrase's map.
+    """Masks of the objects in one or more regions of a phrase's map, best quality first.
 
-    Args:
-        photo: The photo.
-        phrase: The phrase's map and tokens.
-        regions: Regions of the map, at least one.
-
-    Returns:
-        Masks, best quality first. Those of a reading that was not kept have `rejected`.
+    Those of a reading that was not kept have `rejected`.
     """
     settings = photo.parts.text_settings
     everywhere = torch.stack([region.cells for region in regions]).any(0)
@@ -215,10 +209,7 @@ def _decode_points(
     *,
     maps: Tensor | None,
 ) -> list[Proposal | None]:
-    """The mask at a point (2,) x, y in cells of each region; None where it is empty.
-
-    With maps (P, m, m) as mask prompts, or without.
-    """
+    """The mask at a point (2,) of each region, with or without maps (P, m, m); None if empty."""
     (rows, columns), size = phrase.covered, phrase.logits.shape[-1]
     places = torch.stack(list(points)) * (photo.frame.image_size / size)
     prompts = point_prompts(
@@ -251,12 +242,8 @@ def tidied(logits: Tensor, region: Tensor, *, max_hole_ratio: float) -> Tensor:
     """Logits (m, m) without the pieces that do not touch their region, and without small holes.
 
     The decoder paints a little of the next wheel, too, and leaves out a sticker on a banana. The
-    paper fills holes of fewer than 100 pixels in its automatic masks (Appendix B).
-
-    Args:
-        logits: Of a mask.
-        region: (m, m) bool.
-        max_hole_ratio: Holes up to this share of the mask's cells are filled.
+    paper fills holes of fewer than 100 pixels in its automatic masks (Appendix B); here up to
+    `max_hole_ratio` of the mask's cells.
     """
     mask = logits.clone()
     pieces = connected_components(mask > 0)

@@ -37,12 +37,7 @@ def label_pixels(
     # Gives the photo's automatic masks, for a model without phrase maps.
     embedded: Callable[[], EmbeddedMasks],
 ) -> LabelMap:
-    """Label every pixel: by the phrases' maps, or by the masks of `rank` for a model without maps.
-
-    Raises:
-        PromptError: As `segment`.
-        WeightsError: The model takes no phrases.
-    """
+    """Label every pixel by the phrases' maps, or by the masks of `rank` for a model without."""
     names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
     query = make_query(
         text=names,

@@ -34,11 +34,7 @@ def similar_masks(
     threshold: float,
     latents: Latents,
 ) -> Segmentation:
-    """Masks by falling cosine with a mask; see `ImageView.similar`.
-
-    Raises:
-        PromptError: An empty mask or one of another size, or an invalid threshold or `latents`.
-    """
+    """Masks by falling cosine with a mask; see `ImageView.similar`, also for the errors."""
     example = _rle_of(mask, photo.size)
     if not -1 <= threshold <= 1:
         raise PromptError(f"threshold={threshold}; wanted a cosine, -1 to 1, e.g. {LEVEL}")
