@@ -77,7 +77,7 @@ def test_settings_reach_the_model(run: Any, model: StandIn) -> None:
     arguments = ("everything", "street.jpg", "-o", "a.png", "--preset", "paper", *options)
     assert run(*arguments, "--stability-score-thresh", 0.1, "--refine").exit_code == 0
     (settings,) = model.settings
-    paper = AutomaticSettings.paper()
+    paper = AutomaticSettings.from_preset("paper")
     assert (settings.points_per_side, settings.crop_n_layers) == (5, 1)
     assert (settings.pred_iou_thresh, settings.stability_score_thresh, settings.refine) == (
         0.2,

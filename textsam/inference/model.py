@@ -40,10 +40,7 @@ T = TypeVar("T")
 
 
 class _Part(Generic[T]):
-    """An attribute stored in `TextSAM.parts`; setting it makes new parts.
-
-    Photos that were opened before keep the old ones.
-    """
+    """An attribute stored in `TextSAM.parts`; photos that are open keep the parts they have."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -174,11 +171,7 @@ class TextSAM:
         return self.parts.has_dense_text
 
     def to(self, device: str | torch.device) -> TextSAM:
-        """Move all parts; returns itself.
-
-        Raises:
-            WeightsError: torch has no such device.
-        """
+        """Move all parts and return the model; a `WeightsError` if torch has no such device."""
         try:
             self.sam.to(device)
         except (RuntimeError, AssertionError) as error:
@@ -274,12 +267,7 @@ class TextSAM:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
-        """Open an image and find masks of everything: see `ImageView.everything`.
-
-        Raises:
-            ImageError: It is not an image.
-            PromptError: An unknown preset.
-        """
+        """Masks of everything in an image; options and errors as `ImageView.everything`, `open`."""
         return self.open(image).everything(settings, progress=progress)
 
     def label_map(
@@ -290,13 +278,7 @@ class TextSAM:
         background: str | list[str] | None = None,
         threshold: float | None = None,
     ) -> LabelMap:
-        """Open an image and give each pixel a phrase or none: see `ImageView.label_map`.
-
-        Raises:
-            ImageError: It is not an image.
-            PromptError: See `ImageView.segment`.
-            WeightsError: The model takes no phrases.
-        """
+        """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
 
 

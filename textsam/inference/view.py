@@ -76,10 +76,7 @@ class ImageView:
         self.dialogue = Dialogue(photo=self.photo, windows=self.windows)
 
     def fork(self) -> ImageView:
-        """Another view of the same encoded photo, with a dialogue and caches of its own.
-
-        Two people can use one photo in this way at the same time.
-        """
+        """Another view of the same encoded photo, with a dialogue and caches of its own."""
         return ImageView(self.photo)
 
     def __repr__(self) -> str:
@@ -284,11 +281,7 @@ class ImageView:
         return predict(self.photo, prompt, windows=self.windows, previous=last)
 
     def text_map(self, phrase: str) -> NDArray[np.float32]:
-        """Probability of a phrase at each pixel, (H, W) float32.
-
-        Raises:
-            WeightsError: The model makes no maps of phrases.
-        """
+        """Probability of a phrase at each pixel, (H, W) float32; a `WeightsError` without maps."""
         return text_map(self.photo, phrase)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Segmentation:
@@ -309,20 +302,12 @@ class ImageView:
         return self.dialogue.result
 
     def undo(self) -> Segmentation:
-        """Undo the last step of the dialogue; without a step the result is empty.
-
-        Raises:
-            PromptError: There is nothing to undo.
-        """
+        """Undo the last step of the dialogue; a `PromptError` if there is none."""
         self.dialogue = self.dialogue.undo()
         return self.dialogue.result
 
     def redo(self) -> Segmentation:
-        """Redo the step that was undone last.
-
-        Raises:
-            PromptError: There is nothing to redo.
-        """
+        """Redo the step that was undone last; a `PromptError` if there is none."""
         self.dialogue = self.dialogue.redo()
         return self.dialogue.result
 

@@ -41,13 +41,9 @@ class Sam(nn.Module):
         return self.decode(self.encode_image(pixels), prompts)
 
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
-        """Normalise resized images and pad them to the square model frame.
+        """Normalise resized images and pad them to the square model frame, with zeros.
 
-        Args:
-            images: B tensors (3, h, w), RGB on the 0..255 scale, long side = `image_size`.
-
-        Returns:
-            (B, 3, S, S) float; the padding at the right and bottom is zero.
+        B tensors (3, h, w), RGB in 0..255, long side = `image_size` -> (B, 3, S, S) float.
         """
         side = self.config.image_size
         batch = torch.zeros(len(images), 3, side, side, device=self.pixel_mean.device)

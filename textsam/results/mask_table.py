@@ -88,18 +88,7 @@ class MaskResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MaskTable:
-    """K masks of one image and what is known of each; made by `make_table`.
-
-    Attributes:
-        size: (H, W), original pixels.
-        rles: K masks.
-        scores: (K,) float32, probability that the label describes the mask; NaN if unknown.
-        iou: (K,) float32, predicted IoU; NaN if unknown.
-        stability: (K,) float32, stability score; NaN if unknown.
-        similarity: (K,) float32, cosine with a mask, -1 to 1; NaN if unknown.
-        labels: K phrases; None where a mask has none.
-        presence: Probability, 0 to 1, that each phrase that was asked for is in the image.
-    """
+    """K masks of one image (H, W), each column as in `Segmentation`; made by `make_table`."""
 
     size: tuple[int, int]
     rles: tuple[RLE, ...]
@@ -176,11 +165,7 @@ class MaskTable:
         )
 
     def label_map(self, *, by: Literal["mask", "label"]) -> NDArray[np.int32]:
-        """Number the pixels; see `Segmentation.label_map`.
-
-        Raises:
-            ValueError: By label, and a mask has none.
-        """
+        """Number the pixels; see `Segmentation.label_map`."""
         names = self.names()
         if by == "label" and None in self.labels:
             raise ValueError('a mask has no label; number the masks instead: by="mask"')
@@ -209,12 +194,7 @@ def make_table(
     presence: Mapping[str, float] | None = None,
     **numbers: ArrayLike | None,
 ) -> MaskTable:
-    """Check and collect columns; see `MaskTable` for their meaning. None stands for unknown.
-
-    Raises:
-        ValueError: Sizes or lengths do not fit, numbers are infinite, labels are no text, or a
-            presence is outside 0 to 1.
-    """
+    """Check and collect columns; None stands for unknown. A ValueError for what does not fit."""
     masks = tuple(rles)
     size = merge_rles((), size).size  # an empty mask of that size: checks it and makes it integers
     for index, rle in enumerate(masks):
@@ -241,11 +221,7 @@ def make_table(
 
 
 def join_tables(parts: Sequence[MaskTable]) -> MaskTable:
-    """The masks of several tables, in order; of two presences of a phrase the higher stays.
-
-    Raises:
-        ValueError: No table, or tables of images of different sizes.
-    """
+    """The masks of several tables, in order; of two presences of a phrase the higher stays."""
     sizes = sorted({part.size for part in parts})
     if len(sizes) != 1:
         raise ValueError(
@@ -301,11 +277,7 @@ def checked_answers(
 
 
 def positions(key: NDArray[Any], count: int) -> list[int]:
-    """Positions that a bool array (K,) or an integer array selects.
-
-    Raises:
-        IndexError: Another shape or dtype, or a position outside.
-    """
+    """Positions that a bool array (K,) or an integer array selects, or an IndexError."""
     if key.size == 0 and key.dtype != np.bool_:
         key = key.astype(np.int64)  # an empty list has dtype float64
     if key.ndim != 1 or key.dtype.kind not in "bui":

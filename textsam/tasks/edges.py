@@ -147,7 +147,7 @@ def resolve_settings(settings: EdgeSettings | str | None) -> EdgeSettings:
     Raises:
         PromptError: There is no preset of that name.
     """
-    presets = {"paper": EdgeSettings.paper, "agreement": EdgeSettings.agreement}
+    presets = {"paper": EdgeSettings.paper(), "agreement": EdgeSettings.agreement()}
     return resolve_preset(settings, EdgeSettings, presets, default="paper")
 
 

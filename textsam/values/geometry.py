@@ -195,18 +195,19 @@ def mask_to_box(mask: ArrayT) -> ArrayT:
     if is_tensor(mask):
         import torch
 
-        _check_mask(str(mask.dtype) == "torch.bool", mask)
-        x0, x1 = _tensor_span(mask.any(-2))
-        y0, y1 = _tensor_span(mask.any(-1))
-        return torch.stack([x0, y0, x1, y1], dim=-1)
+        return torch.from_numpy(mask_to_box(as_array(mask))).to(mask.device)
     array: NDArray[Any] = np.asarray(mask)
-    _check_mask(array.dtype == np.bool_, array)
-    left, right = _array_span(np.any(array, axis=-2))
-    top, bottom = _array_span(np.any(array, axis=-1))
+    if array.dtype != np.bool_ or array.ndim < 2:
+        raise ValueError(
+            f"mask_to_box: got {array.dtype} of shape {array.shape}; wanted bool of shape "
+            "(..., H, W). Type: mask_to_box(logits > 0)"
+        )
+    left, right = _span(np.any(array, axis=-2))
+    top, bottom = _span(np.any(array, axis=-1))
     return np.stack([left, top, right, bottom], axis=-1)
 
 
-def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First true index and one past the last of (..., L), each (...); zeros if none is true."""
     length = line.shape[-1]
     if length == 0:  # argmax of an empty axis raises
@@ -216,27 +217,6 @@ def _array_span(line: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.
     first = np.where(some, line.argmax(-1), 0)
     end = np.where(some, length - line[..., ::-1].argmax(-1), 0)
     return first.astype(np.int64), end.astype(np.int64)
-
-
-def _tensor_span(line: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`_array_span` for a torch bool tensor."""
-    length = line.shape[-1]
-    if length == 0:  # as above
-        nothing = line.new_zeros(line.shape[:-1]).long()
-        return nothing, nothing
-    some = line.any(-1).long()
-    # argmax is not defined for bool; for bytes it returns the first of equal maxima.
-    first = line.byte().argmax(-1) * some
-    end = (length - line.flip(-1).byte().argmax(-1)) * some
-    return first, end
-
-
-def _check_mask(is_bool: bool, mask: Any) -> None:
-    if not is_bool or mask.ndim < 2:
-        raise ValueError(
-            f"mask_to_box: got {mask.dtype} of shape {tuple(mask.shape)}; wanted bool of shape "
-            "(..., H, W). Type: mask_to_box(logits > 0)"
-        )
 
 
 def _checked(values: ArrayT, last: int, what: str) -> ArrayT:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal, TypeVar
@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 from textsam.errors import PromptError
 
 __all__ = [
+    "AUTOMATIC_PRESETS",
     "AutomaticSettings",
     "FocusSettings",
     "Overlap",
@@ -198,52 +199,40 @@ class AutomaticSettings:
             raise PromptError(f"crop_overlap_ratio is {self.crop_overlap_ratio}; wanted 0 to 1")
 
     @classmethod
-    def released_code(cls) -> AutomaticSettings:
-        """The defaults of `SamAutomaticMaskGenerator`: no crops, no clean-up."""
-        return cls()
-
-    @classmethod
-    def paper(cls) -> AutomaticSettings:
-        """Appendix B: 32 x 32 points, 2 x 2 crops with 16 x 16, 4 x 4 crops with 8 x 8."""
-        return cls(
-            crop_n_layers=2,
-            crop_n_points_downscale_factor=2,
-            max_area=0.95,
-            min_mask_region_area=100,
-        )
-
-    @classmethod
-    def fast(cls) -> AutomaticSettings:
-        """A sparse grid, mild filters and a second look: seconds on a CPU, for small models.
-
-        The predicted IoU and stability of a small model stay below those of the large ones, whose
-        thresholds would leave nothing.
-        """
-        return cls(
-            points_per_side=16,
-            pred_iou_thresh=0.4,
-            stability_score_thresh=0.3,
-            max_area=0.95,
-            min_mask_region_area=200,
-            refine=True,
-        )
-
-    @classmethod
     def from_preset(cls, settings: AutomaticSettings | str | None) -> AutomaticSettings:
         """Settings as they are, those of a preset by its name, or "fast" for None."""
-        presets = {"fast": cls.fast, "paper": cls.paper, "released-code": cls.released_code}
-        return resolve_preset(settings, AutomaticSettings, presets, default="fast")
+        return resolve_preset(settings, AutomaticSettings, AUTOMATIC_PRESETS, default="fast")
+
+
+AUTOMATIC_PRESETS: Mapping[str, AutomaticSettings] = {
+    # A sparse grid, mild filters and a second look: seconds on a CPU, for small models, whose
+    # predicted IoU and stability stay below the thresholds for large ones.
+    "fast": AutomaticSettings(
+        points_per_side=16,
+        pred_iou_thresh=0.4,
+        stability_score_thresh=0.3,
+        max_area=0.95,
+        min_mask_region_area=200,
+        refine=True,
+    ),
+    # Appendix B: 32 x 32 points, 2 x 2 crops with 16 x 16, 4 x 4 crops with 8 x 8.
+    "paper": AutomaticSettings(
+        crop_n_layers=2, crop_n_points_downscale_factor=2, max_area=0.95, min_mask_region_area=100
+    ),
+    # The defaults of `SamAutomaticMaskGenerator`: no crops, no clean-up.
+    "released-code": AutomaticSettings(),
+}
 
 
 def resolve_preset(
-    settings: S | str | None, kind: type[S], presets: Mapping[str, Callable[[], S]], *, default: str
+    settings: S | str | None, kind: type[S], presets: Mapping[str, S], *, default: str
 ) -> S:
     """Settings as they are, those of a preset by its name, or the default preset for None."""
     if isinstance(settings, kind):
         return settings
     name = default if settings is None else settings
     if isinstance(name, str) and name in presets:
-        return presets[name]()
+        return presets[name]
     raise PromptError(
         f"settings are {settings!r}; wanted {kind.__name__}(...) or one of {list(presets)}"
     )

@@ -6,13 +6,13 @@ takes milliseconds and no memory.
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from textsam.errors import WeightsError
 from textsam.values.files import TINY_FOLDER, read_settings
@@ -20,9 +20,6 @@ from textsam.values.files import TINY_FOLDER, read_settings
 __all__ = ["KNOWN_MODELS", "KnownModel", "ModelInfo", "WeightFile", "find_model", "read_model_info"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-# A header has about 100 bytes per tensor; a larger one is a sign of a damaged file.
-_MAX_HEADER_BYTES = 100 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -117,30 +114,20 @@ def _weight_file(path: Path) -> WeightFile:
     size = path.stat().st_size
     if path.suffix != ".safetensors":
         return WeightFile(path, size, {}, [], {})
-    header = _safetensors_header(path)
-    metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
     parameters: Counter[str] = Counter()
-    for key, tensor in header.items():
-        parameters[key.partition(".")[0]] += math.prod(tensor["shape"])
-    dtypes = sorted({tensor["dtype"] for tensor in header.values()})
-    return WeightFile(path, size, dict(parameters), dtypes, metadata)
-
-
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    """Read the header: 8 bytes of length, little-endian, then JSON."""
+    dtypes: set[str] = set()
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError(f"a header of {length} bytes")
-            header = json.loads(file.read(length))
-        if not isinstance(header, dict):
-            raise ValueError("a header that is not an object")
-    except (ValueError, struct.error) as error:
+        with safe_open(path, framework="numpy") as file:
+            for key in file.keys():  # noqa: SIM118  # no dict: it only has this method
+                tensor = file.get_slice(key)  # reads nothing yet
+                parameters[key.partition(".")[0]] += math.prod(tensor.get_shape())
+                dtypes.add(tensor.get_dtype())
+            metadata = dict(file.metadata() or {})
+    except SafetensorError as error:
         raise WeightsError(
             f"{str(path)!r} is not a complete safetensors file ({error}); download or copy it again"
         ) from error
-    return header
+    return WeightFile(path, size, dict(parameters), sorted(dtypes), metadata)
 
 
 def _license(folder: Path) -> str | None:

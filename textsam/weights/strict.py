@@ -54,14 +54,11 @@ class KeyMap:
         *,
         stacked: Iterable[tuple[str, str, int]] = (),
     ) -> None:
-        """Build both directions.
+        """Build both directions from pairs (ours, theirs); `source` is for error messages.
 
-        Args:
-            source: The other project, for error messages.
-            pairs: (ours, theirs). A `#` stands for an index, the same on both sides. A pair names a
-                module with everything in it; of several that match, the longest is taken.
-            stacked: (ours, theirs, count): rows of one tensor of ours that are separate tensors
-                there; `#` in `theirs` is the number of the row.
+        A `#` stands for an index, the same on both sides. A pair names a module with everything in
+        it; of several that match, the longest is taken. `stacked` has (ours, theirs, count): rows
+        of one tensor of ours that are separate tensors there, `#` being the number of the row.
         """
         self.source = source
         pairs = tuple(pairs)

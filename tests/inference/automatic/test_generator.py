@@ -16,7 +16,7 @@ from textsam.inference.automatic.generator import (
 )
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.prediction import without_small_regions
-from textsam.values.settings import AutomaticSettings
+from textsam.values.settings import AUTOMATIC_PRESETS, AutomaticSettings
 
 ALL = AutomaticSettings(
     points_per_side=4, pred_iou_thresh=-99.0, stability_score_thresh=0.0, box_nms_thresh=1.0
@@ -24,7 +24,7 @@ ALL = AutomaticSettings(
 
 
 def test_the_papers_grids() -> None:
-    settings = AutomaticSettings.paper()
+    settings = AutomaticSettings.from_preset("paper")
     windows = crop_windows((600, 800), settings=settings)
     assert [layer for _, layer in windows] == [0] + [1] * 4 + [2] * 16
     assert [len(automatic._grid(layer, settings)) for layer in range(3)] == [1024, 256, 64]
@@ -40,7 +40,7 @@ def test_the_papers_grids() -> None:
 @pytest.mark.parametrize("height", range(1, 9))
 def test_crops_of_small_photos_are_in_them_and_cover_them(height: int) -> None:
     for width in range(1, 9):
-        windows = crop_windows((height, width), settings=AutomaticSettings.paper())
+        windows = crop_windows((height, width), settings=AutomaticSettings.from_preset("paper"))
         assert windows[0] == ((0, 0, width, height), 0)
         for layer in (1, 2):
             covered = np.zeros((height, width), int)
@@ -162,11 +162,11 @@ def test_a_small_disc_stays_a_disc() -> None:
 
 
 def test_presets_have_names(model: TextSAM, photo: NDArray[np.uint8]) -> None:
-    assert AutomaticSettings.from_preset("paper") == AutomaticSettings.paper()
+    assert AutomaticSettings.from_preset("paper") == AUTOMATIC_PRESETS["paper"]
     assert (
         AutomaticSettings.from_preset(None)
         == AutomaticSettings.from_preset("fast")
-        == AutomaticSettings.fast()
+        == AUTOMATIC_PRESETS["fast"]
     )
     assert AutomaticSettings.from_preset("released-code") == AutomaticSettings()
     with pytest.raises(PromptError, match="released-code"):

@@ -27,8 +27,7 @@ _MIN_LEFT = 0.4  # a mask that keeps a smaller share of its pixels is dropped
 def without_overlap(answers: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
     """Give every pixel to at most one mask of all phrases of a photo.
 
-    A mask of which less than 40% is left is dropped, gate "overlap". Masks stay run-length coded,
-    so the size of the photo does not matter.
+    Masks stay run-length coded, so the size of the photo does not matter.
     """
     places = [
         (a, c)

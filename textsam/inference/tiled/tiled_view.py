@@ -57,14 +57,8 @@ def open_tiled(
 ) -> TiledView:
     """Open a big photo; nothing is encoded yet.
 
-    Args:
-        parts: The model.
-        image: Anything that `load_image` takes. An RGB uint8 array (H, W, 3) is not copied, so a
-            memory map of a file works as well; do not change it while the view is in use.
-        settings: Size and overlap of the tiles.
-
-    Raises:
-        ImageError: It is not an image.
+    An RGB uint8 array (H, W, 3) is not copied, so a memory map of a file works as well; do not
+    change it while the view is in use. Anything else that `load_image` takes is read.
     """
     is_rgb = (
         isinstance(image, np.ndarray)
@@ -333,11 +327,7 @@ def _starts(length: int, settings: TileSettings) -> list[int]:
 
 
 class TileMaps:
-    """The map of a phrase over a photo; where tiles overlap, the higher probability counts.
-
-    Attributes:
-        values: (h, w) float32 probability, covering the photo; 0 where no map was added.
-    """
+    """The map of a phrase over a photo; where tiles overlap, the higher probability counts."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         """Start a map of a photo of size (H, W)."""
