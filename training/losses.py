@@ -41,14 +41,8 @@ def soft_target(masks: Tensor, size: int) -> Tensor:
 def focal_loss(logits: Tensor, target: Tensor, weight: Tensor, *, config: LossConfig) -> Tensor:
     """Focal loss (arXiv 1708.02002) per mask, with soft targets |y - p|^gamma * BCE.
 
-    Args:
-        logits: (P, K, h, w).
-        target: (P, 1, h, w) in [0, 1].
-        weight: (P, 1, h, w), zero where pixels do not count.
-        config: `alpha` and `gamma`.
-
-    Returns:
-        (P, K), the mean over the pixels that count.
+    Of logits (P, K, h, w) and target (P, 1, h, w) in [0, 1]: (P, K), the mean over the pixels that
+    count, where weight (P, 1, h, w) is not zero.
     """
     error = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
     modulation = (target - logits.sigmoid()).abs() ** config.gamma
@@ -96,18 +90,10 @@ def mask_losses(
     in use learns to predict its own IoU. Nothing here joins masks, so the loss of a batch is the
     mean over its parts (ranks, micro-batches) weighted by their numbers of masks.
 
-    Args:
-        logits: (P, 4, h, w).
-        iou: (P, 4) predicted.
-        target: (P, 1, h, w) soft.
-        weight: (P, 1, h, w), zero where pixels do not count.
-        config: Weights.
-        single: (P,) bool, prompts whose mask 0 is trained: those of several parts (Section 3).
-        multiple: (P,) bool, prompts whose three readings are trained; the others when None. Where
-            both are, the loss is the mean of the two.
-
-    Returns:
-        (P,) and (P, 4).
+    Logits are (P, 4, h, w), the predicted IoU (P, 4), target and weight as in `focal_loss`.
+    `single` (P,) bool are prompts whose mask 0 is trained: those of several parts (Section 3);
+    `multiple` (P,) bool those whose three readings are, the others when None. Where both are, the
+    loss is the mean of the two.
     """
     multiple = ~single if multiple is None else multiple
     one, three, true = _one_and_three(logits, iou, target, weight, config=config)

@@ -106,12 +106,9 @@ class Initialised(NamedTuple):
 
 
 def initialise_encoder(encoder: ImageEncoderViT, path: str | Path) -> Initialised:
-    """Load a plain ViT into the encoder.
+    """Load a plain ViT of the same width and depth, `.pth`, `.pt`, `.bin` or `.safetensors`.
 
-    Args:
-        encoder: Of the same width and depth.
-        path: `.pth`, `.pt`, `.bin` or `.safetensors`, MAE's or timm's names; weights may lie under
-            "model" or "state_dict".
+    Its weights may lie under "model" or "state_dict".
     """
     state = _read(Path(path))
     translated = {_our_name(key): value for key, value in state.items() if not _is_left_out(key)}

@@ -181,20 +181,12 @@ def central_pixels(
     split: Tensor | None = None,
     tries: int = 6,
 ) -> Tensor:
-    """The deepest of several random cells of a region.
+    """The deepest of several random cells of each region (P, S, S) bool: (P, 2) float x, y, pixels.
 
     Depth is the region's share of two windows around the cell; an exact distance transform of every
-    error in every round would cost more than the decoder.
-
-    Args:
-        region: (P, S, S) bool; S is a multiple of 4.
-        random: Source of randomness.
-        split: (P, S, S) bool; what lies on either side of it is measured apart, e.g. the truth, for
-            missed and extra pixels are different errors.
-        tries: Cells of which the deepest is taken.
-
-    Returns:
-        (P, 2) float x, y, pixels; of a region too thin for any cell a uniform pixel.
+    error in every round would cost more than the decoder. Of a region too thin for any cell a
+    uniform pixel is taken. S is a multiple of 4. What lies on either side of `split` (P, S, S)
+    bool, e.g. the truth, is measured apart, for missed and extra pixels are different errors.
     """
     parts = [region] if split is None else [region & split, region & ~split]
     share = torch.stack([F.avg_pool2d(part[:, None].float(), _CELL)[:, 0] for part in parts])

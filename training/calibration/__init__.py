@@ -1,9 +1,8 @@
 """From labelled photos to probabilities: what `textsam calibrate` does.
 
 `choice` which photos are asked · `evidence` of a strategy with its gates open, for phrases that
-they have and that they lack · `logistic` a curve through evidence and truth · `levels` from which a
-probability counts · `curves` all of it for one strategy, with figures on photos left out ·
-`fitting` for a model.
+they have and that they lack · `curves` through evidence and truth, from which level a probability
+counts, and figures on photos left out, for one strategy · `fitting` for a model.
 """
 
 from __future__ import annotations

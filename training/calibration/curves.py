@@ -11,22 +11,40 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from textsam.errors import require
 from textsam.values.judge import Curve, StrategyCurves
 
 from ..evaluation.figures.intervals import mean
-from ..evaluation.figures.probabilities import Claim, auroc, calibration_error
+from ..evaluation.figures.matching import take_objects
+from ..evaluation.figures.probabilities import Claim, auroc, calibration_error, level_of_recall
 from .evidence import PhraseEvidence
-from .levels import ScoredMasks, matched_in_order, presence_level, score_level
-from .logistic import fit_logistic, platt_targets
 
 logger = logging.getLogger(__name__)
 
+Vector = NDArray[np.float64]
+
 FOLDS = 5
 _MIN_PHRASES = 5  # of either kind; fewer say nothing
+_MATCH = 0.5  # IoU from which a mask is an object, as in COCO's AP50
+_RIDGE = 1.0  # a pull on the slopes of one case's worth: it decides only where cases do not
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoredMasks:
+    """The masks of a phrase in a photo that has it."""
+
+    scores: NDArray[np.float64]  # (K,) float64
+    overlaps: NDArray[np.float64]  # (K, T) IoU with each of its objects
+    # (K,) bool, False for masks that lie mostly on pixels without a truth; such a mask counts only
+    # if it matches.
+    counted: NDArray[np.bool_]
+    objects: int  # T
 
 
 def fit_curves(
@@ -173,3 +191,122 @@ def _scored(phrase: PhraseEvidence, score: Curve) -> ScoredMasks:
         counted=np.array([mask.counted for mask in masks], dtype=bool),
         objects=phrase.objects,
     )
+
+
+def presence_level(present: Sequence[float], *, recall: float) -> float:
+    """The highest level that a share `recall` of the phrases that are there still reaches."""
+    level = level_of_recall(present, recall)
+    if level is None:
+        raise ValueError("got no phrase that is in its photo; a level is chosen by those")
+    return _rounded_down(level)
+
+
+def matched_in_order(masks: ScoredMasks) -> NDArray[np.bool_]:
+    """Whether each mask takes an object, (K,) bool: by falling score, one object each."""
+    order = np.argsort(-masks.scores, kind="stable")
+    matched = np.zeros(len(masks.scores), dtype=bool)
+    matched[order] = take_objects(masks.overlaps[order], level=_MATCH) >= 0
+    return matched
+
+
+def score_level(phrases: Iterable[ScoredMasks]) -> float:
+    """The level with the best F1 of instances: 2 matched / (objects + masks).
+
+    Of equally good levels the lowest, half-way to the next mask that would come in; 0 if every mask
+    is better kept.
+    """
+    scores: list[float] = []
+    hits: list[bool] = []
+    objects = 0
+    for masks in phrases:
+        matched = matched_in_order(masks)
+        counts = masks.counted | matched
+        scores += masks.scores[counts].tolist()
+        hits += matched[counts].tolist()
+        objects += masks.objects
+    if not any(hits):
+        return 0.0
+    order = np.argsort(-np.array(scores), kind="stable")
+    ordered, hit = np.array(scores)[order], np.array(hits)[order]
+    # F1 when the first k masks are kept, for every k.
+    f1 = 2 * np.cumsum(hit) / (objects + np.arange(1, len(hit) + 1))
+    last = np.append(ordered[1:] < ordered[:-1], True)  # equal scores stay or go together
+    places = np.nonzero(last)[0]
+    best = int(places[f1[places] >= f1[places].max() - 1e-12][-1])
+    if best == len(ordered) - 1:
+        return 0.0
+    return _rounded_down((ordered[best] + ordered[best + 1]) / 2)
+
+
+def _rounded_down(level: float) -> float:
+    return math.floor(level * 1000) / 1000  # a level has three decimals
+
+
+def platt_targets(truth: ArrayLike) -> Vector:
+    """What a perfect curve would say of (n,) cases, bool; never quite 0 or 1.
+
+    Platt 1999, "Probabilistic outputs for support vector machines", Section 2.2: not 1 and 0 but
+    Laplace's rule, so that a few cases that happen to separate do not make a step.
+    """
+    true = np.asarray(truth, dtype=bool)
+    positive = int(true.sum())
+    negative = len(true) - positive
+    return np.where(true, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+
+def fit_logistic(
+    features: ArrayLike, targets: ArrayLike, *, ridge: float = _RIDGE
+) -> tuple[Vector, float]:
+    """Fit sigmoid(bias + features @ slopes) by least cross-entropy.
+
+    Args:
+        features: (n, d) finite.
+        targets: (n,) probabilities, 0 to 1.
+        ridge: Half of it times the squared slopes is added to the summed cross-entropy, the
+            features brought to unit deviation first, so that it does not depend on their units.
+
+    Returns:
+        Slopes (d,) and the bias, for features as they came. A feature that does not vary has
+        slope 0.
+    """
+    x = np.asarray(features, dtype=np.float64)
+    y = np.asarray(targets, dtype=np.float64)
+    if x.ndim != 2 or not len(x) or y.shape != (len(x),):
+        raise ValueError(
+            f"got features {x.shape} and targets {y.shape}; wanted (n, d) and (n,), n of at least 1"
+        )
+    if not (np.isfinite(x).all() and ((y >= 0) & (y <= 1)).all()):
+        raise ValueError("a feature is not finite, or a target is not within 0 to 1")
+    middle, spread = x.mean(axis=0), x.std(axis=0)
+    varies = spread > 1e-9 * np.maximum(1.0, np.abs(middle))
+    spread = np.where(varies, spread, 1.0)
+    design = np.column_stack([np.where(varies, (x - middle) / spread, 0.0), np.ones(len(x))])
+    pull = np.append(np.full(x.shape[1], float(ridge)), 0.0)
+    solution = _minimum(design, y, pull)
+    slopes = solution[:-1] / spread
+    return slopes, float(solution[-1] - slopes @ middle)
+
+
+def _minimum(x: Vector, y: Vector, pull: Vector) -> Vector:
+    """Coefficients (d,) of a design matrix (n, d) that minimise cross-entropy and ridge."""
+    optimize, expit = require("scipy.optimize", "train"), require("scipy.special", "train").expit
+
+    def cost(beta: Vector) -> float:
+        z = x @ beta
+        return float((np.logaddexp(0, z) - y * z).sum() + 0.5 * (pull * beta**2).sum())
+
+    def gradient(beta: Vector) -> Vector:
+        return x.T @ (expit(x @ beta) - y) + pull * beta
+
+    def curvature(beta: Vector) -> Vector:
+        p = expit(x @ beta)
+        return (x.T * (p * (1 - p))) @ x + np.diag(pull)
+
+    start = np.zeros(x.shape[1])
+    # Second order: first-order methods stop at a relative error of 1e-5 or so.
+    options = {"gtol": 1e-12 * len(x)}
+    found = optimize.minimize(
+        cost, start, method="trust-exact", jac=gradient, hess=curvature, options=options
+    )
+    solution: Vector = found.x
+    return solution

@@ -64,20 +64,12 @@ def calibrate(
     kept: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fit a model's curves; the model itself is left as it is.
+    """Fit the curves of a `TextSAM` with a CLIP; the model itself is left as it is.
 
-    Args:
-        model: A `TextSAM` with a CLIP.
-        sets: The photos; better not those that it was trained on, which it knows too well.
-        strategies: What is fitted; that of `default_strategies` by default.
-        config: Settings.
-        kept: Where the curves of strategies that are not fitted come from; the model's by default.
-        progress: Called after each photo with the number of photos done and of all.
-
-    Returns:
-        The new curves, and the old ones of other strategies. `fitted_on` has by strategy the
-        `model`, `textsam` (its version), the settings, `sets` (photos of each), and cross-validated
-        `figures` by set (see `training.calibration.curves.judge`).
+    The photos should not be those that it was trained on, which it knows too well. Curves of
+    strategies that are not fitted come from `kept`, the model's by default. `fitted_on` has by
+    strategy the `model`, `textsam` (its version), the settings, `sets` (photos of each), and
+    cross-validated `figures` by set (see `training.calibration.curves.judge`).
     """
     config = config or CalibrationConfig()
     model.parts.require_clip()

@@ -28,15 +28,9 @@ _SHAPES: dict[str, Callable[[_Grid, _Grid], NDArray[np.bool_]]] = {
 
 
 def draw_samples(count: int, *, seed: int = 0, side: int = 128) -> list[Sample]:
-    """Photos with two shapes each, side by side, so that no mask hides another.
+    """Square photos with two shapes each, side by side, so that no mask hides another.
 
-    Args:
-        count: How many; photo n is the same whatever the count.
-        seed: Decides colours, shapes, sizes and places.
-        side: Pixels, of a square photo.
-
-    Returns:
-        PNGs in memory, with names like "red disc"; every shape is labelled, so they are exhaustive.
+    Photo n is the same whatever the count. Every shape is labelled, so photos are exhaustive.
     """
     return [_draw(number, seed=seed, side=side) for number in range(count)]
 

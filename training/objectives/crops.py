@@ -83,17 +83,10 @@ def variant_options(
 def cut_crops(
     views: Sequence[View], options: CropOptions, *, size: int, chosen: NDArray[np.bool_]
 ) -> tuple[Tensor, Tensor]:
-    """Cut the crops of the chosen masks out of their views.
+    """Cut the crops of the `chosen` masks, (P,) bool, out of their views, on the CPU.
 
-    Args:
-        views: Photos with P masks in all.
-        options: For all P masks.
-        size: Side of CLIP's input.
-        chosen: (P,) bool, the masks to cut.
-
-    Returns:
-        (n, 3, size, size) uint8 and the share of each pixel inside (n, size, size) float32, on the
-        CPU, for the n chosen masks in their order.
+    Returns (n, 3, size, size) uint8 and the share of each pixel inside (n, size, size) float32, for
+    the n chosen masks in their order; `size` is the side of CLIP's input.
     """
     crops, shares, start = [], [], 0
     for view in views:

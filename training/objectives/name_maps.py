@@ -35,17 +35,10 @@ class NameLossConfig:
 def name_losses(
     head: DenseTextHead, features: Tensor, questions: NameQuestions, *, config: NameLossConfig
 ) -> LossOutput:
-    """Losses of the maps of a batch's names.
+    """Losses of the maps of a batch's names, from features (B, D, h8, w8) of its views.
 
-    Args:
-        head: Its scale and bias turn cosines into logits.
-        features: (B, D, h8, w8) of B views.
-        questions: What is asked of them.
-        config: Weights.
-
-    Returns:
-        "names": twice the cross entropy of the maps and that of their peaks, a mean over names;
-        "present": the dice loss, a mean over the names that are there.
+    "names" is twice the cross entropy of the maps and that of their peaks, a mean over names;
+    "present" the dice loss, a mean over the names that are there.
     """
     present, weight, target = questions.present, questions.weights, questions.targets
     logits = maps_by_photo(head, features, questions.photos, questions.queries).float()
@@ -97,13 +90,9 @@ def phrase_maps(
 ) -> Tensor:
     """Mask prompts (P, 1, size, size) of the phrases: logits of the head, without gradient.
 
-    Args:
-        head: The dense text head; it learns from the names' loss, not from the masks'.
-        features: (B, D, h8, w8) of B views.
-        photos: (P,) int64, the view of each mask, in rising order.
-        queries: (P, D) centred unit embeddings.
-        spoken: (P,) bool, the masks that a phrase asks for; zeros for the others.
-        size: Side of the decoder's mask prompt.
+    The head learns from the names' loss, not from the masks'. `features` (B, D, h8, w8) are of B
+    views, `photos` (P,) int64 the view of each mask in rising order, `queries` (P, D) centred unit
+    embeddings; masks that are not `spoken` (P,) bool, asked for by a phrase, get zeros.
     """
     maps = torch.zeros(len(queries), 1, size, size, device=queries.device)
     rows = spoken.nonzero()[:, 0]

@@ -89,22 +89,13 @@ def decode_rounds(
 ) -> RoundLosses:
     """Go through all rounds.
 
-    The first round trains mask 0 where `single`, and the three readings where `multiple`. In later
-    rounds there is more than one prompt, so mask 0 is trained (Section 3). Where three readings are
-    trained, the one with the highest predicted IoU is fed back.
+    The first round trains mask 0 where `single` (P,) bool, and the three readings where `multiple`
+    (P,) bool. In later rounds there is more than one prompt, so mask 0 is trained (Section 3).
+    Where three readings are trained, the one with the highest predicted IoU is fed back, except
+    where `follow_single` (P,) bool: there mask 0 is.
 
-    Args:
-        sam: May be frozen as a whole; gradients then reach the prompt tokens only.
-        features: Encoded images of the batch.
-        prompts: First prompts.
-        simulator: Makes the prompts of later rounds.
-        truth: What the predictions are compared with.
-        loss: Weights of the terms.
-        single: (P,) bool, first prompts whose mask 0 is trained.
-        multiple: (P,) bool, first prompts whose three readings are trained.
-        follow_single: (P,) bool, first prompts of which mask 0 is fed back although their three
-            readings are trained, too; none when None.
-        recompute: Checkpoint each round; loss and gradients are the same.
+    `recompute` checkpoints each round; loss and gradients are the same. `sam` may be frozen as a
+    whole: gradients then reach the prompt tokens only.
     """
     total = torch.zeros(len(truth.masks), device=truth.masks.device)
     reached = []

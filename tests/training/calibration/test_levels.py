@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.calibration.levels import ScoredMasks, matched_in_order, presence_level, score_level
+from training.calibration.curves import ScoredMasks, matched_in_order, presence_level, score_level
 
 
 def _masks(scores, overlaps, *, counted=None) -> ScoredMasks:

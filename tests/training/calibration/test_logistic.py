@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from training.calibration.logistic import fit_logistic, platt_targets
+from training.calibration.curves import fit_logistic, platt_targets
 
 
 def _cases(seed: int, n: int = 300, d: int = 3):

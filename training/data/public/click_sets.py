@@ -158,11 +158,7 @@ def open_berkeley(root: Path | str, *, name: str | None = None) -> MaskFolderSou
 
 
 def read_trimap(path: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """A mask with a border that is left open: 0 background, 128 void, 255 object.
-
-    Returns:
-        The object and the void, (H, W) bool each.
-    """
+    """Object (255) and void (128, a border left open), (H, W) bool each; 0 is background."""
     grey = _colours(path)
     if (grey != grey[..., :1]).any():
         raise ImageError(f"{path} has colours; wanted a grey picture of 0, 128 and 255")
