@@ -5,12 +5,9 @@ A fence under `<!-- not run: why -->` is left out: for what needs a download or 
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests.warm_python import run_python
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 SHELLS = ("bash", "sh", "shell", "console")
@@ -82,33 +81,20 @@ def folder(tmp_path: Path, repo: Path) -> Path:
     return tmp_path
 
 
-def run(arguments: Sequence[str], folder: Path, repo: Path) -> str:
-    """Run Python in a folder; what it printed."""
-    path = os.pathsep.join([str(repo), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, f"{shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def test_python_runs(readme: str, folder: Path, repo: Path) -> None:
+def test_python_runs(readme: str, folder: Path) -> None:
     program = as_program(read_fences(readme))
     assert "segment(" in program, "README.md shows no Python that segments a photo"
     (folder / "README.py").write_text(program, encoding="utf-8")
-    run(["README.py"], folder, repo)
+    done = run_python("README.py", cwd=folder)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-def test_commands_run(readme: str, folder: Path, repo: Path) -> None:
+def test_commands_run(readme: str, folder: Path) -> None:
     commands = textsam_commands(read_fences(readme))
     assert any(command[1:2] == ["segment"] for command in commands), commands
     for command in commands:
-        run(["-m", *command], folder, repo)
+        done = run_python("-m", *command, cwd=folder)
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
         for option, value in pairwise(command):
             if option in ("-o", "--out", "--output"):
                 assert (folder / value).exists(), f"{shlex.join(command)} left no {value}"

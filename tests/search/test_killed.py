@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import runpy
 import signal
@@ -15,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.warm_python import FORK
 from textsam.search.index import MaskIndex
 from textsam.search.records import read_vectors
 from textsam.search.results import SearchResult
@@ -22,10 +22,6 @@ from textsam.search.where import Where
 
 HERE = Path(__file__).parent
 BATCH = 10
-# Processes that begin with most imported, so that they are killed at work and not before; but not
-# lancedb, which does not like to be forked.
-START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["lance_namespace", "pandas", "textsam.search.index"])
 
 
 class Writer:
@@ -40,7 +36,7 @@ class Writer:
         given = {"URI": str(uri), "DATASET": dataset, "COUNT": count, "BATCH": BATCH}
         given |= {"KNOWN": str(HERE / "known.py"), "TOLD": str(told), "PAUSE": pause}
         arguments = (str(HERE / "writer.py"), given, "__main__")
-        self.process = START.Process(target=runpy.run_path, args=arguments, daemon=True)
+        self.process = FORK.Process(target=runpy.run_path, args=arguments, daemon=True)
         self.process.start()
         self.wait_for(lambda: self._told.read_text() != "")
 

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 import pytest
 import torch
 
+from tests.warm_python import Program
 from training.recipes.debug import DebugRecipe
 from training.recipes.registry import RECIPES, summary
 from training.train import main, parse
@@ -35,13 +36,6 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def command(*words: str) -> tuple[list[str], dict[str, str]]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
-        environment.pop(name, None)
-    return [sys.executable, "-m", *words], environment
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -144,16 +138,13 @@ def test_debug_overfits_its_photos(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_run_goes_on_bit_for_bit(straight: Path, tmp_path: Path) -> None:
-    words, environment = command("training.train", *SHORT, "--folder", str(tmp_path))
-    run = subprocess.Popen(
-        words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+    run = Program("-m", "training.train", *SHORT, "--folder", str(tmp_path), cwd=ROOT)
     log = tmp_path / "log.jsonl"
-    while run.poll() is None and not (log.exists() and log.read_text().count("\n") >= 6):
+    while run.process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 6):
         time.sleep(0.01)
-    run.send_signal(signal.SIGKILL)
-    _, told = run.communicate()
-    assert run.returncode == -signal.SIGKILL, told.decode()
+    run.process.kill()
+    done = run.wait()
+    assert done.returncode == -signal.SIGKILL, done.stderr
     reached = len(losses(tmp_path))
     assert 6 <= reached < 16
     assert main([*SHORT, "--folder", str(tmp_path)]) == 0
@@ -161,11 +152,14 @@ def test_a_killed_run_goes_on_bit_for_bit(straight: Path, tmp_path: Path) -> Non
 
 
 def test_two_processes_equal_one(straight: Path, tmp_path: Path) -> None:
-    torchrun = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--nproc-per-node", "2")
-    words, environment = command(
-        *("torch.distributed.run", *torchrun, "-m", "training.train", *SHORT),
-        *("--folder", str(tmp_path)),
-    )
+    words = [
+        *(sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", "localhost:0", "--nproc-per-node", "2"),
+        *("-m", "training.train", *SHORT, "--folder", str(tmp_path)),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        environment.pop(name, None)
     done = subprocess.run(
         words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )

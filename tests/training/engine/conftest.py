@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.warm_python import Program
+
 TOY = Path(__file__).with_name("toy.py")
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -32,19 +34,21 @@ def toy() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def launch() -> Launch:
-    """Train cases in a process of their own, or in several under torchrun."""
+    """Train a case in a process of its own, or in several under torchrun."""
 
-    def start(*cases: dict[str, Any], processes: int = 1) -> subprocess.CompletedProcess[str]:
+    def start(case: dict[str, Any], *, processes: int = 1) -> subprocess.CompletedProcess[str]:
+        words = [str(TOY), json.dumps([case], default=str)]
+        if processes == 1:
+            return Program(*words, cwd=TOY.parent).wait(timeout=240)
         torchrun = [
             *("-m", "torch.distributed.run", "--rdzv_backend", "c10d"),
             *("--rdzv_endpoint", "localhost:0", "--nproc_per_node", str(processes)),
         ]
-        command = [sys.executable, *(torchrun if processes > 1 else []), str(TOY)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         for name in ("ACCELERATE_USE_FSDP", "RANK", "LOCAL_RANK", "WORLD_SIZE"):
             environment.pop(name, None)
         return subprocess.run(
-            [*command, json.dumps(list(cases), default=str)],
+            [sys.executable, *torchrun, *words],
             capture_output=True,
             text=True,
             timeout=240,  # seconds; torch alone takes ten to import on a busy core

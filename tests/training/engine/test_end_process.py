@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.warm_python import run_python
 
 PROGRAM = """
 import atexit, sys, tempfile
@@ -26,13 +25,8 @@ end_process({status})
 
 @pytest.mark.parametrize(("together", "said"), [(True, "done "), (False, "done taken apart\n")])
 @pytest.mark.parametrize("status", [0, 3])
-def test_status_and_output_survive(together: bool, said: str, status: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(together=together, status=status)],
-        capture_output=True,
-        text=True,
-        timeout=120,  # seconds
-        cwd=Path(__file__).parents[3],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def test_status_and_output_survive(together: bool, said: str, status: int, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(together=together, status=status))
+    done = run_python(str(program), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (status, said), done.stderr

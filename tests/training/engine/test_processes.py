@@ -1,8 +1,8 @@
-"""Two gloo processes under torchrun are one process with the same global batches."""
+"""Two gloo processes are one process with the same global batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.warm_python import run_group
 from training.engine import CheckpointStore, EngineConfig, Trainer, load_weights
 
 SETTINGS: dict[str, Any] = {
@@ -41,11 +42,11 @@ def config_of(case: dict[str, Any], **changes: Any) -> EngineConfig:
 
 
 @pytest.fixture(scope="module")
-def pair(launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pair(toy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """All cases by two processes, one after the other in the same launch."""
     folders = {name: tmp_path_factory.mktemp("pair") for name in CASES}
-    done = launch(*({**case, "folder": folders[name]} for name, case in CASES.items()), processes=2)
-    assert done.returncode == 0, done.stderr
+    cases = [{**case, "folder": str(folders[name])} for name, case in CASES.items()]
+    run_group(str(toy.__file__), json.dumps(cases), cwd=folders["even"])
     return folders
 
 

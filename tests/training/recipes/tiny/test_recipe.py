@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.warm_python import run_group
 from textsam.errors import TextSamError
 from textsam.inference.model import TextSAM
 from training.engine import CheckpointStore, rate_factor
@@ -117,14 +115,8 @@ def test_the_last_stage_can_start_from_a_model(
 def test_two_processes_train_what_one_trains(trained: Path, tmp_path: Path) -> None:
     """Text tower, image head, dense head, core, and both together."""
     (tmp_path / "data").symlink_to(trained / "data")
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--rdzv_backend", "c10d"),
-        *("--rdzv_endpoint", "localhost:0", "--nproc_per_node", "2", str(SCRIPT), str(tmp_path)),
-        *("clip", "dense", "points", "full", "joint"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    names = ("clip", "dense", "points", "full", "joint")
+    run_group(str(SCRIPT), str(tmp_path), *names, cwd=tmp_path)
     for name in ("clip/text", "dense", "points", "full", "joint"):
         one, two = (folder / "runs" / name for folder in (trained, tmp_path))
         assert losses(two) == pytest.approx(losses(one), rel=2e-3), name
