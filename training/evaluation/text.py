@@ -5,7 +5,7 @@
         --strategies auto prompt rank components --parts --sheet S.png
 
 The questions are in `phrases/questions.py`, the figures of a strategy in `strategy_tally.py`, the
-further parts in `unions.py`, `correction.py`, `exclusion.py`, `semantic_maps.py`, `phrase_cost.py`.
+further parts in `text_parts.py` and `phrase_cost.py`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,16 @@ from .command import EvaluationOptions, SheetOption, measure_sets, progress, run
 from .data_sets import BadInputError, DataSet
 from .figures.case_sheets import Gallery, MaskCase, write_sheet
 from .phrases.asking import StrategyView
-from .phrases.correction import ClickTally
-from .phrases.exclusion import ExclusionTally
 from .phrases.phrase_cost import measure_memory, measure_seconds
 from .phrases.questions import Questions, Siblings, questions_of
-from .phrases.semantic_maps import MapTally
 from .phrases.strategy_tally import StrategyTally
+from .phrases.text_parts import ClickTally, ExclusionTally, MapTally, UnionTally
 from .phrases.text_tables import (
-    show_labels,
     show_parts,
     show_phrases,
     show_single,
     show_strategies,
 )
-from .phrases.unions import UnionTally
 
 Strategy = Literal["auto", "prompt", "rank", "components"]
 Part = Literal["union", "click", "exclude", "map", "cost"]
@@ -57,9 +53,6 @@ class TextConfig:
     # Absent phrases drawn for a photo, half of them the nearest in CLIP's text space to what is
     # there; fewer where the file has fewer.
     absent: int = 10
-    # Ask only the present and the drawn absent phrases, not every label of the file: AP and AUROC
-    # then look better than they are.
-    drawn_only: bool = False
     # Ask every phrase once more with this threshold, for AP and AR alone, since the levels of a
     # model cut off what COCO's AP would still rank.
     ap_threshold: float | None = None
@@ -75,8 +68,6 @@ class TextOptions(TextConfig, SheetOption, EvaluationOptions):
     the default strategy also, as parts: the IoU of the union and of single objects beside a wrong
     phrase and the whole image, one corrective click, exclusions, semantic maps, seconds and memory.
     """
-
-    per_label: bool = False  # Also print a table with a row for every label
 
     def check(self) -> None:
         """Also refuse a threshold outside (0, 1)."""
@@ -129,7 +120,6 @@ class _TextTallies:
             self.siblings,
             self.skipped,
             absent=self.config.absent if self.config.presence else 0,
-            all_labels=not self.config.drawn_only,
             seed=self.config.seed,
         )
 
@@ -191,7 +181,7 @@ def measure_set(
 
     Returns:
         `photos`, `skipped` (objects or phrases by reason), `strategies` (see
-        `StrategyTally.figures`, by name), `means`, `single`, `labels` and `items` (see
+        `StrategyTally.figures`, by name), `means`, `single` and `items` (see
         `UnionTally.figures`), `click`, `exclude`, `map`, `cost`, `presence` and `presence_items` of
         the first strategy, and `seconds_per_photo`.
     """
@@ -243,8 +233,6 @@ def _run(options: TextOptions) -> None:
         show_phrases(measured, model=options.model)
         show_single(measured, model=options.model)
     show_parts(measured, model=options.model)
-    if options.per_label:
-        show_labels(measured)
 
 
 main = partial(run_command, TextOptions, _run)

@@ -325,19 +325,6 @@ def test_each_photo_is_opened_once_and_prompt_is_asked_for_single_objects(tmp_pa
     assert result["single"]["exhaustive"]["top"] is None
 
 
-def test_means_per_label(tmp_path):
-    def no_birds(level, phrase, strategy):
-        return [] if phrase == "bird" else _perfect(level, phrase, strategy)
-
-    labels = _measure(_file(tmp_path), no_birds)["labels"]
-
-    assert list(labels) == ["bird", "cat", "dog"]
-    assert (labels["cat"]["phrases"], labels["cat"]["union"]) == (2, 1.0)
-    assert (labels["bird"]["phrases"], labels["bird"]["union"]) == (2, 0.0)
-    assert labels["bird"]["present_answered"] == 0.0
-    assert labels["dog"]["single"]["objects"] == 0
-
-
 def _knowing(level: int, phrase: str) -> float:
     return 0.9 if phrase in PHOTOS[level] else 0.1
 
@@ -429,14 +416,13 @@ def _rows(printed: str, *names: str) -> list[list[str]]:
 def test_the_command_prints_both_tables_and_writes_json(tmp_path, loaded, capsys):
     report = tmp_path / "report.json"
 
-    assert text.main([str(_file(tmp_path)), "--json", str(report), "--per-label", *QUICK]) == 0
+    assert text.main([str(_file(tmp_path)), "--json", str(report), *QUICK]) == 0
 
-    union, single, *labels = _rows(capsys.readouterr().out, "animals", "bird", "cat", "dog")
+    union, single = _rows(capsys.readouterr().out, "animals")
     assert union[:4] == ["animals", "3", "5", "1.000"]
     assert union[4] == "0.000"
     assert union[-3:-1] == ["1.000", "1.000"]  # AUROC, over all pairs and by phrase
     assert single[:4] == ["animals", "exhaustive", "4", "1.000"]
-    assert [row[0] for row in labels] == ["bird", "cat", "dog"]
     data = json.loads(report.read_text())
     assert data["settings"]["model"] == "tiny"
     assert data["settings"]["seed"] == 0
@@ -568,6 +554,6 @@ def test_help_names_every_option(capsys):
     shown = capsys.readouterr().out
     for word in (
         *("--model", "--json", "--limit", "--seed", "--no-prompt", "--no-presence", "--sheet"),
-        *("--per-label", "wrong"),
+        *("--ap-threshold", "wrong"),
     ):
         assert word in shown

@@ -8,7 +8,7 @@ CLIP, so it shows what these add.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,17 +63,25 @@ class StrategyView:
         strategy: One of `STRATEGIES`.
         level: Probability from which a place of the map counts, for "components".
         threshold: The option of `segment`, for the others; the model's own levels by default.
+        segment: In place of that of the view.
     """
 
     def __init__(
-        self, view: Any, strategy: str, *, level: float = 0.5, threshold: float | None = None
+        self,
+        view: Any,
+        strategy: str,
+        *,
+        level: float = 0.5,
+        threshold: float | None = None,
+        segment: Callable[..., Any] | None = None,
     ) -> None:
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy is {strategy!r}; it can be {', '.join(STRATEGIES)}")
         self.view = view
         self.strategy = strategy
         self.level = level
-        self.options = {} if threshold is None else {"threshold": threshold}
+        self._options = {} if threshold is None else {"threshold": threshold}
+        self._segment = view.segment if segment is None else segment
         self._answers: dict[str, PhraseMasks] = {}
 
     def ask(self, phrase: str) -> PhraseMasks:
@@ -84,13 +92,13 @@ class StrategyView:
             WeightsError: It lacks what the strategy needs.
         """
         if phrase not in self._answers:
-            self._answers[phrase] = self._segment(phrase)
+            self._answers[phrase] = self._ask_anew(phrase)
         return self._answers[phrase]
 
-    def _segment(self, phrase: str) -> PhraseMasks:
+    def _ask_anew(self, phrase: str) -> PhraseMasks:
         if self.strategy == "components":
             return dense_components(self.view.text_map(phrase), level=self.level)
-        answer = self.view.segment(text=phrase, strategy=self.strategy, **self.options)
+        answer = self._segment(text=phrase, strategy=self.strategy, **self._options)
         rles, scores = list(answer.rles), np.asarray(answer.scores, dtype=np.float64)
         # Three masks of one object: counting them as instances would cost it precision.
         if self.strategy == "prompt":

@@ -1,15 +1,9 @@
-"""The cost of a phrase: seconds with the photo encoded or not, and memory of many phrases.
-
-Seconds are of strategy "auto", on this machine as it is. Memory is the highest resident size of a
-fresh process that loads the model, opens one photo and asks it: once for one phrase, once for
-twenty in one call, since a process's peak never goes down again.
-"""
+"""The cost of a phrase: seconds with the photo encoded or not, and memory of many phrases."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,17 +13,17 @@ from ...peak_memory import in_fresh_process, peak_bytes
 from ..data_sets import DataSet
 
 _PHOTOS = 5
-_MANY = 20
+_MANY = 20  # phrases in one call, for the memory
 
 
 def measure_seconds(model: Any, data: DataSet) -> dict[str, Any]:
     """Open a few photos and ask for what is there, and then for what is not, one after the other.
 
     Returns:
-        Medians in seconds: `encode` (opening a photo), `first` (a phrase right after), `phrase` (a
-        further one), `absent` (one that is not there), `fresh` (opening and the first phrase);
-        `share`: `phrase` / `encode`; `photos` and `phrases` (that are there). None where nothing
-        could be asked.
+        Medians in seconds, by strategy "auto" on this machine as it is: `encode` (opening a photo),
+        `first` (a phrase right after), `phrase` (a further one), `absent` (one that is not there),
+        `fresh` (opening and the first phrase); `share`: `phrase` / `encode`; `photos` and `phrases`
+        (that are there). None where nothing could be asked.
     """
     encode, first, further, absent = [], [], [], []
     useful = [sample for sample in data.samples if sample.objects]
@@ -48,15 +42,22 @@ def measure_seconds(model: Any, data: DataSet) -> dict[str, Any]:
             first.append(there[0])
             further += there[1:]
             absent += lacking
+    medians = {
+        key: statistics.median(values) if values else None
+        for key, values in {
+            "encode": encode,
+            "first": first,
+            "phrase": further,
+            "absent": absent,
+            "fresh": [a + b for a, b in zip(encode, first, strict=True)],
+        }.items()
+    }
+    phrase, opening = medians["phrase"], medians["encode"]
     return {
         "photos": len(encode),
         "phrases": len(first) + len(further),
-        "encode": _median(encode),
-        "first": _median(first),
-        "phrase": _median(further),
-        "absent": _median(absent),
-        "fresh": _median([a + b for a, b in zip(encode, first, strict=True)]),
-        "share": _median(further) / _median(encode) if encode and further else None,
+        **medians,
+        "share": phrase / opening if phrase and opening else None,
     }
 
 
@@ -66,24 +67,21 @@ def _seconds(view: Any, phrase: str) -> float:
     return time.perf_counter() - start
 
 
-def _median(values: Sequence[float]) -> Any:
-    return statistics.median(values) if values else None
-
-
 def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
-    """Peak memory of one phrase and of twenty, each in a process of its own.
+    """Peak memory of one phrase and of twenty in one call, each in a fresh process.
+
+    A process's peak never goes down again, so each loads the model and opens one photo anew.
 
     Returns:
         `one` and `many` in MiB, `ratio`, `phrases` (twenty); None each if there is no such photo.
     """
-    samples = [sample for sample in data.samples if sample.objects]
-    if not samples:
+    sample = next((sample for sample in data.samples if sample.objects), None)
+    if sample is None:
         return {"one": None, "many": None, "ratio": None, "phrases": _MANY}
-    own = list(dict.fromkeys(o.label for o in samples[0].objects))
-    phrases = list(dict.fromkeys([*own, *data.labels]))
+    phrases = list(dict.fromkeys([*(o.label for o in sample.objects), *data.labels]))
     # Made-up names cost as much as real ones: each is embedded and searched for.
     phrases += [f"thing number {index}" for index in range(_MANY)]
-    image = samples[0].image()
+    image = sample.image()
     one, many = (in_fresh_process(_peak, name, image, phrases[:n]) for n in (1, _MANY))
     return {"one": one, "many": many, "ratio": many / one, "phrases": _MANY}
 

@@ -195,7 +195,6 @@ def questions_of(
     skipped: dict[str, int],
     *,
     absent: int,
-    all_labels: bool = False,
     seed: int,
 ) -> Questions:
     """Everything that a photo is asked; absent phrases only where it is exhaustive."""
@@ -206,4 +205,4 @@ def questions_of(
     # AP and AUROC ask every label once, so the drawn ones are not asked again.
     known = {item.label for item in drawn}
     rest = [label for label in absent_labels(sample, vocabulary) if label not in known]
-    return Questions(phrases=phrases, absent=drawn, rest=tuple(rest if all_labels else ()))
+    return Questions(phrases=phrases, absent=drawn, rest=tuple(rest))

@@ -46,8 +46,7 @@ def show_strategies(sets: Sets, *, model: str, config: Any) -> None:
             elif figures["instances"]["objects"]:
                 rows.append({"title": title, **figures})
                 notes.append(_counts(title, figures))
-    labels = "the drawn absent phrases only" if config.drawn_only else "every label"
-    notes.append(f"AP and AUROC ask every photo for {labels} (strategy prompt: the drawn only)")
+    notes.append("AP and AUROC ask every photo for every label (strategy prompt: the drawn only)")
     if config.ap_threshold is not None:
         notes.append(f"AP, AR: asked with threshold={config.ap_threshold}, but for components")
     title = f"Phrase to masks, model {model}"
@@ -189,20 +188,3 @@ def show_single(sets: Sets, *, model: str) -> None:
     title = f"Single objects: strategy 'prompt', model {model}"
     notes = ["one object of the name; in photos that are not exhaustive more may be unlabelled"]
     show_figures(title, columns, rows, notes=notes)
-
-
-def show_labels(sets: Sets) -> None:
-    """Print a table for each set with a row for each label."""
-    columns = [
-        *columns_of("", ("label", "phrases", "union")),
-        *columns_of("", {"wrong": "union_wrong", "answered": "present_answered", "AUROC": "auroc"}),
-        *columns_of("single", {"single": "objects", "top": "top", "best of 3": "best"}),
-        *columns_of("single", {"top, wrong": "top_wrong", "auto": "union"}),
-    ]
-    for row in sets:
-        aurocs = row["presence"]["labels"]
-        rows = [
-            {"label": label, "auroc": aurocs.get(label), **means}
-            for label, means in row["labels"].items()
-        ]
-        show_figures(f"{row['name']}, by label", columns, rows)

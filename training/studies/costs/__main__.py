@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 
@@ -66,8 +66,7 @@ def _show_networks() -> None:
         Column("encoder keeps, GiB", "cost/encoder_bytes", 2, 2**30),
         Column("prompt keeps, MiB", "cost/decoder_bytes", 1, 2**20),
     ]
-    cores = ("vit_b", "vit_l", "vit_h")
-    rows = [{"name": name, "cost": core_cost(SAM_CONFIGS[name])} for name in cores]
+    rows = [{"name": name, "cost": core_cost(SAM_CONFIGS[name])} for name in get_args(Core)]
     notes = [
         "forward pass of one 1024 px image, of one prompt of one round; a multiply-add is 2 FLOPs;",
         "keeps: activations for the backward pass in bf16, a prompt's losses in fp32; CLIP's "
@@ -130,36 +129,38 @@ def _show_memory() -> None:
 
 
 def _show_measured(options: CostOptions) -> None:
-    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    on_cpu = options.device == "cpu"
+    dtype = torch.float32 if on_cpu else torch.bfloat16
     measured = measure_step(
         SAM_CONFIGS[options.core],
         masks=options.masks,
         rounds=options.rounds,
         device=options.device,
         dtype=dtype,
-        warm_up=0 if options.device == "cpu" else 2,
+        warm_up=0 if on_cpu else 2,
     )
-    clock = "CPU seconds" if options.device == "cpu" else "seconds"
-    expected = measured.model_flops / measured.matmul_rate
-    rows = [
-        ["where", f"{measured.device}, {measured.threads} threads, {measured.dtype}"],
-        ["model, TFLOPs", f"{measured.model_flops / 1e12:.3f}"],
-        ["counted while it ran, TFLOPs", f"{measured.counted_flops / 1e12:.3f}"],
-        ["counted / model", f"{measured.counted_flops / measured.model_flops:.3f}"],
-        [f"{clock}: encoder forward", f"{measured.encoder_seconds:.2f}"],
-        [f"{clock}: decoder forward", f"{measured.decoder_seconds:.2f}"],
-        [f"{clock}: step", f"{measured.seconds:.2f}"],
-        ["reached, GFLOP/s of the model", f"{measured.rate / 1e9:.1f}"],
-        ["a large product here, GFLOP/s", f"{measured.matmul_rate / 1e9:.1f}"],
-        [f"{clock}, if all were such products", f"{expected:.2f}"],
-        ["measured / modelled", f"{measured.seconds / expected:.2f}"],
-        ["utilisation", f"{measured.utilisation:.1%}"],
-    ]
+    where = "cpu" if on_cpu else torch.cuda.get_device_name(options.device)
+    clock = "CPU seconds" if on_cpu else "seconds"
+    model, expected = measured.model_flops, measured.model_flops / measured.matmul_rate
+    rows = {
+        "where": f"{where}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}",
+        "model, TFLOPs": f"{model / 1e12:.3f}",
+        "counted while it ran, TFLOPs": f"{measured.counted_flops / 1e12:.3f}",
+        "counted / model": f"{measured.counted_flops / model:.3f}",
+        f"{clock}: encoder forward": f"{measured.encoder_seconds:.2f}",
+        f"{clock}: decoder forward": f"{measured.decoder_seconds:.2f}",
+        f"{clock}: step": f"{measured.seconds:.2f}",
+        "reached, GFLOP/s of the model": f"{model / measured.seconds / 1e9:.1f}",
+        "a large product here, GFLOP/s": f"{measured.matmul_rate / 1e9:.1f}",
+        f"{clock}, if all were such products": f"{expected:.2f}",
+        "measured / modelled": f"{measured.seconds / expected:.2f}",
+        "utilisation": f"{measured.utilisation:.1%}",
+    }
     title = (
         f"One training step of {options.core} at 1024 px: 1 image, {options.masks} masks, "
         f"{options.rounds} rounds"
     )
-    show_table(title, ["", "measured"], rows)
+    show_table(title, ["", "measured"], list(rows.items()))
 
 
 def _run(options: CostOptions) -> None:

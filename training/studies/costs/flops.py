@@ -146,24 +146,16 @@ def _bare_core(config: SamConfig) -> Sam:
     return Sam(replace(config, encoder=encoder))
 
 
-def _skips(config: SamConfig, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    if not getattr(config.encoder, "skips", False):
-        return ()
-    dim, side = config.embed_dim, config.embedding_size
-    shapes = ((1, dim // 4, 2 * side, 2 * side), (1, dim // 8, 4 * side, 4 * side))
-    return tuple(torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes)
-
-
 def _decode(sam: Sam, config: SamConfig, count: int, dtype: torch.dtype) -> Any:
     prompts = prompts_of(config, count, dtype=dtype)
-    side = config.embedding_size
-    embedding = torch.zeros(1, config.embed_dim, side, side, dtype=dtype, requires_grad=True)
-    return sam.mask_decoder(
-        embedding[prompts.image_index],
-        sam.prompt_encoder(prompts),
-        sam.prompt_encoder.dense_positions(),
-        tuple(skip[prompts.image_index] for skip in _skips(config, dtype)),
-    )
+    dim, side = config.embed_dim, config.embedding_size
+    shapes = [(1, dim, side, side)]
+    if getattr(config.encoder, "skips", False):
+        shapes += [(1, dim // 4, 2 * side, 2 * side), (1, dim // 8, 4 * side, 4 * side)]
+    maps = [torch.zeros(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    embedding, *skips = (part[prompts.image_index] for part in maps)
+    positions = sam.prompt_encoder.dense_positions()
+    return sam.mask_decoder(embedding, sam.prompt_encoder(prompts), positions, tuple(skips))
 
 
 def _decoder_bytes(config: SamConfig, count: int) -> int:

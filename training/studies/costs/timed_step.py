@@ -32,19 +32,11 @@ class StepMeasurement:
     model_flops: int  # what `core_cost` says: three forward passes
     counted_flops: int  # what was counted while the step ran
     matmul_rate: float  # FLOP/s of a large product on this machine, as many threads
-    threads: int  # of torch
-    dtype: str  # of the step
-    device: str  # where it ran
-
-    @property
-    def rate(self) -> float:
-        """FLOP/s of the model that were reached."""
-        return self.model_flops / self.seconds
 
     @property
     def utilisation(self) -> float:
-        """Share of what large products reach here."""
-        return self.rate / self.matmul_rate
+        """Share of the rate of large products that the model's FLOPs reach."""
+        return self.model_flops / self.seconds / self.matmul_rate
 
 
 def matmul_rate(
@@ -52,12 +44,12 @@ def matmul_rate(
 ) -> float:
     """FLOP/s of the fastest of some (side x side) products."""
     a = torch.randn(side, side, device=device, dtype=dtype)
-    best = float("inf")
+    seconds = []
     for _ in range(repeats + 1):  # the first warms up and may be the slowest
         started = _now(device)
         a @ a
-        best = min(best, _now(device) - started)
-    return 2 * side**3 / best
+        seconds.append(_now(device) - started)
+    return 2 * side**3 / min(seconds)
 
 
 def measure_step(
@@ -69,70 +61,57 @@ def measure_step(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     warm_up: int = 0,
-    seed: int = 0,
 ) -> StepMeasurement:
     """Time one step on random numbers: the same work as on photos, but for prompts and loading.
 
     The loss is the plain cross entropy with random masks: losses hold no product, so they are not
     what is modelled, and take little time.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     sam = Sam(config).to(device).train()
     optimizer = torch.optim.AdamW(sam.parameters(), lr=1e-4)
     pixels = torch.randn(images, 3, config.image_size, config.image_size, device=device)
+
+    def step() -> tuple[float, float, float]:
+        """Seconds of the encoder, of all rounds, and of the whole step."""
+        started = _now(device)
+        with torch.autocast(pixels.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            features = sam.encode_image(pixels)
+            encoded = _now(device)
+            loss = _rounds(sam, features, masks=masks, rounds=rounds)
+            decoded = _now(device)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return encoded - started, decoded - encoded, _now(device) - started
+
     for _ in range(warm_up):
-        _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
+        step()
     # The step that is timed is the one whose FLOPs are counted.
     with FlopCounterMode(display=False) as counter:
-        seconds = _step(sam, optimizer, pixels, masks=masks, rounds=rounds, dtype=dtype)
+        encoder, decoder, whole = step()
     cost = core_cost(config)
-    model = images * (cost.encoder_flops + masks * rounds * cost.decoder_flops) * 3
     return StepMeasurement(
-        seconds=seconds[2],
-        encoder_seconds=seconds[0],
-        decoder_seconds=seconds[1],
-        model_flops=model,
+        seconds=whole,
+        encoder_seconds=encoder,
+        decoder_seconds=decoder,
+        model_flops=images * (cost.encoder_flops + masks * rounds * cost.decoder_flops) * 3,
         counted_flops=int(counter.get_total_flops()),
         matmul_rate=matmul_rate(device=device, dtype=dtype),
-        threads=torch.get_num_threads(),
-        dtype=str(dtype).removeprefix("torch."),
-        device=torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
     )
-
-
-def _step(
-    sam: Sam,
-    optimizer: torch.optim.Optimizer,
-    pixels: Tensor,
-    *,
-    masks: int,
-    rounds: int,
-    dtype: torch.dtype,
-) -> tuple[float, float, float]:
-    """Seconds of the encoder, of all rounds, and of the whole step."""
-    device = pixels.device.type
-    started = _now(device)
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-        features = sam.encode_image(pixels)
-        encoded = _now(device)
-        loss = _rounds(sam, features, masks=masks, rounds=rounds)
-        decoded = _now(device)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return encoded - started, decoded - encoded, _now(device) - started
 
 
 def _rounds(sam: Sam, features: ImageFeatures, *, masks: int, rounds: int) -> Tensor:
     device = features.embedding.device
     count = masks * len(features)
     prompts = prompts_of(sam.config, count)
+    assert prompts.masks is not None
     prompts = replace(
         prompts,
         points=torch.rand(prompts.points.shape, device=device) * sam.config.image_size,
         labels=prompts.labels.to(device),
         image_index=torch.arange(len(features), device=device).repeat_interleave(masks),
-        masks=None if prompts.masks is None else prompts.masks.to(device),
+        masks=prompts.masks.to(device),
     )
     side = sam.config.mask_size
     target = (torch.rand(count, 4, side, side, device=device) > 0.5).float()

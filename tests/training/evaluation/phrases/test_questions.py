@@ -102,7 +102,7 @@ def test_questions_of_photos_that_are_not_exhaustive_have_no_absent_phrase():
         ("dog", _box(20, 0, 29, 9)),
         ("dog", _box(40, 0, 49, 9)),
     ]
-    options = {"absent": 3, "all_labels": True, "seed": 0}
+    options = {"absent": 3, "seed": 0}
     counts = _counts()
 
     partial = questions_of(

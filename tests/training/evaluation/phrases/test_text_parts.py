@@ -16,10 +16,15 @@ from training.data import ObjectMask, Sample
 from training.evaluation.data_sets import DataSet
 from training.evaluation.phrases import phrase_cost as cost
 from training.evaluation.phrases.asking import StrategyView
-from training.evaluation.phrases.correction import ClickItem, ClickTally, click_means, correct_once
-from training.evaluation.phrases.exclusion import ExclusionTally
 from training.evaluation.phrases.questions import AbsentPhrase, Phrase, Questions, Siblings
-from training.evaluation.phrases.semantic_maps import Confusion, MapTally, truth_map
+from training.evaluation.phrases.text_parts import (
+    ClickTally,
+    Confusion,
+    ExclusionTally,
+    MapTally,
+    correct_once,
+    truth_map,
+)
 
 SIZE = (40, 60)
 NOTHING = np.zeros(SIZE, dtype=bool)
@@ -84,7 +89,7 @@ def test_the_click_corrects_the_mask_that_was_meant():
 
     item, mask = correct_once(view, _phrase("cat", LEFT), _sample())
 
-    assert (item.before, item.after, item.found) == (0.5, 1.0, True)
+    assert (item["before"], item["after"], item["found"]) == (0.5, 1.0, True)
     ((x, y, foreground),) = view.clicks
     assert foreground and 0 < x < 20 and 10 < y < 20  # in what the nearer mask lacks
     assert (mask == LEFT).all()
@@ -95,19 +100,19 @@ def test_what_spills_over_is_clicked_away():
 
     item, _ = correct_once(view, _phrase("cat", LEFT), _sample())
 
-    assert (item.before, item.foreground) == (0.5, False)
+    assert (item["before"], item["foreground"]) == (0.5, False)
     assert view.clicks[0][1] > 20
 
 
 def test_a_good_mask_is_left_alone_and_an_empty_answer_is_clicked_on_the_object():
     good = ClickedView(_box(0, 0, 20, 16))
     item, _ = correct_once(good, _phrase("cat", LEFT), _sample())
-    assert (item.before, item.after, item.foreground) == (0.8, 0.8, None)
+    assert (item["before"], item["after"], item["foreground"]) == (0.8, 0.8, None)
     assert good.clicks == []
 
     silent = ClickedView(clicked=LEFT)
     item, _ = correct_once(silent, _phrase("cat", LEFT), _sample())
-    assert (item.found, item.before, item.after) == (False, 0.0, 1.0)
+    assert (item["found"], item["before"], item["after"]) == (False, 0.0, 1.0)
     assert silent.clicks[0][2] and LEFT[int(silent.clicks[0][1]), int(silent.clicks[0][0])]
 
 
@@ -117,29 +122,23 @@ def test_ignored_pixels_are_no_error_to_click():
 
     item, _ = correct_once(view, phrase, _sample())
 
-    assert (item.before, view.clicks) == (1.0, [])
+    assert (item["before"], view.clicks) == (1.0, [])
 
 
 def test_gains_are_over_the_objects_that_were_clicked():
     def item(before, after, *, found=True, clicked=True):
-        return ClickItem(
-            image_id="a",
-            label="cat",
-            found=found,
-            before=before,
-            after=after,
-            foreground=True if clicked else None,
-        )
+        item = {"image_id": "a", "found": found, "before": before, "after": after}
+        return item | {"foreground": True if clicked else None}
 
-    means = click_means(
-        [item(0.9, 0.9, clicked=False), item(0.4, 0.6), item(0.0, 0.8, found=False)]
-    )
+    tally = ClickTally()
+    assert tally.figures(seed=0)["gain"] is None
+    tally.items = [item(0.9, 0.9, clicked=False), item(0.4, 0.6), item(0.0, 0.8, found=False)]
+    means = tally.figures(seed=0)
 
     assert (means["objects"], means["clicked"], means["found"]) == (3, 2, 1)
     assert means["good"] == pytest.approx(1 / 3)
     assert means["gain"] == pytest.approx(0.5)
     assert means["gain_found"] == pytest.approx(0.2)
-    assert click_means([])["gain"] is None
     tally = ClickTally()
     many = Phrase(label="cat", rles=(), single=False, truth=LEFT, ignored=NOTHING, wrong=None)
     tally.add_photo(ClickedView(), _sample(), [many])
