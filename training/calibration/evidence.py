@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from textsam.values.rle import RLE, rle_areas, rle_iou
 
 from ..data import Sample
 from ..evaluation.phrases.asking import PhraseMasks
-from ..evaluation.phrases.examples import Examples, ExampleView
+from ..evaluation.phrases.examples import Examples
 from ..evaluation.phrases.questions import Questions, Siblings, questions_of
 from .choice import CalibrationSet
 
@@ -47,7 +48,6 @@ _OPEN: Mapping[str, StrategyCurves] = {
     ),
 }
 STRATEGIES = tuple(_OPEN)
-_STRATEGY_OF = {"like": "auto"}  # an `ExampleView` has no strategy of its own
 
 Progress = Callable[[int, int], None]
 
@@ -122,11 +122,11 @@ def gather(
                             seed=seed,
                         )
                         for strategy in strategies:
-                            photo, own = view, questions
+                            segment, own = partial(view.segment, strategy=strategy), questions
                             if strategy == "like":
-                                photo = ExampleView(view, examples, image_id=sample.image_id)
+                                segment = partial(examples.segment, view, image_id=sample.image_id)
                                 own = examples.answerable(questions, besides=sample.image_id)
-                            evidence[strategy] += _ask_photo(photo, item, sample, own, strategy)
+                            evidence[strategy] += _ask_photo(segment, item, sample, own)
                 done += 1
                 if progress is not None:
                     progress(done, total)
@@ -134,15 +134,15 @@ def gather(
 
 
 def _ask_photo(
-    view: Any, item: CalibrationSet, sample: Sample, questions: Questions, strategy: str
+    segment: Callable[..., Any], item: CalibrationSet, sample: Sample, questions: Questions
 ) -> Iterator[PhraseEvidence]:
     void = sample.void_mask()
     rows = [(p.label, True, False, p.rles, p.ignored) for p in questions.phrases]
     rows += [(a.label, False, a.sibling, (), void) for a in questions.absent]
     for label, present, sibling, objects, ignored in rows:
         # One phrase at a time, as a person asks.
-        [answer] = view.segment(text=label, strategy=_STRATEGY_OF.get(strategy, strategy)).answers
-        masks, count = _masks_of(answer, view.size, objects, ignored)
+        [answer] = segment(text=label).answers
+        masks, count = _masks_of(answer, sample.size, objects, ignored)
         yield PhraseEvidence(
             source=item.name,
             photo=sample.image_id,

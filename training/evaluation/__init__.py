@@ -1,6 +1,6 @@
 """Measuring, each a command: `python -m training.evaluation.NAME DATA ...`.
 
-The paper's protocols: `points` (clicks, boxes) · `interactive` (NoC, a curve) · `edges` ·
+The paper's protocols: `points` (clicks, boxes; with `--interactive` NoC and a curve) · `edges` ·
 `proposals` · `instances` (from boxes) · `fairness`. Ours: `text` (phrases, presence) · `transfer`
 (by example) · `search` (masks by phrase and by mask) · `big_photos` (by tiles).
 

@@ -1,4 +1,4 @@
-"""`points`, `interactive` and `fairness`, on a model that each click helps by a known amount."""
+"""`points` and `fairness`, on a model that each click helps by a known amount."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.values.rle import encode_mask
-from training.evaluation import command, fairness, interactive, points
+from training.evaluation import command, fairness, points
 from training.evaluation.clicks.simulated_clicks import random_click
 from training.evaluation.fairness import groups_of
 
@@ -87,7 +87,7 @@ def test_interactive_counts_clicks_and_draws_the_curve(
     data = _write(tmp_path / "set.parquet", [None, None])
     report, plot = tmp_path / "r.json", tmp_path / "p.png"
     arguments = [str(data), "--model", "3", "--json", str(report), "--plot", str(plot)]
-    assert interactive.main(arguments) == 0
+    assert points.main([*arguments, "--interactive"]) == 0
     (row,) = json.loads(report.read_text())["sets"]
     curve = [row["means"][f"iou@{n}"] for n in range(1, 21)]
     np.testing.assert_allclose(curve[:8], np.arange(3, 11) / 10)
@@ -98,7 +98,7 @@ def test_interactive_counts_clicks_and_draws_the_curve(
 
 
 def test_a_fall_of_the_curve_is_told() -> None:
-    falls = interactive.falls_of({"iou@1": 0.5, "iou@2": 0.75, "iou@3": 0.5}, 3)
+    falls = points.falls_of({"iou@1": 0.5, "iou@2": 0.75, "iou@3": 0.5}, 3)
     assert falls == [(3, 0.25)]
 
 

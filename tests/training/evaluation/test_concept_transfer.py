@@ -19,6 +19,7 @@ from textsam.values.rle import encode_mask
 from training.data import ObjectMask, Sample
 from training.evaluation import command, transfer
 from training.evaluation.data_sets import DataSet
+from training.evaluation.phrases.examples import Examples
 
 SIZE = (24, 40)
 LABELS = ("door", "horse", "wheel")
@@ -124,7 +125,7 @@ def test_examples_that_mislead_are_seen_in_the_figures() -> None:
 
 
 def test_an_example_is_of_another_photo() -> None:
-    examples = transfer.Examples(Knowing({}), SAMPLES, seed=0)
+    examples = Examples(Knowing({}), SAMPLES, seed=0)
     for _ in range(2):
         assert examples.concept("wheel", besides="0") == "wheel"
         assert examples.concept("horse", besides="2") is None

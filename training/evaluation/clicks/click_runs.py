@@ -1,4 +1,4 @@
-"""Clicking objects by the paper's protocol: `points`, `interactive`, `fairness`.
+"""Clicking objects by the paper's protocol: `points` and `fairness`.
 
 The centre protocol (arXiv 2304.02643, Section 7.1 and Appendix D.1): click the pixel farthest from
 the mask's boundary, then the one farthest from the boundary of the error region of the last
