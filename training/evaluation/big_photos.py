@@ -55,16 +55,10 @@ class BigPhotoOptions(EvaluationOptions):
 def mosaic(
     samples: Sequence[Sample], label: str, *, pixels: float, seed: int
 ) -> tuple[NDArray[np.uint8], list[RLE]]:
-    """Photos side by side, repeated as often as needed; the rest of the picture is black.
+    """Photos that have the label side by side, repeated as often as needed; the rest is black.
 
-    Args:
-        samples: Photos; those with the label are used.
-        label: What will be asked for.
-        pixels: About how many the mosaic has; its sides are as 4 to 3.
-        seed: Decides the order.
-
-    Returns:
-        (H, W, 3) uint8, and the label's objects in its pixels.
+    The mosaic has about so many pixels, its sides as 4 to 3. Returns it (H, W, 3), and the label's
+    objects in its pixels.
     """
     usable = [s for s in samples if any(o.label == label and not o.ignore for o in s.objects)]
     if not usable:

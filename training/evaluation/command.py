@@ -93,16 +93,14 @@ class SheetOption(Options):
 
 def run_command(
     options: type[OptionsT],
-    run: Callable[[OptionsT], None],
+    run: Callable[[OptionsT], int | None],
     arguments: Sequence[str] | None = None,
 ) -> int:
     """Parse the command line (`arguments`, or that of the process) and run the command.
 
     Returns:
-        The exit code: 0, or 2 if the input or the model is at fault, said in one line on stderr.
-
-    Raises:
-        SystemExit: An option is unknown or cannot be parsed, which is then explained; or `--help`.
+        The exit code: what `run` returned or 0; 2 if the input or the model is at fault, said in
+        one line on stderr.
     """
     tyro: Any = require("tyro", "eval")
     # Run by `python -m` the class's module is `__main__`; its spec still has the real name.
@@ -115,11 +113,10 @@ def run_command(
     )
     try:
         parsed.check()
-        run(parsed)
+        return run(parsed) or 0
     except (BadInputError, TextSamError) as error:
         print(f"{prog}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    return 0
 
 
 def measure_sets(
@@ -132,10 +129,6 @@ def measure_sets(
 
     Returns:
         For each set its `name`, `path` and figures, and `broken` if photos were left out.
-
-    Raises:
-        BadInputError: The input or the model cannot be read.
-        TextSamError: The model lacks what is measured.
     """
     sets = (read or read_sets)(options.data, limit=options.limit)
     measured: list[dict[str, Any]] = []
@@ -172,11 +165,7 @@ def write_report(options: Any, sets: Sequence[Mapping[str, Any]], **settings: An
     """Write options, further settings, versions and figures to `options.json`, if it is set."""
     if options.json is None:
         return
-    report = {
-        "settings": asdict(options) | settings,
-        "versions": _versions(),
-        "sets": list(sets),
-    }
+    report = {"settings": asdict(options) | settings, "versions": _versions(), "sets": list(sets)}
     write_atomically(options.json, (json_text(report) + "\n").encode())
 
 

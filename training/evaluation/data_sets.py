@@ -48,10 +48,6 @@ def read_sets(data: Iterable[Path | str], *, limit: int | None = None) -> list[D
 
     Of a source only the annotations of the photos to measure are read, and no photo is decoded.
     Broken photos are left out; a line on stderr counts them.
-
-    Raises:
-        BadInputError: No such file or folder, a file of another schema, no sound photo among those
-            to measure, or a stream without a limit.
     """
     return with_unique_names(
         _read_source(str(item), limit) if is_spec(str(item)) else _read_file(Path(item), limit)

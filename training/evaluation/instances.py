@@ -11,25 +11,28 @@ small objects is measured both ways, on the whole photo and on windows.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.results.segmentation import Segmentation
+from textsam.tasks.inputs import group_by_photo, read_results
 from textsam.tasks.instances import instances
-from textsam.values.rle import decode_rle, rle_iou
+from textsam.values.geometry import boxes_from_xywh
+from textsam.values.rle import decode_rle, rle_box, rle_iou
 
 from ..data import Sample
-from .clicks.boxes import Boxes, DetectorFile, true_boxes
 from .command import EvaluationOptions, PlotOption, measure_sets, progress, run_command
-from .data_sets import BadInputError, DataSet
+from .data_sets import BadInputError, DataSet, seeded_rng
 from .figures.average_precision import MaskAP, undecided_pixels
 from .figures.charts import write_bars
 from .figures.intervals import Interval, Score, mean_interval, paired_interval
@@ -37,9 +40,7 @@ from .figures.matching import masked_iou
 from .figures.result_table import Column, columns_of, show_figures
 
 _PIPE_COLUMNS = 156  # two intervals in a row
-
-# Masks of a photo's boxes: from the open view and the boxes.
-Method = Callable[[Any, Boxes], Segmentation]
+_MIN_SIDE = 1.0  # pixels: noise may not turn a box into nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,123 @@ class InstancesOptions(PlotOption, EvaluationOptions):
             raise BadInputError("--categories comes with --boxes")
         if self.boxes is not None and self.jitter:
             raise BadInputError("--jitter moves the true boxes; leave it out with --boxes")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Boxes:
+    """N boxes of a photo."""
+
+    boxes: NDArray[np.float64]  # (N, 4) float64 half-open x0, y0, x1, y1, original pixels
+    labels: list[str]  # N names
+    scores: list[float]  # N scores
+    # For each box the index of its object in the photo; None for a detector's.
+    objects: list[int] | None = None
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.boxes)
+
+
+def true_boxes(sample: Sample, *, jitter: float = 0.0, seed: int = 0) -> Boxes:
+    """Boxes of the photo's objects, crowds left out, each with score 1.
+
+    The jitter is the standard deviation of each coordinate's noise as a share of the box's side, as
+    in the paper's training (Appendix A), but without its limit of 20 pixels. Boxes stay within the
+    photo and at least a pixel long.
+    """
+    chosen = [k for k, o in enumerate(sample.objects) if not o.ignore and not o.rle.is_empty]
+    boxes = np.array([rle_box(sample.objects[k].rle) for k in chosen], np.float64).reshape(-1, 4)
+    if jitter > 0 and chosen:
+        # (N, 4): the width for both x, the height for both y.
+        sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+        noise = seeded_rng(seed, sample.image_id).normal(size=boxes.shape)
+        moved = boxes + jitter * sides * noise
+        # Corners in order, inside the photo, at least a pixel apart.
+        limit = np.array(sample.size[::-1], np.float64)
+        low = np.clip(np.minimum(moved[:, :2], moved[:, 2:]), 0, limit - _MIN_SIDE)
+        high = np.clip(np.maximum(moved[:, :2], moved[:, 2:]), low + _MIN_SIDE, limit)
+        boxes = np.concatenate([low, high], axis=1)
+    return Boxes(
+        boxes=boxes,
+        labels=[sample.objects[index].label for index in chosen],
+        scores=[1.0] * len(chosen),
+        objects=chosen,
+    )
+
+
+class DetectorFile:
+    """COCO detection results whose `image_id` is the photo's id in the set."""
+
+    def __init__(self, path: Path, *, categories: Path | None = None) -> None:
+        self.path = path
+        try:
+            rows = read_results(path)
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"--boxes: {error}") from error
+        self._names = None if categories is None else _read_categories(categories)
+        self._rows = {str(key): group for key, group in group_by_photo(rows).items()}
+
+    def check(self, samples: Sequence[Sample], labels: Sequence[str]) -> None:
+        """Refuse a file of other photos or other categories, before anything is encoded."""
+        ids = {sample.image_id for sample in samples}
+        if not ids & self._rows.keys():
+            raise BadInputError(
+                f"--boxes {self.path}: none of its {len(self._rows)} image ids "
+                f"({', '.join(list(self._rows)[:3])}, ...) is a photo to measure "
+                f"({', '.join(sorted(ids)[:3])}, ...)"
+            )
+        for group in self._rows.values():
+            for row in group:
+                name = self._name(row)
+                if self._names is None and name not in labels:
+                    raise BadInputError(
+                        f"--boxes {self.path}: category {name!r} is no label of this set; wanted "
+                        f"one of {', '.join(labels[:8])}, ...; or name the detector's own: "
+                        "--categories ANNOTATIONS.json"
+                    )
+
+    def boxes(self, sample: Sample) -> Boxes:
+        """The boxes of a photo; empty for one without rows."""
+        rows = self._rows.get(sample.image_id, [])
+        # COCO's boxes are x, y, width, height; ours are half-open corners.
+        corners = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+        return Boxes(
+            boxes=boxes_from_xywh(corners),
+            labels=[self._name(row) for row in rows],
+            scores=[float(row.get("score", 1.0)) for row in rows],
+        )
+
+    def _name(self, row: Mapping[str, Any]) -> str:
+        category, names = row.get("category_id"), self._names
+        if names is not None and category in names:
+            return names[category]
+        if isinstance(category, str) and (names is None or category in names.values()):
+            return category
+        if names is None:
+            raise BadInputError(
+                f"--boxes {self.path}: category {category!r} has no name; wanted names as "
+                "category_id, or a COCO file that names the numbers: --categories ANNOTATIONS.json"
+            )
+        raise BadInputError(
+            f"--boxes {self.path}: category {category!r} is unknown; --categories names "
+            f"{sorted(names)[:8]}, ..."
+        )
+
+
+def _read_categories(path: Path) -> dict[int, str]:
+    try:
+        rows = json.loads(path.read_bytes())
+        rows = rows["categories"] if isinstance(rows, dict) else rows
+        return {row["id"]: str(row["name"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError(
+            f"--categories {path}: wanted a COCO file with categories "
+            f'[{{"id": 1, "name": "person"}}, ...] ({type(error).__name__}: {error})'
+        ) from error
+
+
+# Masks of a photo's boxes: from the open view and the boxes.
+Method = Callable[[Any, Boxes], Segmentation]
 
 
 def methods_of(model: Any) -> dict[str, Method]:

@@ -34,7 +34,7 @@ from .data_sets import BadInputError, DataSet
 from .figures.case_sheets import Gallery, MaskCase, write_sheet
 from .figures.charts import PlottedCurve, write_bars, write_curves
 from .figures.intervals import Interval, paired_interval
-from .figures.result_table import Column, columns_of, show_figures
+from .figures.result_table import Column, columns_of, left_out_notes, show_figures
 
 # What is drawn, and compared between models: heading, and figure of an object.
 _FIGURES: dict[str, tuple[str, Callable[[PointItem], float]]] = {
@@ -105,10 +105,7 @@ def _show(rows: Sequence[dict[str, Any]], options: PointsOptions) -> None:
         "IoU@n: mIoU over objects after n clicks; oracle: best of three masks at 1 click; "
         "NoC@q: clicks to IoU q%; box: the true box; 95%: of IoU@1, bootstrap over photos."
     ]
-    for row in rows:
-        left_out = [f"{count} {why}" for why, count in row["skipped"].items() if count]
-        if left_out:
-            notes.append(f"{row['name']}: left out {', '.join(left_out)}")
+    notes += left_out_notes(rows)
     title = f"{options.sampling.capitalize()} clicks and boxes, model {options.model}"
     title += f" (NoC of at most {options.clicks})"
     show_figures(title, columns, rows, notes=notes, width=160)

@@ -7,13 +7,17 @@ grid of 64 x 64 points, ranked by the mean of predicted IoU and stability; see
 `textsam.tasks.proposals`. Beside it, on the same photos: the masks of `everything("fast")` by
 predicted IoU, and Felzenszwalb and Huttenlocher's graph-based segmentation (IJCV 59, 2004) at
 several scales, as selective search starts from (Uijlings et al., IJCV 104, 2013, Section 3.1).
+
+AR@n is the recall of the n first masks of a photo, averaged over IoU .50:.05:.95 (cocodataset.org,
+"Detection Evaluation"; the paper uses n = 1000). Objects of all labels are one category; crowds
+(`ignore`) are none of them. Recall is a share of objects, so photos add up.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -23,24 +27,19 @@ from numpy.typing import NDArray
 
 from textsam.errors import require
 from textsam.tasks.proposals import proposals, with_points
-from textsam.values.rle import RLE, encode_masks
+from textsam.values.rle import RLE, encode_masks, rle_areas
 
 from ..data import Sample
 from .command import EvaluationOptions, PlotOption, measure_sets, progress, run_command
 from .data_sets import DataSet
-from .figures.average_recall import (
-    LIMITS,
-    PhotoRecall,
-    mean_recall,
-    photo_recall,
-    recall_difference,
-)
+from .figures.average_precision import SIZES, CocoRows
 from .figures.charts import write_bars
-from .figures.coco_eval import SIZES
+from .figures.intervals import Interval, ratio_interval
 from .figures.result_table import Column, columns_of, show_figures
 
 _OURS, _FAST, _REGIONS = "proposals", 'everything("fast")', "Felzenszwalb"
 
+LIMITS = (10, 100, 1000)
 SCALES = (1600, 800, 400, 200, 100, 50)
 _SIGMA = 0.8  # scikit-image's default, and the authors'
 _MIN_SIZE = 20  # pixels of a region; as `_SIGMA` the default of both
@@ -63,31 +62,21 @@ class ProposalOptions(PlotOption, EvaluationOptions):
     # Side of the grid of points; 64 is the paper's and takes minutes per photo on a CPU, 16 takes
     # seconds.
     points_per_side: int = 64
-    baseline: bool = True  # Also measure Felzenszwalb's regions and everything('fast')
 
 
-def methods_of(points_per_side: int, *, baseline: bool = True) -> dict[str, Method]:
+def methods_of(points_per_side: int) -> dict[str, Method]:
     """What is measured, by name."""
     settings = with_points(points_per_side)
     count = max(LIMITS)
-    methods: dict[str, Method] = {
-        _OURS: lambda view, sample: proposals(view, settings=settings, max_masks=count).rles
+    return {
+        _OURS: lambda view, sample: proposals(view, settings=settings, max_masks=count).rles,
+        _FAST: lambda view, sample: view.everything("fast").rles,
+        _REGIONS: lambda view, sample: felzenszwalb_regions(sample.image(), count=count),
     }
-    if baseline:
-        methods[_FAST] = lambda view, sample: view.everything("fast").rles
-        methods[_REGIONS] = lambda view, sample: felzenszwalb_regions(sample.image(), count=count)
-    return methods
 
 
 def felzenszwalb_regions(image: NDArray[np.uint8], *, count: int = 1000) -> list[RLE]:
-    """Regions of all scales, ranked: the coarsest scale first, within a scale the largest first.
-
-    Of five orders tried on training photos this one has the highest AR@100.
-
-    Args:
-        image: (H, W, 3) uint8.
-        count: Number of regions at most; each once, though several scales may have it.
-    """
+    """Regions of a photo (H, W, 3), ranked: the coarsest scale first, then the largest."""
     segment = require("skimage.segmentation", "eval").felzenszwalb
     regions: dict[bytes, RLE] = {}
     for scale in SCALES:
@@ -101,6 +90,74 @@ def felzenszwalb_regions(image: NDArray[np.uint8], *, count: int = 1000) -> list
             for rle in encode_masks(labels[None] == batch[:, None, None]):
                 regions.setdefault(rle.counts, rle)
     return list(regions.values())[:count]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRecall:
+    """Recall of the masks of one photo."""
+
+    image_id: str  # the photo
+    masks: int  # number of masks
+    objects: Mapping[str, int]  # number of objects of each size
+    # `"all@10"` -> objects found, averaged over the IoU levels, for each size and limit.
+    found: Mapping[str, float]
+
+
+def photo_recall(sample: Sample, masks: Sequence[RLE]) -> PhotoRecall:
+    """Measure the ranked masks of one photo."""
+    truths = [o.rle for o in sample.objects if not o.ignore and not o.rle.is_empty]
+    areas = rle_areas(truths) if truths else np.zeros(0, np.int64)
+    counts = {
+        name: int(((areas >= low) & (areas <= high)).sum()) for name, (low, high) in SIZES.items()
+    }
+    found = {f"{name}@{limit}": 0.0 for name in SIZES for limit in LIMITS}
+    kept = [rle for rle in masks[: max(LIMITS)] if not rle.is_empty]
+    if truths and kept:
+        rows = CocoRows(["object"])
+        rows.add_photo(sample.image_id, sample.size)
+        for rle in truths:
+            rows.add_object(sample.image_id, "object", rle)
+        # COCO ranks by score; the scores only say the order here.
+        for rank, rle in enumerate(kept, start=1):
+            rows.add_mask(sample.image_id, "object", rle, len(kept) - rank)
+        recall = rows.evaluate(limits=LIMITS).arrays()["recall"][:, 0]
+        for k, name in enumerate(SIZES):
+            for n, limit in enumerate(LIMITS):
+                if counts[name]:
+                    found[f"{name}@{limit}"] = float(recall[:, k, n].mean()) * counts[name]
+    return PhotoRecall(image_id=sample.image_id, masks=len(masks), objects=counts, found=found)
+
+
+def mean_recall(photos: Iterable[PhotoRecall], key: str, *, seed: int = 0) -> Interval | None:
+    """AR over all objects of the photos, e.g. of `"small@100"`, with its 95% interval over photos.
+
+    None where no photo has such an object.
+    """
+    size = key.partition("@")[0]
+    rows = [(p.image_id, p.found[key], float(p.objects[size])) for p in photos]
+    bounds = ratio_interval(rows, seed=seed)
+    if bounds is None:
+        return None
+    objects = sum(row[2] for row in rows)
+    return Interval(sum(row[1] for row in rows) / objects, *bounds, int(objects))
+
+
+def recall_difference(
+    photos: Sequence[PhotoRecall], reference: Sequence[PhotoRecall], key: str, *, seed: int = 0
+) -> Interval | None:
+    """AR of one method minus that of another on the same photos, drawn together."""
+    if [p.image_id for p in photos] != [p.image_id for p in reference]:
+        raise ValueError("a difference needs the same photos in the same order; these are others")
+    differences = (
+        PhotoRecall(
+            image_id=p.image_id,
+            masks=p.masks,
+            objects=p.objects,
+            found={key: p.found[key] - q.found[key]},
+        )
+        for p, q in zip(photos, reference, strict=True)
+    )
+    return mean_recall(differences, key, seed=seed)
 
 
 def measure_set(
@@ -178,9 +235,8 @@ def _show(sets: Sequence[dict[str, Any]], options: ProposalOptions) -> None:
 
 def _run(options: ProposalOptions) -> None:
     require("faster_coco_eval", "eval")  # raised before hours are spent
-    if options.baseline:
-        require("skimage.segmentation", "eval")
-    methods = methods_of(options.points_per_side, baseline=options.baseline)
+    require("skimage.segmentation", "eval")
+    methods = methods_of(options.points_per_side)
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         return measure_set(model, data, methods=methods, seed=options.seed)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +23,12 @@ import numpy.typing as npt
 
 from textsam.clip.mask_crops import crop_batches
 from textsam.search.embed import Embedder
-from textsam.values.rle import RLE, rle_area
+from textsam.values.rle import RLE
 
-from ..data import Sample
 from .command import EvaluationOptions, load_model, progress, run_command, write_report
 from .data_sets import BadInputError, DataSet, read_sets, seeded_rng
 from .figures.intervals import Interval, Score, mean_interval, paired_interval
 from .figures.result_table import show_table
-from .figures.retrieval import DEPTH, MaskVectorTable, chance_of, queries_of, ranked
 from .phrases.questions import NAMELESS
 
 # What is searched with, in the order of the table.
@@ -37,6 +36,7 @@ _MASKED, _CROPS, _PHOTO, _BOX = "masked CLIP", "SAM crops", "SAM photo", "box CL
 CHANCE = "chance"
 TASKS = ("text", "mask", "mask, other sets")
 _BOX_BATCH = 32
+DEPTH = 10
 
 # Vectors (n, D) of masks of a photo.
 Method = Callable[[npt.NDArray[np.uint8], Sequence[RLE]], npt.NDArray[np.float32]]
@@ -46,12 +46,11 @@ Method = Callable[[npt.NDArray[np.uint8], Sequence[RLE]], npt.NDArray[np.float32
 class SearchConfig:
     """Settings."""
 
-    minimum: ClassVar[Mapping[str, int]] = {"masks": 2, "min_area": 0}
+    minimum: ClassVar[Mapping[str, int]] = {"masks": 2}
 
     # Embed only this many masks of each set, drawn with the seed; some two seconds per mask on one
     # core with tiny.
     masks: int | None = None
-    min_area: int = 0  # Leave out masks of fewer pixels
     seed: int = 0  # Of the draw and of the intervals
 
 
@@ -81,6 +80,95 @@ def methods_of(model: Any) -> dict[str, Method]:
         _PHOTO: by(Embedder(model, spaces=["sam"], latents="photo")),
         _BOX: boxes,
     }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MaskVectorTable:
+    """Masks of all sets and their vectors."""
+
+    sets: npt.NDArray[np.str_]  # (N,) name of the set
+    photos: npt.NDArray[np.str_]  # (N,) name of the photo, with its set's
+    labels: npt.NDArray[np.str_]  # (N,) label
+    vectors: Mapping[str, npt.NDArray[np.float32]]  # by embedding method, (N, D) of length 1
+    # By those methods that a phrase can be compared with: label -> (D,) of length 1.
+    texts: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RankedQuery:
+    """One question and what is searched for it."""
+
+    label: str  # what counts as right
+    row: int | None  # the mask that is the query; None for a phrase
+    gallery: npt.NDArray[np.int64]  # rows that are searched, at least one of them right
+
+
+def queries_of(data: MaskVectorTable, task: str, name: str) -> list[RankedQuery]:
+    """The queries of a task about a set; those without a right row in the gallery are left out.
+
+    "text": each label of the set, in the set. "mask": each mask, in the set without the query's own
+    photo. "mask, other sets": each mask of the set, in all other sets.
+    """
+    own, others = np.flatnonzero(data.sets == name), np.flatnonzero(data.sets != name)
+    queries: list[RankedQuery]
+    if task == "text":
+        labels = np.unique(data.labels[own])
+        queries = [RankedQuery(label=str(c), row=None, gallery=own) for c in labels]
+    elif task in ("mask", "mask, other sets"):
+        queries = []
+        for row in own.tolist():
+            gallery = others
+            # The query's own photo is left out: its other masks share light, camera and scene.
+            if task == "mask":
+                gallery = own[data.photos[own] != data.photos[row]]
+            queries.append(RankedQuery(label=str(data.labels[row]), row=row, gallery=gallery))
+    else:
+        raise ValueError(f"task {task!r}; wanted 'text', 'mask' or 'mask, other sets'")
+    return [q for q in queries if (data.labels[q.gallery] == q.label).any()]
+
+
+def precision(cosines: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) -> float:
+    """Share of right ones among the first 10, or among the first R if only R < 10 are right.
+
+    Without that bound no ranking could reach 1 for a label with few masks. Cosines with the query
+    are (M,), and so is what is right, with at least one true.
+    """
+    depth = min(DEPTH, int(right.sum()))
+    first = np.argsort(-cosines, kind="stable")[:depth]
+    return float(right[first].mean())
+
+
+def chance_of(data: MaskVectorTable, queries: Iterable[RankedQuery]) -> list[Score]:
+    """The expected precision of a random order: the share of right ones in the gallery."""
+    return label_scores(
+        (query.label, float((data.labels[query.gallery] == query.label).mean()))
+        for query in queries
+    )
+
+
+def ranked(data: MaskVectorTable, queries: Sequence[RankedQuery], method: str) -> list[Score]:
+    """Precision of one embedding method, a mean for each label."""
+    vectors = data.vectors[method]
+    values = []
+    for query in queries:
+        vector = data.texts[method][query.label] if query.row is None else vectors[query.row]
+        right = data.labels[query.gallery] == query.label
+        values.append((query.label, precision(vectors[query.gallery] @ vector, right)))
+    return label_scores(values)
+
+
+def label_scores(values: Iterable[tuple[str, float]]) -> list[Score]:
+    """One score per label, the mean of its queries: 100 people count no more than 3 forks.
+
+    The label stands in the place of the photo, so that intervals are about other labels.
+    """
+    by_label: dict[str, list[float]] = defaultdict(list)
+    for label, value in values:
+        by_label[label].append(value)
+    return [
+        Score(photo=label, object=label, value=float(np.mean(own)))
+        for label, own in sorted(by_label.items())
+    ]
 
 
 def embed_sets(
@@ -124,11 +212,12 @@ def embed_sets(
 
 
 def _places(data: DataSet, config: SearchConfig) -> dict[int, list[int]]:
-    """Places of the objects that are embedded, by the photo's place."""
+    """Places of the objects that are embedded, by the photo's place: all with a name and pixels."""
     every = [
         (index, place)
         for index, sample in enumerate(data.samples)
-        for place in _named(sample, config.min_area)
+        for place, item in enumerate(sample.objects)
+        if not (item.ignore or item.label in NAMELESS or item.rle.is_empty)
     ]
     if config.masks is not None and len(every) > config.masks:
         drawn = seeded_rng(config.seed, data.name).choice(len(every), config.masks, replace=False)
@@ -137,14 +226,6 @@ def _places(data: DataSet, config: SearchConfig) -> dict[int, list[int]]:
     for index, place in every:
         places.setdefault(index, []).append(place)
     return places
-
-
-def _named(sample: Sample, min_area: int) -> Iterable[int]:
-    """Places of the objects that have a name and enough pixels."""
-    for place, item in enumerate(sample.objects):
-        large = rle_area(item.rle) >= max(1, min_area)
-        if large and not item.ignore and item.label not in NAMELESS:
-            yield place
 
 
 def measure_task(

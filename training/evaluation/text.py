@@ -26,14 +26,10 @@ from .phrases.phrase_cost import measure_memory, measure_seconds
 from .phrases.questions import Questions, Siblings, questions_of
 from .phrases.strategy_tally import StrategyTally
 from .phrases.text_parts import ClickTally, ExclusionTally, MapTally, UnionTally
-from .phrases.text_tables import (
-    show_parts,
-    show_phrases,
-    show_single,
-    show_strategies,
-)
+from .phrases.text_tables import show_parts, show_phrases, show_single, show_strategies
 
 Strategy = Literal["auto", "prompt", "rank", "components"]
+Galleries = dict[str, Gallery[MaskCase]]
 Part = Literal["union", "click", "exclude", "map", "cost"]
 
 
@@ -41,7 +37,7 @@ Part = Literal["union", "click", "exclude", "map", "cost"]
 class TextConfig:
     """Settings."""
 
-    minimum: ClassVar[Mapping[str, int]] = {"absent": 2}
+    minimum: ClassVar[Mapping[str, int]] = {"absent": 0}
 
     # What is compared. "components" is the baseline, connected components of the phrase's map;
     # "prompt" and "rank" take seconds per photo.
@@ -49,9 +45,8 @@ class TextConfig:
     # What else is measured of the default strategy; nothing with --parts alone.
     parts: tuple[Part, ...] = ("union", "click", "exclude", "map", "cost")
     prompt: bool = True  # Whether single objects are asked by strategy "prompt"
-    presence: bool = True  # Whether absent phrases are asked
     # Absent phrases drawn for a photo, half of them the nearest in CLIP's text space to what is
-    # there; fewer where the file has fewer.
+    # there; fewer where the file has fewer. With 0 no absent phrase is asked.
     absent: int = 10
     # Ask every phrase once more with this threshold, for AP and AR alone, since the levels of a
     # model cut off what COCO's AP would still rank.
@@ -82,83 +77,48 @@ class _TextTallies:
     """The tallies of one file, filled photo by photo."""
 
     def __init__(
-        self,
-        model: Any,
-        data: DataSet,
-        *,
-        config: TextConfig,
-        galleries: Mapping[str, Gallery[MaskCase]],
+        self, model: Any, data: DataSet, config: TextConfig, galleries: Galleries | None
     ) -> None:
-        self.model = model
-        self.data = data
         self.config = config
+        self.strategies = [
+            StrategyTally(name, data.labels, galleries=galleries)
+            for name in dict.fromkeys(config.strategies)
+        ]
         clip = getattr(model, "clip", None)
         self.siblings = None if clip is None else Siblings.from_clip(clip, data.labels)
-        self.skipped = {
-            "objects without a name": 0,
-            "phrases wholly void": 0,
-            "phrases not single": 0,
-        }
-        self.strategies = []
-        for name in dict.fromkeys(config.strategies):
-            own = {
-                kind: galleries[key]
-                for kind in ("union", "absent")
-                if (key := f"{name}, {kind}") in galleries
-            }
-            self.strategies.append(StrategyTally(name, data.labels, galleries=own))
         self.unions = UnionTally(prompt=config.prompt)
-        self.clicks = ClickTally(gallery=galleries.get("auto, click"))
+        self.clicks = ClickTally(gallery=(galleries or {}).get("auto, click"))
         self.exclusions = ExclusionTally(self.siblings)
         self.maps = MapTally(data.labels)
-
-    def questions(self, sample: Sample) -> Questions:
-        """What a photo is asked."""
-        return questions_of(
-            sample,
-            self.data.labels,
-            self.siblings,
-            self.skipped,
-            absent=self.config.absent if self.config.presence else 0,
-            seed=self.config.seed,
-        )
-
-    def add_photo(self, sample: Sample, questions: Questions) -> None:
-        """Open a photo and ask everything."""
-        parts = self.config.parts
         # The model's own threshold of the map, for the baseline.
-        settings = getattr(self.model, "text_settings", None)
-        level = float(getattr(settings, "threshold", 0.5))
-        with self.model.open(sample.image()) as view:
-            names: tuple[str, ...] = ("auto", *self.config.strategies)
-            views = {name: StrategyView(view, name, level=level) for name in names}
-            if sample.exhaustive:
-                for tally in self.strategies:
-                    loose = self._loose(view, tally.strategy)
-                    tally.add_photo(views[tally.strategy], sample, questions, loose=loose)
-            if "union" in parts:
-                self.unions.add_photo(views["auto"], sample, questions.phrases)
-            if "click" in parts:
-                self.clicks.add_photo(view, sample, questions.phrases)
-            if sample.exhaustive and "exclude" in parts:
-                self.exclusions.add_photo(views["auto"], sample, questions)
-            if sample.exhaustive and "map" in parts:
-                self.maps.add_photo(view, sample, questions.phrases)
+        self.level = float(getattr(getattr(model, "text_settings", None), "threshold", 0.5))
 
-    def _loose(self, view: Any, strategy: str) -> StrategyView | None:
-        """The view with a lower threshold, for AP; the baseline has none."""
-        threshold = self.config.ap_threshold
-        if threshold is None or strategy == "components":
-            return None
-        return StrategyView(view, strategy, threshold=threshold)
+    def add_photo(self, view: Any, sample: Sample, questions: Questions) -> None:
+        """Ask an open photo everything."""
+        config, parts = self.config, self.config.parts
+        names: tuple[str, ...] = ("auto", *config.strategies)
+        views = {name: StrategyView(view, name, level=self.level) for name in names}
+        for tally in self.strategies if sample.exhaustive else ():
+            loose = None
+            # A view with a lower threshold, for AP; the baseline has none.
+            if config.ap_threshold is not None and tally.strategy != "components":
+                loose = StrategyView(view, tally.strategy, threshold=config.ap_threshold)
+            tally.add_photo(views[tally.strategy], sample, questions, loose=loose)
+        if "union" in parts:
+            self.unions.add_photo(views["auto"], sample, questions.phrases)
+        if "click" in parts:
+            self.clicks.add_photo(view, sample, questions.phrases)
+        if sample.exhaustive and "exclude" in parts:
+            self.exclusions.add_photo(views["auto"], sample, questions)
+        if sample.exhaustive and "map" in parts:
+            self.maps.add_photo(view, sample, questions.phrases)
 
     def figures(self) -> dict[str, Any]:
-        """Everything but the times; see `measure_set`."""
+        """Everything but counts and times; see `measure_set`."""
         seed = self.config.seed
         strategies = {tally.strategy: tally.figures(seed=seed) for tally in self.strategies}
         first = self.strategies[0]
         return {
-            "skipped": self.skipped,
             "strategies": strategies,
             **self.unions.figures(),
             "click": self.clicks.figures(seed=seed),
@@ -174,7 +134,7 @@ def measure_set(
     data: DataSet,
     *,
     config: TextConfig,
-    galleries: Mapping[str, Gallery[MaskCase]] | None = None,
+    galleries: Galleries | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
     """Measure one file.
@@ -185,14 +145,17 @@ def measure_set(
         `UnionTally.figures`), `click`, `exclude`, `map`, `cost`, `presence` and `presence_items` of
         the first strategy, and `seconds_per_photo`.
     """
-    tallies = _TextTallies(model, data, config=config, galleries=galleries or {})
+    tallies = _TextTallies(model, data, config, galleries)
+    skipped = {"objects without a name": 0, "phrases wholly void": 0, "phrases not single": 0}
+    draws: dict[str, Any] = {"absent": config.absent, "seed": config.seed}
     seconds, opened = 0.0, 0
     for sample in progress(data.samples, data.name):
         started = time.perf_counter()
-        questions = tallies.questions(sample)
+        questions = questions_of(sample, data.labels, tallies.siblings, skipped, **draws)
         if questions.any:
             opened += 1
-            tallies.add_photo(sample, questions)
+            with model.open(sample.image()) as view:
+                tallies.add_photo(view, sample, questions)
             seconds += time.perf_counter() - started
     cost = None
     if opened and "cost" in config.parts:
@@ -200,15 +163,16 @@ def measure_set(
         cost["memory"] = None if name is None else measure_memory(name, data)
     return {
         "photos": len(data.samples),
+        "skipped": skipped,
         **tallies.figures(),
         "cost": cost,
         "seconds_per_photo": seconds / opened if opened else None,
     }
 
 
-def _galleries(config: TextConfig) -> dict[str, Gallery[MaskCase]]:
+def _galleries(config: TextConfig) -> Galleries:
     """The galleries of one set: each strategy's "union" and "absent", and "click"."""
-    galleries: dict[str, Gallery[MaskCase]] = {}
+    galleries: Galleries = {}
     for name in config.strategies:
         galleries[f"{name}, union"] = Gallery(figure="IoU of the union")
         galleries[f"{name}, absent"] = Gallery(figure="score, absent phrase", sides=("highest",))
@@ -218,7 +182,7 @@ def _galleries(config: TextConfig) -> dict[str, Gallery[MaskCase]]:
 
 
 def _run(options: TextOptions) -> None:
-    sheet: dict[str, Gallery[MaskCase]] = {}
+    sheet: Galleries = {}
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         galleries = _galleries(options) if options.sheet else {}

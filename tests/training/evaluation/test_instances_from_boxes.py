@@ -17,11 +17,9 @@ from PIL import Image
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import encode_mask
 from training.evaluation import command, instances
-from training.evaluation.clicks.boxes import DetectorFile, true_boxes
 from training.evaluation.data_sets import BadInputError, read_sets
-from training.evaluation.figures.average_precision import MaskAP
-from training.evaluation.figures.coco_eval import CocoRows
-from training.evaluation.instances import measure_set
+from training.evaluation.figures.average_precision import CocoRows, MaskAP
+from training.evaluation.instances import DetectorFile, measure_set, true_boxes
 
 pytest.importorskip("faster_coco_eval")
 

@@ -30,14 +30,15 @@ from textsam.values.rle import (
 )
 from training.evaluation import command, proposals
 from training.evaluation.data_sets import read_sets
-from training.evaluation.figures.average_recall import (
+from training.evaluation.figures.average_precision import SIZES
+from training.evaluation.proposals import (
     LIMITS,
+    felzenszwalb_regions,
     mean_recall,
+    measure_set,
     photo_recall,
     recall_difference,
 )
-from training.evaluation.figures.coco_eval import SIZES
-from training.evaluation.proposals import felzenszwalb_regions, measure_set
 
 pytest.importorskip("faster_coco_eval")
 
@@ -257,8 +258,8 @@ def fakes(monkeypatch):
     monkeypatch.setattr(command, "load_model", lambda name: model)
     asked = []
 
-    def methods(points_per_side, *, baseline):
-        asked.append((points_per_side, baseline))
+    def methods(points_per_side):
+        asked.append(points_per_side)
         return {"proposals": _perfect, "Felzenszwalb": lambda v, s: []}
 
     monkeypatch.setattr(proposals, "methods_of", methods)
@@ -277,7 +278,7 @@ def test_the_command_prints_a_row_per_way_and_writes_json_and_plot(tmp_path, fak
     )
 
     assert code == 0 and fakes.model.opened == [0, 2]
-    assert fakes.asked == [(3, True)]
+    assert fakes.asked == [3]
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if line.split()[:1] == ["one"]]
     first, second = (" ".join(row[:8]) for row in rows)
@@ -291,10 +292,7 @@ def test_the_command_prints_a_row_per_way_and_writes_json_and_plot(tmp_path, fak
 
 
 def test_ways_are_the_papers_settings_and_two_baselines():
-    assert list(proposals.methods_of(64)) == [
-        *("proposals", 'everything("fast")', "Felzenszwalb"),
-    ]
-    assert list(proposals.methods_of(64, baseline=False)) == ["proposals"]
+    assert list(proposals.methods_of(64)) == ["proposals", 'everything("fast")', "Felzenszwalb"]
 
 
 def test_the_way_of_the_proposals_asks_the_task(monkeypatch):

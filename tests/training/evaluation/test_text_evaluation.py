@@ -386,7 +386,7 @@ def test_each_phrase_is_asked_once_and_presence_can_be_left_out(tmp_path):
     assert len(model.asked) == len(set(model.asked)) == 9
 
     without = FakeModel(_perfect, _knowing)
-    result = measure_set(without, data, config=TextConfig(**ALONE, prompt=False, presence=False))
+    result = measure_set(without, data, config=TextConfig(**ALONE, prompt=False, absent=0))
     assert result["presence"]["auroc"] is None
     assert all(item["present"] for item in result["presence_items"])
     assert result["means"]["union"] == 1.0
@@ -553,7 +553,7 @@ def test_help_names_every_option(capsys):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     for word in (
-        *("--model", "--json", "--limit", "--seed", "--no-prompt", "--no-presence", "--sheet"),
+        *("--model", "--json", "--limit", "--seed", "--no-prompt", "--absent", "--sheet"),
         *("--ap-threshold", "wrong"),
     ):
         assert word in shown

@@ -51,8 +51,8 @@ def test_synthetic_rows_are_clustered_like_the_real_ones() -> None:
         noise = rng.normal(size=array.shape).astype(np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         told, wanted, chance = likeness(array), likeness(real[name]), likeness(noise)
-        assert abs(told.tenth - wanted.tenth) < 0.1 * (wanted.tenth - chance.tenth)
-        assert told.dimension < (wanted.dimension + chance.dimension) / 2
+        assert abs(told["tenth"] - wanted["tenth"]) < 0.1 * (wanted["tenth"] - chance["tenth"])
+        assert told["dimension"] < (wanted["dimension"] + chance["dimension"]) / 2
 
 
 def test_likeness_knows_the_dimension() -> None:
@@ -61,7 +61,7 @@ def test_likeness_knows_the_dimension() -> None:
     for width, low, high in ((4, 2.7, 3.3), (7, 5.3, 6.7)):
         points = rng.normal(size=(2000, width)).astype(np.float32)
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-        assert low < likeness(points).dimension < high
+        assert low < likeness(points)["dimension"] < high
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,16 @@ from torch import nn
 from textsam.modeling.config import SAM_CONFIGS, SamConfig, TimmConfig, ViTConfig
 from textsam.modeling.sam import Sam
 from training.studies.costs import __main__ as command
-from training.studies.costs.flops import clip_image_flops, core_cost, count_flops, kept_bytes
-from training.studies.costs.plans import (
+from training.studies.costs.flops import (
     GPUS,
     PAPER_GPU_HOURS,
     PLANS,
     RunPlan,
+    clip_image_flops,
+    core_cost,
+    count_flops,
     gpu_hours,
+    kept_bytes,
     memory_bytes,
     step_flops,
 )

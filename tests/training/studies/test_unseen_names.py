@@ -28,7 +28,7 @@ from training.evaluation.data_sets import read_sets
 from training.recipes.tiny.held_out_names import HELD_OUT, KEPT, is_held_out
 from training.studies.unseen_names import __main__ as names
 from training.studies.unseen_names import name_ranking
-from training.studies.unseen_names.name_ranking import NamesConfig, name_galleries, rank_of_own
+from training.studies.unseen_names.name_ranking import name_galleries, rank_of_own
 
 SIZE = (60, 90)
 DATA = Path(__file__).parents[4] / "shared" / "data" / "train"
@@ -122,11 +122,10 @@ class FakeModel:
         yield SimpleNamespace(segment=segment)
 
 
-def _measure(path: Path, say, **settings) -> dict:
+def _measure(path: Path, say) -> dict:
     data = read_sets([path])[0]
     galleries = name_galleries(names.read_labels([path]), seed=0)
-    config = NamesConfig(**settings)
-    return name_ranking.measure_set(FakeModel(say), data, config=config, galleries=galleries)
+    return name_ranking.measure_set(FakeModel(say), data, galleries=galleries)
 
 
 def test_the_split_is_two_times_sixty_names():
@@ -200,20 +199,6 @@ def test_means_by_name_weigh_every_name_alike():
     assert means["by_name"]["top1_all"] == 0.5
     assert means["auto"] is means["by_name"]["auto"] is None
     assert name_ranking.group_means(crops, [], "held out")["top1_all"] is None
-
-
-def test_without_phrases_no_photo_is_opened(tmp_path):
-    data = read_sets([_file(tmp_path)])[0]
-    model = FakeModel(lambda level: "pug")
-    galleries = name_galleries([], seed=0)
-
-    result = name_ranking.measure_set(
-        model, data, config=NamesConfig(phrases=False), galleries=galleries
-    )
-
-    assert model.opened == []
-    assert result["phrases"] == []
-    assert result["means"]["held out"]["top1_all"] == 1.0
 
 
 def _tiny(*, text: bool = True) -> TextSAM:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -85,18 +85,6 @@ class PointItem:
     group: str = ""
 
 
-@dataclass(kw_only=True)
-class _ClickTally:
-    """Figures and counts of the photos of a set so far."""
-
-    items: list[PointItem] = field(default_factory=list)
-    skipped: dict[str, int] = field(
-        default_factory=lambda: {"ignore": 0, "small": 0, "void": 0, "over the cap": 0}
-    )
-    opened: int = 0
-    seconds: float = 0.0
-
-
 def click_object(
     view: Any,
     truth: Mask,
@@ -105,17 +93,10 @@ def click_object(
     config: ClickConfig,
     rng: np.random.Generator | None = None,
 ) -> ClickRun | None:
-    """Click one object until the figures are known.
+    """Click one object (H, W) of an open photo, of which only `predict` is used.
 
-    Args:
-        view: An open photo, of which only `predict` is used.
-        truth: (H, W) bool.
-        void: (H, W) bool, pixels that count neither as error nor for the IoU.
-        config: The protocol.
-        rng: Draws random clicks; a fresh one of the config's seed by default.
-
-    Returns:
-        The IoUs, or None if nothing of the truth lies outside the void.
+    Pixels of the void count neither as error nor for the IoU; None if nothing of the truth lies
+    outside it.
     """
     if rng is None:
         rng = np.random.default_rng(config.seed)
@@ -153,27 +134,35 @@ def measure_clicks(
         each mean but the failures: 95%, over photos), `seconds_per_photo` (decoding, encoding and
         all prompts of a photo) and `items`.
     """
-    tally = _ClickTally()
+    items: list[PointItem] = []
+    skipped = {"ignore": 0, "small": 0, "void": 0, "over the cap": 0}
+    opened, seconds = 0, 0.0
     for sample in progress(data.samples, data.name):
         started = time.perf_counter()
-        _measure_photo(model, sample, tally, config=config, gallery=gallery)
-        tally.seconds += time.perf_counter() - started
-    items = tally.items
-    means = {name: mean(of(item) for item in items) for name, of in _figures(config).items()}
+        objects = _objects_to_click(sample, skipped, config=config)
+        if objects:
+            opened += 1
+            with model.open(sample.image()) as view:
+                measured = [_measure_object(view, sample, *o, config, gallery) for o in objects]
+            items += [item for item in measured if item is not None]
+            skipped["void"] += measured.count(None)
+        seconds += time.perf_counter() - started
+    figures = _figures(config)
+    means = {name: mean(of(item) for item in items) for name, of in figures.items()}
     for level in config.levels:
         # Share of the objects that never reached the level.
         means[f"noc failed@{level:.2f}"] = mean(max(item.iou) < level for item in items)
     intervals: dict[str, Interval] = {}
     if items:
-        for name, of in _figures(config).items():
+        for name, of in figures.items():
             intervals[name] = mean_interval(item_scores(items, of), seed=config.seed)
     return {
         "photos": len(data.samples),
         "objects": len(items),
-        "skipped": tally.skipped,
+        "skipped": skipped,
         "means": means,
         "intervals": intervals,
-        "seconds_per_photo": tally.seconds / tally.opened if tally.opened else None,
+        "seconds_per_photo": seconds / opened if opened else None,
         "items": items,
     }
 
@@ -183,51 +172,44 @@ def item_scores(items: Sequence[PointItem], figure: Callable[[PointItem], float]
     return [Score(photo=i.image_id, object=str(i.object), value=figure(i)) for i in items]
 
 
-def _measure_photo(
-    model: Any,
+def _measure_object(
+    view: Any,
     sample: Sample,
-    tally: _ClickTally,
-    *,
+    index: int,
+    o: ObjectMask,
+    truth: Mask,
     config: ClickConfig,
     gallery: Gallery[MaskCase] | None,
-) -> None:
-    objects = _objects_to_click(sample, tally.skipped, config=config)
-    if not objects:
-        return
+) -> PointItem | None:
+    """Click and box an object (H, W) of an open photo; None if it is wholly void."""
     void = sample.void_mask()
-    tally.opened += 1
-    with model.open(sample.image()) as view:
-        for index, o, truth in objects:
-            # For each object its own draws, so that `--per-photo` does not change the others.
-            rng = seeded_rng(config.seed, f"{sample.image_id} {index}")
-            run = click_object(view, truth, void=void, config=config, rng=rng)
-            if run is None:
-                tally.skipped["void"] += 1
-                continue
-            # The box of the whole mask, void included: it is what an annotator would draw.
-            box = view.predict(box=mask_to_box(truth).astype(np.float32)).logits[0] > 0
-            tally.items.append(
-                PointItem(
-                    image_id=sample.image_id,
-                    object=index,
-                    label=o.label,
-                    area=int(np.count_nonzero(truth)),
-                    iou=run.curve,
-                    oracle=run.oracle,
-                    noc={
-                        f"{level:.2f}": clicks_needed(run.curve, level, limit=config.clicks)
-                        for level in config.levels
-                    },
-                    box=masked_iou(box, truth, exclude=void),
-                    group=o.group,
-                )
-            )
-            if gallery is not None:
-                first = run.clicks[0]
-                answer = _predict(view, [first])
-                mask = answer.logits[1 + int(np.argmax(answer.iou[1:]))] > 0
-                place = (first.x, first.y)
-                gallery.add(MaskCase.of(run.curve[0], sample, mask, truth, o.label, [place]))
+    # For each object its own draws, so that `--per-photo` does not change the others.
+    rng = seeded_rng(config.seed, f"{sample.image_id} {index}")
+    run = click_object(view, truth, void=void, config=config, rng=rng)
+    if run is None:
+        return None
+    if gallery is not None:
+        first = run.clicks[0]
+        answer = _predict(view, [first])
+        mask = answer.logits[1 + int(np.argmax(answer.iou[1:]))] > 0
+        place = (first.x, first.y)
+        gallery.add(MaskCase.of(run.curve[0], sample, mask, truth, o.label, [place]))
+    # The box of the whole mask, void included: it is what an annotator would draw.
+    box = view.predict(box=mask_to_box(truth).astype(np.float32)).logits[0] > 0
+    return PointItem(
+        image_id=sample.image_id,
+        object=index,
+        label=o.label,
+        area=int(np.count_nonzero(truth)),
+        iou=run.curve,
+        oracle=run.oracle,
+        noc={
+            f"{level:.2f}": clicks_needed(run.curve, level, limit=config.clicks)
+            for level in config.levels
+        },
+        box=masked_iou(box, truth, exclude=void),
+        group=o.group,
+    )
 
 
 def _predict(view: Any, clicks: Sequence[Click], **previous: Any) -> Any:

@@ -36,12 +36,7 @@ def distance_inside(region: Mask) -> NDArray[np.float64]:
     """Euclidean distance of each region pixel to the nearest pixel outside; 0 elsewhere.
 
     The image is surrounded by outside, so that a mask cut by the border has a boundary there.
-
-    Args:
-        region: (H, W) bool.
-
-    Returns:
-        (H, W) float64, pixels; at least 1 inside.
+    Both are (H, W); inside the distance is at least 1 pixel.
     """
     distance = np.zeros(region.shape, dtype=np.float64)
     x0, y0, x1, y1 = mask_to_box(region).tolist()

@@ -26,7 +26,7 @@ from textsam.errors import require
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
 
-TOLERANCE = 0.0075  # of the photo's diagonal
+TOLERANCE = 0.0075  # farthest match, as a share of the photo's diagonal
 
 _ROUNDS = 12  # of taking the nearest pairs; the rest is matched by augmenting
 
@@ -37,19 +37,9 @@ def thresholds(count: int) -> NDArray[np.float64]:
 
 
 def match_counts(
-    strength: NDArray[np.float32],
-    boundaries: Sequence[Mask],
-    *,
-    levels: NDArray[np.float64],
-    tolerance: float = TOLERANCE,
+    strength: NDArray[np.float32], boundaries: Sequence[Mask], *, levels: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """What an edge map has right at each threshold.
-
-    Args:
-        strength: (H, W), 0 to 1; a pixel is an edge at a level that it reaches.
-        boundaries: (H, W) bool for each annotator.
-        levels: (T,), rising.
-        tolerance: Farthest match, as a share of the photo's diagonal.
+    """What an edge map (H, W) has right at each of the rising levels (T,).
 
     Returns:
         (T, 4) drawn pixels that were found, drawn pixels, predicted pixels that are right,
@@ -59,7 +49,7 @@ def match_counts(
     thin = require("skimage.morphology", "eval").thin
     counts = np.zeros((len(levels), 4), np.int64)
     counts[:, 1] = sum(int(boundary.sum()) for boundary in boundaries)
-    reach = tolerance * float(np.hypot(*strength.shape))
+    reach = TOLERANCE * float(np.hypot(*strength.shape))
     # Pixels of the lowest level hold those of all others, so neighbours are searched once.
     places = np.argwhere(strength >= levels[0])
     near = [Neighbours.find(np.argwhere(drawn), places, reach=reach) for drawn in boundaries]
@@ -78,13 +68,6 @@ def match_counts(
             right[taken] = True
         counts[row, 2:] = right.sum(), chosen.sum()
     return counts
-
-
-def match_pixels(drawn: Mask, edge: Mask, *, reach: float) -> int:
-    """How many pixels of two (H, W) bool masks can be paired within `reach` pixels, each once."""
-    places = np.argwhere(edge)
-    near = Neighbours.find(np.argwhere(drawn), places, reach=reach)
-    return len(near.match(np.ones(len(places), bool)))
 
 
 @dataclass(frozen=True)
@@ -158,14 +141,7 @@ def _maximum_pairs(left: Numbers, right: Numbers, partners: Numbers) -> Numbers:
 
     Breadth-first search from each left node without a partner. Nodes of a failed search cannot
     lead to a free node later either, so they are not visited again: the whole is linear in pairs.
-
-    Args:
-        left: (E,) left nodes of the pairs, rising.
-        right: (E,) right nodes.
-        partners: (N,) right node of each left node, or -1.
-
-    Returns:
-        `partners`, with as few -1 as there can be.
+    Pairs (E,) come by rising left node; `partners` (N,) has the right node of each left one, or -1.
     """
     bounds = np.searchsorted(left, np.arange(len(partners) + 1))
     starts, ways = bounds.tolist(), right.tolist()

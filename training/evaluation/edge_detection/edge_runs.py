@@ -1,45 +1,42 @@
-"""Edges of every photo of a set, by the model, Canny and Sobel, matched with drawn boundaries."""
+"""Edges of every photo of a set, by the model, Canny and Sobel, matched with drawn boundaries.
+
+Sobel's filter and Canny's detector need no model; they work on the grey photo and are thinned by
+the same code as a model's edges. Published on the test photos of BSDS500 (the table of arXiv
+2304.02643, Section 7.2): ODS .539 and .600.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.errors import MissingExtraError
+from textsam.errors import MissingExtraError, require
 from textsam.pictures.contact_sheet import Cell
 from textsam.tasks.edges import EdgeSettings, edges
+from textsam.tasks.outlines import sobel, thin_edges
 
 from ...data.public.boundaries import BoundaryPhoto, open_boundaries
 from ...data.sample import BROKEN
-from ..command import load_model, progress
+from ..command import progress
 from ..data_sets import BadInputError, evenly_spaced, report_broken, with_unique_names
 from ..figures.case_sheets import Gallery
 from ..figures.intervals import percentiles
-from .baselines import canny_edges, sobel_edges
-from .boundary_matching import TOLERANCE, match_counts, thresholds
+from .boundary_matching import match_counts
 from .edge_scores import curve_of, f_measure, ods_draws, score_edges
 
+Floats = NDArray[np.float32]
+
 METHODS = ("model", "canny", "sobel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgeConfig:
-    """Settings of the measurement."""
-
-    # Number of thresholds. The benchmark has 99; 33 of them give the same ODS to .001 or so, for
-    # its best F is interpolated between thresholds, in a third of the time.
-    levels: int = 33
-    tolerance: float = TOLERANCE  # Farthest match, as a share of the photo's diagonal
-    edges: EdgeSettings = field(default_factory=EdgeSettings)  # How the model's edges are made
-    seed: int = 0  # Decides the bootstrap's draws
+CANNY_SIGMA = 2.0  # pixels
+CANNY_LOW = 0.4  # the low threshold as a share of the high one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +58,8 @@ class EdgeCase:
     maps: dict[str, NDArray[np.uint8]]  # (H, W) uint8, 255 for the strongest edge, by method
 
 
-@dataclass(frozen=True, kw_only=True)
-class _PhotoEdges:
-    """The figures of one photo."""
-
-    image_id: str = ""  # its name
-    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)  # (T, 4) of each method
-    seconds: float = 0.0  # of the model's edges
-    maps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # (H, W) uint8 of each method
-    broken: str = ""  # why it could not be read, or empty
-
-
 def read_boundary_sets(data: Iterable[str], *, limit: int | None = None) -> list[BoundarySet]:
-    """Open every set before anything is measured; photos are read when their turn comes.
-
-    Raises:
-        BadInputError: No such file or folder, one without boundaries or masks, a set without a
-            photo, or a package that it needs is not there.
-    """
+    """Open every set before anything is measured; photos are read when their turn comes."""
     sets = []
     for item in data:
         try:
@@ -97,120 +78,65 @@ def measure_edges(
     model: Any,
     data: BoundarySet,
     *,
-    config: EdgeConfig,
-    workers: int = 1,
-    name: str = "",
+    levels: NDArray[np.float64],
+    settings: EdgeSettings,
+    seed: int = 0,
     gallery: Gallery[EdgeCase] | None = None,
 ) -> dict[str, Any]:
-    """Measure one set.
+    """Measure one set, matched at rising thresholds (T,).
 
     Returns:
         `photos`, `broken`, `methods` (of each its scores and its curve), `gain` (ODS over Canny's
         with its paired interval), `seconds_per_photo` (the model's edges), and `items` (of each
         photo the best F of each method).
     """
-    rows: list[_PhotoEdges] = []
+    # Counts (T, 4) of each photo, by method.
+    every: dict[str, list[NDArray[np.int64]]] = {method: [] for method in METHODS}
+    items: list[dict[str, Any]] = []
     reasons: list[str] = []
-    measure = _PhotoMeasure(model, data.photos, config)
-    results = _each_photo(measure, data, workers=workers, model=name)
-    for index, result in zip(data.indices, results, strict=True):
-        if result.broken:
-            reasons.append(result.broken)
+    seconds = 0.0
+    for index in progress(data.indices, data.name):
+        try:
+            photo = data.photos[index]
+            image = photo.image()
+        except BROKEN as error:
+            reasons.append(str(error))
             continue
+        started = time.perf_counter()
+        maps = {"model": edges(model.open(image), settings=settings)}
+        seconds += time.perf_counter() - started
+        maps |= {"canny": canny_edges(image, levels=levels), "sobel": sobel_edges(image)}
+        counts = {m: match_counts(maps[m], photo.boundaries, levels=levels) for m in METHODS}
+        for method in METHODS:
+            every[method].append(counts[method])
+        best = {m: float(f_measure(*curve_of(counts[m])).max()) for m in METHODS}
+        items.append({"image_id": photo.image_id, **best})
         if gallery is not None:
-            figure = _best_f(result.counts["model"])
-            gallery.add(EdgeCase(figure=figure, photo=data.photos[index], maps=dict(result.maps)))
-        result.maps.clear()  # or the maps of all photos would be held
-        rows.append(result)
-    report_broken(data.name, reasons, sound=len(rows))
-    counts = {method: np.stack([row.counts[method] for row in rows]) for method in METHODS}
-    methods = {method: _scores_and_curve(counts[method], config) for method in METHODS}
+            # As bytes: the gallery holds the maps of several photos.
+            rounded = {m: (255 * strength).astype(np.uint8) for m, strength in maps.items()}
+            gallery.add(EdgeCase(figure=best["model"], photo=photo, maps=rounded))
+    report_broken(data.name, reasons, sound=len(items))
+    stacked = {method: np.stack(counts) for method, counts in every.items()}
+    methods = {method: _scores_and_curve(stacked[method], levels, seed=seed) for method in METHODS}
     # One seed draws the same photos for both, so the difference is paired.
-    draws = [ods_draws(counts[method], seed=config.seed) for method in ("model", "canny")]
+    draws = [ods_draws(stacked[method], seed=seed) for method in ("model", "canny")]
     gain = methods["model"]["ods"] - methods["canny"]["ods"]
     return {
-        "photos": len(rows),
+        "photos": len(items),
         "broken": len(reasons),
         "methods": methods,
         "gain": [gain, *percentiles(draws[0] - draws[1])],
-        "seconds_per_photo": sum(row.seconds for row in rows) / len(rows),
-        "items": [
-            {"image_id": row.image_id, **{m: _best_f(row.counts[m]) for m in METHODS}}
-            for row in rows
-        ],
+        "seconds_per_photo": seconds / len(items),
+        "items": items,
     }
 
 
-class _PhotoMeasure:
-    """Measures a photo by its number; one that cannot be read is reported in the result."""
-
-    def __init__(self, model: Any, photos: Sequence[BoundaryPhoto], config: EdgeConfig) -> None:
-        self.model, self.photos, self.config = model, photos, config
-
-    def __call__(self, index: int) -> _PhotoEdges:
-        try:
-            photo = self.photos[index]
-            image = photo.image()
-        except BROKEN as error:
-            return _PhotoEdges(broken=str(error))
-        levels = thresholds(self.config.levels)
-        started = time.perf_counter()
-        maps = {"model": edges(self.model.open(image), settings=self.config.edges)}
-        seconds = time.perf_counter() - started
-        maps |= {"canny": canny_edges(image, levels=levels), "sobel": sobel_edges(image)}
-        counts = {
-            method: match_counts(
-                strength, photo.boundaries, levels=levels, tolerance=self.config.tolerance
-            )
-            for method, strength in maps.items()
-        }
-        rounded = {method: (255 * strength).astype(np.uint8) for method, strength in maps.items()}
-        return _PhotoEdges(image_id=photo.image_id, counts=counts, seconds=seconds, maps=rounded)
-
-
-def _each_photo(
-    measure: _PhotoMeasure, data: BoundarySet, *, workers: int, model: str
-) -> Iterator[_PhotoEdges]:
-    """The figures of every photo, in order."""
-    if workers == 1:
-        yield from map(measure, progress(data.indices, data.name))
-        return
-    context = multiprocessing.get_context("spawn")
-    start = (model, measure.photos, measure.config)
-    with context.Pool(min(workers, len(data.indices)), _start_worker, start) as pool:
-        results = pool.imap(_measure_in_worker, data.indices)
-        for _ in progress(data.indices, data.name):
-            yield next(results)
-
-
-_WORKER: list[_PhotoMeasure] = []  # of a worker process, its one
-
-
-def _start_worker(model: str, photos: Sequence[BoundaryPhoto], config: EdgeConfig) -> None:
-    """One thread for each process, and a model of its own."""
-    import torch
-
-    torch.set_num_threads(1)
-    _WORKER[:] = [_PhotoMeasure(load_model(model), photos, config)]
-
-
-def _measure_in_worker(index: int) -> _PhotoEdges:
-    return _WORKER[0](index)
-
-
-def _scores_and_curve(counts: NDArray[np.int64], config: EdgeConfig) -> dict[str, Any]:
-    levels = thresholds(config.levels)
-    precision, recall = curve_of(counts.sum(0))
-    return {
-        **asdict(score_edges(counts, levels, seed=config.seed)),
-        "thresholds": levels.tolist(),
-        "precision": precision.tolist(),
-        "recall": recall.tolist(),
-    }
-
-
-def _best_f(counts: NDArray[np.int64]) -> float:
-    return float(f_measure(*curve_of(counts)).max())
+def _scores_and_curve(
+    counts: NDArray[np.int64], levels: NDArray[np.float64], *, seed: int
+) -> dict[str, Any]:
+    precision, recall = (values.tolist() for values in curve_of(counts.sum(0)))
+    curve = {"thresholds": levels.tolist(), "precision": precision, "recall": recall}
+    return score_edges(counts, levels, seed=seed) | curve
 
 
 def sheet_rows(gallery: Gallery[EdgeCase]) -> dict[str, list[Cell]]:
@@ -226,3 +152,51 @@ def sheet_rows(gallery: Gallery[EdgeCase]) -> dict[str, list[Cell]]:
             cells.append(Cell(picture=inked, caption=name))
         rows[f"{case.photo.image_id}: best F {case.figure:.3f}"] = cells
     return rows
+
+
+def sobel_edges(image: NDArray[np.uint8]) -> Floats:
+    """Magnitude of Sobel's gradient, thinned, the strongest of the photo 1: (H, W)."""
+    return _crests(_grey(image))
+
+
+def canny_edges(
+    image: NDArray[np.uint8],
+    *,
+    levels: NDArray[np.float64],
+    sigma: float = CANNY_SIGMA,
+    low: float = CANNY_LOW,
+) -> Floats:
+    """Canny's detector at several thresholds, as one map.
+
+    Gaussian blur, Sobel's gradient, non-maximum suppression, hysteresis: of the pixels over the low
+    threshold those stay that are connected (8 neighbours) to one over the high threshold.
+
+    Levels are high thresholds, rising, as shares of the photo's strongest gradient.
+
+    Returns:
+        (H, W) the highest threshold at which a pixel is in Canny's answer; 0 for none.
+    """
+    ndimage = require("scipy.ndimage", "eval")
+    crests = _crests(ndimage.gaussian_filter(_grey(image), sigma, mode="nearest"))
+    answer = np.zeros_like(crests)
+    # Rising levels: the last one that a pixel survives stays in the map.
+    for level in levels:
+        pieces, count = ndimage.label(crests >= low * level, structure=np.ones((3, 3)))
+        strongest = ndimage.maximum(crests, pieces, np.arange(count + 1))
+        kept = np.asarray(strongest) >= level
+        kept[0] = False
+        answer[kept[pieces]] = level
+    return answer
+
+
+def _grey(image: NDArray[np.uint8]) -> Floats:
+    """ITU-R 601 luma, 0 to 255: (H, W)."""
+    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    grey: Floats = image.astype(np.float32) @ weights
+    return grey
+
+
+def _crests(grey: Floats) -> Floats:
+    gradient = sobel(torch.from_numpy(grey)[None])[0].numpy()
+    strength = np.hypot(gradient[0], gradient[1])
+    return thin_edges(strength / max(float(strength.max()), 1e-12), gradient)

@@ -7,7 +7,7 @@ photos.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,47 +19,28 @@ Array = NDArray[np.float64]
 _STEPS = 100  # between two thresholds, where the best F is looked for
 
 
-@dataclass(frozen=True, kw_only=True)
-class EdgeScores:
-    """The figures of a set of photos."""
+def score_edges(counts: NDArray[np.int64], levels: Array, *, seed: int = 0) -> dict[str, Any]:
+    """All figures of one method, from counts (photos, T, 4) of at least one photo.
 
-    # Best F at one threshold for the whole set, precision and recall interpolated linearly between
-    # thresholds.
-    ods: float
-    ods_threshold: float  # that threshold
-    ods_precision: float  # precision there
-    ods_recall: float  # recall there
-    ods_low: float  # low end of the 95% interval of `ods`, over other photos of this kind
-    ods_high: float  # high end
-    ois: float  # F of the sums, if each photo has the threshold that is best for it
-    # Mean of the precision at recall 0, .01, ..., 1, where recalls that the curve does not reach
-    # count as 0.
-    ap: float
-    r50: float | None  # recall where half of what is predicted is right; None if so much never is
-
-
-def score_edges(counts: NDArray[np.int64], levels: Array, *, seed: int = 0) -> EdgeScores:
-    """All figures of one method.
-
-    Args:
-        counts: (photos, T, 4) as `edge_matching.match_counts` gives them, of at least one photo.
-        levels: (T,) the thresholds, rising.
-        seed: Decides the bootstrap's draws.
+    Returns:
+        `ods`, the best F at one threshold for the whole set, precision and recall interpolated
+        linearly between thresholds, with `ods_threshold`, `ods_precision` and `ods_recall` there,
+        and `ods_low` and `ods_high`, its 95% interval over other photos of this kind; `ois`, F of
+        the sums if each photo has the threshold that is best for it; `ap`, the mean of the
+        precision at recall 0, .01, ..., 1, where recalls that the curve does not reach count as 0;
+        `r50`, the recall where half of what is predicted is right, None if so much never is.
     """
     precision, recall = curve_of(counts.sum(0))
-    ods, threshold, p, r = (float(v[0]) for v in _best(precision[None], recall[None], levels))
+    best = (float(value[0]) for value in _best(precision[None], recall[None], levels))
     low, high = percentiles(ods_draws(counts, seed=seed))
-    return EdgeScores(
-        ods=ods,
-        ods_threshold=threshold,
-        ods_precision=p,
-        ods_recall=r,
-        ods_low=low,
-        ods_high=high,
-        ois=_ois(counts),
-        ap=_average_precision(precision, recall),
-        r50=_recall_at_half(precision, recall),
-    )
+    return {
+        **dict(zip(("ods", "ods_threshold", "ods_precision", "ods_recall"), best, strict=True)),
+        "ods_low": low,
+        "ods_high": high,
+        "ois": _ois(counts),
+        "ap": _average_precision(precision, recall),
+        "r50": _recall_at_half(precision, recall),
+    }
 
 
 def curve_of(counts: NDArray[np.int64]) -> tuple[Array, Array]:

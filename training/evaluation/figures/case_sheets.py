@@ -71,10 +71,7 @@ class MaskCase:
 class Gallery(Generic[CaseT]):
     """The `count` cases with the lowest figures so far, and the `count` with the highest.
 
-    Attributes:
-        count: How many of either side.
-        figure: What they are ranked by, for the headings.
-        sides: Which of "lowest" and "highest" are drawn.
+    `figure` names what they are ranked by, for the headings; `sides` are those that are drawn.
     """
 
     def __init__(

@@ -77,11 +77,7 @@ def mean_interval(scores: Sequence[Score], *, seed: int = 0) -> Interval:
 def paired_interval(
     scores: Sequence[Score], reference: Sequence[Score], *, seed: int = 0
 ) -> Interval:
-    """Mean of the differences, object by object, with its interval.
-
-    Raises:
-        ValueError: The two are not about the same objects.
-    """
+    """Mean of the differences, object by object, with its interval."""
     before = {(score.photo, score.object): score.value for score in reference}
     objects = {(score.photo, score.object) for score in scores}
     if before.keys() != objects:
@@ -99,12 +95,8 @@ def ratio_interval(
 ) -> tuple[float, float] | None:
     """95% interval (percentiles) of sum of numerators / sum of denominators.
 
-    Args:
-        counts: (photo, numerator, denominator), any number for a photo.
-        seed: Decides the draws.
-
-    Returns:
-        Low and high; None without a photo that has a denominator.
+    Counts are (photo, numerator, denominator), any number for a photo; None without a photo that
+    has a denominator.
     """
     rows = list(counts)
     place = {photo: index for index, photo in enumerate(dict.fromkeys(row[0] for row in rows))}

@@ -56,9 +56,6 @@ def masked_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) ->
     """Intersection over union of two (H, W) bool masks; `exclude` pixels count for neither.
 
     Two masks without a pixel are equal: 1. Callers leave out truths that are empty.
-
-    Raises:
-        ValueError: The masks differ in shape, or are not bool.
     """
     check_masks(prediction, truth, exclude)
     if exclude is not None:
@@ -83,14 +80,9 @@ def match_masks(
     ignored: Mask,
     level: float = 0.5,
 ) -> Matches:
-    """Match masks with objects one to one.
+    """Match K masks, best score first, with objects one to one, from IoU `level` up.
 
-    Args:
-        rles: K masks, best score first.
-        scores: (K,) float64.
-        truths: The objects of the phrase; none if it is absent.
-        ignored: (H, W) bool, pixels without a truth.
-        level: Lowest IoU of a match.
+    `ignored` is (H, W) bool, pixels without a truth.
     """
     size = (ignored.shape[0], ignored.shape[1])
     masks = decode_rles(rles, size) & ~ignored
@@ -122,8 +114,7 @@ def match_masks(
 def take_objects(overlap: NDArray[np.float64], *, level: float) -> NDArray[np.int64]:
     """Index of the object that each mask takes, in the order of the rows; -1 for none.
 
-    Leaving out rows from the end changes nothing for those above, so one run serves every level of
-    the score.
+    Rows further down change nothing for those above, so one run serves every level of the score.
     """
     taken = np.full(len(overlap), -1, dtype=np.int64)
     free = overlap.copy()

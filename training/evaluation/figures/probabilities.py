@@ -42,9 +42,9 @@ class PresencePair:
 
     image_id: str  # the photo
     label: str  # the phrase
-    present: bool  # whether the photo has it
+    present: bool = False  # whether the photo has it
     # The model's score, higher for "it is there", on any scale; None if it gives none.
-    score: float | None
+    score: float | None = None
     answered: bool = False  # whether a pixel was painted
     drawn: bool = True  # whether it is one of the present or of the few drawn absent phrases
     sibling: bool = False  # whether it was drawn as a hard one

@@ -45,6 +45,16 @@ def show_figures(
         show_table(title, [c.heading for c in columns], cells, notes=notes, width=width)
 
 
+def left_out_notes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What each set skipped, by reason, as notes."""
+    notes = []
+    for row in rows:
+        counts = [f"{count} {why}" for why, count in row["skipped"].items() if count]
+        if counts:
+            notes.append(f"{row['name']}: left out {', '.join(counts)}")
+    return notes
+
+
 def _cell_of(row: Any, column: Column) -> str:
     value = figure_at(row, column.figure)
     if value is not None and column.unit is not None:

@@ -56,14 +56,9 @@ class PhraseMasks:
 class StrategyView:
     """An open photo that is asked by one strategy, each phrase once, since several figures ask it.
 
-    Strategy "prompt" gives three masks of ONE object; the first stands for its answer.
-
-    Args:
-        view: The photo: an `ImageView`, of which `size`, `segment` and `text_map` are used.
-        strategy: One of `STRATEGIES`.
-        level: Probability from which a place of the map counts, for "components".
-        threshold: The option of `segment`, for the others; the model's own levels by default.
-        segment: In place of that of the view.
+    Strategy "prompt" gives three masks of ONE object; the first stands for its answer. The level is
+    the probability from which a place of the map counts, for "components"; the threshold that of
+    `segment`, for the others, where the model's own levels are the default.
     """
 
     def __init__(
@@ -85,12 +80,7 @@ class StrategyView:
         self._answers: dict[str, PhraseMasks] = {}
 
     def ask(self, phrase: str) -> PhraseMasks:
-        """Masks of a phrase.
-
-        Raises:
-            PromptError: The model does not have the strategy.
-            WeightsError: It lacks what the strategy needs.
-        """
+        """Masks of a phrase; a strategy that the model lacks is a `TextSamError`."""
         if phrase not in self._answers:
             self._answers[phrase] = self._ask_anew(phrase)
         return self._answers[phrase]
@@ -128,8 +118,5 @@ def _ranked(
     order = np.argsort(-np.nan_to_num(scores, nan=-np.inf), kind="stable")
     kept = [int(index) for index in order if not rles[index].is_empty]
     return PhraseMasks(
-        size=size,
-        rles=tuple(rles[index] for index in kept),
-        scores=scores[kept],
-        presence=presence,
+        size=size, rles=tuple(rles[index] for index in kept), scores=scores[kept], presence=presence
     )

@@ -63,12 +63,7 @@ class Questions:
 
 
 class Siblings:
-    """Which labels of a file are nearest to each other in the model's CLIP text space.
-
-    Args:
-        labels: n labels.
-        similarity: Their cosines (n, n).
-    """
+    """Which labels of a file are nearest to each other in the model's CLIP text space (n, n)."""
 
     def __init__(self, labels: Iterable[str], similarity: NDArray[np.float32]) -> None:
         self.labels = tuple(labels)
@@ -166,12 +161,7 @@ def present_phrases(
 
 
 def draw_absent(
-    sample: Sample,
-    vocabulary: Iterable[str],
-    siblings: Siblings | None,
-    *,
-    count: int,
-    seed: int,
+    sample: Sample, vocabulary: Iterable[str], siblings: Siblings | None, *, count: int, seed: int
 ) -> list[AbsentPhrase]:
     """Absent phrases of a photo: half siblings of what it has, the others at random."""
     pool = absent_labels(sample, vocabulary)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textsam.errors import PromptError, WeightsError
+from textsam.values.rle import RLE
 
 from ...data import Sample
 from ..figures.average_precision import PhraseAP
 from ..figures.case_sheets import Gallery, MaskCase
 from ..figures.intervals import mean
-from ..figures.matching import InstanceItem, Matches, instance_item, instance_means, masked_iou
+from ..figures.matching import InstanceItem, instance_item, instance_means, masked_iou
 from ..figures.probabilities import (
     Claim,
     PresencePair,
@@ -23,22 +26,17 @@ from ..figures.probabilities import (
     reliability,
     verdict_means,
 )
-from .asking import PhraseMasks, StrategyView
+from .asking import StrategyView
 from .questions import Questions
+
+Mask = NDArray[np.bool_]
 
 
 class StrategyTally:
     """The answers of a strategy to the photos of a set so far.
 
-    Attributes:
-        strategy: Its name.
-        refused: Why the model does not have it; None if it has.
-        items: Counts of every phrase of an exhaustive photo.
-        pairs: Every phrase asked of an exhaustive photo.
-        claims: Every mask of the present and the drawn absent phrases: its score, and whether more
-            than half of its counted pixels belong to the phrase.
-        galleries: "union" takes unions of phrases that are there, "absent" the masks of absent
-            ones, by their score.
+    The gallery "STRATEGY, union" takes unions of phrases that are there, "STRATEGY, absent" the
+    masks of absent ones, by their score.
     """
 
     def __init__(
@@ -49,11 +47,14 @@ class StrategyTally:
         galleries: Mapping[str, Gallery[MaskCase]] | None = None,
     ) -> None:
         self.strategy = strategy
-        self.refused: str | None = None
-        self.items: list[InstanceItem] = []
-        self.pairs: list[PresencePair] = []
+        self.refused: str | None = None  # why the model does not have the strategy
+        self.items: list[InstanceItem] = []  # of every phrase of an exhaustive photo
+        self.pairs: list[PresencePair] = []  # every phrase asked of an exhaustive photo
+        # Every mask of the present and the drawn absent phrases: its score, and whether more than
+        # half of its counted pixels belong to the phrase.
         self.claims: list[Claim] = []
-        self.galleries = galleries or {}
+        self._unions = (galleries or {}).get(f"{strategy}, union")
+        self._wrong_masks = (galleries or {}).get(f"{strategy}, absent")
         self._ap = PhraseAP(labels)
 
     def add_photo(
@@ -64,99 +65,65 @@ class StrategyTally:
         *,
         loose: StrategyView | None = None,
     ) -> None:
-        """Ask an exhaustive photo; a strategy that the model refuses is not asked again.
-
-        Raises:
-            PromptError: The model does not have the default strategy.
-            WeightsError: It lacks what that needs.
-        """
+        """Ask an exhaustive photo; a strategy that the model refuses is not asked again."""
         if self.refused is not None:
             return
+        nothing, void = np.zeros(sample.size, dtype=bool), sample.void_mask()
         try:
-            self._add_present(view, sample, questions, loose or view)
-            self._add_absent(view, sample, questions, loose or view)
+            for p in questions.phrases:
+                pair = PresencePair(image_id=sample.image_id, label=p.label, present=True)
+                self._add(view, sample, pair, p.rles, p.truth, p.ignored, loose)
+            for a in questions.absent:
+                pair = PresencePair(image_id=sample.image_id, label=a.label, sibling=a.sibling)
+                self._add(view, sample, pair, (), nothing, void, loose)
+            # "prompt" costs a decoder run for every phrase, and says little about presence.
+            for label in () if self.strategy == "prompt" else questions.rest:
+                pair = PresencePair(image_id=sample.image_id, label=label, drawn=False)
+                self._add(view, sample, pair, (), nothing, void, loose)
         except (PromptError, WeightsError) as error:
             if self.strategy == "auto":
                 raise
             self.refused = str(error)
 
-    def _add_present(
-        self, view: StrategyView, sample: Sample, questions: Questions, loose: StrategyView
-    ) -> None:
-        # Recall and precision by the model's own levels; AP may ask with lower ones.
-        for phrase in questions.phrases:
-            answer = view.ask(phrase.label)
-            matches = answer.match(phrase.rles, ignored=phrase.ignored)
-            self._add(sample, phrase.label, answer, matches, present=True)
-            if loose is not view:
-                matches = loose.ask(phrase.label).match(phrase.rles, ignored=phrase.ignored)
-            self._ap.add(sample.image_id, phrase.label, matches)
-            if "union" in self.galleries:
-                union, truth = answer.union, phrase.truth
-                iou = masked_iou(union, truth, exclude=phrase.ignored)
-                self.galleries["union"].add(MaskCase.of(iou, sample, union, truth, phrase.label))
-
-    def _add_absent(
-        self, view: StrategyView, sample: Sample, questions: Questions, loose: StrategyView
-    ) -> None:
-        siblings = {item.label: item.sibling for item in questions.absent}
-        # "prompt" costs a decoder run for every phrase, and says little about presence.
-        rest = () if self.strategy == "prompt" else questions.rest
-        void = sample.void_mask()
-        for label in (*siblings, *rest):
-            answer = view.ask(label)
-            matches = answer.match((), ignored=void)
-            drawn, sibling = label in siblings, siblings.get(label, False)
-            self._add(sample, label, answer, matches, present=False, drawn=drawn, sibling=sibling)
-            if drawn and answer.answered and "absent" in self.galleries:
-                score = float(np.nan_to_num(answer.scores[0]))
-                nothing = np.zeros_like(void)
-                case = MaskCase.of(score, sample, answer.union, nothing, label)
-                self.galleries["absent"].add(case)
-            if loose is not view:
-                matches = loose.ask(label).match((), ignored=void)
-            self._ap.add(sample.image_id, label, matches)
-
     def _add(
         self,
+        view: StrategyView,
         sample: Sample,
-        label: str,
-        answer: PhraseMasks,
-        matches: Matches,
-        *,
-        present: bool,
-        drawn: bool = True,
-        sibling: bool = False,
+        pair: PresencePair,
+        rles: Sequence[RLE],
+        truth: Mask,
+        ignored: Mask,
+        loose: StrategyView | None,
     ) -> None:
-        self.pairs.append(
-            PresencePair(
-                image_id=sample.image_id,
-                label=label,
-                present=present,
-                score=None if math.isnan(answer.presence) else answer.presence,
-                answered=answer.answered,
-                drawn=drawn,
-                sibling=sibling,
-            )
-        )
-        if not drawn:
-            return
-        self.items.append(instance_item(sample.image_id, label, matches, present=present))
-        rows = zip(matches.scores, matches.right, matches.counted, strict=True)
-        self.claims += [
-            Claim(probability=float(score), true=bool(right))
-            for score, right, counted in rows
-            if counted and 0 <= score <= 1
-        ]
+        """Ask for a phrase and match the answer with its objects."""
+        answer = view.ask(pair.label)
+        matches = answer.match(rles, ignored=ignored)
+        score = None if math.isnan(answer.presence) else answer.presence
+        self.pairs.append(replace(pair, score=score, answered=answer.answered))
+        if pair.drawn:
+            present = pair.present
+            item = instance_item(sample.image_id, pair.label, matches, present=present)
+            self.items.append(item)
+            rows = zip(matches.scores, matches.right, matches.counted, strict=True)
+            self.claims += [
+                Claim(probability=float(score), true=bool(right))
+                for score, right, counted in rows
+                if counted and 0 <= score <= 1
+            ]
+            gallery = self._unions if present else self._wrong_masks
+            if gallery is not None and (present or answer.answered):
+                if present:
+                    figure = masked_iou(answer.union, truth, exclude=ignored)
+                else:
+                    figure = float(np.nan_to_num(answer.scores[0]))
+                gallery.add(MaskCase.of(figure, sample, answer.union, truth, pair.label))
+        # Recall and precision are by the model's own levels; AP may ask with lower ones.
+        if loose is not None:
+            matches = loose.ask(pair.label).match(rles, ignored=ignored)
+        self._ap.add(sample.image_id, pair.label, matches)
 
     def figures(self, *, seed: int) -> dict[str, Any]:
-        """Everything, for the table and the JSON.
-
-        Returns:
-            `instances` (see `instance_means`), `ap` (see `PhraseAP.figures`), `presence` (see
-            `presence_means`), `verdicts` (see `verdict_means`), `masks` (`count`, `right`, `ece`,
-            `reliability` of their scores), `refused`, and `items`.
-        """
+        """Everything, for the table and the JSON; `masks` is about their scores."""
         return {
             "refused": self.refused,
             "instances": instance_means(self.items, seed=seed),

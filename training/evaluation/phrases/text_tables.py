@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..figures.result_table import Column, cell, columns_of, show_figures
+from ..figures.result_table import Column, cell, columns_of, left_out_notes, show_figures
 
 Sets = Sequence[dict[str, Any]]
 
@@ -148,10 +148,7 @@ def show_phrases(sets: Sets, *, model: str) -> None:
         "AUROC: presence of a phrase that is there against all labels that are not; by phrase: the "
         "mean of each phrase's own",
     ]
-    for row in sets:
-        left_out = [f"{count} {why}" for why, count in row["skipped"].items() if count]
-        if left_out:
-            notes.append(f"{row['name']}: left out {', '.join(left_out)}")
+    notes += left_out_notes(sets)
     columns = [
         Column("set", _name),
         Column("photos", "photos"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -66,18 +67,8 @@ class AblationOptions(Options):
         return [variant for variant in every if variant.kind == "core" or self.ask]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: 0; 1 if a variant failed, 2 for bad input, 130 if a signal ended it."""
-    status = 0
-
-    def run(options: AblationOptions) -> None:
-        nonlocal status
-        status = _run(options)
-
-    return run_command(AblationOptions, run, arguments) or status
-
-
 def _run(options: AblationOptions) -> int:
+    """Exit code 0; 1 if a variant failed, 130 if a signal ended the run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +93,8 @@ def _run(options: AblationOptions) -> int:
     plot_outcomes(outcomes, options.out / "ablation.png")
     return 1 if any(outcome.failure for outcome in outcomes) else 0
 
+
+main = partial(run_command, AblationOptions, _run)
 
 if __name__ == "__main__":
     sys.exit(main())

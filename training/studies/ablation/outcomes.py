@@ -67,11 +67,9 @@ class Benchmark:
         """Figure -> a score for each object."""
         scores: dict[str, list[Score]] = {figure: [] for figure in FIGURES[kind]}
         for data in self.clicked if kind == "core" else self.asked:
-            rows = _clicks(model, data) if kind == "core" else _phrases(model, data)
-            for photo, name, values in rows:
-                for figure, value in zip(FIGURES[kind], values, strict=True):
-                    score = Score(photo=f"{data.name}/{photo}", object=name, value=value)
-                    scores[figure].append(score)
+            for photo, name, values in (_clicks if kind == "core" else _phrases)(model, data):
+                for own, value in zip(scores.values(), values, strict=True):
+                    own.append(Score(photo=f"{data.name}/{photo}", object=name, value=value))
         return scores
 
 
@@ -84,7 +82,7 @@ def _clicks(model: TextSAM, data: DataSet) -> list[tuple[str, str, tuple[float, 
 
 
 def _phrases(model: TextSAM, data: DataSet) -> list[tuple[str, str, tuple[float, ...]]]:
-    config = TextConfig(strategies=("auto",), presence=False, parts=("union",))
+    config = TextConfig(strategies=("auto",), absent=0, parts=("union",))
     return [
         (i.image_id, i.label, (i.top, i.top_wrong))
         for i in measure_set(model, data, config=config)["items"]

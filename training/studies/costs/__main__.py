@@ -19,8 +19,16 @@ from textsam.modeling.config import SAM_CONFIGS
 from ...evaluation.command import Options, run_command
 from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, show_figures, show_table
-from .flops import clip_image_flops, core_cost
-from .plans import GPUS, PAPER_GPU_HOURS, PLANS, gpu_hours, memory_bytes, step_flops
+from .flops import (
+    GPUS,
+    PAPER_GPU_HOURS,
+    PLANS,
+    clip_image_flops,
+    core_cost,
+    gpu_hours,
+    memory_bytes,
+    step_flops,
+)
 from .timed_step import measure_step
 
 _IMAGES = (1, 2, 3, 4)

@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from textsam.search.records import SpaceName
 
 from ...evaluation.command import Options, run_command, write_report
 from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, show_figures
-from .big_index import build_index, read_real
-from .timed_queries import TimedQueries, time_queries
+from .synthetic_rows import FloatArray, build_index, read_real
+from .timed_queries import K, TimedQueries, time_queries
 
-_K = 10
 _SCANS = 15  # queries that read every vector from disk; each takes as long
 
 
@@ -52,15 +50,13 @@ class ScaleOptions(Options):
             raise BadInputError("no place for the new index. Type: --out million.lance")
 
 
-def measure_queries(
-    uri: str, queries: Mapping[SpaceName, npt.NDArray[np.float32]]
-) -> dict[str, Any]:
+def measure_queries(uri: str, queries: Mapping[SpaceName, FloatArray]) -> dict[str, Any]:
     """Query by the index, by scanning, and with numpy, each in a process of its own."""
-    fast = time_queries(uri, queries, k=_K, way="index")
-    filtered = time_queries(uri, queries, k=_K, way="index", datasets=["synthetic/1"])
+    fast = time_queries(uri, queries, way="index")
+    filtered = time_queries(uri, queries, way="index", datasets=["synthetic/1"])
     few = {space: vectors[:_SCANS] for space, vectors in queries.items()}
-    scan = time_queries(uri, few, k=_K, way="scan")
-    plain = time_queries(uri, queries, k=_K, way="numpy")
+    scan = time_queries(uri, few, way="scan")
+    plain = time_queries(uri, queries, way="numpy")
     figures: dict[str, Any] = {"peak": {"index": fast.peak, "scan": scan.peak, "numpy": plain.peak}}
     for space in queries:
         figures[space] = {
@@ -94,7 +90,7 @@ def _show(built: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
         Column("p50 ms", "p50", 1),
         Column("p95 ms", "p95", 1),
         Column("filtered p50", "filtered/p50", 1),
-        Column(f"recall@{_K}", "recall", 4),
+        Column(f"recall@{K}", "recall", 4),
         Column("numpy ms", "numpy/p50", 0),
         times("numpy"),
         Column("scan ms", "scan/p50", 0),

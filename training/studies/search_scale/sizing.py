@@ -26,10 +26,10 @@ from textsam.search.lance_engine import CELL_ROWS, CELLS_SEARCHED, COMPARED, TAB
 from ...evaluation.command import Options, run_command, write_report
 from ...evaluation.data_sets import BadInputError
 from ...evaluation.figures.result_table import Column, columns_of, show_figures
-from .big_index import build_index, read_real
+from .synthetic_rows import build_index, read_real
+from .timed_queries import K
 
 _SIZES = (10**6, 10**7, 10**8, 10**9)
-_K = 10
 _GIB = 2**30
 _FLOPS = 50e9  # per second, of a core that multiplies matrices: assumed
 
@@ -71,25 +71,6 @@ class IndexCosts:
         return max(1.0, math.log(more / fewer) / math.log(self.rows[1] / self.rows[0]))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizing:
-    """Bytes and times of an index."""
-
-    masks: int  # number of its masks
-    row_bytes: float  # all rows on disk, with their vectors
-    vector_bytes: float  # the vectors alone, exact
-    structure_bytes: float  # the search structures on disk
-    # The centres of the cells, which a query compares itself with and a reader holds in memory; of
-    # the widest space.
-    centre_bytes: float
-    # Cells that a query looks into and rows that it compares exactly; widest space.
-    query_bytes: float
-    build_hours: float  # of the search structures, by the power that was measured
-    centre_hours: float  # of one core that compares each row with all centres, in all spaces
-    embed_hours: float  # of one core that embeds
-    gpu_hours: float  # of one GPU that embeds
-
-
 def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
     """Read the files of an index of real masks, and build two larger ones."""
     folder = Path(uri) / f"{TABLE}.lance"
@@ -118,33 +99,40 @@ def measure_costs(uri: str, rows: Sequence[int], *, seed: int) -> IndexCosts:
     )
 
 
-def size_of(masks: int, measured: IndexCosts, *, mask_seconds: float, gpu_cores: float) -> Sizing:
-    """Bytes and times of an index."""
-    width = max(measured.widths)
+def size_of(
+    masks: int, measured: IndexCosts, *, mask_seconds: float, gpu_cores: float
+) -> dict[str, float]:
+    """Bytes and times of an index of so many masks."""
+    width = max(measured.widths)  # what a query reads is of the widest space
     embed = masks * mask_seconds / 3600
     grown = (masks / measured.rows[1]) ** measured.power
     looked_into = min(masks, CELLS_SEARCHED * CELL_ROWS) * width / 8  # one bit a dimension
-    return Sizing(
-        masks=masks,
-        row_bytes=masks * measured.row_bytes,
-        vector_bytes=masks * 4.0 * sum(measured.widths),
-        structure_bytes=masks * measured.structure_bytes,
-        centre_bytes=cells_for(masks) * 4.0 * width,
-        query_bytes=looked_into + COMPARED * _K * 4.0 * width,
-        build_hours=measured.build_seconds[1] * grown / 3600,
-        centre_hours=2.0 * masks * cells_for(masks) * sum(measured.widths) / _FLOPS / 3600,
-        embed_hours=embed,
-        gpu_hours=embed / gpu_cores,
-    )
+    return {
+        "masks": masks,
+        "row_bytes": masks * measured.row_bytes,  # on disk, with their vectors
+        "vector_bytes": masks * 4.0 * sum(measured.widths),  # the vectors alone, exact
+        "structure_bytes": masks * measured.structure_bytes,
+        # A query compares itself with all centres, and a reader holds them in memory.
+        "centre_bytes": cells_for(masks) * 4.0 * width,
+        # Cells that a query looks into and rows that it compares exactly.
+        "query_bytes": looked_into + COMPARED * K * 4.0 * width,
+        "build_hours": measured.build_seconds[1] * grown / 3600,
+        # Of one core that compares each row with all centres, in all spaces.
+        "centre_hours": 2.0 * masks * cells_for(masks) * sum(measured.widths) / _FLOPS / 3600,
+        "embed_hours": embed,  # of one core
+        "gpu_hours": embed / gpu_cores,
+    }
 
 
 def _bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _show(measured: IndexCosts, sizes: Sequence[Sizing], options: SizingOptions) -> None:
+def _show(
+    measured: IndexCosts, sizes: Sequence[Mapping[str, float]], options: SizingOptions
+) -> None:
     columns = [
-        Column("masks", lambda size: f"{size.masks:,}"),
+        Column("masks", lambda size: f"{size['masks']:,}"),
         Column("rows GiB", "row_bytes", 1, _GIB),
         Column("of it vectors", "vector_bytes", 1, _GIB),
         Column("structures GiB", "structure_bytes", 2, _GIB),
@@ -164,7 +152,7 @@ def _show(measured: IndexCosts, sizes: Sequence[Sizing], options: SizingOptions)
         f"estimate; centres: each row with each of them, at {_FLOPS / 1e9:g} GFLOP/s",
         f"assumed: {options.mask_seconds} s of a core to embed a mask, a GPU worth "
         f"{options.gpu_cores:g} cores; measure yours with textsam embed --limit",
-        f"a query (k {_K}) reads {CELLS_SEARCHED} cells and compares {COMPARED * _K} rows exactly; "
+        f"a query (k {K}) reads {CELLS_SEARCHED} cells and compares {COMPARED * K} rows exactly; "
         "and it compares itself with all centres",
     ]
     show_figures("Sizing of an index of masks", columns, sizes, notes=notes)

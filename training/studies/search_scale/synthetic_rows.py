@@ -1,4 +1,4 @@
-"""Synthetic rows clustered like real mask vectors, in any number.
+"""An index of real rows and of synthetic ones that are clustered like them, in any number.
 
 Real vectors are clustered by their masked-CLIP part. A synthetic row draws a cluster by its size,
 and a point of the Gaussian with the mean and covariance of its members: their mean plus a random
@@ -12,15 +12,28 @@ intrinsic dimension by the ratio of the two nearest (Facco et al., arXiv 1803.06
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from textsam.errors import require
 from textsam.search.exact import nearest
-from textsam.search.records import MaskRow, MaskVectors, SpaceName, VectorSpace
+from textsam.search.index import MaskIndex
+from textsam.search.records import (
+    MaskRow,
+    MaskVectors,
+    SpaceName,
+    VectorSpace,
+    read_rows,
+    read_vectors,
+)
 from textsam.values.rle import RLE, encode_mask
+
+from ...evaluation.data_sets import BadInputError
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -28,6 +41,7 @@ _MEMBERS = 20  # of a cluster, about: by `likeness`, best of 20, 40 and 80
 _ROUNDS = 10
 _SIZE = (240, 320)
 _MASKS_PER_PHOTO = 8
+_BATCH = 20_000  # synthetic rows that are made at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +50,6 @@ class Clusters:
 
     members: Sequence[npt.NDArray[np.int64]]  # rows of each cluster, at least two
     vectors: Mapping[SpaceName, FloatArray]  # (N, D) unit vectors by space
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """What neighbourhoods look like."""
-
-    first: float  # median cosine to the nearest other vector
-    tenth: float  # median cosine to the tenth nearest
-    dimension: float  # intrinsic dimension
 
 
 def find_clusters(vectors: Mapping[SpaceName, FloatArray], *, seed: int) -> Clusters:
@@ -111,15 +116,84 @@ def _masks(rng: np.random.Generator) -> list[RLE]:
     return masks
 
 
-def likeness(vectors: FloatArray) -> Likeness:
-    """Measure neighbourhoods of (N, D) unit vectors, N above ten."""
+def likeness(vectors: FloatArray) -> dict[str, float]:
+    """Neighbourhoods of (N, D) unit vectors, N above ten.
+
+    Returns:
+        `first` and `tenth`, median cosines to the nearest other vector and to the tenth nearest,
+        and `dimension`, the intrinsic dimension.
+    """
     cosines = nearest(vectors, vectors, 11)[1][:, 1:]
     # Distances of two rounding errors are no neighbours' ratio: copies are left out.
     first, second = (np.sqrt(np.maximum(2 - 2 * cosines[:, i], 0)) for i in (0, 1))
     real = first > 1e-3
     ratios = np.log(second[real] / first[real])
-    return Likeness(
-        first=float(np.median(cosines[:, 0])),
-        tenth=float(np.median(cosines[:, 9])),
-        dimension=float(1 / ratios.mean()) if ratios.sum() > 0 else 0.0,
-    )
+    return {
+        "first": float(np.median(cosines[:, 0])),
+        "tenth": float(np.median(cosines[:, 9])),
+        "dimension": float(1 / ratios.mean()) if ratios.sum() > 0 else 0.0,
+    }
+
+
+def read_real(
+    uri: str, *, queries: int, seed: int
+) -> tuple[list[MaskRow], MaskVectors, dict[SpaceName, FloatArray]]:
+    """Read an index of real masks: the rows and vectors that stay, and the vectors kept back."""
+    rows: list[MaskRow] = []
+    parts: dict[SpaceName, list[FloatArray]] = {"clip": [], "sam": []}
+    with MaskIndex.open(uri) as index:
+        spaces = dict(index.spaces)
+        if set(spaces) != set(parts) or index.count() < 2 * queries + 20:
+            raise BadInputError(
+                f"{uri} has {index.count()} rows of {sorted(spaces)}; wanted an index of at least "
+                f"{2 * queries + 20} real masks, in 'clip' and 'sam'"
+            )
+        for batch in index.rows():
+            table = require("pyarrow", "search").Table.from_batches([batch])
+            rows += read_rows(table)
+            for name, part in parts.items():
+                part.append(read_vectors(table, name).copy())
+    vectors = {name: np.concatenate(part) for name, part in parts.items()}
+    order = np.random.default_rng(seed).permutation(len(rows))
+    back, stay = order[:queries], np.sort(order[queries:])
+    kept = MaskVectors(spaces=spaces, vectors={n: array[stay] for n, array in vectors.items()})
+    return [rows[i] for i in stay], kept, {name: array[back] for name, array in vectors.items()}
+
+
+def build_index(
+    uri: str, rows: list[MaskRow], vectors: MaskVectors, *, count: int, seed: int
+) -> dict[str, Any]:
+    """Fill an index with real and synthetic rows, and build its search structures.
+
+    An index that an earlier run began is continued: rows that are there stay.
+
+    Returns:
+        `rows`, `added`, `add_seconds`, `build_seconds`, `engine`; `alike`, by space the
+        neighbourhoods of the real rows and of as many synthetic ones.
+    """
+    clusters = find_clusters(vectors.vectors, seed=seed)
+    spaces = vectors.spaces
+    with MaskIndex.open(uri) as index:
+        start = time.perf_counter()
+        added = index.add(rows, vectors)
+        for first in range(len(rows), count, _BATCH):
+            size = min(_BATCH, count - first)
+            added += index.add(*synthetic_rows(clusters, spaces, size, seed=seed + first))
+        middle = time.perf_counter()
+        index.compact()
+        built = {
+            "rows": index.count(),
+            "added": added,
+            "add_seconds": middle - start,
+            "build_seconds": time.perf_counter() - middle,
+            "engine": dict(index.engine.describe()),
+        }
+    _, synthetic = synthetic_rows(clusters, spaces, len(clusters.vectors["clip"]), seed=seed + 1)
+    alike = {
+        name: {
+            "real": likeness(clusters.vectors[name]),
+            "synthetic": likeness(synthetic.vectors[name]),
+        }
+        for name in spaces
+    }
+    return built | {"alike": alike}

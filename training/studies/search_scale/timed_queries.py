@@ -6,10 +6,10 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from textsam.search.exact import nearest
 from textsam.search.index import MaskIndex
@@ -17,9 +17,9 @@ from textsam.search.records import SpaceName, read_vectors
 from textsam.search.where import Where
 
 from ...peak_memory import peak_bytes
+from .synthetic_rows import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
-
+K = 10  # rows that are found for a query
 _WARM = 5  # searches before the clock counts: files are opened, caches filled
 
 
@@ -37,19 +37,13 @@ def time_queries(
     uri: str,
     queries: Mapping[SpaceName, FloatArray],
     *,
-    k: int,
     way: str,
     datasets: list[str] | None = None,
 ) -> TimedQueries:
-    """Put queries, one by one, to an index in a fresh process.
+    """Put queries (Q, width), one by one, to an index in a fresh process.
 
-    Args:
-        uri: The index.
-        queries: (Q, width) by space.
-        k: Rows to find for each.
-        way: "index"; "scan", the engine comparing with all rows; "numpy", all vectors in memory,
-            compared with one query after the other.
-        datasets: Only rows of these.
+    The way is "index"; "scan", the engine comparing with all rows; or "numpy", all vectors in
+    memory, compared with one query after the other.
     """
     method = "spawn"
     if "forkserver" in multiprocessing.get_all_start_methods():
@@ -59,12 +53,12 @@ def time_queries(
         # The slow imports are done once, in the server that all processes fork from.
         context.set_forkserver_preload(["lance_namespace", "pandas", "textsam.search.index"])
     with context.Pool(1) as pool:
-        result: TimedQueries = pool.apply(_query, (uri, dict(queries), k, way, datasets))
+        result: TimedQueries = pool.apply(_query, (uri, dict(queries), way, datasets))
     return result
 
 
 def _query(
-    uri: str, queries: dict[SpaceName, FloatArray], k: int, way: str, datasets: list[str] | None
+    uri: str, queries: dict[SpaceName, FloatArray], way: str, datasets: list[str] | None
 ) -> TimedQueries:
     where = Where(datasets=datasets)
     ids: dict[SpaceName, list[list[str]]] = {}
@@ -72,9 +66,9 @@ def _query(
     with MaskIndex.open(uri) as index:
         for space, vectors in queries.items():
             if way == "numpy":
-                search = _numpy_search(index, space, k)
+                search = _numpy_search(index, space)
             else:
-                search = _index_search(index, space, k, where=where, exact=way == "scan")
+                search = partial(_search_index, index, space, where=where, exact=way == "scan")
             ids[space], seconds[space] = [], []
             # The first queries run twice; only the second time is on the clock.
             for number, vector in enumerate([*vectors[:_WARM], *vectors]):
@@ -86,22 +80,19 @@ def _query(
     return TimedQueries(ids=ids, seconds=seconds, peak=peak_bytes() / 2**20)
 
 
-def _index_search(
-    index: MaskIndex, space: SpaceName, k: int, *, where: Where, exact: bool
-) -> Callable[[FloatArray], list[str]]:
-    def search(vector: FloatArray) -> list[str]:
-        results = index.search(vector=vector, k=k, space=space, where=where, exact=exact)
-        ids: list[str] = results.table.column("id").to_pylist()
-        return ids
-
-    return search
+def _search_index(
+    index: MaskIndex, space: SpaceName, vector: FloatArray, *, where: Where, exact: bool
+) -> list[str]:
+    results = index.search(vector=vector, k=K, space=space, where=where, exact=exact)
+    ids: list[str] = results.table.column("id").to_pylist()
+    return ids
 
 
-def _numpy_search(index: MaskIndex, space: SpaceName, k: int) -> Callable[[FloatArray], list[str]]:
+def _numpy_search(index: MaskIndex, space: SpaceName) -> Callable[[FloatArray], list[str]]:
     """The plainest exact search that there is: all vectors in one matrix."""
     ids: list[str] = []
     matrix = np.empty((index.count(), index.spaces[space].width), dtype=np.float32)
     for batch in index.engine.read(["id", space], where=Where(), batch=8_192):
         matrix[len(ids) : len(ids) + batch.num_rows] = read_vectors(batch, space)
         ids += batch.column("id").to_pylist()
-    return lambda vector: [ids[row] for row in nearest(matrix, vector[None], k)[0][0]]
+    return lambda vector: [ids[row] for row in nearest(matrix, vector[None], K)[0][0]]

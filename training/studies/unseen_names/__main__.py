@@ -25,18 +25,11 @@ from ...evaluation.command import EvaluationOptions, measure_sets, run_command
 from ...evaluation.data_sets import BadInputError, DataSet, known_labels
 from ...evaluation.figures.result_table import Column, cell, figure_at, show_figures
 from ...recipes.tiny.held_out_names import HELD_OUT
-from .name_ranking import (
-    GROUPS,
-    NameGalleries,
-    NamesConfig,
-    group_means,
-    measure_set,
-    name_galleries,
-)
+from .name_ranking import GROUPS, NameGalleries, group_means, measure_set, name_galleries
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamesOptions(NamesConfig, EvaluationOptions):
+class NamesOptions(EvaluationOptions):
     """Measure names that were never trained on.
 
     Top-1 and top-5 of CLIP's masked-crop embedding among the text embeddings of all names, of 192
@@ -122,7 +115,7 @@ def _run(options: NamesOptions) -> None:
     galleries = name_galleries(_vocabulary(options), seed=options.seed)
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        figures = measure_set(model, data, config=options, galleries=galleries)
+        figures = measure_set(model, data, galleries=galleries)
         return {**figures, "galleries": asdict(galleries)}
 
     _show(measure_sets(options, measure), model=options.model, galleries=galleries)

@@ -27,17 +27,10 @@ _GROUP_OF = {name.casefold(): group for group, names in GROUPS.items() for name 
 _SPELLED = {name.casefold(): name for names in GROUPS.values() for name in names}
 
 _STUDY = 192  # names of the second gallery: both groups and 72 others
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamesConfig:
-    """Settings."""
-
-    # Leaves out small masks as training does: area >= 100^2 of a photo whose long side is 1024
-    # (Appendix D.5), so the share counts and not the pixels.
-    min_side: float = 100 / 1024
-    expand: float = 1.5  # Side of a crop over its mask's; training draws from 1 to 2
-    phrases: bool = True  # Also measure the masks that names find as phrases
+# Leaves out small masks as training does: area >= 100^2 of a photo whose long side is 1024
+# (Appendix D.5), so the share counts and not the pixels.
+_MIN_SIDE = 100 / 1024
+_EXPAND = 1.5  # side of a crop over its mask's; training draws from 1 to 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +40,6 @@ class NameGalleries:
     all: tuple[str, ...]  # every name of the data
     study: tuple[str, ...]  # 192 of them: both groups, filled up by others
     own: dict[str, tuple[str, ...]]  # the 60 of each group
-
-
-def group_of(label: str) -> str | None:
-    """`"held out"`, `"kept"`, or None for a name of neither group."""
-    return _GROUP_OF.get(label.strip().casefold())
 
 
 def name_galleries(labels: Iterable[str], *, seed: int) -> NameGalleries:
@@ -70,13 +58,7 @@ def name_galleries(labels: Iterable[str], *, seed: int) -> NameGalleries:
 def rank_of_own(images: Tensor, texts: Tensor, own: Sequence[int]) -> NDArray[np.int64]:
     """Rank, from 1, of each crop's own name by cosine; of equal scores the own one comes last.
 
-    Args:
-        images: (n, D) of length one.
-        texts: (m, D) of length one.
-        own: n indices into the m names.
-
-    Returns:
-        (n,) int64. An encoder that says the same of everything gets m, not 1.
+    Crops (n, D) and names (m, D) have length one; `own` are n indices into the names.
     """
     # >= below: an encoder that gives the same for everything must not look perfect.
     scores = images.cpu() @ texts.cpu().T
@@ -85,38 +67,7 @@ def rank_of_own(images: Tensor, texts: Tensor, own: Sequence[int]) -> NDArray[np
     return rank
 
 
-class _NameRanker:
-    """Ranks of masks among the galleries, with the text embeddings made once."""
-
-    def __init__(self, clip: Any, galleries: NameGalleries) -> None:
-        self.clip = clip
-        self.galleries = galleries
-        self._texts = {
-            names: clip.encode_text(list(names))
-            for names in (galleries.all, galleries.study, *galleries.own.values())
-        }
-
-    def ranks(
-        self, sample: Sample, objects: Sequence[tuple[str, RLE]], *, expand: float
-    ) -> list[dict[str, int]]:
-        """For each object (canonical name, mask) its rank among `all`, `study` and `own`."""
-        images = self.clip.encode_masks(sample.image(), [rle for _, rle in objects], expand=expand)
-        ranks = []
-        for (name, _), image in zip(objects, images, strict=True):
-            own = self.galleries.own[group_of(name) or ""]
-            rows = {"all": self.galleries.all, "study": self.galleries.study, "own": own}
-            ranks.append(
-                {
-                    key: int(rank_of_own(image[None], self._texts[names], [names.index(name)])[0])
-                    for key, names in rows.items()
-                }
-            )
-        return ranks
-
-
-def measure_set(
-    model: Any, data: DataSet, *, config: NamesConfig, galleries: NameGalleries
-) -> dict[str, Any]:
+def measure_set(model: Any, data: DataSet, *, galleries: NameGalleries) -> dict[str, Any]:
     """Measure one file.
 
     Returns:
@@ -125,7 +76,10 @@ def measure_set(
     """
     if model.clip is None:
         raise WeightsError("this model has no CLIP, so it knows no names")
-    ranker = _NameRanker(model.clip, galleries)
+    texts = {  # embedded once for all photos
+        names: model.clip.encode_text(list(names))
+        for names in (galleries.all, galleries.study, *galleries.own.values())
+    }
     crops: list[dict[str, Any]] = []
     phrases: list[dict[str, Any]] = []
     small = photos = 0
@@ -134,17 +88,21 @@ def measure_set(
         if not named:
             continue
         photos += 1
-        min_area = (config.min_side * max(sample.size)) ** 2
-        useful = [(name, rle) for name, rles in named.items() for rle in rles]
-        small += sum(rle_area(rle) < min_area for _, rle in useful)
-        useful = [(name, rle) for name, rle in useful if rle_area(rle) >= min_area]
-        ranks = ranker.ranks(sample, useful, expand=config.expand) if useful else []
-        crops += [
-            {"image_id": sample.image_id, "label": name, "group": group_of(name), **rank}
-            for (name, _), rank in zip(useful, ranks, strict=True)
-        ]
-        if config.phrases:
-            phrases += _phrase_records(model, sample, named)
+        min_area = (_MIN_SIDE * max(sample.size)) ** 2
+        objects = [(name, rle) for name, rles in named.items() for rle in rles]
+        useful = [(name, rle) for name, rle in objects if rle_area(rle) >= min_area]
+        small += len(objects) - len(useful)
+        rles = [rle for _, rle in useful]
+        images = model.clip.encode_masks(sample.image(), rles, expand=_EXPAND) if rles else ()
+        for (name, _), image in zip(useful, images, strict=True):
+            group = _GROUP_OF[name.casefold()]
+            own = {"all": galleries.all, "study": galleries.study, "own": galleries.own[group]}
+            ranks = {
+                key: int(rank_of_own(image[None], texts[names], [names.index(name)])[0])
+                for key, names in own.items()
+            }
+            crops.append({"image_id": sample.image_id, "label": name, "group": group, **ranks})
+        phrases += _phrase_records(model, sample, named)
     return {
         "photos": photos,
         "small": small,
@@ -182,7 +140,7 @@ def _phrase_records(
                 {
                     "image_id": sample.image_id,
                     "label": name,
-                    "group": group_of(name),
+                    "group": _GROUP_OF[name.casefold()],
                     "auto": masked_iou(auto, truth, exclude=exclude),
                     "prompt": masked_iou(top, truth, exclude=exclude),
                     "whole": masked_iou(np.ones_like(truth), truth, exclude=exclude),
@@ -200,32 +158,25 @@ def group_means(
         `names`, `masks`, `phrases` (numbers), `top1_all` and the like for `study` and `own`,
         `auto`, `prompt`, `whole`; None where nothing was measured.
     """
-    own_crops = [c for c in crops if c["group"] == group]
-    own_phrases = [p for p in phrases if p["group"] == group]
-    names = sorted({r["label"] for r in (*own_crops, *own_phrases)})
-    each = [
-        _figures(
-            [c for c in own_crops if c["label"] == name],
-            [p for p in own_phrases if p["label"] == name],
-        )
-        for name in names
-    ]
-    figures = _figures(own_crops, own_phrases)
+
+    def figures(names: Iterable[str]) -> dict[str, float | None]:
+        own = [crop for crop in crops_here if crop["label"] in names]
+        asked = [phrase for phrase in phrases_here if phrase["label"] in names]
+        hits = {
+            f"top{k}_{gallery}": mean(crop[gallery] <= k for crop in own)
+            for gallery in ("all", "study", "own")
+            for k in (1, 5)
+        }
+        return hits | {key: mean(p[key] for p in asked) for key in ("auto", "prompt", "whole")}
+
+    crops_here = [crop for crop in crops if crop["group"] == group]
+    phrases_here = [phrase for phrase in phrases if phrase["group"] == group]
+    names = sorted({row["label"] for row in (*crops_here, *phrases_here)})
+    means, each = figures(names), [figures([name]) for name in names]
     return {
         "names": len(names),
-        "masks": len(own_crops),
-        "phrases": len(own_phrases),
-        **figures,
-        "by_name": {key: mean(row[key] for row in each) for key in figures},
+        "masks": len(crops_here),
+        "phrases": len(phrases_here),
+        **means,
+        "by_name": {key: mean(row[key] for row in each) for key in means},
     }
-
-
-def _figures(
-    crops: Sequence[dict[str, Any]], phrases: Sequence[dict[str, Any]]
-) -> dict[str, float | None]:
-    hits = {
-        f"top{k}_{gallery}": mean(c[gallery] <= k for c in crops)
-        for gallery in ("all", "study", "own")
-        for k in (1, 5)
-    }
-    return hits | {key: mean(p[key] for p in phrases) for key in ("auto", "prompt", "whole")}

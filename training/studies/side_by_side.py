@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Self
 
 # Runs in a checkout of any age, so it uses nothing but the calls that README has always shown.
 _ROUND = """
@@ -45,41 +44,30 @@ for _ in sys.stdin:
 """
 
 
-class CheckoutProcess:
-    """A process that imports textsam from one checkout and times one round when asked."""
+def _start(checkout: Path, photo: Path, *, threads: int) -> subprocess.Popen[str]:
+    """A process that imports textsam from a checkout and times one round for each line it reads."""
+    path = str(checkout.resolve())
+    return subprocess.Popen(
+        [sys.executable, "-c", _ROUND, str(photo.resolve()), str(threads)],
+        cwd=path,
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
 
-    def __init__(self, checkout: Path, photo: Path, *, threads: int) -> None:
-        path = str(checkout.resolve())
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _ROUND, str(photo.resolve()), str(threads)],
-            cwd=path,
-            env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
-
-    def round(self) -> dict[str, float]:
-        """Seconds of each step of one round.
-
-        Raises:
-            RuntimeError: The process ended, since its checkout has no such calls.
-        """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the process in {self._process.args!r:.60} ended; see its error")
-        seconds: dict[str, float] = json.loads(line)
-        return seconds
+def _round(process: subprocess.Popen[str]) -> dict[str, float]:
+    """Seconds of each step of one round."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    line = process.stdout.readline()
+    if not line:  # the checkout has no such calls
+        raise RuntimeError(f"the process in {process.args!r:.60} ended; see its error")
+    seconds: dict[str, float] = json.loads(line)
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -91,18 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
-    with (
-        CheckoutProcess(options.old, options.photo, threads=options.threads) as old,
-        CheckoutProcess(options.new, options.photo, threads=options.threads) as new,
-    ):
+    checkouts = (options.old, options.new)
+    old, new = (_start(path, options.photo, threads=options.threads) for path in checkouts)
+    with old, new:
         # The first round of either pays for lazy imports and warm caches.
-        old.round()
-        new.round()
-        pairs = [(old.round(), new.round()) for _ in range(options.rounds)]
+        pairs = [(_round(old), _round(new)) for _ in range(options.rounds + 1)][1:]
     print(f"{'step':16} {'old, ms':>9} {'new, ms':>9} {'new / old':>10}")
     for step in pairs[0][0]:
-        before = median(first[step] for first, _ in pairs) * 1000
-        after = median(second[step] for _, second in pairs) * 1000
+        before, after = (1000 * median(pair[side][step] for pair in pairs) for side in (0, 1))
         ratio = median(second[step] / first[step] for first, second in pairs)
         print(f"{step:16} {before:9.1f} {after:9.1f} {ratio:10.2f}")
 
