@@ -1,4 +1,4 @@
-"""`training.evaluation.sets`: what the commands can be pointed at."""
+"""`training.evaluation.data_sets`: what the commands can be pointed at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`training.evaluation.presence`: the AUROC equals its definition, ties and all."""
+"""`training.evaluation.figures.probabilities`: the AUROC equals its definition, ties and all."""
 
 from __future__ import annotations
 
