@@ -5,8 +5,7 @@
     python -m training.evaluation.edges train/coco_panoptic.parquet      # borders of masks
 
 arXiv 2304.02643, Section 7.2 and Appendix D.2. All methods are thinned by the same code and matched
-with the same annotators' drawings: `edge_detection/boundary_matching.py` and `edge_scores.py` have
-the benchmark.
+with the same annotators' drawings: see `edge_detection/edge_benchmark.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,11 @@ from typing import Any, ClassVar
 from textsam.tasks.edges import Preset, resolve_settings
 
 from .command import EvaluationOptions, PlotOption, SheetOption, measure_sets, run_command
-from .edge_detection.boundary_matching import TOLERANCE, thresholds
+from .edge_detection.edge_benchmark import TOLERANCE, thresholds
 from .edge_detection.edge_runs import (
     CANNY_LOW,
     CANNY_SIGMA,
     BoundarySet,
-    EdgeCase,
     measure_edges,
     read_boundary_sets,
     sheet_rows,
@@ -99,7 +97,7 @@ def _show(sets: Sequence[dict[str, Any]], options: EdgeOptions) -> None:
 
 
 def _run(options: EdgeOptions) -> None:
-    gallery: Gallery[EdgeCase] = Gallery(4)
+    gallery: Gallery = Gallery(4)
 
     def measure(model: Any, data: BoundarySet) -> dict[str, Any]:
         kept = None if options.sheet is None else gallery

@@ -31,7 +31,7 @@ from .command import (
     write_report,
 )
 from .data_sets import BadInputError, DataSet
-from .figures.case_sheets import Gallery, MaskCase, write_sheet
+from .figures.case_sheets import Gallery, write_sheet
 from .figures.charts import PlottedCurve, write_bars, write_curves
 from .figures.intervals import Interval, paired_interval
 from .figures.result_table import Column, columns_of, left_out_notes, show_figures
@@ -184,7 +184,7 @@ def _run(options: PointsOptions) -> None:
     if options.interactive:
         # A column for every click: so no object is settled before the last one.
         options = replace(options, columns=tuple(range(1, options.clicks + 1)))
-    galleries: dict[str, Gallery[MaskCase]] = {}
+    galleries: dict[str, Gallery] = {}
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         gallery = None

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from ..data import Sample
 from .command import EvaluationOptions, SheetOption, measure_sets, progress, run_command
 from .data_sets import BadInputError, DataSet
-from .figures.case_sheets import Gallery, MaskCase, write_sheet
+from .figures.case_sheets import Gallery, write_sheet
 from .phrases.asking import StrategyView
 from .phrases.phrase_cost import measure_memory, measure_seconds
 from .phrases.questions import Questions, Siblings, questions_of
@@ -29,7 +29,7 @@ from .phrases.text_parts import ClickTally, ExclusionTally, MapTally, UnionTally
 from .phrases.text_tables import show_parts, show_phrases, show_single, show_strategies
 
 Strategy = Literal["auto", "prompt", "rank", "components"]
-Galleries = dict[str, Gallery[MaskCase]]
+Galleries = dict[str, Gallery]
 Part = Literal["union", "click", "exclude", "map", "cost"]
 
 

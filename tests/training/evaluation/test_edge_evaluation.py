@@ -16,14 +16,16 @@ from scipy.optimize import linear_sum_assignment
 
 from training.evaluation import command as shared
 from training.evaluation import edges as command
-from training.evaluation.edge_detection import boundary_matching, edge_runs
-from training.evaluation.edge_detection.boundary_matching import (
+from training.evaluation.edge_detection import edge_benchmark, edge_runs
+from training.evaluation.edge_detection.edge_benchmark import (
     Neighbours,
+    curve_of,
     match_counts,
+    ods_draws,
+    score_edges,
     thresholds,
 )
 from training.evaluation.edge_detection.edge_runs import canny_edges, sobel_edges
-from training.evaluation.edge_detection.edge_scores import curve_of, ods_draws, score_edges
 
 SIZE = (96, 128)  # a diagonal of 160 pixels: matches reach 1.2 pixels
 LEVELS = thresholds(9)
@@ -61,7 +63,7 @@ def test_the_same_lines_are_all_right():
 def test_a_shift_counts_up_to_the_tolerance(shift, right, monkeypatch):
     counts = match_counts(_edge(_line(40 + shift)), [_line(40)], levels=LEVELS)
     assert counts.tolist() == [[right, 80, right, 80]] * 9
-    monkeypatch.setattr(boundary_matching, "TOLERANCE", 2 / 160)
+    monkeypatch.setattr(edge_benchmark, "TOLERANCE", 2 / 160)
     wider = match_counts(_edge(_line(40 + shift)), [_line(40)], levels=LEVELS)
     assert wider.tolist() == [[80, 80, 80, 80]] * 9
 

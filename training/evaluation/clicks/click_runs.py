@@ -125,7 +125,7 @@ def click_object(
 
 
 def measure_clicks(
-    model: Any, data: DataSet, *, config: ClickConfig, gallery: Gallery[MaskCase] | None = None
+    model: Any, data: DataSet, *, config: ClickConfig, gallery: Gallery | None = None
 ) -> dict[str, Any]:
     """Measure one file.
 
@@ -179,7 +179,7 @@ def _measure_object(
     o: ObjectMask,
     truth: Mask,
     config: ClickConfig,
-    gallery: Gallery[MaskCase] | None,
+    gallery: Gallery | None,
 ) -> PointItem | None:
     """Click and box an object (H, W) of an open photo; None if it is wholly void."""
     void = sample.void_mask()

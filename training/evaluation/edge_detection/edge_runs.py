@@ -29,8 +29,7 @@ from ..command import progress
 from ..data_sets import BadInputError, evenly_spaced, report_broken, with_unique_names
 from ..figures.case_sheets import Gallery
 from ..figures.intervals import percentiles
-from .boundary_matching import match_counts
-from .edge_scores import curve_of, f_measure, ods_draws, score_edges
+from .edge_benchmark import curve_of, f_measure, match_counts, ods_draws, score_edges
 
 Floats = NDArray[np.float32]
 
@@ -81,7 +80,7 @@ def measure_edges(
     levels: NDArray[np.float64],
     settings: EdgeSettings,
     seed: int = 0,
-    gallery: Gallery[EdgeCase] | None = None,
+    gallery: Gallery | None = None,
 ) -> dict[str, Any]:
     """Measure one set, matched at rising thresholds (T,).
 
@@ -139,7 +138,7 @@ def _scores_and_curve(
     return score_edges(counts, levels, seed=seed) | curve
 
 
-def sheet_rows(gallery: Gallery[EdgeCase]) -> dict[str, list[Cell]]:
+def sheet_rows(gallery: Gallery) -> dict[str, list[Cell]]:
     """A row for each photo: itself, the model's edges, Canny's, and people's, dark on white."""
     rows = {}
     for case in (*gallery.highest, *reversed(gallery.lowest)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,6 @@ from ...data import Sample
 
 _PREDICTION, _TRUTH = PALETTE[1], PALETTE[2]
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-
-
-class _Ranked(Protocol):
-    @property
-    def figure(self) -> float: ...
-
-
-CaseT = TypeVar("CaseT", bound=_Ranked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +60,8 @@ class MaskCase:
         )
 
 
-class Gallery(Generic[CaseT]):
-    """The `count` cases with the lowest figures so far, and the `count` with the highest.
+class Gallery:
+    """The `count` cases with the lowest `case.figure` so far, and the `count` with the highest.
 
     `figure` names what they are ranked by, for the headings; `sides` are those that are drawn.
     """
@@ -82,10 +74,10 @@ class Gallery(Generic[CaseT]):
         self.count = count
         self.figure = figure
         self.sides = tuple(sides)
-        self.lowest: list[CaseT] = []
-        self.highest: list[CaseT] = []
+        self.lowest: list[Any] = []
+        self.highest: list[Any] = []
 
-    def add(self, case: CaseT) -> None:
+    def add(self, case: Any) -> None:
         """Offer a case; it is kept while it is among the lowest or the highest."""
         # Sorting is stable: of equal figures the first stay, whatever comes later.
         self.lowest = sorted([*self.lowest, case], key=lambda c: c.figure)[: self.count]
@@ -107,7 +99,7 @@ def draw_case(case: MaskCase, *, size: int = CELL) -> Image.Image:
     return picture
 
 
-def write_sheet(path: Path | None, galleries: Mapping[str, Gallery[MaskCase]]) -> None:
+def write_sheet(path: Path | None, galleries: Mapping[str, Gallery]) -> None:
     """Write the sheet of all galleries so far, a row for each side; nothing without a path."""
     if path is None:
         return

@@ -44,7 +44,7 @@ class StrategyTally:
         strategy: str,
         labels: Sequence[str],
         *,
-        galleries: Mapping[str, Gallery[MaskCase]] | None = None,
+        galleries: Mapping[str, Gallery] | None = None,
     ) -> None:
         self.strategy = strategy
         self.refused: str | None = None  # why the model does not have the strategy

@@ -176,7 +176,7 @@ def correct_once(view: Any, phrase: Phrase, sample: Sample) -> tuple[dict[str, A
 class ClickTally:
     """One click on each single object; `gallery` takes those that the click helped least."""
 
-    def __init__(self, *, gallery: Gallery[MaskCase] | None = None) -> None:
+    def __init__(self, *, gallery: Gallery | None = None) -> None:
         self.items: list[dict[str, Any]] = []  # see `correct_once`
         self.gallery = gallery
 
