@@ -44,7 +44,7 @@ class DebugRecipe(ObjectiveRecipe):
     threads: int = 1
     engine: EngineConfig = field(
         default_factory=lambda: EngineConfig(
-            steps=300,
+            steps=200,
             peak_rate=2.5e-3,
             warmup=40,
             schedule="cosine",
