@@ -15,7 +15,7 @@ from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.like import Concept, Example, make_concept
-from textsam.inference.strategies.query import QueryOptions, make_query, show_keywords
+from textsam.inference.strategies.query import Query, QueryOptions, make_query, show_keywords
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.sam import Sam
@@ -248,7 +248,11 @@ class TextSAM:
             PromptError: See `ImageView.segment`.
             ImageError: It is not an image; for a list, the message names the position.
         """
-        query = make_query(**options)
+        return self._ask(image, make_query(**options))
+
+    def _ask(
+        self, image: ImageSource | list[Any], query: Query
+    ) -> Segmentation | list[Segmentation]:
         if not isinstance(image, list):
             return self.open(image).ask(query)
         if image and all(isinstance(item, int | float | list) for item in image):
@@ -308,9 +312,9 @@ def segment(
     Raises:
         TextSamError: See `TextSAM.from_pretrained` and `ImageView.segment`.
     """
-    make_query(**options)  # before the model, which is slow to load
+    query = make_query(**options)  # before the model, which is slow to load
     loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
-    return loaded.segment(image, **options)
+    return loaded._ask(image, query)
 
 
 @lru_cache(maxsize=1)
