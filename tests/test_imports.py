@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -349,9 +350,13 @@ def test_import_is_fast() -> None:
         "for name in textsam.__all__: getattr(textsam, name)\n"
         "print(time.process_time() - start)"
     )
-    clock, processor = zip(*(map(float, run_python(code).split()) for _ in range(3)), strict=True)
-    assert min(clock) < 1.5, clock
-    assert min(processor) < 1.5, processor
+    clock, processor = math.inf, math.inf
+    for _ in range(3):
+        seconds = tuple(map(float, run_python(code).split()))
+        clock, processor = min(clock, seconds[0]), min(processor, seconds[1])
+        if max(clock, processor) < 1.5:
+            break
+    assert clock < 1.5 and processor < 1.5, (clock, processor)
 
 
 def test_exports() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import textsam
+from tests.warm_python import run_python
 
 # The issue's promise for what ships with the package, in bytes.
 MOST_SHIPPED = 48_000_000
@@ -113,9 +114,9 @@ assert {"textsam.training.data", "textsam.demos.page.app"} <= set(sys.modules)
 assert not {"training", "demos"} & set(sys.modules)
 print(textsam.__file__)
 """
-    # The current folder comes first on the path, so this is not the checkout.
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    # The program's folder comes first on the path, so this is not the checkout.
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    done = run_python(str(program), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == tmp_path / "textsam" / "__init__.py"
