@@ -28,6 +28,27 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+# Longest first, and before all others: no process is left alone with one of them at the end.
+LONG_FILES = (
+    "tests/test_readme.py",
+    "tests/search/test_ray_job.py",
+    "tests/training/test_train.py",
+    "tests/demos/page/test_browser.py",
+    "tests/training/recipes/tiny/test_recipe.py",
+    "tests/search/test_killed.py",
+    "tests/search/test_conformance.py",
+    "tests/demos/test_first_steps.py",
+    "tests/training/engine/test_lost_process.py",
+    "tests/golden/test_golden.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files; the tests of one stay in their order."""
+    places = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """Root of the checkout."""
