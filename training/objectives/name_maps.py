@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import DenseTextHead, TextPathway, tower_maps
+from textsam.modeling.sam import Sam
 
 from ..data import ViewBatch
 from ..data.phrases.names import NameQuestions
@@ -19,6 +21,7 @@ from ..data.phrases.phrase_batch import PhraseBatch
 from ..engine.optim import RatedPart
 from ..losses import dice_loss
 from .base import LossOutput, Objective, mean_where
+from .sam_objective import encode_views
 
 _HIDDEN = -30.0  # a logit below any real one, for cells that do not count
 
@@ -124,21 +127,25 @@ class NameMapObjectiveConfig:
 
 
 class NameMapObjective(Objective):
-    """Loss of a dense head on the maps of a frozen CLIP tower; nothing else learns."""
+    """Loss of a dense head on the maps of a frozen network; nothing else learns."""
 
-    PARTS: ClassVar[dict[str, str]] = {"clip": "clip_model", "pathway": "pathway"}
+    PARTS: ClassVar[dict[str, str]] = {"clip": "clip_model", "sam": "sam", "pathway": "pathway"}
 
     def __init__(
-        self, pathway: TextPathway, clip: ClipEncoder, *, config: NameMapObjectiveConfig
+        self, pathway: TextPathway, network: ClipEncoder | Sam, *, config: NameMapObjectiveConfig
     ) -> None:
         super().__init__()
-        if pathway.dense is None or pathway.config.dense_source != "clip":
+        source = "sam" if isinstance(network, Sam) else "clip"
+        if pathway.dense is None or pathway.config.dense_source != source:
             raise ValueError(
-                "the pathway has no dense head on CLIP's tower. Type: PathwayConfig("
-                'dense_channels=..., dense_source="clip")'
+                f"the pathway has no dense head on the maps of its {source}. Type: PathwayConfig("
+                f'dense_channels=..., dense_source="{source}")'
             )
-        self.pathway, self.clip_model, self.clip, self.config = pathway, clip.model, clip, config
-        self.freeze(["clip"], fixed_norms=True)
+        self.pathway, self.config = pathway, config
+        self.clip = network if isinstance(network, ClipEncoder) else None
+        self.clip_model = None if self.clip is None else self.clip.model
+        self.sam = network if isinstance(network, Sam) else None
+        self.freeze([source], fixed_norms=True)
         pathway.requires_grad_(False)
         pathway.dense.requires_grad_(True)
 
@@ -152,16 +159,23 @@ class NameMapObjective(Objective):
         """Losses of a batch's names, by kind."""
         batch = batch.to(self.head.bias.device)
         assert batch.names is not None
-        with torch.no_grad():
-            strides = self.pathway.config.dense_strides
-            maps = view_tower_maps(self.clip, batch.views, strides=strides)
         return name_losses(
-            self.head, self.head.features(maps), batch.names, config=self.config.loss
+            self.head,
+            self.head.features(self._maps(batch.views)),
+            batch.names,
+            config=self.config.loss,
         )
 
     def rates(self) -> list[RatedPart]:
         """The head alone."""
         return [RatedPart(module=self.head)]
+
+    @torch.no_grad()
+    def _maps(self, views: ViewBatch) -> Sequence[Tensor]:
+        if self.sam is not None:
+            return encode_views(self.sam, views, frozen=True).pyramid
+        assert self.clip is not None
+        return view_tower_maps(self.clip, views, strides=self.pathway.config.dense_strides)
 
 
 def _mean(values: Tensor) -> Tensor:

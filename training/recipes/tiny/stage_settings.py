@@ -37,7 +37,9 @@ __all__ = [
     "points_loader",
 ]
 
-StageName = Literal["clip", "dense", "points", "full", "joint", "final", "wide", "broad", "export"]
+StageName = Literal[
+    "clip", "dense", "points", "full", "joint", "final", "wide", "words", "broad", "export"
+]
 
 # Files of the training data; every stage trains on some of them.
 FILES = (
@@ -158,6 +160,20 @@ DENSE_PHRASES = PhraseConfig(
 )
 DENSE_LOSS = NameLossConfig(peak=0.0)
 CORE_BACKBONE = BackboneConfig(rate=1 / 8, frozen_stages=3, train_depthwise=False)
+
+
+_BROAD_NAMES = NameConfig(
+    max_present=6,
+    max_absent=6,
+    max_inside=4,
+    image_share=0.35,
+    kind_share=0.25,
+    colour_share=0.15,
+    rules=_RULES,
+)
+# `words`: the dense head alone on the frozen core, several times as many photos as `broad` in the
+# same time.
+WORDS_PHRASES = PhraseConfig(max_masks=0, names=_BROAD_NAMES, paste=_PASTE)
 
 
 def dense_loader(*, seed: int, workers: int) -> LoaderConfig:
@@ -308,7 +324,7 @@ JOINT_STAGES: dict[StageName, JointStage] = {
     ),
     # On with all files, kinds and colours, for as long as there is time: see `training/RUNS.md`, 6.
     "broad": JointStage(
-        after=("wide",),
+        after=("wide", "words"),
         image_size=512,
         seed=6,
         images=8,
@@ -319,17 +335,7 @@ JOINT_STAGES: dict[StageName, JointStage] = {
         ema_decay=0.998,
         view=_view(512, focus=0.35, colour=0.2),
         phrases=replace(
-            _phrases(512, phrase_share=0.4, point_share=0.5),
-            kind_share=0.15,
-            names=NameConfig(
-                max_present=6,
-                max_absent=6,
-                max_inside=4,
-                image_share=0.35,
-                kind_share=0.25,
-                colour_share=0.15,
-                rules=_RULES,
-            ),
+            _phrases(512, phrase_share=0.4, point_share=0.5), kind_share=0.15, names=_BROAD_NAMES
         ),
         objective=JointObjectiveConfig(
             prompts=_prompts(box_noise=0.05, box_noise_limit=10 / 1024),
@@ -358,7 +364,8 @@ class TinySettings:
         joint_steps: At 384 px.
         final_steps: At 512 px.
         wide_steps: Of 32 photos each: 0.2 s on an H200, 20 s on a CPU core.
-        broad_steps: Of 8 photos each: 4 to 5 s on a CPU core.
+        words_steps: Of 8 photos each: 2 to 3 s on a CPU core.
+        broad_steps: Likewise: 6 to 10 s.
         images: Photos in a step of the stages from `full` on; each has its own number by default.
         start: Model that `broad` starts from, e.g. `tiny`, in place of the stages before it; `clip`
             then computes embeddings with the CLIP of that model.
@@ -383,6 +390,7 @@ class TinySettings:
     joint_steps: int = 2000
     final_steps: int = 1500
     wide_steps: int = 2670
+    words_steps: int = 2000
     broad_steps: int = 6000
     images: int | None = None
     start: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from ...data import LoaderConfig
 from ...data.phrases.colours import COLOURS
 from ...data.phrases.concepts import ConceptBank
 from ...data.phrases.phrase_batch import PhraseConfig, PhraseDraw
-from ...engine import EngineConfig, Trainer, TrainResult, load_weights
+from ...engine import CheckpointStore, EngineConfig, Trainer, TrainResult, load_weights
 from ...engine.processes import Processes
 from ...objectives.base import Objective
 from ...objectives.distillation import (
@@ -170,6 +170,31 @@ def train_dense(recipe: TinySettings) -> TrainResult:
     )
 
 
+def train_words(recipe: TinySettings) -> TrainResult:
+    """The dense text head on the frozen core: all files, kinds and colours."""
+    stage = settings.JOINT_STAGES["broad"]
+    sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
+    _, bank, pathway = _text_parts(recipe)
+    _load_stages(recipe, ("wide",), sam, pathway)
+    pathway.config = replace(pathway.config, dense_source="sam")
+    return _train_stage(
+        recipe,
+        "words",
+        NameMapObjective(pathway, sam, config=NameMapObjectiveConfig()),
+        recipe.mix(stage.shares, kept_out=True),
+        loader=_loader(recipe, stage, seed=recipe.seed + stage.seed),
+        engine=recipe.engine(
+            steps=recipe.words_steps,
+            peak_rate=1e-3,
+            weight_decay=0.02,
+            warmup=50,
+            tail=0.8,
+            ema_decay=0.995,
+        ),
+        phrases=(bank, settings.WORDS_PHRASES),
+    )
+
+
 def train_points(recipe: TinySettings) -> TrainResult:
     """The core on points and boxes alone, three rounds of them."""
     config = SamObjectiveConfig(
@@ -197,11 +222,7 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     # No weight depends on the size of the frame.
     sam = new_tiny_sam(seed=recipe.seed, image_size=stage.image_size)
     encoder, bank, pathway = _text_parts(recipe)
-    if recipe.start is not None and name == "broad":
-        sam.load_state_dict(_start_model(recipe).sam.state_dict())
-    else:
-        for earlier in stage.after:
-            _load(recipe.runs / earlier, sam, pathway)
+    _load_stages(recipe, stage.after, sam, pathway)
     if stage.objective.train_dense:  # from here on the head reads the core's own maps
         pathway.config = replace(pathway.config, dense_source="sam")
     seed = recipe.seed + stage.seed
@@ -212,12 +233,7 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
         name,
         JointObjective(sam, pathway, config=stage.objective, clip=encoder),
         mix,
-        loader=LoaderConfig(
-            photos_per_step=recipe.images or stage.images,
-            workers=recipe.workers,
-            seed=seed,
-            view=stage.view,
-        ),
+        loader=_loader(recipe, stage, seed=seed),
         engine=recipe.engine(
             steps=recipe.steps_of(name),
             seed=seed,
@@ -236,7 +252,7 @@ def export(recipe: TinySettings) -> None:
         return
     sam = Sam(TINY_SAM)
     encoder, _, pathway = _text_parts(recipe)
-    step = _load(recipe.runs / "broad", sam, pathway)
+    step = _load_stages(recipe, ("wide", "words", "broad"), sam, pathway)
     pathway.config = replace(
         pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
     )
@@ -260,6 +276,7 @@ STAGES: Mapping[StageName, Callable[[TinySettings], TrainResult | None]] = {
     "joint": partial(train_jointly, name="joint"),
     "final": partial(train_jointly, name="final"),
     "wide": partial(train_jointly, name="wide"),
+    "words": train_words,
     "broad": partial(train_jointly, name="broad"),
     "export": export,
 }
@@ -299,11 +316,40 @@ def _train(objective: Objective, batches: Any, engine: EngineConfig, folder: Pat
     return result
 
 
+def _loader(recipe: TinySettings, stage: settings.JointStage, *, seed: int) -> LoaderConfig:
+    return LoaderConfig(
+        photos_per_step=recipe.images or stage.images,
+        workers=recipe.workers,
+        seed=seed,
+        view=stage.view,
+    )
+
+
+def _load_stages(
+    recipe: TinySettings, names: Sequence[StageName], sam: Sam, pathway: TextPathway
+) -> int:
+    """Load what stages trained, one after the other; returns the step of the last one.
+
+    A run that starts from a model has its core, and may have left stages out.
+    """
+    if recipe.start is not None:
+        sam.load_state_dict(_start_model(recipe).sam.state_dict())
+        stored = [name for name in names if CheckpointStore(recipe.runs / name).newest()]
+        if not stored and "broad" in names:
+            raise TextSamError(f"no stage in {recipe.runs} yet. Type: --stages words, then go on")
+        names = stored
+    step = 0
+    for name in names:
+        step = _load(recipe.runs / name, sam, pathway)
+    return step
+
+
 def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
     """Load what a stage trained of the two; returns the step it was at."""
     parts: dict[str, dict[str, nn.Module]] = {
         "points": {"sam": sam},
         "dense": {"pathway": pathway},
+        "words": {"pathway": pathway},
     }
     chosen = parts.get(folder.name, {"sam": sam, "pathway": pathway})
     step = load_weights(folder, nn.ModuleDict(chosen))
