@@ -7,6 +7,8 @@
     joint    masks and names in one backbone, at 384 px          -> joint/
     final    the same at the size of use, 512 px                 -> final/
     wide     on, the whole backbone, 32 photos a step: for a GPU -> wide/
+    words    the dense text head alone: all files, kinds, colours -> words/
+    broad    the same with the core                              -> broad/
     export   everything as one folder, fp16                      -> tiny/
 
 Each stage resumes from its own folder and is skipped when it is done.
@@ -39,7 +41,7 @@ class TinyRecipe(TinySettings):
 
     torchrun --nproc-per-node 2 -m training.train tiny --stages joint final
 
-    Stages are clip, dense, points, full, joint, final, wide and export (docs/training.md).
+    Stages are clip, dense, points, full, joint, final, wide, words, broad and export (docs/training.md).
     """
 
     NAME: ClassVar[str] = "tiny"

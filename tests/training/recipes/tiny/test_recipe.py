@@ -63,7 +63,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_all_stages_leave_a_model_that_answers(trained: Path) -> None:
-    for name in ("dense", "points", "full", "joint", "final", "wide", "broad"):
+    for name in ("dense", "points", "full", "joint", "final", "wide", "words", "broad"):
         assert len(losses(trained / "runs" / name)) == 1, name
     model = TextSAM.from_pretrained(trained / "runs" / "tiny")
     assert model.pathway is not None and model.pathway.config.dense_source == "sam"
@@ -97,9 +97,14 @@ def test_the_last_stage_can_start_from_a_model(
 ) -> None:
     (tmp_path / "data").symlink_to(trained / "data")
     start = str(trained / "runs" / "tiny")
-    recipe = small.small_recipe(tmp_path, stages=("clip", "broad", "export"), start=start)
+    recipe = small.small_recipe(tmp_path, stages=("clip", "words", "broad", "export"), start=start)
     replace(recipe, images=3).prepare()()
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["broad", "clip", "tiny"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "broad",
+        "clip",
+        "tiny",
+        "words",
+    ]
     before, after = (TextSAM.from_pretrained(p) for p in (start, tmp_path / "runs" / "tiny"))
     assert before.pathway is not None and after.pathway is not None
     assert torch.equal(before.pathway.text_mean, after.pathway.text_mean)
