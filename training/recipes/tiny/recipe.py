@@ -41,7 +41,8 @@ class TinyRecipe(TinySettings):
 
     torchrun --nproc-per-node 2 -m training.train tiny --stages joint final
 
-    Stages are clip, dense, points, full, joint, final, wide, words, broad and export (docs/training.md).
+    Stages are clip, dense, points, full, joint, final, wide, words, broad and export: see
+    docs/training.md.
     """
 
     NAME: ClassVar[str] = "tiny"
