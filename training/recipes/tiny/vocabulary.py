@@ -96,22 +96,21 @@ def phrase_list(
             add(plural(noun), meanings.get(noun, noun))
     for noun in lemmas:
         add(noun, noun)
-    described_by = adjectives() or list(COLOURS)
     single = [noun for noun in lemmas if " " not in noun]
     for _ in range(described if single else 0):
-        noun = single[rng.integers(len(single))]
-        kind = rng.integers(4)
-        if kind == 0:
-            phrase = f"{COLOURS[rng.integers(len(COLOURS))]} {noun}"
-            add(phrase, phrase)
-        elif kind == 1:
-            phrase = f"{described_by[rng.integers(len(described_by))]} {noun}"
-            add(phrase, phrase)
-        elif kind == 2:
-            add(_FRAMES[rng.integers(len(_FRAMES))].format(noun), noun)
-        else:
-            frame = _PLURAL_FRAMES[rng.integers(len(_PLURAL_FRAMES))]
-            add(frame.format(plural(noun)), noun)
+        add(*_described(single[rng.integers(len(single))], rng))
     return PhraseList(
         phrases=list(meanings), meanings=list(meanings.values()), copies=list(weights.values())
     )
+
+
+def _described(noun: str, rng: np.random.Generator) -> tuple[str, str]:
+    """A noun with a colour, an adjective or a frame, and what that means."""
+    kind = rng.integers(4)
+    if kind == 2:
+        return _FRAMES[rng.integers(len(_FRAMES))].format(noun), noun
+    if kind == 3:
+        return _PLURAL_FRAMES[rng.integers(len(_PLURAL_FRAMES))].format(plural(noun)), noun
+    words = COLOURS if kind == 0 else adjectives() or COLOURS
+    phrase = f"{words[rng.integers(len(words))]} {noun}"
+    return phrase, phrase

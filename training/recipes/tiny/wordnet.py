@@ -112,6 +112,7 @@ def nouns(folder: Path = WORDNET) -> Nouns:
     return Nouns(folder)
 
 
+@cache
 def adjectives(folder: Path = WORDNET) -> list[str]:
     """The adjectives; none if WordNet is not installed."""
     lemmas = (line.split(" ", 1)[0].replace("_", " ") for line in _lines(folder / "index.adj"))
