@@ -15,8 +15,6 @@ from textsam.errors import MissingExtraError, require
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-__all__ = ["ExplorerPage", "find_chromium", "open_chromium"]
-
 # The flags about the network keep Chromium from calling its maker's servers at every start.
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -27,19 +25,13 @@ _TIMEOUT = 120_000  # milliseconds, for a busy machine
 
 def find_chromium() -> str | None:
     """Path of the installed Chromium or Chrome; None if there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    return None
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 @contextmanager
 def open_chromium() -> Iterator[Browser]:
-    """A browser without a window.
-
-    Raises:
-        MissingExtraError: Playwright or a browser is not installed.
-    """
+    """A browser without a window."""
     playwright: Any = require("playwright.sync_api", "demo")
     program = find_chromium()
     if program is None:
@@ -53,16 +45,11 @@ def open_chromium() -> Iterator[Browser]:
 
 
 class ExplorerPage:
-    """A page of the explorer.
-
-    Attributes:
-        page: Playwright's page.
-        errors: The errors in the browser's console.
-    """
+    """A page of the explorer."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
-        self.errors: list[str] = []
+        self.errors: list[str] = []  # in the browser's console
         page.set_default_timeout(_TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(

@@ -23,8 +23,6 @@ from ..explorer.photo_cache import example_photos
 from ..page.app import build_app, start_server
 from .browser import ExplorerPage, open_chromium
 
-__all__ = ["main"]
-
 # Places on a photo, as shares of its sides, away from its border.
 _PLACES = [(0.5, 0.5), (0.35, 0.45), (0.6, 0.55), (0.45, 0.65), (0.55, 0.35), (0.3, 0.6)]
 

@@ -20,8 +20,6 @@ from textsam.pictures import draw
 
 from ..explorer.photo_cache import read_photo
 
-__all__ = ["main"]
-
 _SIZE = (400, 300)  # pixels of each part of the picture
 
 

@@ -16,32 +16,20 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.prompts import Prompt
 from textsam.values.rle import rle_box, rle_runs
 
-__all__ = ["Board", "BoardObject", "Origin"]
-
 Origin = Literal["phrase", "hand", "everything", "like"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BoardObject:
-    """One object on the board.
+    """One object on the board."""
 
-    Attributes:
-        number: Identifies the object for as long as the photo is open.
-        result: Its mask with scores.
-        name: Shown in the list and written to exports; the phrase until the user renames it.
-        color: Index into the palette.
-        origin: The action that created it.
-        shown: Whether it is drawn and exported.
-        dialogue: The clicks and the box that made it; None before the first one.
-    """
-
-    number: int
+    number: int  # identifies the object for as long as the photo is open
     result: MaskResult
-    name: str
-    color: int
+    name: str  # the phrase until the user renames it
+    color: int  # index into the palette
     origin: Origin
-    shown: bool = True
-    dialogue: Dialogue | None = None
+    shown: bool = True  # drawn and exported
+    dialogue: Dialogue | None = None  # the clicks and the box that made it
 
     @property
     def prompt(self) -> Prompt:
@@ -74,21 +62,13 @@ class BoardObject:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Board:
-    """Everything that undo restores; never changed in place.
-
-    Attributes:
-        objects: In the order in which they were added.
-        active: Number of the object that clicks correct.
-        query: Keyword arguments of `ImageView.segment` for the last phrases.
-        presence: The last phrases and the probability that each is in the photo.
-        next_number: Number of the next object; a number is not given out again after a deletion.
-    """
+    """Everything that undo restores; never changed in place."""
 
     objects: tuple[BoardObject, ...] = ()
-    active: int | None = None
-    query: dict[str, Any] | None = None
-    presence: tuple[tuple[str, float], ...] = ()
-    next_number: int = 1
+    active: int | None = None  # number of the object that clicks correct
+    query: dict[str, Any] | None = None  # keywords of `ImageView.segment` for the last phrases
+    presence: tuple[tuple[str, float], ...] = ()  # probability that each of them is in the photo
+    next_number: int = 1  # numbers are not given out again after a deletion
 
     def get(self, number: int | None) -> BoardObject | None:
         """The object with a number; None if there is none."""

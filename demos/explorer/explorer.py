@@ -12,6 +12,7 @@ Coordinates are pixels of the photo. What cannot be done raises `PromptError` an
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,6 @@ from textsam.values.rle import rle_iou
 
 from .board import Board, BoardObject
 from .photo_cache import PhotoCache, UserPhoto
-from .phrase_input import phrase_query
 
 if TYPE_CHECKING:
     from textsam.inference.dialogue import Dialogue
@@ -32,29 +32,26 @@ if TYPE_CHECKING:
     from textsam.results.mask_table import MaskResult
     from textsam.results.segmentation import Segmentation
 
-__all__ = ["Explorer"]
-
 _MAX_NAME = 80  # characters of an object's name
 _MAX_UNDO = 40  # steps
 # A mask found by example that overlaps an object this much is that object, not another one like it.
 _SAME_IOU = 0.7
 _MIN_BOX = 2  # pixels; a smaller drag is a click with an unsteady hand
+MAX_PHRASES = 40  # more than a screen shows, and each adds to the time of the answer
+_MAX_LENGTH = 200  # characters; CLIP reads about 77 tokens
+
+_SEPARATORS = re.compile(r"[,;\n]")
+# Editors and phones turn a hyphen into a dash or a minus sign.
+_MINUS = "-\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}"
 
 
 class Explorer:
-    """The photo and the board of one page. Not thread-safe: `Session.lock` guards it.
-
-    Attributes:
-        photos: Encodes photos for all users.
-        photo: The open photo, or None.
-        board: The objects on it.
-        note: The message about the last action, shown below the photo.
-    """
+    """The photo and the board of one page. Not thread-safe: `Session.lock` guards it."""
 
     def __init__(self, photos: PhotoCache) -> None:
         self.photos = photos
         self.photo: UserPhoto | None = None
-        self.note = ""
+        self.note = ""  # about the last action, shown below the photo
         self._view: ImageView | None = None
         self._reset()
 
@@ -290,3 +287,54 @@ class Explorer:
         if item is None:
             raise PromptError("This object does not exist any more")
         return item
+
+
+def read_phrases(text: str | None, exclude: str | None = None) -> tuple[list[str], list[str]]:
+    """Split what was typed, such as "wheel, window, -steering wheel".
+
+    Phrases are separated by commas, semicolons or line ends. A leading minus excludes a phrase;
+    in `exclude` it may be left out. Returns phrases to find and phrases to exclude.
+    """
+    parts = [(part, part[0] in _MINUS) for part in _split(text)]
+    parts += [(part, True) for part in _split(exclude)]
+    wanted: dict[str, None] = {}  # a dict keeps the order and drops repetitions
+    excluded: dict[str, None] = {}
+    for part, is_excluded in parts:
+        if phrase := part.lstrip(_MINUS).strip():
+            (excluded if is_excluded else wanted)[phrase] = None
+    if not wanted:
+        hint = " besides what is excluded" if excluded else ""
+        raise PromptError(f"Type what to find{hint}, for example: wheel, window")
+    if both := [phrase for phrase in wanted if phrase in excluded]:
+        raise PromptError(f"{both[0]!r} is both to be found and excluded; remove one of the two")
+    for phrase in (*wanted, *excluded):
+        if len(phrase) > _MAX_LENGTH:
+            raise PromptError(
+                f"The phrase {phrase[:40]!r}... has {len(phrase)} characters; type at most "
+                f"{_MAX_LENGTH}. Separate several phrases with commas"
+            )
+    if len(wanted) + len(excluded) > MAX_PHRASES:
+        raise PromptError(f"{len(wanted) + len(excluded)} phrases; type at most {MAX_PHRASES}")
+    return list(wanted), list(excluded)
+
+
+def phrase_query(
+    text: str | None,
+    exclude: str | None = None,
+    strategy: str = "auto",
+    threshold: float | None = None,
+    overlap: str = "allow",
+) -> dict[str, Any]:
+    """Keyword arguments of `ImageView.segment` and `explain` for what was typed and set."""
+    wanted, excluded = read_phrases(text, exclude)
+    return {
+        "text": wanted,
+        "exclude": excluded or None,
+        "strategy": strategy,
+        "threshold": threshold or None,  # the page sends 0 for the calibrated levels
+        "overlap": overlap,
+    }
+
+
+def _split(text: str | None) -> list[str]:
+    return [part for raw in _SEPARATORS.split(text or "") if (part := " ".join(raw.split()))]

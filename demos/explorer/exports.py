@@ -20,8 +20,6 @@ from textsam.values.rle_ops import enlarge_rle
 
 from .photo_cache import UserPhoto
 
-__all__ = ["FORMATS", "ExportFormat", "export"]
-
 ExportFormat = Literal["overlay", "cutouts", "coco", "yolo", "rle"]
 
 # Labels on the page.
@@ -46,10 +44,6 @@ def export(
     """Write the masks of `photo.image`, each with a label, to a file in an existing folder.
 
     Opacity and outline are those of the overlay.
-
-    Raises:
-        PromptError: There is nothing to export, or the format is unknown.
-        ImageError: The photo's file is gone.
     """
     # Requests can be forged, so the annotation guarantees nothing.
     if format not in get_args(ExportFormat):
@@ -65,7 +59,15 @@ def export(
         return _write_cutouts(full, photo, folder)
     if format == "coco":
         path = folder / f"{photo.name}_coco.json"
-        path.write_text(json.dumps(_coco_file(full, photo), ensure_ascii=False), "utf-8")
+        (height, width), names = full.size, _names(full)
+        categories = {name: number for number, name in enumerate(names, start=1)}
+        image = {"id": 1, "width": width, "height": height, "file_name": photo.file_name}
+        data_set = {
+            "images": [image],
+            "categories": [{"id": number, "name": name} for name, number in categories.items()],
+            "annotations": to_coco(full, image_id=1, categories=categories),
+        }
+        path.write_text(json.dumps(data_set, ensure_ascii=False), "utf-8")
         return path
     if format == "yolo":
         return _write_yolo(full, photo, folder)
@@ -86,17 +88,6 @@ def _at_file_size(result: Segmentation, photo: UserPhoto) -> Segmentation:
         presence=result.presence,
         image=load_image(photo.path),
     )
-
-
-def _coco_file(result: Segmentation, photo: UserPhoto) -> dict[str, object]:
-    """A complete COCO data set of one photo."""
-    height, width = result.size
-    categories = {name: number for number, name in enumerate(_names(result), start=1)}
-    return {
-        "images": [{"id": 1, "width": width, "height": height, "file_name": photo.file_name}],
-        "categories": [{"id": number, "name": name} for name, number in categories.items()],
-        "annotations": to_coco(result, image_id=1, categories=categories),
-    }
 
 
 def _names(result: Segmentation) -> list[str]:

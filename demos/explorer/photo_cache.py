@@ -1,4 +1,4 @@
-"""Users' photos: read within limits, encoded once, kept within bounds.
+"""Users' photos: read within limits, encoded once, kept within bounds; and the model for it.
 
 Users share only the encodings of photos that are equal pixel for pixel: whoever gets one already
 had the photo. Prompts and results are not shared; every user has a fork of the view.
@@ -7,27 +7,31 @@ had the photo. Prompts and results are not shared; every user has a fork of the 
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.errors import ImageError, PromptError
+from textsam.errors import ImageError, PromptError, TextSamError
+from textsam.pictures.contact_sheet import shrunk_mask
 from textsam.values.images import load_image, resize_image
-from textsam.values.rle import RLE, decode_rle, encode_mask
+from textsam.values.rle import RLE
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
     from textsam.inference.view import ImageView
 
-__all__ = ["PhotoCache", "UserPhoto", "example_photos", "read_photo"]
+_LOG = logging.getLogger(__name__)
 
 MAX_MEGAPIXELS = 64  # reading takes 7 bytes per pixel
 LONG_SIDE = 1600  # pixels; on larger photos a click takes longer than people wait
@@ -36,21 +40,14 @@ _MIN_SIDE = 16  # pixels
 
 @dataclass(frozen=True, eq=False)
 class UserPhoto:
-    """A photo at the size that the explorer works on.
+    """A photo at the size that the explorer works on."""
 
-    Attributes:
-        file_name: The file's name on the user's machine.
-        image: (H, W, 3) uint8 RGB, at most `LONG_SIDE` pixels on the longer side, read-only.
-        original_size: (H, W) of the file.
-        path: The file on this machine.
-        key: Hash of the pixels of `image`.
-    """
-
-    file_name: str
+    file_name: str  # on the user's machine
+    # (H, W, 3) uint8 RGB, at most `LONG_SIDE` pixels on the longer side, read-only
     image: NDArray[np.uint8] = field(repr=False)
-    original_size: tuple[int, int]
-    path: Path
-    key: str
+    original_size: tuple[int, int]  # (H, W) of the file
+    path: Path  # on this machine
+    key: str  # hash of the pixels of `image`
 
     @property
     def name(self) -> str:
@@ -72,21 +69,14 @@ class UserPhoto:
                 f"{self.file_name} has {width} x {height} pixels now, but the mask was made at "
                 f"{w} x {h}; it cannot be shown here"
             )
-        full = Image.fromarray(decode_rle(rle).astype(np.uint8) * 255)
-        coverage = np.asarray(full.resize(self.size[::-1], Image.Resampling.BOX))
-        # Pixels that are at least half covered; for a very thin object, every pixel it touches.
-        mask = coverage >= 128 if (coverage >= 128).any() else coverage > 0
-        if not mask.any():
+        mask = shrunk_mask(rle, self.size[::-1])
+        if mask.is_empty:
             raise PromptError(f"The mask is too small to be seen on {self.file_name} at this size")
-        return encode_mask(mask)
+        return mask
 
 
 def read_photo(path: Path, name: str | None = None) -> UserPhoto:
-    """Read a user's file, scaled down to `LONG_SIDE`; `name` is its name on the user's machine.
-
-    Raises:
-        ImageError: The file is empty, no image, too large, or too small.
-    """
+    """Read a user's file, scaled down to `LONG_SIDE`; `name` is its name on the user's machine."""
     file_name = Path(name or path.name).name
     if not path.is_file():
         raise ImageError(f"{file_name} is not here any more; open the photo again")
@@ -138,14 +128,46 @@ def example_photos() -> list[Path]:
     return []
 
 
-class PhotoCache:
-    """The photos encoded last, for all users; thread-safe.
+class ModelInBackground:
+    """A model that is loaded in the background, so that the page opens at once."""
 
-    Attributes:
-        model: Returns the model; waits while it is being loaded.
-        max_photos: Number of photos that are kept.
-        max_bytes: Memory they may take together; the last photo is kept whatever its size.
-    """
+    def __init__(self, name: str, load: Callable[[], TextSAM]) -> None:
+        self.name = name
+        self.seconds: float | None = None  # how long loading took
+        self._model: Future[TextSAM] = Future()
+        # A daemon, so that Ctrl-C does not wait for a large model.
+        threading.Thread(target=self._run, args=(load,), name=f"load {name}", daemon=True).start()
+
+    def _run(self, load: Callable[[], TextSAM]) -> None:
+        start = time.perf_counter()
+        try:
+            model = load()
+        except BaseException as error:
+            _LOG.error("%s could not be loaded: %s", self.name, error)
+            self._model.set_exception(error)
+        else:
+            self.seconds = time.perf_counter() - start
+            self._model.set_result(model)
+
+    def __call__(self) -> TextSAM:
+        """The model; waits until it is loaded."""
+        try:
+            return self._model.result()
+        except TextSamError:
+            raise
+        except Exception as error:
+            raise TextSamError(f"The model {self.name} could not be loaded: {error}") from error
+
+    @property
+    def state(self) -> Literal["loading", "ready", "failed"]:
+        """How far loading is."""
+        if not self._model.done():
+            return "loading"
+        return "failed" if self._model.exception() is not None else "ready"
+
+
+class PhotoCache:
+    """The photos encoded last, for all users, within bounds; thread-safe."""
 
     def __init__(
         self, model: Callable[[], TextSAM], *, max_photos: int = 24, max_bytes: int = 2**29

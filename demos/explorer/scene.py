@@ -18,8 +18,6 @@ from textsam.values.rle_ops import crop_rle
 from .board import BoardObject
 from .explorer import Explorer
 
-__all__ = ["empty_scene", "scene_of"]
-
 # Shows the browser that an answer has arrived, even if nothing on the board changed.
 _serials = itertools.count(1)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from textsam.errors import ImageError, PromptError, TextSamError
-from textsam.pictures import draw
+from textsam.pictures.contact_sheet import mask_cell
+from textsam.pictures.draw import mask_picture
 from textsam.values.images import load_image
 from textsam.values.rle import rle_box
 from textsam.values.rle_ops import crop_rle
@@ -24,12 +23,10 @@ if TYPE_CHECKING:
     from textsam.search.records import MaskRow
     from textsam.search.results import SearchResults
 
-__all__ = ["Indexes", "SharedIndex", "photo_of", "result_picture"]
-
 _MAX_INDEXES = 8
 _MAX_RESULTS = 60
 _PICTURE_SIDE = 320  # pixels of a picture in the gallery
-_MARGIN = 0.25  # around a mask, as a share of its longer side
+_CONTEXT = 1.5  # side of a picture as a multiple of the mask's longer side
 
 
 class SharedIndex:
@@ -42,11 +39,7 @@ class SharedIndex:
         self._lock = threading.Lock()
 
     def open(self) -> MaskIndex:
-        """The index.
-
-        Raises:
-            TextSamError: It does not exist, is empty, or was made by another model.
-        """
+        """The index."""
         with self._lock:
             if self._index is None:
                 self._index = self._open()
@@ -99,9 +92,8 @@ class Indexes:
     """The indexes used last, for all users."""
 
     def __init__(self, model: Callable[[], TextSAM]) -> None:
-        self._model = model
-        self._indexes: OrderedDict[str, SharedIndex] = OrderedDict()
-        self._lock = threading.Lock()
+        # Any page may type any path: without a limit they could fill the memory.
+        self._shared = lru_cache(maxsize=_MAX_INDEXES)(lambda uri: SharedIndex(uri, model))
 
     def at(self, uri: str) -> SharedIndex:
         """The index at an address; it is not opened yet."""
@@ -110,13 +102,7 @@ class Indexes:
         if not clean:
             raise PromptError("Type the path of an index first, for example masks.lance")
         address = clean if "://" in clean else str(Path(clean).expanduser())
-        with self._lock:
-            index = self._indexes.pop(address, None) or SharedIndex(address, self._model)
-            self._indexes[address] = index
-            # Any page may type any path: without a limit they could fill the memory.
-            while len(self._indexes) > _MAX_INDEXES:
-                self._indexes.popitem(last=False)
-            return index
+        return self._shared(address)
 
 
 def photo_of(row: MaskRow, uri: str) -> Path | None:
@@ -139,13 +125,7 @@ def result_picture(row: MaskRow, photo: Path | None) -> Image.Image:
     except ImageError:  # one damaged file must not hide the other results
         image = None
     if image is None or image.shape[:2] != (height, width):
-        shape = draw.mask_picture([crop_rle(row.rle, (x0, y0, x1, y1))], (y1 - y0, x1 - x0))
+        shape = mask_picture([crop_rle(row.rle, (x0, y0, x1, y1))], (y1 - y0, x1 - x0))
         shape.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
         return shape.convert("RGB")
-    margin = math.ceil(_MARGIN * max(x1 - x0, y1 - y0))
-    left, top = max(0, x0 - margin), max(0, y0 - margin)
-    right, bottom = min(width, x1 + margin), min(height, y1 + margin)
-    part = np.ascontiguousarray(image[top:bottom, left:right])
-    picture = draw.overlay(part, [crop_rle(row.rle, (left, top, right, bottom))], alpha=0.3)
-    picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
-    return picture
+    return mask_cell(image, row.rle, context=_CONTEXT, size=_PICTURE_SIDE).picture

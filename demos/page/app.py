@@ -1,4 +1,4 @@
-"""The page: its theme, its tabs and the endpoints.
+"""The page: its theme, its tabs and the endpoints; `serve` is what `textsam demo` calls.
 
 app, photos = build_app("tiny", lambda: TextSAM.from_pretrained("tiny"))
 print(start_server(app))
@@ -6,13 +6,19 @@ print(start_server(app))
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+# Before Gradio is imported, which reads it then: otherwise it reports every start to its makers.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
 import gradio as gr
 
-from ..explorer.background_model import ModelInBackground
-from ..explorer.photo_cache import PhotoCache
+from textsam.errors import TextSamError
+
+from ..explorer.photo_cache import ModelInBackground, PhotoCache
 from ..explorer.searching import Indexes
 from .endpoints import add_endpoints
 from .explore_tab import add_explore_tab
@@ -22,8 +28,6 @@ from .sessions import Session, close_session
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
-
-__all__ = ["build_app", "start_server"]
 
 # Fonts of the user's machine: Gradio's own are fetched from Google.
 _FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
@@ -54,6 +58,7 @@ _CSS = """
 footer { opacity: 0.8; }
 """
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SESSION_LIFETIME = 4 * 3600  # seconds after the last event
 _DELETE_FILES = (1800, 6 * 3600)  # every so many seconds, files that are that old
 
@@ -61,16 +66,10 @@ _DELETE_FILES = (1800, 6 * 3600)  # every so many seconds, files that are that o
 def build_app(
     name: str, load: Callable[[], TextSAM], *, index: str | None = None, choose_index: bool = True
 ) -> tuple[gr.Blocks, PhotoCache]:
-    """Build the app; the model is loaded in the background.
+    """Build the app and its cache of photos; the model is loaded in the background.
 
-    Args:
-        name: Name of the model on the page.
-        load: Loads the model.
-        index: Path or address of a `MaskIndex` that the Search tab opens first.
-        choose_index: Whether a page may open other indexes, at any path this process can read.
-
-    Returns:
-        The app, and its cache of photos.
+    The Search tab opens `index` first. With `choose_index` a page may open other indexes, at any
+    path that this process can read.
     """
     model = ModelInBackground(name, load)
     photos = PhotoCache(model)
@@ -120,3 +119,36 @@ def start_server(
         show_error=False,
     )
     return url
+
+
+def serve(
+    name: str,  # of the model, on the page
+    load: Callable[[], TextSAM],
+    *,
+    say: Callable[[str], None],  # called with sentences about the progress
+    index: str | None = None,  # address of a `MaskIndex` for the Search tab
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    mcp: bool = False,
+) -> None:
+    """Serve the explorer until it is interrupted."""
+    start = time.perf_counter()
+    # Pages on other machines must not find out which files exist on this one.
+    app, photos = build_app(name, load, index=index, choose_index=host in _LOOPBACK)
+    try:
+        url = start_server(app, host=host, port=port, mcp=mcp)
+    except OSError as error:
+        raise TextSamError(
+            f"cannot listen on {host}:{port} ({error}); type another --port, or --port 0"
+        ) from error
+    say(f"open {url} ({time.perf_counter() - start:.1f} s); the model {name} is being loaded")
+    if mcp:
+        say(f"agents: {url}gradio_api/mcp/")
+    try:
+        photos.model()
+    except TextSamError as error:
+        say(f"{error}. Type: textsam info")
+        app.close()
+        raise
+    say(f"{name} is loaded; Ctrl-C stops")
+    app.block_thread()

@@ -17,14 +17,12 @@ import gradio as gr
 from textsam.errors import PromptError
 from textsam.values.settings import Overlap, Strategy
 
+from ..explorer.explorer import phrase_query, read_phrases
 from ..explorer.photo_cache import PhotoCache, read_photo
-from ..explorer.phrase_input import phrase_query, read_phrases
 from .sessions import error_message
 
 if TYPE_CHECKING:
     from textsam.inference.view import ImageView
-
-__all__ = ["add_endpoints"]
 
 
 def add_endpoints(photos: PhotoCache) -> None:

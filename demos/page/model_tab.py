@@ -14,13 +14,10 @@ from textsam.errors import TextSamError
 from textsam.values.images import load_image
 from textsam.weights.info import KNOWN_MODELS, read_model_info
 
-from ..explorer.background_model import ModelInBackground
-from ..explorer.photo_cache import example_photos
+from ..explorer.photo_cache import ModelInBackground, example_photos
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
-
-__all__ = ["add_model_tab"]
 
 _ROUNDS = 5
 

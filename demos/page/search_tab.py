@@ -16,8 +16,6 @@ from ..explorer.searching import Indexes, photo_of, result_picture
 from .events import scenes
 from .sessions import EXPIRED, Session, error_message
 
-__all__ = ["add_search_tab"]
-
 _SEARCH_BY = [("a phrase", "text"), ("the object chosen in Explore", "mask"), ("a crop", "image")]
 _WORK: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "work"}
 _SPACES = [("what it is (CLIP)", "clip"), ("what it looks like (SAM)", "sam")]
@@ -26,22 +24,13 @@ _SPACES = [("what it is (CLIP)", "clip"), ("what it looks like (SAM)", "sam")]
 def add_search_tab(
     indexes: Indexes,
     session: gr.State,
-    explored: list[Any],
+    explored: list[Any],  # canvas and list of the Explore tab, which show a clicked result
     tabs: gr.Tabs,
     *,
-    first: str | None = None,
-    choose: bool = True,
+    first: str | None = None,  # address of the index that is searched at first
+    choose: bool = True,  # whether a page may open other indexes
 ) -> None:
-    """Lay out the tab, inside a `gr.Tab`.
-
-    Args:
-        indexes: Opens the indexes.
-        session: The page's session.
-        explored: Canvas and list of the Explore tab, where the photo of a clicked result is shown.
-        tabs: The tabs of the page.
-        first: Address of the index that is searched at first.
-        choose: Whether a page may open other indexes.
-    """
+    """Lay out the tab, inside a `gr.Tab`."""
     rows = gr.State([])
     uri = gr.State(first)
     with gr.Row():
@@ -61,7 +50,14 @@ def add_search_tab(
             hint = f"Index: {first}" if first else "Type the path of an index and open it"
             status = gr.Markdown(hint, elem_id="search-status")
         with gr.Column(scale=5, min_width=320):
-            gallery = _add_gallery()
+            gallery = gr.Gallery(
+                label="Results; click one to open its photo",
+                columns=4,
+                object_fit="contain",
+                height="auto",
+                allow_preview=False,
+                elem_id="results",
+            )
     results = [gallery, rows, status, filters[0]]  # filters[0]: the data sets of the index
     for trigger in (button.click, query[1].submit):
         trigger(
@@ -109,17 +105,6 @@ def _add_query() -> list[Any]:
     )
     space = gr.Radio(_SPACES, value="clip", label="Compare", elem_id="search-space")
     return [kind, text, crop, space]
-
-
-def _add_gallery() -> gr.Gallery:
-    return gr.Gallery(
-        label="Results; click one to open its photo",
-        columns=4,
-        object_fit="contain",
-        height="auto",
-        allow_preview=False,
-        elem_id="results",
-    )
 
 
 def _add_filters() -> list[Any]:

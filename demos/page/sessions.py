@@ -22,8 +22,6 @@ from ..explorer.explorer import Explorer
 from ..explorer.photo_cache import PhotoCache, example_photos, read_photo
 from ..explorer.scene import scene_of
 
-__all__ = ["EXPIRED", "Session", "close_session", "error_message"]
-
 _LOG = logging.getLogger(__name__)
 
 EXPIRED = "This page was idle for a long time and its photo was closed; open it again"
@@ -31,16 +29,11 @@ _JPEG_QUALITY = 93  # of the photo in the browser; masks are computed on the ori
 
 
 class Session:
-    """What belongs to one page.
-
-    Attributes:
-        explorer: The page's photo and board.
-        lock: Held while the explorer is used: a page's events run on several threads.
-    """
+    """What belongs to one page."""
 
     def __init__(self, photos: PhotoCache) -> None:
         self.explorer = Explorer(photos)
-        self.lock = threading.RLock()
+        self.lock = threading.RLock()  # a page's events run on several threads
         self._folder = Path(get_upload_folder()) / f"textsam-{secrets.token_hex(16)}"
         self._photo_url: str | None = None
 

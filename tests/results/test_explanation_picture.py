@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from textsam.results.explanation import Explanation
-from textsam.results.explanation_picture import explanation_picture, heat_picture
+from textsam.results.explanation_picture import explanation_picture, heat_picture, sweep_chart
 from textsam.results.gates import SweepStep
-from textsam.results.sweep_chart import sweep_chart
 from textsam.values.judge import Candidate, Levels, PhraseAnswer
 from textsam.values.rle import encode_mask
 

@@ -135,6 +135,11 @@ MASK = MaskResult(encode_mask(np.ones((2, 2), np.bool_)))
         (lambda index, _: index.search(like="crop.jpg"), "type: image=photo"),
         (lambda index, _: index.search("sail", where="area > 500"), r"Where\(labels="),
         (lambda index, _: index.search("sail", where={"label": "sail"}), r"Where\(labels="),
+        (
+            lambda index, _: index.search("sail", limit=5),
+            "'limit'. Type: k=; wanted some of text, k",
+        ),
+        (lambda index, _: index.search("sail", wher=None), "'wher'. Type: where="),
         (lambda index, _: index.search("sail").limit(5), r"k=5\), or results\[:5\]"),
         (lambda index, _: index.search("sail").scores, r"results\.cosines"),
         (lambda index, _: index.search("sail").select([0]), "It has cosines, .*to_pandas"),

@@ -10,11 +10,13 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.pictures.contact_sheet import Cell
-from textsam.search import exact
-from textsam.search.exact import nearest_of_other_groups
+from textsam.search.uses import neighbours
 from textsam.search.uses.clusters import cluster_masks
-from textsam.search.uses.duplicates import find_duplicates
-from textsam.search.uses.label_errors import find_label_errors
+from textsam.search.uses.neighbours import (
+    find_duplicates,
+    find_label_errors,
+    nearest_of_other_groups,
+)
 from textsam.search.uses.sheets import cluster_sheet, duplicate_sheet, suspect_sheet
 
 
@@ -76,7 +78,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     labels[3] = "label 4"
     photos = [str(k // 2) for k in range(len(rows))]
     want = find_duplicates(rows, threshold=0.8), find_label_errors(rows, labels, photos=photos)
-    monkeypatch.setattr(exact, "_BLOCK_BYTES", 4 * len(rows) * 3)
+    monkeypatch.setattr(neighbours, "_BLOCK_BYTES", 4 * len(rows) * 3)
     assert find_duplicates(rows, threshold=0.8) == want[0]
     assert find_label_errors(rows, labels, photos=photos) == want[1]
 

@@ -32,8 +32,6 @@ from textsam.results.storage import dump_json
 from textsam.values.files import remove_parts, write_atomically
 from textsam.values.images import load_image
 
-__all__ = ["BatchReport", "PhotoReport", "run_batch", "sa1b_id", "write_result"]
-
 logger = logging.getLogger(__name__)
 
 # Errors of the disk, which every further photo would meet as well: these stop the run.
@@ -44,35 +42,20 @@ Status = Literal["done", "kept", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoReport:
-    """The result of one photo.
-
-    Attributes:
-        source: The photo.
-        output: Its output file; None if it failed.
-        status: `"done"` in this run, `"kept"` from an earlier run, or `"failed"`.
-        masks: Number of masks by label; `""` for masks without a label.
-        error: Why it failed, on one line; None if it did not.
-        index: Position in the run, from 0.
-        total: Number of photos in the run.
-    """
+    """The result of one photo."""
 
     source: Path
-    output: Path | None
-    status: Status
-    masks: dict[str, int]
-    error: str | None
-    index: int
-    total: int
+    output: Path | None  # None if it failed
+    status: Status  # "kept": from an earlier run
+    masks: dict[str, int]  # their number by label; "" for masks without a label
+    error: str | None  # why it failed, on one line
+    index: int  # position in the run, from 0
+    total: int  # photos in the run
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchReport:
-    """The result of a run.
-
-    Attributes:
-        out_dir: The output folder.
-        photos: One report per photo, in order.
-    """
+    """The result of a run; the photos are in order."""
 
     out_dir: Path
     photos: list[PhotoReport]
@@ -85,10 +68,7 @@ class BatchReport:
     @property
     def masks(self) -> dict[str, int]:
         """Number of masks by label, over all photos."""
-        total: Counter[str] = Counter()
-        for photo in self.photos:
-            total.update(photo.masks)
-        return dict(total)
+        return dict(sum((Counter(photo.masks) for photo in self.photos), Counter[str]()))
 
 
 def run_batch(
@@ -102,19 +82,8 @@ def run_batch(
 ) -> BatchReport:
     """Apply one function to many photos and write a file for each.
 
-    Args:
-        paths: Photos and folders of photos.
-        out_dir: Output folder.
-        segment: Segments one photo (H, W, 3) uint8.
-        settings: Everything that changes the outputs. `format`, `kind` and, for YOLO's `.txt`,
-            `text` say how results are written.
-        overwrite: Whether to recompute finished outputs.
-        on_progress: Called after each photo.
-
-    Raises:
-        ValueError: No photos, or an output folder that contains them.
-        OSError: The output folder cannot be written, or the disk is full.
-        RuntimeError: Another run is writing to the folder.
+    The settings are everything that changes the outputs; `format`, `kind` and, for YOLO's `.txt`,
+    `text` say how results are written. For errors see `segment_folder`.
     """
     inputs = [paths] if isinstance(paths, str | Path) else list(paths)
     suffix = ".json" if settings["format"] == "sa1b" else f".{settings['format']}"
@@ -221,17 +190,7 @@ def write_result(
     kind: PictureKind | None,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Write a result as `Segmentation.save` does, or in the layout of SA-1B.
-
-    Args:
-        result: The masks.
-        path: The file.
-        name: Name of the photo.
-        image: (H, W, 3) uint8 RGB.
-        format: Suffix without the dot, or "sa1b".
-        kind: Kind of picture, for pictures only.
-        names: Class names, for YOLO's `.txt` only.
-    """
+    """Write a result as `Segmentation.save` does, or for format "sa1b" in the layout of SA-1B."""
     if format == "sa1b":
         layout = to_sa1b(result, image_id=sa1b_id(name), file_name=name)
         write_atomically(path, dump_json(layout))

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-__all__ = ["PHOTO_SUFFIXES", "RESERVED_NAMES", "PhotoFile", "find_photos"]
-
 PHOTO_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm"}
     | {".tif", ".tiff", ".webp"}
@@ -21,17 +19,11 @@ RESERVED_NAMES = frozenset({"classes.txt", "errors.jsonl", "summary.json"})
 
 @dataclass(frozen=True)
 class PhotoFile:
-    """A photo of a run.
-
-    Attributes:
-        path: Its file.
-        name: Path below the folder that was searched, with `/`; the file name of a single photo.
-        output: Path of its output below the output folder, with `/`.
-    """
+    """A photo of a run."""
 
     path: Path
-    name: str
-    output: str
+    name: str  # below the folder that was searched, with "/"; the file name of a single photo
+    output: str  # path of its output below the output folder, with "/"
 
 
 def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[PhotoFile]:
@@ -41,14 +33,6 @@ def find_photos(paths: Sequence[Path], out_dir: Path, *, suffix: str) -> list[Ph
     output folder. Files in `paths` are listed whatever their suffix, even if they do not exist, so
     that a run can report them. The output of `a/b.jpg` is `a/b` + suffix; photos that differ only
     in their suffix keep it (`b.jpg.json`).
-
-    Args:
-        paths: Files and folders.
-        out_dir: Folder of the outputs; need not exist.
-        suffix: Suffix of the outputs, e.g. `".png"`.
-
-    Returns:
-        At least one photo; each file once.
 
     Raises:
         ValueError: There are no photos, two photos have the same output, or an output would

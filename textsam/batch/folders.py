@@ -97,19 +97,9 @@ def everything_folder(
 ) -> BatchReport:
     """Write masks of everything in many photos into a folder; resumable.
 
-    Args:
-        model: The model.
-        paths: Photos and folders of photos.
-        out_dir: Output folder, created if missing; subfolders mirror those of the photos.
-        settings: `AutomaticSettings` or the name of a preset, as in `ImageView.everything`.
-        format: Suffix of the results, without the dot, as in `Segmentation.save`; or "sa1b": .json
-            files in the layout of SA-1B, with `sa1b_id` as image ids.
-        kind: Kind of picture, for pictures only; "instances" is a PNG of pixel numbers.
-        overwrite: Whether to recompute finished results.
-        on_progress: Called after each photo.
-
-    Returns:
-        A report; its `failed` is empty if all went well.
+    As `segment_folder`, with the `settings` of `ImageView.everything`. Format "sa1b" writes .json
+    files in the layout of SA-1B, with `sa1b_id` as image ids; kind "instances" is a PNG of pixel
+    numbers.
 
     Raises:
         ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.

@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from textsam.results.storage import dump_json
 from textsam.values.files import remove_parts, write_atomically
-
-__all__ = ["Journal", "JournalEntry", "fingerprint", "lock_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,40 +29,22 @@ _FOLDER = ".textsam"
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
-    """One finished output.
+    """One finished output."""
 
-    Attributes:
-        output: Path of the output below the output folder, with `/`.
-        source: Name of the photo.
-        source_bytes: Size of the photo's file.
-        source_mtime_ns: Time of the last change of the photo.
-        settings: Fingerprint of the settings.
-        output_bytes: Size of the output.
-        labels: Number of masks by label; `""` for masks without a label.
-    """
-
-    output: str
-    source: str
+    output: str  # path below the output folder, with "/"
+    source: str  # name of the photo
     source_bytes: int
     source_mtime_ns: int
-    settings: str
+    settings: str  # fingerprint
     output_bytes: int
-    labels: dict[str, int]
+    labels: dict[str, int]  # number of masks by label; "" for masks without a label
 
 
 class Journal:
     """The finished outputs of an output folder."""
 
     def __init__(self, out_dir: Path, settings: Mapping[str, Any]) -> None:
-        """Read the journal of an output folder or start one; cleans up after a killed run.
-
-        Args:
-            out_dir: The output folder, which must exist.
-            settings: Everything that changes the outputs.
-
-        Raises:
-            OSError: The folder cannot be written.
-        """
+        """Read the journal of an output folder or start one; cleans up after a killed run."""
         self.out_dir = out_dir
         self.settings = fingerprint(settings)
         self._path = out_dir / _FOLDER / "done.jsonl"
@@ -74,11 +55,7 @@ class Journal:
         write_atomically(self._path.with_name("settings.json"), dump_json(dict(settings)))
 
     def find(self, output: str, *, source: str, photo: Path) -> JournalEntry | None:
-        """The entry of an output that is complete and up to date, else None.
-
-        Raises:
-            OSError: The photo does not exist.
-        """
+        """The entry of an output that is complete and up to date, else None."""
         entry = self._entries.get(output)
         if entry is None or (entry.settings, entry.source) != (self.settings, source):
             return None
@@ -117,47 +94,23 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 
 @contextmanager
 def lock_folder(out_dir: Path) -> Iterator[None]:
-    """Keep other runs out of an output folder; the system frees the lock if this process dies.
-
-    Raises:
-        RuntimeError: Another run is writing there.
-        OSError: The folder cannot be written.
-    """
+    """Keep other runs out of an output folder; the system frees the lock if this process dies."""
     folder = out_dir / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("ab") as file:
-        try:
-            _lock(file.fileno(), out_dir)
-        except BlockingIOError as error:
-            raise RuntimeError(
-                f"another run is writing to {str(out_dir)!r}; wait for it, or give another folder"
-            ) from error
+    lock = FileLock(folder / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RuntimeError(
+            f"another run is writing to {str(out_dir)!r}; wait for it, or give another folder"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        # Some network file systems have no locks; that is no reason not to run.
+        logger.warning("cannot lock %s (%s); start no second run there", out_dir, error)
+    try:
         yield
-
-
-if sys.platform == "win32":
-
-    def _lock(descriptor: int, out_dir: Path) -> None:
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        # Windows has no error of its own for a lock that is held.
-        except OSError as error:
-            raise BlockingIOError(str(out_dir)) from error
-
-else:
-
-    def _lock(descriptor: int, out_dir: Path) -> None:
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:
-            # Some network file systems have no locks; that is no reason not to run.
-            logger.warning("cannot lock %s (%s); start no second run there", out_dir, error)
+    finally:
+        lock.release()
 
 
 def _read_entries(path: Path) -> Iterator[JournalEntry]:

@@ -23,8 +23,6 @@ from textsam.cli.refine import refine
 from textsam.cli.search import search
 from textsam.cli.segment import segment
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="textsam",
     cls=HintingGroup,

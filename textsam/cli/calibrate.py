@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,8 @@ from textsam.cli import options
 from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from textsam import TextSAM
     from textsam.values.calibration import Calibration
-
-__all__ = ["calibrate"]
 
 
 def calibrate(
@@ -107,64 +102,56 @@ def _load_other_curves(target: Path, model: TextSAM) -> Calibration | None:
     return calibration
 
 
-_PRESENCE_COLUMNS = {
-    "photos": "photos",
-    "present": "present",
-    "absent": "absent",
-    "ECE": "presence_ece",
-    "AUROC": "auroc",
-    "recall": "recall",
-    "absent empty": "absent_empty",
-    "siblings empty": "siblings_empty",
-}
-_MASK_COLUMNS = {
-    "masks": "masks",
-    "right": "right",
-    "ECE": "score_ece",
-    "recall": "instance_recall",
-    "precision": "instance_precision",
-}
+# Title, headings with the figures below them, and caption of each table.
+_TABLES = (
+    (
+        "is the phrase in the photo?",
+        {
+            "photos": "photos",
+            "present": "present",
+            "absent": "absent",
+            "ECE": "presence_ece",
+            "AUROC": "auroc",
+            "recall": "recall",
+            "absent empty": "absent_empty",
+            "siblings empty": "siblings_empty",
+        },
+        "on photos left out of the fit; siblings: the absent names most similar to present ones",
+    ),
+    (
+        "masks",
+        {
+            "masks": "masks",
+            "right": "right",
+            "ECE": "score_ece",
+            "recall": "instance_recall",
+            "precision": "instance_precision",
+        },
+        "right: more than half of the mask belongs to the phrase; recall and precision: of "
+        "instances at IoU 0.5",
+    ),
+)
 
 
 def _print_fit(strategy: str, fitted: Calibration) -> None:
     """Show the quality of one strategy's curves, and the thresholds."""
+    from textsam.cli.tables import make_table
+
     curves, figures = fitted.strategies[strategy], fitted.fitted_on[strategy]["figures"]
-    console = make_console()
-    console.print(
-        _figures_table(
-            f"{strategy}: is the phrase in the photo?",
-            figures,
-            _PRESENCE_COLUMNS,
-            "on photos left out of the fit; siblings: the absent names most similar to present "
-            "ones",
+    for title, columns, caption in _TABLES:
+        rows = [
+            (source, *(_format_figure(values[key]) for key in columns.values()))
+            for source, values in figures.items()
+        ]
+        title = f"{strategy}: {title}"
+        table = make_table(
+            "set", *columns, rows=rows, right=[*columns], title=title, caption=caption
         )
-    )
-    console.print(
-        _figures_table(
-            f"{strategy}: masks",
-            figures,
-            _MASK_COLUMNS,
-            "right: more than half of the mask belongs to the phrase; recall and precision: of "
-            "instances at IoU 0.5",
-        )
-    )
+        make_console().print(table)
     print_line(
         f"{strategy}: phrases with a presence of at least {curves.min_presence:.3f} get masks, "
         f"masks with a score of at least {curves.min_score:.3f} are kept"
     )
-
-
-def _figures_table(
-    title: str, figures: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], caption: str
-) -> Table:
-    from textsam.cli.tables import make_table
-
-    rows = [
-        (source, *(_format_figure(values[key]) for key in columns.values()))
-        for source, values in figures.items()
-    ]
-    headings = tuple(columns)
-    return make_table("set", *headings, rows=rows, right=headings, title=title, caption=caption)
 
 
 def _format_figure(value: float | int | None) -> str:

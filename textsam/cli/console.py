@@ -12,8 +12,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["TerminalProgress", "make_console", "one_line_errors", "print_line"]
-
 # Set this to see the traceback of an error instead of one line.
 _TRACEBACK = "TEXTSAM_TRACEBACK"
 

@@ -16,31 +16,21 @@ from typing import TYPE_CHECKING, Any
 from textsam.batch.find_photos import PHOTO_SUFFIXES, find_photos
 from textsam.cli.options import import_guest
 from textsam.errors import ImageError
-from textsam.search.data_photos import DataMask, DataPhoto, PhotoSource
+from textsam.search.data_photos import DataMask, DataPhoto, ListedPhotos, PhotoSource
 from textsam.values.images import load_image
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FilePhotos", "SamplePhotos", "open_data", "open_photo", "short_name"]
-
 # SPEC#ROW:ID; photos of a stream have no row.
 _INSIDE_SET = re.compile(r"(.+?)#(\d*):(.*)", re.DOTALL)
 
 
 def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSource:
-    """Open a data set.
+    """Open a folder of photos, a photo, a Parquet file, or a source as training names it.
 
-    Args:
-        data: A folder of photos, a photo, a Parquet file, or a source as training names it.
-        name: Name of the data set in the index; by default that of the source or the folder.
-        index: Path of the index, which is skipped if it lies in the folder.
-
-    Raises:
-        ValueError: The name is ambiguous or unknown, or there are no photos.
-        OSError: A file does not exist.
-        MissingExtraError: The extra that reads training sources is not installed.
+    `name` is that of the data set in the index; `index` is skipped if it lies in the folder.
     """
     path = Path(data)
     # Folders with such files are data sets of training, whose masks count too.
@@ -50,34 +40,14 @@ def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSo
         # The suffix does not matter: nothing is written beside the photos.
         photos = find_photos([path], Path(index or "no index"), suffix=".lance")
         default = path.resolve().name if is_folder else path.stem
-        return FilePhotos([photo.path.resolve() for photo in photos], dataset=name or default)
+        paths = [photo.path.resolve() for photo in photos]
+        return ListedPhotos(
+            [DataPhoto(dataset=name or default, image=str(path), encoded=path) for path in paths]
+        )
     specs: Any = import_guest("training.data.specs", "train")
     spec = specs.SourceSpec.parse(data).absolute()
     source = specs.open_source(spec)
     return SamplePhotos(source, spec=str(spec), dataset=name or source.name)
-
-
-class FilePhotos:
-    """A `PhotoSource` of photo files, without masks."""
-
-    has_masks = False
-
-    def __init__(self, paths: list[Path], *, dataset: str) -> None:
-        self._paths, self._dataset = paths, dataset
-        self.total = len(paths)
-
-    def rows(self) -> Iterator[int]:
-        """Indices of the photos."""
-        return iter(range(self.total))
-
-    def name(self, row: int, /) -> str:
-        """The path."""
-        return str(self._paths[row])
-
-    def photo(self, row: int, /) -> DataPhoto:
-        """The photo; its id is its path."""
-        path = self._paths[row]
-        return DataPhoto(dataset=self._dataset, image=str(path), encoded=path)
 
 
 class SamplePhotos:
@@ -115,13 +85,7 @@ class SamplePhotos:
 
 
 def open_photo(image: str) -> NDArray[np.uint8]:
-    """The pixels (H, W, 3) uint8 RGB of a photo, by its id in an index: a path, or `SPEC#ROW:ID`.
-
-    Raises:
-        ImageError: The photo is not there any more, or another one is in its row.
-        ValueError: The source cannot be opened.
-        OSError: A file of the source does not exist.
-    """
+    """The pixels (H, W, 3) uint8 RGB of a photo of an index, by a path or `SPEC#ROW:ID`."""
     inside = _INSIDE_SET.fullmatch(image)
     if inside is None or Path(image).exists():
         return load_image(image)

@@ -10,8 +10,6 @@ from textsam.cli import options
 from textsam.cli.console import make_console, one_line_errors, print_line
 from textsam.errors import require
 
-__all__ = ["demo"]
-
 
 def demo(
     model: options.ModelOption = "tiny",
@@ -35,10 +33,10 @@ def demo(
         with console.status("starting"):
             # First, so that the error names it and not a module of demos.
             require("gradio", "demo")
-            launch: Any = options.import_guest("demos.launch", "demo")
+            app: Any = options.import_guest("demos.page.app", "demo")
             if mcp:
                 require("mcp", "demo")
-        launch.serve(
+        app.serve(
             model,
             # Loaded by the server, so that the page can be opened meanwhile.
             lambda: options.load_model(model, clip=clip, device=device, calibration=calibration),

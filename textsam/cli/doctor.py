@@ -21,12 +21,10 @@ from textsam.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Finding", "doctor", "examine"]
-
 # For a checkout that is only on the path; an installed package states its own requirements.
 _REQUIRED = [
     *("torch", "torchvision", "open_clip_torch", "timm", "transformers", "numpy", "pillow"),
-    *("safetensors", "huggingface_hub", "pycocotools", "typer", "rich"),
+    *("safetensors", "huggingface_hub", "pycocotools", "filelock", "typer", "rich"),
 ]
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9._-]+)")
@@ -35,21 +33,13 @@ _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Attributes:
-        part: `"system"`, `"packages"`, `"weights"` or `"extras"`.
-        name: What was checked, for example a package.
-        value: Its version or state.
-        advice: A command that fixes it; empty if nothing is wrong or missing.
-        needed: Whether textsam cannot work without it.
-    """
-
-    part: str
-    name: str
-    value: str
-    advice: str = ""
-    needed: bool = False
+    part: str  # "system", "packages", "weights" or "extras"
+    name: str  # what was checked, for example a package
+    value: str  # its version or state
+    advice: str = ""  # a command that fixes it; empty if nothing is wrong or missing
+    needed: bool = False  # whether textsam cannot work without it
 
     @property
     def is_problem(self) -> bool:
@@ -78,20 +68,18 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def examine() -> list[Finding]:
     """Check everything; never raises, and downloads nothing."""
-    needs = _requirements()
-    packages = [_package(name) for name in needs.get("", _REQUIRED)]
-    extras = [_extra(extra, names) for extra, names in sorted(needs.items()) if extra]
-    return [*_system(), *_torch(), *packages, *_weights(), *extras]
-
-
-def _system() -> list[Finding]:
     from textsam import __version__
 
-    return [
-        Finding("system", "textsam", f"{__version__}, {Path(__file__).parents[1]}"),
-        Finding("system", "python", f"{platform.python_version()}, {sys.executable}"),
-        Finding("system", "platform", platform.platform()),
-    ]
+    needs = _requirements()
+    system = {
+        "textsam": f"{__version__}, {Path(__file__).parents[1]}",
+        "python": f"{platform.python_version()}, {sys.executable}",
+        "platform": platform.platform(),
+    }
+    first = [Finding("system", name, value) for name, value in system.items()]
+    packages = [_package(name) for name in needs.get("", _REQUIRED)]
+    extras = [_extra(extra, names) for extra, names in sorted(needs.items()) if extra]
+    return [*first, *_torch(), *packages, *_weights(), *extras]
 
 
 def _torch() -> list[Finding]:
@@ -139,25 +127,23 @@ def _weights() -> list[Finding]:
 
 def _package(name: str) -> Finding:
     version = _version(name)
-    if version is None:
-        return Finding("packages", name, "missing", f"pip install {name}", needed=True)
-    return Finding("packages", name, version)
+    advice = "" if version else f"pip install {name}"
+    return Finding("packages", name, version or "missing", advice, needed=True)
 
 
 def _extra(extra: str, names: list[str]) -> Finding:
     versions = {name: _version(name) for name in names}
-    missing = [name for name, version in versions.items() if version is None]
-    if missing:
+    if missing := [name for name, version in versions.items() if not version]:
         advice = f'pip install "textsam[{extra}]"'
         return Finding("extras", extra, f"without {', '.join(missing)}", advice)
     return Finding("extras", extra, ", ".join(f"{name} {v}" for name, v in versions.items()))
 
 
-def _version(name: str) -> str | None:
+def _version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        return ""
 
 
 def _requirements() -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,11 +13,8 @@ from textsam.cli import options
 from textsam.cli.console import TerminalProgress, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from textsam.search.data_photos import PhotoRows, PhotoSource
-    from textsam.search.embed import Embedder
-    from textsam.search.job import EmbedReport, EmbedSettings
-
-__all__ = ["embed"]
+    from textsam.search.data_photos import PhotoRows
+    from textsam.search.job import EmbedReport
 
 DataArgument = Annotated[
     str,
@@ -61,8 +59,7 @@ LatentsOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--address",
-        help="Of the Ray cluster: auto, ray://HOST:10001 (default: start one here).",
+        "--address", help="Of the Ray cluster: auto, ray://HOST:10001 (default: start one here)."
     ),
 ]
 WorkersOption = Annotated[
@@ -96,72 +93,44 @@ def embed(
     """
     with one_line_errors():
         from textsam.cli.data_sources import open_data
-        from textsam.search.job import EmbedSettings
+        from textsam.search.job import EmbedSettings, choose_masks, embed_data_set
+        from textsam.search.ray_job import embed_on_ray
 
         if engine != "ray" and (address or workers):
             raise ValueError("--address and --workers are for Ray; add --engine ray")
+        # All checks come before the networks, which are slow to import and to load.
         settings = EmbedSettings(masks=masks, automatic=preset, limit=limit, batch=batch)
         source = open_data(data, name=data_set, index=index)
+        choose_masks(source, masks)
+        from textsam.search.embed import Embedder
+        from textsam.search.index import MaskIndex
+
         # None: all spaces that the model has.
         names = ["clip", "sam"] if spaces == "both" else spaces and [spaces]
         embedding: dict[str, Any] = {"latents": latents, "spaces": names}
         run: Callable[..., EmbedReport]
         # On a cluster each worker loads its own model, so that none is sent over the network.
         if engine == "ray":
-            from textsam.search.embed import Embedder
-
             load = partial(Embedder.from_pretrained, model, clip=clip, device=device, **embedding)
-            run = partial(_embed_on_ray, load, address=address, workers=workers)
+            # Ray prints its plans and hints; the progress bar shows what matters.
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            run = partial(embed_on_ray, load, source, index, address=address, workers=workers)
         else:
-            load = partial(_load_embedder, model, clip=clip, device=device, **embedding)
-            run = partial(_embed_here, load)
-        run = partial(run, source=source, uri=index, settings=settings)
-        report = _run_with_bar(run, source.total, limit)
-        parts = [f"{report.masks:,} new masks"]
-        parts += [f"{report.kept:,} were in the index already"] if report.kept else []
-        parts += [f"{len(report.failed):,} photos failed"] if report.failed else []
-        print_line(f"{report.photos:,} photos: {', '.join(parts)}; in {index}")
-        if report.failed:
-            raise typer.Exit(1)
+            loaded = options.load_model(model, clip=clip, device=device)
+            opened = MaskIndex.open(index)
+            run = partial(embed_data_set, Embedder(loaded, **embedding), source, opened)
+        report = _run_with_bar(partial(run, settings=settings), source.total, limit)
+        _print_report(report, index)
 
 
-def _load_embedder(
-    model: str, *, clip: str | None, device: str | None, **embedding: Any
-) -> Embedder:
-    from textsam.search.embed import Embedder
-
-    return Embedder(options.load_model(model, clip=clip, device=device), **embedding)
-
-
-def _embed_here(
-    load: Callable[[], Embedder],
-    *,
-    source: PhotoSource,
-    uri: str,
-    settings: EmbedSettings,
-    **run: Any,
-) -> EmbedReport:
-    from textsam.search.index import MaskIndex
-    from textsam.search.job import choose_masks, embed_data_set
-
-    # Before the model, which is slow to load.
-    choose_masks(source, settings.masks)
-    embedder = load()
-    with MaskIndex.open(uri) as index:
-        return embed_data_set(embedder, source, index, settings=settings, **run)
-
-
-def _embed_on_ray(
-    load: Callable[[], Embedder], *, source: PhotoSource, uri: str, **run: Any
-) -> EmbedReport:
-    import logging
-
-    from textsam.search.ray_job import embed_on_ray
-
-    # Ray prints its plans and hints; the progress bar shows what matters.
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return embed_on_ray(load, source, uri, **run)
+def _print_report(report: EmbedReport, index: str) -> None:
+    parts = [f"{report.masks:,} new masks"]
+    parts += [f"{report.kept:,} were in the index already"] if report.kept else []
+    parts += [f"{len(report.failed):,} photos failed"] if report.failed else []
+    print_line(f"{report.photos:,} photos: {', '.join(parts)}; in {index}")
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def _run_with_bar(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,9 +14,8 @@ from textsam.cli import options
 from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
+    from textsam import TextSAM
     from textsam.values.settings import AutomaticSettings
-
-__all__ = ["everything"]
 
 PresetOption = Annotated[
     Literal["fast", "paper", "released-code"],
@@ -97,39 +98,25 @@ def everything(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
         )
+        load = partial(options.load_model, model, device=device)
         if options.is_one_photo(photos, out):
-            _one_photo(photos[0], out, settings, format, kind, model, device)
+            _one_photo(load, photos[0], out, settings, format, kind)
             return
         from textsam.batch.folders import everything_folder
         from textsam.cli.tables import run_many
 
-        # is_one_photo has checked it, which the type checker cannot know.
-        assert out is not None
-        loaded = options.load_model(model, device=device)
-        report = run_many(
-            lambda show: everything_folder(
-                loaded,
-                photos,
-                out,
-                settings=settings,
-                format=format or "png",
-                kind=kind,
-                overwrite=overwrite,
-                on_progress=show,
-            )
-        )
-        if report.failed:
-            raise typer.Exit(1)
+        assert out is not None  # as is_one_photo has checked
+        writing: dict[str, Any] = {"format": format or "png", "kind": kind, "overwrite": overwrite}
+        run_many(partial(everything_folder, load(), photos, out, settings=settings, **writing))
 
 
 def _one_photo(
+    load: Callable[[], TextSAM],
     photo: Path,
     out: Path | None,
     settings: AutomaticSettings,
     format: str | None,
     kind: Any,
-    model: str,
-    device: str | None,
 ) -> None:
     from textsam.batch.batch_run import write_result
     from textsam.cli.tables import result_table
@@ -142,9 +129,9 @@ def _one_photo(
     if suffix == ".txt":
         raise ValueError(f"-o {target}: YOLO's .txt needs a class for each mask; write .json")
     image = load_image(photo)
-    loaded = options.load_model(model, device=device)
+    model = load()
     with TerminalProgress("points") as bar:
-        result = loaded.everything(image, settings, progress=bar.show)
+        result = model.everything(image, settings, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Both layouts end in .json, so the suffix does not tell them apart.
     layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")

@@ -13,8 +13,6 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["HintingCommand", "HintingGroup"]
-
 # What other tools call a command or an option here.
 _COMMANDS = {
     "segment": "predict detect track run seg infer",

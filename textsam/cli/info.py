@@ -12,8 +12,6 @@ from textsam.cli.console import make_console, one_line_errors
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["info"]
-
 
 def info(
     model: Annotated[

@@ -21,25 +21,6 @@ from textsam.values.settings import ResultFormat
 if TYPE_CHECKING:
     from textsam import TextSAM
 
-__all__ = [
-    "BoxOption",
-    "CalibrationOption",
-    "ClipOption",
-    "DeviceOption",
-    "JsonOption",
-    "ModelOption",
-    "OutOption",
-    "OverwriteOption",
-    "PhotosArgument",
-    "PointOption",
-    "choose_target",
-    "import_guest",
-    "is_one_photo",
-    "load_model",
-    "parse_box",
-    "parse_points",
-]
-
 PhotosArgument = Annotated[
     list[Path], typer.Argument(metavar="PHOTO|FOLDER...", help="Photos, or folders of photos.")
 ]
@@ -94,9 +75,6 @@ def import_guest(module: str, extra: str) -> ModuleType:
 
     They are `textsam.training` and `textsam.demos` in an installed package, and stand beside
     `textsam` in a checkout.
-
-    Raises:
-        MissingExtraError: A dependency of the extra is not installed.
     """
     package = module.partition(".")[0]
     # find_spec, so that asking imports nothing.
@@ -105,11 +83,7 @@ def import_guest(module: str, extra: str) -> ModuleType:
 
 
 def parse_points(texts: Sequence[str]) -> tuple[list[list[float]], list[int]]:
-    """Read clicks `X,Y` (on the object) or `X,Y,0|1`; returns points and labels.
-
-    Raises:
-        PromptError: One of the texts has another form.
-    """
+    """Read clicks `X,Y` (on the object) or `X,Y,0|1`; returns points and labels."""
     points, labels = [], []
     for text in texts:
         x, y, *label = _parse_numbers("--point", text, "X,Y or X,Y,0 or X,Y,1", (2, 3))
@@ -121,20 +95,12 @@ def parse_points(texts: Sequence[str]) -> tuple[list[list[float]], list[int]]:
 
 
 def parse_box(text: str) -> list[float]:
-    """Read a box `X0,Y0,X1,Y1`.
-
-    Raises:
-        PromptError: The text has another form.
-    """
+    """Read a box `X0,Y0,X1,Y1`."""
     return _parse_numbers("--box", text, "X0,Y0,X1,Y1", (4,))
 
 
 def is_one_photo(photos: Sequence[Path], out: Path | None) -> bool:
-    """Whether a command line names one photo rather than a run over many.
-
-    Raises:
-        ValueError: It names many and no output folder.
-    """
+    """Whether a command line names one photo rather than a run over many."""
     if len(photos) == 1 and not photos[0].is_dir():
         return True
     if out is None:
@@ -145,18 +111,7 @@ def is_one_photo(photos: Sequence[Path], out: Path | None) -> bool:
 def choose_target(
     photo: Path, out: Path | None, format: str | None, phrases: Sequence[str]
 ) -> Path:
-    """Where the result of one photo goes: OUT itself if it has a suffix, else a file in OUT.
-
-    Args:
-        photo: The photo.
-        out: The value of `-o`; by default a file in this folder, named after photo and phrases.
-        format: The value of `--format`.
-        phrases: What is searched for.
-
-    Raises:
-        ValueError: A suffix that cannot be written or that differs from the format, or a file that
-            would overwrite the photo.
-    """
+    """Where the result of one photo goes: OUT itself if it has a suffix, else a file in OUT."""
     if out is not None and out.suffix and not out.is_dir():
         target = out
         if format is not None and out.suffix.lower() != f".{format}":

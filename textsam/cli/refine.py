@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +13,8 @@ from textsam.cli import options
 from textsam.cli.console import TerminalProgress, make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
+    from textsam import TextSAM
     from textsam.results.segmentation import Segmentation
-
-__all__ = ["refine"]
 
 
 def refine(
@@ -33,8 +34,7 @@ def refine(
         Path | None, typer.Option("--photo", metavar="FILE", help="The photo of the masks.")
     ] = None,
     box: Annotated[
-        bool,
-        typer.Option(help="Trust the box of each mask; use --no-box where masks miss a part."),
+        bool, typer.Option(help="Trust the box of each mask; use --no-box where masks miss a part.")
     ] = True,
     model: options.ModelOption = "tiny",
     device: options.DeviceOption = None,
@@ -49,28 +49,25 @@ def refine(
         inputs = [path.resolve() for path in (masks, photo) if path is not None]
         if out.resolve() in inputs:
             raise ValueError(f"{out} would be overwritten; give another -o")
-        if photos is not None:
-            _refine_coco(masks, photos, out, box=box, model=model, device=device)
-        elif photo is not None:
-            _refine_photo(masks, photo, out, box=box, model=model, device=device)
+        load = partial(options.load_model, model, device=device)
+        if photo is not None:
+            _refine_photo(load, masks, photo, out, box=box)
+        elif photos is not None:
+            if masks.suffix.lower() != ".json" or out.suffix.lower() != ".json":
+                raise ValueError(f"{masks} and -o {out}: wanted two .json files in COCO's layout")
+            from textsam.tasks.refinement import refine_coco
+
+            loaded = load()
+            with TerminalProgress("photos") as bar:
+                count = refine_coco(
+                    loaded, masks, photos=photos, out=out, box=box, progress=bar.show
+                )
+            print_line(f"{count} masks refined")
         print_line(f"wrote {out}")
 
 
-def _refine_coco(
-    masks: Path, photos: Path, out: Path, *, box: bool, model: str, device: str | None
-) -> None:
-    from textsam.tasks.refinement import refine_coco
-
-    if masks.suffix.lower() != ".json" or out.suffix.lower() != ".json":
-        raise ValueError(f"{masks} and -o {out}: wanted two .json files in the layout of COCO")
-    loaded = options.load_model(model, device=device)
-    with TerminalProgress("photos") as bar:
-        count = refine_coco(loaded, masks, photos=photos, out=out, box=box, progress=bar.show)
-    print_line(f"{count} masks refined")
-
-
 def _refine_photo(
-    masks: Path, photo: Path, out: Path, *, box: bool, model: str, device: str | None
+    load: Callable[[], TextSAM], masks: Path, photo: Path, out: Path, *, box: bool
 ) -> None:
     from textsam.cli.tables import result_table
     from textsam.tasks import refinement
@@ -78,8 +75,7 @@ def _refine_photo(
 
     image = load_image(photo)
     rough = _read_masks(masks)
-    loaded = options.load_model(model, device=device)
-    result = refinement.refine(loaded, rough, image=image, box=box)
+    result = refinement.refine(load(), rough, image=image, box=box)
     # A PNG of pixel numbers gives a PNG of pixel numbers, so that it can replace the old file.
     both_png = masks.suffix.lower() == out.suffix.lower() == ".png"
     result.save(out, kind="instances" if both_png else None)

@@ -12,11 +12,7 @@ from textsam.cli import options
 from textsam.cli.console import make_console, one_line_errors, print_line
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from textsam.search.results import SearchResults
-
-__all__ = ["search"]
 
 MaskOption = Annotated[
     Path | None,
@@ -45,8 +41,7 @@ DataSetOption = Annotated[
     typer.Option("--data-set", help="Only masks of this data set; may be repeated."),
 ]
 LabelOption = Annotated[
-    list[str] | None,
-    typer.Option("--label", help="Only masks with this label; may be repeated."),
+    list[str] | None, typer.Option("--label", help="Only masks with this label; may be repeated.")
 ]
 AreaOption = Annotated[float | None, typer.Option(help="Of the mask, in pixels.")]
 AspectOption = Annotated[float | None, typer.Option(help="Width / height of the mask's box.")]
@@ -130,13 +125,10 @@ def _show_results(results: SearchResults, as_json: bool) -> None:
     if as_json:
         for row in results.table.to_pylist():
             typer.echo(json.dumps(row))
-    elif len(results):
-        make_console().print(_results_table(results))
-    else:
+        return
+    if not len(results):
         print_line("nothing found: no mask of the index meets the conditions")
-
-
-def _results_table(results: SearchResults) -> Table:
+        return
     from textsam.cli.data_sources import short_name
     from textsam.cli.tables import make_table
 
@@ -153,4 +145,5 @@ def _results_table(results: SearchResults) -> Table:
         for number, one in enumerate(results, 1)
     ]
     headings = ("", "cosine", "data set", "label", "photo", "box x0 y0 x1 y1", "area")
-    return make_table(*headings, rows=rows, right=("", "cosine", "box x0 y0 x1 y1", "area"))
+    numbers = ("", "cosine", "box x0 y0 x1 y1", "area")
+    make_console().print(make_table(*headings, rows=rows, right=numbers))

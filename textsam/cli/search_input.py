@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from textsam import TextSAM
 
-__all__ = ["SearchInput", "SearchTarget", "check_sheet", "open_index", "save_sheet"]
-
 # Six cells of 240 pixels side by side fit on a screen of 1,500.
 _SHEET_COLUMNS, _CELL_SIDE = 6, 240
 

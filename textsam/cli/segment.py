@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from textsam.results.explanation import Explanation
     from textsam.results.segmentation import Segmentation
 
-__all__ = ["segment"]
-
 TextOption = Annotated[
     list[str] | None,
     typer.Option("-t", "--text", metavar="PHRASE", help="What to find; may be repeated."),
@@ -63,8 +61,7 @@ ThresholdOption = Annotated[
     ),
 ]
 OverlapOption = Annotated[
-    Overlap,
-    typer.Option("--overlap", help="Whether masks may share pixels."),
+    Overlap, typer.Option("--overlap", help="Whether masks may share pixels.")
 ]
 ExplainOption = Annotated[
     Path | None,
@@ -115,13 +112,21 @@ def segment(
         _check_query(query, photos)
         query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
         load = partial(options.load_model, model, clip=clip, device=device, calibration=calibration)
-        writing: dict[str, Any] = {"format": format, "kind": kind, "as_json": as_json}
         if options.is_one_photo(photos, out):
-            _segment_one(load, photos[0], query, out=out, explain=explain, **writing)
-        elif explain is not None:
+            output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
+            _segment_one(load, photos[0], query, explain=explain, as_json=as_json, **output)
+            return
+        if explain is not None:
             raise ValueError("--explain is about one photo; leave it out, or name one photo")
-        else:
-            _segment_many(load, photos, query, out=out, overwrite=overwrite, **writing)
+        from textsam.batch.folders import segment_folder
+        from textsam.cli.tables import run_many
+
+        assert out is not None  # as is_one_photo has checked
+        query |= {"format": format or "png", "kind": kind, "overwrite": overwrite}
+        run_many(
+            partial(segment_folder, load(), photos, out, **query),
+            on_photo=_print_photo_json if as_json else None,
+        )
 
 
 def _check_query(query: dict[str, Any], photos: Sequence[Path]) -> None:
@@ -160,7 +165,9 @@ def _segment_one(
     explanation = None
     if explain is not None:
         explanation = explain_fully(
-            result, lambda changes: model.segment(image, **{**query, **changes}), image=image
+            result.answers,
+            lambda changes: model.segment(image, **{**query, **changes}).answers,
+            image=image,
         )
         explain.parent.mkdir(parents=True, exist_ok=True)
     if target is not None:
@@ -178,42 +185,6 @@ def _segment_one(
     for path in (target, explain):
         if path is not None:
             print_line(f"wrote {path}")
-
-
-def _segment_many(
-    load: Callable[[], TextSAM],
-    photos: Sequence[Path],
-    query: dict[str, Any],
-    *,
-    out: Path | None,
-    format: str | None,
-    kind: Any,
-    as_json: bool,
-    overwrite: bool,
-) -> None:
-    from textsam.batch.folders import segment_folder
-    from textsam.cli.tables import run_many
-
-    # is_one_photo has checked it, which the type checker cannot know.
-    assert out is not None
-    # Outside the bar: rich shows one moving thing at a time.
-    model = load()
-    report = run_many(
-        lambda show: segment_folder(
-            model,
-            photos,
-            out,
-            **query,
-            format=format or "png",
-            kind=kind,
-            overwrite=overwrite,
-            on_progress=show,
-        ),
-        summary=not as_json,
-        on_photo=_print_photo_json if as_json else lambda photo: None,
-    )
-    if report.failed:
-        raise typer.Exit(1)
 
 
 def _check_explain(path: Path, query: dict[str, Any], *, others: Sequence[Path | None]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from textsam.batch.batch_run import BatchReport, PhotoReport
     from textsam.results.explanation import Explanation
     from textsam.results.segmentation import Segmentation
-
-__all__ = ["explanation_table", "make_table", "result_table", "run_many"]
 
 # About one page of a terminal; there can be hundreds of automatic masks.
 _MAX_ROWS = 40
@@ -31,16 +30,7 @@ def make_table(
     caption: str | None = None,
     header: bool = True,
 ) -> Table:
-    """A table in the style of all commands.
-
-    Args:
-        *columns: Headings.
-        rows: Plain text; use `add_row` for text with colours.
-        right: The columns to align right.
-        title: Above the table.
-        caption: Below the table.
-        header: Whether to show the headings.
-    """
+    """A table in the style of all commands; use `add_row` for text with colours."""
     table = Table(
         title=title,
         title_justify="left",
@@ -104,17 +94,11 @@ def explanation_table(explanation: Explanation) -> Table:
 
 
 def run_many(
-    run: Callable[[Callable[[PhotoReport], None]], BatchReport],
-    *,
-    summary: bool = True,
-    on_photo: Callable[[PhotoReport], None] = lambda photo: None,
-) -> BatchReport:
-    """Make a run over many photos with a progress bar, then print what came of it.
+    run: Callable[..., BatchReport], *, on_photo: Callable[[PhotoReport], None] | None = None
+) -> None:
+    """Make a run over many photos, `run(on_progress=...)`, with a progress bar.
 
-    Args:
-        run: Makes the run; calls its argument after each photo.
-        summary: Whether to print a table and a summary at the end.
-        on_photo: Called after each photo as well.
+    Prints a summary at the end, unless `on_photo` prints each photo. Exits with 1 if one failed.
     """
     with TerminalProgress() as bar:
 
@@ -122,12 +106,14 @@ def run_many(
             bar.show(photo.index + 1, photo.total, photo.source.name)
             if photo.error is not None:
                 bar.show_failure(str(photo.source), photo.error)
-            on_photo(photo)
+            if on_photo is not None:
+                on_photo(photo)
 
-        report = run(show)
-    if summary:
+        report = run(on_progress=show)
+    if on_photo is None:
         _print_summary(report)
-    return report
+    if report.failed:
+        raise typer.Exit(1)
 
 
 def _print_summary(report: BatchReport) -> None:

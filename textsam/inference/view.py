@@ -156,7 +156,9 @@ class ImageView:
         result = self.ask(query)
         dialogue = self.dialogue  # of the query as it is, not of the second one below
         explanation = explain_fully(
-            result, lambda changes: self.ask(query.changed(**changes)), image=self.image
+            result.answers,
+            lambda changes: self.ask(query.changed(**changes)).answers,
+            image=self.image,
         )
         self.dialogue = dialogue
         return explanation

@@ -15,8 +15,6 @@ from textsam.values.images import check_photo
 from textsam.values.rle import RLE, decode_rle, encode_mask, rle_box
 from textsam.values.rle_ops import crop_rle
 
-__all__ = ["CELL", "Cell", "contact_sheet", "fitted_size", "mask_cell"]
-
 CELL = 300  # pixels; six in a row fill a screen of 1920
 _GAP = 8
 _CAPTION, _HEADING = 18, 26
@@ -37,6 +35,17 @@ def fitted_size(picture_size: tuple[int, int], side: int) -> tuple[int, int]:
     scale = side / max(picture_size)
     width, height = picture_size
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def shrunk_mask(rle: RLE, size: tuple[int, int]) -> RLE:
+    """A mask at (width, height), where at least half of a pixel is covered.
+
+    One that would vanish keeps every pixel that it touches.
+    """
+    full = Image.fromarray(decode_rle(rle) * np.uint8(255))
+    coverage = np.asarray(full.resize(size, Image.Resampling.BOX))
+    inside = coverage >= 128
+    return encode_mask(inside if inside.any() else coverage > 0)
 
 
 def mask_cell(
@@ -82,17 +91,9 @@ def mask_cell(
 def contact_sheet(
     rows: Mapping[str, Sequence[Cell]], *, size: int = CELL, columns: int | None = None
 ) -> Image.Image:
-    """Lay cells out in rows, each under its heading.
+    """Lay cells out in rows, each under its heading; "" takes no room for a heading.
 
-    Args:
-        rows: Heading -> cells from left to right; rows without a cell are left out, and "" takes no
-            room for a heading.
-        size: Side of a cell, pixels.
-        columns: Maximum number of cells side by side; a longer row continues below. No limit by
-            default.
-
-    Returns:
-        RGB picture, as wide as its longest row.
+    With `columns`, a longer row continues below. The RGB picture is as wide as its longest row.
 
     Raises:
         ValueError: There is no cell at all, or columns is not positive.

@@ -11,7 +11,6 @@ import colorsys
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +21,9 @@ from textsam.values.images import check_photo
 from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_box, rle_boxes
 from textsam.values.rle_ops import crop_rle
 
-__all__ = [
-    "PALETTE",
-    "PICTURE_SUFFIXES",
-    "cutout",
-    "encode_picture",
-    "indexed_picture",
-    "mask_colors",
-    "mask_picture",
-    "overlay",
-    "palette_color",
-    "side_by_side",
-]
-
 Color = tuple[int, int, int]
+# Rows and columns of a mask's pixels that touch its outside.
+_Rim = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -71,11 +59,7 @@ def palette_color(index: int) -> Color:
 
 
 def mask_colors(labels: Sequence[str | None]) -> list[Color]:
-    """One colour per mask: by label where there are several labels, else by mask.
-
-    Args:
-        labels: K labels; None is a label of its own.
-    """
+    """One colour per mask: by label (None is one) where there are several labels, else by mask."""
     names = list(dict.fromkeys(labels))
     if len(names) > 1:
         return [palette_color(names.index(label)) for label in labels]
@@ -131,7 +115,8 @@ def overlay(
     by_area = sorted(range(len(rles)), key=lambda index: -rle_area(rles[index]))
     rims = [_paint(canvas, rles[index], colors[index], alpha) for index in by_area]
     if outline:
-        line, halo = _line_widths(size)
+        side = math.sqrt(size[0] * size[1])
+        line, halo = max(1.0, side * _LINE), max(0.6, side * _HALO)  # pixels
         for index, rim in zip(by_area, rims, strict=True):
             _stroke(canvas, rim, _HALO_COLOR, line + 2 * halo)
             _stroke(canvas, rim, colors[index], line)
@@ -142,15 +127,10 @@ def overlay(
 
 
 def cutout(photo: NDArray[np.uint8], rles: Sequence[RLE], *, crop: bool = False) -> Image.Image:
-    """The photo with everything outside the masks transparent.
+    """The photo (H, W, 3) uint8 RGB as RGBA, with everything outside the masks transparent.
 
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        rles: K masks of the photo's size; their union is kept.
-        crop: Cut to the box around the union; an empty union is never cropped.
-
-    Returns:
-        RGBA picture. Transparent pixels are black, so that the file does not contain them.
+    Transparent pixels are black, so that the file does not contain them. `crop` cuts to the box
+    around the union of the masks; an empty union is never cropped.
     """
     for rle in rles[:1]:
         check_photo(photo, rle.size)
@@ -169,14 +149,10 @@ def mask_picture(rles: Sequence[RLE], size: tuple[int, int]) -> Image.Image:
 
 
 def indexed_picture(labels: NDArray[np.integer]) -> Image.Image:
-    """A label map as a picture that shows colours and keeps the numbers exactly.
+    """A label map (H, W), 0 (nothing) to 65,535, as a picture that keeps the numbers exactly.
 
-    Args:
-        labels: (H, W) integers from 0 (nothing) to 65,535.
-
-    Returns:
-        Palette picture (mode P, as in PASCAL VOC and DAVIS) for numbers up to 255, 16-bit grey
-        above. An array of the picture has the same numbers.
+    It is a palette picture (mode P, as in PASCAL VOC and DAVIS) for numbers up to 255, 16-bit grey
+    above.
     """
     highest = int(labels.max(initial=0))
     if labels.ndim != 2 or labels.min(initial=0) < 0 or highest > 65535:
@@ -194,11 +170,9 @@ def indexed_picture(labels: NDArray[np.integer]) -> Image.Image:
 
 
 def side_by_side(pictures: Iterable[Image.Image], *, gap: int | None = None) -> Image.Image:
-    """Pictures in a row on white, all as high as the first.
+    """One or more pictures in a row on white, all as high as the first.
 
-    Args:
-        pictures: At least one.
-        gap: White pixels between two; a hundredth of the height by default.
+    The gap is in pixels; a hundredth of the height by default.
     """
     row = [picture.convert("RGB") for picture in pictures]
     if not row:
@@ -221,12 +195,7 @@ def side_by_side(pictures: Iterable[Image.Image], *, gap: int | None = None) -> 
 
 
 def encode_picture(picture: Image.Image, suffix: str, *, exact: bool = False) -> bytes:
-    """Make the bytes of a picture file.
-
-    Args:
-        picture: What to write.
-        suffix: One of `PICTURE_SUFFIXES`.
-        exact: Whether every pixel must keep its value.
+    """Make the bytes of a picture file; `exact` means that every pixel must keep its value.
 
     Raises:
         ValueError: JPEG for a picture with transparency or with numbers to keep, WebP for a label
@@ -249,19 +218,11 @@ def encode_picture(picture: Image.Image, suffix: str, *, exact: bool = False) ->
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class _Rim:
-    """Pixels of a mask that touch its outside, as rows and columns of the photo."""
-
-    ys: NDArray[np.int64]
-    xs: NDArray[np.int64]
-
-
 def _paint(canvas: NDArray[np.uint8], rle: RLE, color: Color, alpha: float) -> _Rim:
     """Tint one mask in place and return its rim."""
     x0, y0, x1, y1 = (int(side) for side in rle_box(rle))
     if x0 == x1:
-        return _Rim(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     mask = decode_rle(crop_rle(rle, (x0, y0, x1, y1)))
     region = canvas[y0:y1, x0:x1]
     tint = np.asarray(color, dtype=np.float32) * alpha
@@ -275,7 +236,7 @@ def _paint(canvas: NDArray[np.uint8], rle: RLE, color: Color, alpha: float) -> _
     inside[:, -1] |= inside[:, -2] & (x1 == width)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     ys, xs = np.nonzero(mask & ~core)
-    return _Rim(ys + y0, xs + x0)
+    return ys + y0, xs + x0
 
 
 def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) -> None:
@@ -283,14 +244,15 @@ def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) ->
 
     A disk is drawn around every rim pixel, with partial coverage at the disk's edge.
     """
-    if not rim.ys.size:
+    ys, xs = rim
+    if not ys.size:
         return
     radius = width / 2
     reach = math.ceil(radius + 0.5)
-    top, left = int(rim.ys.min()) - reach, int(rim.xs.min()) - reach
-    shape = (int(rim.ys.max()) - top + reach + 1, int(rim.xs.max()) - left + reach + 1)
+    top, left = int(ys.min()) - reach, int(xs.min()) - reach
+    shape = (int(ys.max()) - top + reach + 1, int(xs.max()) - left + reach + 1)
     cover = np.zeros(shape, dtype=np.float32)
-    ys, xs = rim.ys - top, rim.xs - left
+    ys, xs = ys - top, xs - left
     offsets = [
         (math.hypot(dy, dx), dy, dx)
         for dy in range(-reach, reach + 1)
@@ -311,9 +273,3 @@ def _stroke(canvas: NDArray[np.uint8], rim: _Rim, color: Color, width: float) ->
     region[touched] = (region[touched] * (1 - share_of_line) + ink * share_of_line + 0.5).astype(
         np.uint8
     )
-
-
-def _line_widths(size: tuple[int, int]) -> tuple[float, float]:
-    """Widths in pixels of the line and of its halo on each side, for a picture (H, W)."""
-    side = math.sqrt(size[0] * size[1])
-    return max(1.0, side * _LINE), max(0.6, side * _HALO)

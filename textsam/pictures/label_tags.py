@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["draw_tags", "load_font"]
-
 Color = tuple[int, int, int]
-Tag = tuple[str, Color, NDArray[np.int64]]
+Tag = tuple[str, Color, NDArray[np.int64]]  # text, colour, half-open box of the object
 
 # Letter height as a share of the picture's mean side, and the smallest that can be read.
 _LETTER = 1 / 36
@@ -30,17 +28,11 @@ _CROWDED = 0.10
 
 
 def draw_tags(picture: Image.Image, tags: Sequence[Tag], covered: NDArray[np.bool_]) -> None:
-    """Draw tags on an RGB picture, in place.
+    """Draw tags on an RGB picture, in place; the most important come first.
 
     The first tag of each colour is drawn if there is any place for it. A tag that repeats a colour
     (the seventh window), or that comes when the picture is crowded, is drawn only where it hides
     almost nothing; if both are true, it is left out.
-
-    Args:
-        picture: RGB, H x W.
-        tags: (text, colour, half-open box (4,) of the object), the most important first. Texts are
-            drawn on one line.
-        covered: (H, W) bool, pixels that tags should leave free if possible: the masks.
     """
     size = max(_MIN_LETTER, round(math.sqrt(picture.width * picture.height) * _LETTER))
     cost = covered.astype(np.float32)
@@ -97,11 +89,7 @@ def _tag(text: str, color: Color, size: int) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's built-in font, `size` pixels high.
-
-    Raises:
-        ImportError: This Pillow cannot draw letters of any size.
-    """
+    """Pillow's built-in font, `size` pixels high."""
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise ImportError(

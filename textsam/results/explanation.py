@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,6 @@ from textsam.values.files import write_atomically
 from textsam.values.images import check_photo
 from textsam.values.judge import GATES, Candidate, Gate, PhraseAnswer, closed_gate
 from textsam.values.rle import rle_area, rle_box, rle_to_json
-
-__all__ = ["LOW_THRESHOLD", "Explanation", "ExplanationRow", "blind_phrases", "explain_fully"]
 
 # At this threshold hardly any phrase is dropped before masks are looked for: the presence of
 # phrases that are not in the picture is mostly 0.01 to 0.1.
@@ -44,7 +42,7 @@ _MAX_ROWS = 12
 _MAX_BANDS = 12  # of a picture, each about 700 pixels high
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ExplanationRow:
     """A row of the table: a phrase as a whole, or one mask that was considered for it.
 
@@ -85,6 +83,8 @@ class ExplanationRow:
 class Explanation:
     """Why a result is what it is; made by `Segmentation.explain` and `ImageView.explain`.
 
+    All methods raise a `KeyError` for a phrase that was not asked for.
+
     Attributes:
         size: (H, W) of the photo.
         answers: What became of each phrase. Masks of a phrase that was dropped before masks were
@@ -100,14 +100,10 @@ class Explanation:
         image: NDArray[np.uint8] | None = None,
         opened: Iterable[PhraseAnswer] = (),
     ) -> None:
-        """Explain answers.
+        """Explain the answers of a result.
 
-        Args:
-            size: (H, W), original pixels.
-            answers: Answers of a result.
-            image: (H, W, 3) uint8 RGB, for pictures; not copied.
-            opened: Answers of `blind_phrases` at `LOW_THRESHOLD`: the masks that these phrases
-                would have had.
+        `opened` are answers of `blind_phrases` at `LOW_THRESHOLD`: the masks that these phrases
+        would have had. The image is not copied.
 
         Raises:
             ValueError: No answers, or a photo of another size.
@@ -131,11 +127,7 @@ class Explanation:
         return list(dict.fromkeys(answer.phrase for answer in self.answers))
 
     def gate(self, phrase: str) -> Gate | None:
-        """The gate that dropped a phrase or its best mask; None if a mask is in the result.
-
-        Raises:
-            KeyError: The phrase was not asked for.
-        """
+        """The gate that dropped a phrase or its best mask; None if a mask is in the result."""
         closed: list[Gate] = []
         for answer in self._about(phrase):
             gate, _ = closed_gate(answer)
@@ -151,33 +143,31 @@ class Explanation:
         Args:
             phrase: A phrase of the result.
             command_line: Whether to name options of `textsam segment` instead of Python's keywords.
-
-        Raises:
-            KeyError: The phrase was not asked for.
         """
-        gate = self.gate(phrase)
-        decisive = next(a for a in self._about(phrase) if closed_gate(a)[0] == gate)
-        return sentence(decisive, opened=self._opened.get(phrase), command_line=command_line)
+        return sentence(
+            self._decisive(phrase), opened=self._opened.get(phrase), command_line=command_line
+        )
 
     def advice(self, phrase: str) -> dict[str, Any]:
         """Keywords of `segment` with which the phrase gets a mask, e.g. `{"threshold": 0.3}`.
 
         None as a value means to leave the option out. Empty if the phrase has a mask, or if no
         option helps.
-
-        Raises:
-            KeyError: The phrase was not asked for.
         """
-        gate = self.gate(phrase)
-        decisive = next(a for a in self._about(phrase) if closed_gate(a)[0] == gate)
-        return advice(decisive, opened=self._opened.get(phrase))
+        return advice(self._decisive(phrase), opened=self._opened.get(phrase))
 
     def table(self) -> list[ExplanationRow]:
         """A row for each phrase, then one for each mask that was considered for it."""
         rows: list[ExplanationRow] = []
         for answer in self.answers:
-            rows.append(_phrase_row(answer))
-            rows += [_mask_row(answer, n, c) for n, c in enumerate(answer.candidates, start=1)]
+            gate, reason = closed_gate(answer)
+            presence, evidence = answer.presence, answer.evidence
+            rows.append(ExplanationRow(answer.phrase, None, gate, presence, evidence, reason))
+            for number, item in enumerate(answer.candidates, start=1):
+                numbers = (number, item.gate, item.score, item.evidence, item.reason)
+                x0, y0, x1, y1 = (int(side) for side in rle_box(item.rle))
+                place = ((x0, y0, x1, y1), rle_area(item.rle))
+                rows.append(ExplanationRow(answer.phrase, *numbers, *place))
         return rows
 
     def sweep(self, thresholds: Sequence[float] = _SWEEP) -> tuple[SweepStep, ...]:
@@ -206,7 +196,6 @@ class Explanation:
 
         Raises:
             ValueError: The photo is not known.
-            KeyError: A phrase was not asked for.
         """
         if self.image is None:
             raise ValueError(
@@ -280,6 +269,10 @@ class Explanation:
             raise KeyError(f"{phrase!r} was not asked for; there are {self.phrases}")
         return answers
 
+    def _decisive(self, phrase: str) -> PhraseAnswer:
+        gate = self.gate(phrase)
+        return next(answer for answer in self._about(phrase) if closed_gate(answer)[0] == gate)
+
     def _widest(self, answer: PhraseAnswer) -> PhraseAnswer:
         return self._opened.get(answer.phrase, answer)
 
@@ -305,36 +298,19 @@ class Explanation:
         }
 
 
-class HasAnswers(Protocol):
-    """A `Segmentation`, which this module does not import because it imports this one."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) of the photo."""
-
-    @property
-    def answers(self) -> tuple[PhraseAnswer, ...]:
-        """What became of each phrase."""
-
-
 def explain_fully(
-    result: HasAnswers,
-    ask_again: Callable[[Mapping[str, Any]], HasAnswers],
+    answers: Sequence[PhraseAnswer],
+    ask_again: Callable[[Mapping[str, Any]], Iterable[PhraseAnswer]],
     *,
     image: NDArray[np.uint8],
 ) -> Explanation:
-    """Explain a result; phrases dropped before masks were looked for are segmented once more.
+    """Explain answers; phrases dropped before masks were looked for are segmented once more.
 
-    Args:
-        result: The result.
-        ask_again: Segments again with these keywords in place of the result's own; called only if
-            there are such phrases.
-        image: (H, W, 3) uint8 RGB, the photo.
+    `ask_again` segments with these keywords in place of the result's own; the image is uint8 RGB.
     """
-    opened: tuple[PhraseAnswer, ...] = ()
-    if blind := blind_phrases(result.answers):
-        opened = ask_again({"text": blind, "threshold": LOW_THRESHOLD}).answers
-    return Explanation(result.size, result.answers, image=image, opened=opened)
+    blind = blind_phrases(answers)
+    opened = ask_again({"text": blind, "threshold": LOW_THRESHOLD}) if blind else ()
+    return Explanation(image.shape[:2], answers, image=image, opened=opened)
 
 
 def blind_phrases(answers: Iterable[PhraseAnswer]) -> list[str]:
@@ -355,32 +331,6 @@ def _merged(answer: PhraseAnswer, opened: PhraseAnswer | None) -> PhraseAnswer:
         for item in opened.candidates
     )
     return replace(answer, candidates=candidates)
-
-
-def _phrase_row(answer: PhraseAnswer) -> ExplanationRow:
-    gate, reason = closed_gate(answer)
-    return ExplanationRow(
-        phrase=answer.phrase,
-        mask=None,
-        gate=gate,
-        score=answer.presence,
-        evidence=dict(answer.evidence),
-        reason=reason,
-    )
-
-
-def _mask_row(answer: PhraseAnswer, number: int, item: Candidate) -> ExplanationRow:
-    x0, y0, x1, y1 = (int(side) for side in rle_box(item.rle))
-    return ExplanationRow(
-        phrase=answer.phrase,
-        mask=number,
-        gate=item.gate,
-        score=item.score,
-        evidence=dict(item.evidence),
-        reason=item.reason,
-        box=(x0, y0, x1, y1),
-        area=rle_area(item.rle),
-    )
 
 
 def _mask_to_dict(number: int, item: Candidate) -> dict[str, Any]:

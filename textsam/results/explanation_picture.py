@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from textsam.pictures.contact_sheet import fitted_size, mask_cell
-from textsam.pictures.draw import Color, overlay, palette_color
+from textsam.pictures.contact_sheet import fitted_size, mask_cell, shrunk_mask
+from textsam.pictures.draw import PALETTE, Color, overlay, palette_color
 from textsam.pictures.label_tags import load_font
 from textsam.results.gates import SweepStep
-from textsam.results.sweep_chart import sweep_chart
 from textsam.values.judge import GATES, Candidate, Gate, PhraseAnswer
-from textsam.values.rle import RLE, decode_rle, encode_mask
-
-__all__ = ["explanation_picture", "heat_picture"]
+from textsam.values.rle import RLE
 
 _PANEL = 420  # pixels, the longer side of a photo in a band
 _COLUMNS = 4
@@ -28,12 +26,22 @@ _MIN_HEIGHT = 240  # of a row of panels, so that the chart can be read beside a 
 _THUMBS = 8
 _THUMB = (_WIDTH - 2 * _MARGIN - (_THUMBS - 1) * _GAP) // _THUMBS
 _MAX_DROPPED = 6  # drawn over each other in one panel
-_FINE = 3  # dots are drawn this much larger and scaled down, because Pillow's are jagged
+_FINE = 3  # drawn this much larger and scaled down, because Pillow's dots and lines are jagged
 
 _TITLE, _TEXT, _SMALL = 20, 15, 13  # heights of letters, pixels
 _INK: Color = (32, 32, 32)
 _FAINT: Color = (110, 110, 110)
 _PAPER: Color = (255, 255, 255)
+
+# The chart of a sweep; the last line is the space around its axes, pixels.
+_GRID: Color = (224, 224, 224)
+_EXACT: Color = PALETTE[0]
+_ESTIMATE: Color = (168, 200, 245)
+_PRESENCE: Color = PALETTE[1]
+_SCORE: Color = PALETTE[5]
+_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 58, 24
+# Maps a threshold and a number of masks to fine pixels.
+_Place = Callable[[float, float], tuple[float, float]]
 
 # The colour map "inferno" of matplotlib (CC0) at quarters of its range: brightness rises evenly.
 _INFERNO = np.array(
@@ -53,16 +61,6 @@ def explanation_picture(
 
     Masks are decoded one at a time and drawn at the size of a panel, so that a large photo needs
     the memory of one mask.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        answers: N answers.
-        sentences: N headings.
-        sweeps: N sweeps of the threshold.
-        left_out: Phrases without a band, which are listed at the end.
-
-    Returns:
-        RGB picture, `_WIDTH` wide.
     """
     bands = [
         _band(photo, answer, heading=heading, steps=steps)
@@ -77,13 +75,7 @@ def explanation_picture(
 def heat_picture(
     photo: NDArray[np.uint8], similarity: NDArray[np.float32], size: tuple[int, int]
 ) -> Image.Image:
-    """A map of probabilities as heat over the photo in grey.
-
-    Args:
-        photo: (H, W, 3) uint8 RGB.
-        similarity: (h, w) float32, 0 to 1, on a grid that covers the photo.
-        size: (width, height) of the picture.
-    """
+    """A map of probabilities (h, w), 0 to 1, as heat over the photo in grey."""
     grey = Image.fromarray(photo).resize(size, Image.Resampling.BOX).convert("L")
     spread = Image.fromarray(np.clip(similarity, 0, 1).astype(np.float32))
     probability = np.asarray(spread.resize(size, Image.Resampling.BILINEAR))[..., None]
@@ -111,10 +103,15 @@ def _band(
     size = fitted_size((photo.shape[1], photo.shape[0]), _PANEL)
     small = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
     height = max(size[1], _MIN_HEIGHT)
+    more = f", the best {_MAX_DROPPED} drawn" if len(dropped) > _MAX_DROPPED else ""
+    title = f"no map: strategy {answer.strategy!r} makes none"
+    if answer.similarity is not None:
+        highest = float(answer.similarity.max(initial=0.0))
+        title = f"probability of the phrase (best {highest:.2f}), and the point prompts"
     panels = [
-        (_map_title(answer), _map_panel(photo, small, answer, size)),
+        (title, _map_panel(photo, small, answer, size)),
         (f"in the result: {len(kept)}", _masks_panel(small, kept)),
-        (_dropped_title(dropped), _masks_panel(small, dropped[:_MAX_DROPPED])),
+        (f"dropped: {len(dropped)}{more}", _masks_panel(small, dropped[:_MAX_DROPPED])),
         ("masks left at each threshold", sweep_chart(steps, answer, size=(_PANEL, height))),
     ]
     head = _paragraph(heading, _TITLE)
@@ -130,23 +127,8 @@ def _band(
     return _stacked(parts, gap=_GAP)
 
 
-def _map_title(answer: PhraseAnswer) -> str:
-    if answer.similarity is None:
-        return f"no map: strategy {answer.strategy!r} makes none"
-    highest = float(answer.similarity.max(initial=0.0))
-    return f"probability of the phrase (best {highest:.2f}), and the point prompts"
-
-
-def _dropped_title(dropped: Sequence[tuple[int, Candidate]]) -> str:
-    more = f", the best {_MAX_DROPPED} drawn" if len(dropped) > _MAX_DROPPED else ""
-    return f"dropped: {len(dropped)}{more}"
-
-
 def _map_panel(
-    photo: NDArray[np.uint8],
-    small: NDArray[np.uint8],
-    answer: PhraseAnswer,
-    size: tuple[int, int],
+    photo: NDArray[np.uint8], small: NDArray[np.uint8], answer: PhraseAnswer, size: tuple[int, int]
 ) -> Image.Image:
     """The map as heat and the point prompts; the points of masks of the result are filled."""
     if answer.similarity is None:
@@ -195,7 +177,7 @@ def _masks_panel(
     size = (small.shape[1], small.shape[0])
     return overlay(
         small,
-        [_shrunk(item.rle, size) for _, item in numbered],
+        [shrunk_mask(item.rle, size) for _, item in numbered],
         texts=[_tag(number, item) for number, item in numbered],
         colors=[_color(number, item.gate) for number, item in numbered],
     )
@@ -227,18 +209,6 @@ def _thumb(photo: NDArray[np.uint8], rle: RLE, color: Color) -> Image.Image:
         size = fitted_size((photo.shape[1], photo.shape[0]), _THUMB)
         return Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
     return mask_cell(photo, rle, size=_THUMB, color=color).picture
-
-
-def _shrunk(rle: RLE, size: tuple[int, int]) -> RLE:
-    return encode_mask(_resized(decode_rle(rle), size))
-
-
-def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at (width, height); one that would vanish keeps every pixel that it touches."""
-    resized = Image.fromarray(mask * np.uint8(255)).resize(size, Image.Resampling.BOX)
-    share = np.asarray(resized)
-    inside: NDArray[np.bool_] = share >= 128
-    return inside if inside.any() else share > 0
 
 
 def _color(number: int, gate: Gate | None) -> Color:
@@ -288,3 +258,78 @@ def _wrapped(text: str, letter: int, width: int) -> list[str]:
             word = word[:-2] + "…"  # two characters, since the last one is the ellipsis
         lines.append(word)
     return lines
+
+
+def sweep_chart(
+    steps: Sequence[SweepStep], answer: PhraseAnswer, *, size: tuple[int, int]
+) -> Image.Image:
+    """Draw a sweep, by rising threshold, with the phrase's presence and the two levels."""
+    width, height = max(120, size[0]), max(120, size[1])
+    picture = Image.new("RGB", (width * _FINE, height * _FINE), _PAPER)
+    pen = ImageDraw.Draw(picture)
+    highest = max([1, *(step.masks for step in steps)])
+
+    def place(threshold: float, masks: float) -> tuple[float, float]:
+        across = _LEFT + threshold * (width - _LEFT - _RIGHT)
+        up = _TOP + (1 - masks / highest) * (height - _TOP - _BOTTOM)
+        return across * _FINE, up * _FINE
+
+    _draw_axes(pen, place, highest)
+    for level, color in (
+        (answer.levels.min_presence, _PRESENCE),
+        (answer.levels.min_score, _SCORE),
+    ):
+        _dashed(pen, place(level, 0), place(level, highest), color)
+    for before, after in pairwise(steps):
+        # What is left just above `before` is what `after` counts.
+        corner = place(before.threshold, after.masks)
+        color = _EXACT if before.exact else _ESTIMATE
+        path = [place(before.threshold, before.masks), corner, place(after.threshold, after.masks)]
+        pen.line(path, fill=color, width=2 * _FINE, joint="curve")
+    if not math.isnan(answer.presence):
+        x, y = place(answer.presence, 0)
+        half = 5 * _FINE
+        pen.polygon([(x, y - 2 * half), (x - half, y), (x + half, y)], fill=_PRESENCE)
+    small = picture.resize((width, height), Image.Resampling.BOX)
+    _draw_legend(ImageDraw.Draw(small), answer, partly=any(not step.exact for step in steps))
+    return small
+
+
+def _draw_axes(pen: ImageDraw.ImageDraw, place: _Place, highest: int) -> None:
+    font = load_font(_SMALL * _FINE)
+    step = max(1, math.ceil(highest / 5))
+    for count in range(0, highest + 1, step):
+        (x0, y), (x1, _) = place(0, count), place(1, count)
+        pen.line([(x0, y), (x1, y)], fill=_GRID, width=_FINE)
+        pen.text((x0 - 6 * _FINE, y), str(count), font=font, fill=_INK, anchor="rm")
+    for quarter in range(5):
+        x, y = place(quarter / 4, 0)
+        pen.line([(x, y), (x, y + 4 * _FINE)], fill=_INK, width=_FINE)
+        anchor = ("lt", "mt", "mt", "mt", "rt")[quarter]
+        pen.text((x, y + 7 * _FINE), f"{quarter / 4:g}", font=font, fill=_INK, anchor=anchor)
+
+
+def _dashed(
+    pen: ImageDraw.ImageDraw, bottom: tuple[float, float], top: tuple[float, float], color: Color
+) -> None:
+    x, y = bottom
+    while y > top[1]:
+        pen.line([(x, y), (x, max(top[1], y - 5 * _FINE))], fill=color, width=_FINE)
+        y -= 9 * _FINE
+
+
+def _draw_legend(pen: ImageDraw.ImageDraw, answer: PhraseAnswer, *, partly: bool) -> None:
+    font = load_font(_SMALL)
+    presence = "unknown" if math.isnan(answer.presence) else f"{answer.presence:.2f}"
+    rows = [
+        [(f"presence {presence}, needs {answer.levels.min_presence:.2f}", _PRESENCE)],
+        [(f"score of a mask, needs {answer.levels.min_score:.2f}", _SCORE)],
+        [("masks left", _EXACT), *([("pale: estimate", _ESTIMATE)] if partly else [])],
+    ]
+    for row, parts in enumerate(rows):
+        left = float(_LEFT)
+        for text, color in parts:
+            middle = 8 + row * (_SMALL + 4)
+            pen.rectangle((left, middle - 2, left + 14, middle + 1), fill=color)
+            pen.text((left + 20, middle), text, font=font, fill=_INK, anchor="lm")
+            left += 32 + font.getlength(text)

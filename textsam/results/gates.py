@@ -14,8 +14,6 @@ from typing import Any
 
 from textsam.values.judge import GATES, Gate, PhraseAnswer, closed_gate, is_exact, judge
 
-__all__ = ["SweepStep", "advice", "sentence", "sweep", "to_options"]
-
 # Thresholds are advised with two decimals, below 0.1 with three, rounded down so that the mask
 # passes. A threshold below the minimum would let everything pass.
 _FINE_BELOW = 0.1
@@ -41,15 +39,10 @@ class SweepStep:
 
 
 def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[str, Any]:
-    """Keywords of `segment` with which a phrase gets a mask.
+    """Keywords of `segment` with which a phrase gets a mask, for example `{"threshold": 0.31}`.
 
-    Args:
-        answer: The phrase's answer.
-        opened: Its answer at a low threshold, if there is one, which makes the advice exact.
-
-    Returns:
-        For example `{"threshold": 0.31}`; None as a value means to leave the option out. Empty if
-        the phrase has a mask, or if no option helps.
+    None as a value means to leave the option out. Empty if the phrase has a mask, or if no option
+    helps. `opened` is its answer at a low threshold, which makes the advice exact.
     """
     gate, _ = closed_gate(answer)
     if gate in ("presence", "map", "score", "quality"):
@@ -60,7 +53,7 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
         return {} if answer.strategy == "rank" else {"strategy": "rank"}
     if gate == "quality":  # a click makes the decoder predict another outline
         points = [item.point for item in answer.candidates if item.gate == gate and item.point]
-        return {"points": [_rounded(points[0])]} if points else {}
+        return {"points": [(round(x, 1), round(y, 1)) for x, y in points[:1]]} if points else {}
     if gate == "exclusion":
         return {"exclude": None}
     if gate == "background":
@@ -71,13 +64,7 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
 def sentence(
     answer: PhraseAnswer, *, opened: PhraseAnswer | None = None, command_line: bool = False
 ) -> str:
-    """One sentence about a phrase: its masks, or why it has none and which option helps.
-
-    Args:
-        answer: The phrase's answer.
-        opened: Its answer at a low threshold, if there is one.
-        command_line: Whether to name options of `textsam segment` instead of Python's keywords.
-    """
+    """One sentence about a phrase: its masks, or why it has none and which option helps."""
     name = repr(answer.phrase)
     gate, reason = closed_gate(answer)
     if gate is None:
@@ -97,15 +84,7 @@ def sentence(
 
 
 def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple[SweepStep, ...]:
-    """Count what would be left at each threshold, by judging the answers again.
-
-    Args:
-        answers: Answers of a result.
-        thresholds: Probabilities, 0 to 1.
-
-    Raises:
-        ValueError: A threshold is outside 0 to 1.
-    """
+    """Count what would be left at each threshold, by judging the answers again."""
     steps = []
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
@@ -186,7 +165,3 @@ def _shortfall(answer: PhraseAnswer, gate: Gate) -> str:
     else:
         return ""
     return f"{missed:.2f} too low" if missed > 0 else ""
-
-
-def _rounded(point: tuple[float, float]) -> tuple[float, float]:
-    return round(point[0], 1), round(point[1], 1)

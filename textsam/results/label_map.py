@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -33,12 +34,7 @@ class LabelMap:
         *,
         image: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Check and collect a map.
-
-        Args:
-            labels: (H, W) integers, 0 to `len(names)`.
-            names: Phrases, each once.
-            image: (H, W, 3) uint8 RGB, for the picture.
+        """Check and collect a map; the image (H, W, 3) uint8 RGB is for the picture.
 
         Raises:
             ValueError: A number has no name, a name occurs twice, or the photo has another size.
@@ -107,8 +103,6 @@ class LabelMap:
             ValueError: Another suffix.
             OSError: It cannot be written.
         """
-        import io
-
         path = Path(path)
         if path.suffix.lower() == ".npz":
             stream = io.BytesIO()

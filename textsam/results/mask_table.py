@@ -30,12 +30,7 @@ __all__ = [
 ]
 
 # The columns of numbers, and what one of them is called on a `MaskResult`.
-NUMBERS = {
-    "scores": "score",
-    "iou": "iou",
-    "stability": "stability",
-    "similarity": "similarity",
-}
+NUMBERS = {"scores": "score", "iou": "iou", "stability": "stability", "similarity": "similarity"}
 
 
 @dataclass(frozen=True)

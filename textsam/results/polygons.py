@@ -84,12 +84,6 @@ def join_rings(rings: Sequence[Ring]) -> Ring:
     signed area is the sum of all, and both fill rules (even-odd, non-zero) fill the same pixels as
     the separate rings. `merge_multi_segment` of Ultralytics joins the parts of one COCO object like
     that.
-
-    Args:
-        rings: At least one ring; holes included.
-
-    Returns:
-        (N, 2) float32.
     """
     joined = rings[0]
     for ring in rings[1:]:
@@ -104,11 +98,8 @@ def yolo_text(table: MaskTable, *, names: Sequence[str] | None = None) -> str:
     """Write masks as YOLO's segmentation labels: `class x1 y1 x2 y2 ...`, one line per mask.
 
     The format of Ultralytics: class numbers from 0, coordinates divided by width and height, one
-    polygon per object (rings are joined). Empty masks are left out.
-
-    Args:
-        table: The masks; if none has a label, all are class 0.
-        names: Class names in order; `table.names()` by default.
+    polygon per object (rings are joined). Empty masks are left out. Classes are
+    `table.names()` by default; if no mask has a label, all are class 0.
 
     Raises:
         ValueError: A label is not in `names`, or only some masks have labels.

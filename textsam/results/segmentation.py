@@ -291,10 +291,7 @@ class Segmentation(Sequence[MaskResult]):
         return self._take(positions(as_array(key), len(self)))
 
     def top(
-        self,
-        k: int,
-        *,
-        by: Literal["scores", "iou", "stability", "similarity", "areas"] = "scores",
+        self, k: int, *, by: Literal["scores", "iou", "stability", "similarity", "areas"] = "scores"
     ) -> Self:
         """The k masks with the highest value, highest first; unknown ones last, in their order."""
         if k < 0:

@@ -17,33 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.pictures.draw import PICTURE_SUFFIXES, encode_picture
 from textsam.results.mask_table import NUMBERS, MaskTable, make_table
 from textsam.results.polygons import yolo_text
 from textsam.values.rle import (
-    RLE,
     decode_rle,
-    encode_masks,
+    encode_mask,
     rle_areas,
     rle_boxes,
     rle_from_json,
     rle_to_json,
 )
-
-__all__ = [
-    "FORMAT",
-    "VERSION",
-    "dump_json",
-    "encode_result",
-    "read_table",
-    "table_from_json",
-    "table_from_npz",
-    "table_to_json",
-    "table_to_npz",
-]
 
 FORMAT = "textsam.segmentation"
 # Increase it when readers of the last version would misread the file; they refuse newer ones.
@@ -59,14 +45,7 @@ def encode_result(
     kind: str | None,
     names: Sequence[str] | None,
 ) -> bytes:
-    """Make the content of a file; its suffix decides the format.
-
-    Args:
-        table: What to write.
-        path: The file's future path; nothing is written.
-        picture: Draws the picture; called for pictures only.
-        kind: Kind of picture, or None; an error for other files.
-        names: Class names, or None; an error for other files than `.txt`.
+    """Make the content of a file; the suffix of its future path decides the format.
 
     Raises:
         ValueError: An unknown suffix, or an option that does not fit it.
@@ -99,7 +78,6 @@ def read_table(path: Path) -> MaskTable:
 
     Raises:
         ValueError: Another suffix, another format, a newer version, or a damaged file.
-        OSError: The file cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix not in (".json", ".npz"):
@@ -140,11 +118,7 @@ def table_to_json(table: MaskTable) -> dict[str, Any]:
 
 
 def table_from_json(payload: Any) -> MaskTable:
-    """Read what `table_to_json` made; boxes and areas are computed from the masks.
-
-    Raises:
-        ValueError: It is no such object, is from a newer textsam, or is damaged.
-    """
+    """Read what `table_to_json` made; boxes and areas are computed from the masks."""
     if not isinstance(payload, Mapping) or payload.get("format") != FORMAT:
         raise ValueError(
             f'got JSON without "format": "{FORMAT}"; for COCO and SA-1B see textsam.results.interop'
@@ -191,20 +165,18 @@ def table_to_npz(table: MaskTable) -> bytes:
 
 
 def table_from_npz(data: bytes) -> MaskTable:
-    """Read what `table_to_npz` made.
-
-    Raises:
-        ValueError: It is no such file, is from a newer textsam, or is damaged.
-    """
+    """Read what `table_to_npz` made."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:  # pickles could run code
             if "format" not in file or str(file["format"]) != FORMAT:
                 raise ValueError(f"got an .npz file without format {FORMAT!r}")
             _check_version(int(file["version"]))
             size = (int(file["size"][0]), int(file["size"][1]))
+            # One at a time: all masks together may not fit into memory.
+            pixels = (np.unpackbits(row, count=size[0] * size[1]) for row in file["masks"])
             return make_table(
                 size,
-                [_unpack(row, size) for row in file["masks"]],
+                [encode_mask(bits.reshape(size).astype(np.bool_)) for bits in pixels],
                 labels=json.loads(str(file["labels"])),
                 presence=json.loads(str(file["presence"])),
                 **{name: file[name] for name in NUMBERS if name not in _ADDED or name in file},
@@ -219,12 +191,6 @@ def dump_json(payload: Any) -> bytes:
     """Strict JSON (no NaN) in UTF-8, on one line."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
     return (text + "\n").encode("utf-8")
-
-
-def _unpack(row: NDArray[np.uint8], size: tuple[int, int]) -> RLE:
-    height, width = size
-    mask = np.unpackbits(row, count=height * width).astype(np.bool_)
-    return encode_masks(mask.reshape(1, height, width))[0]
 
 
 def _check_version(version: Any) -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from textsam.search.results import SearchResult as SearchResult
     from textsam.search.results import SearchResults as SearchResults
     from textsam.search.uses.clusters import cluster_masks as cluster_masks
-    from textsam.search.uses.duplicates import find_duplicates as find_duplicates
-    from textsam.search.uses.label_errors import find_label_errors as find_label_errors
+    from textsam.search.uses.neighbours import find_duplicates as find_duplicates
+    from textsam.search.uses.neighbours import find_label_errors as find_label_errors
     from textsam.search.where import Where as Where
 
 # The names that each module defines.
@@ -42,8 +42,7 @@ _NAMES = {
     "records": "MaskRow MaskVectors VectorSpace",
     "results": "SearchResult SearchResults",
     "uses.clusters": "cluster_masks",
-    "uses.duplicates": "find_duplicates",
-    "uses.label_errors": "find_label_errors",
+    "uses.neighbours": "find_duplicates find_label_errors",
     "where": "Where",
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}

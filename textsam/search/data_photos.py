@@ -10,8 +10,6 @@ from typing import Any, Protocol
 
 from textsam.values.rle import RLE
 
-__all__ = ["DataMask", "DataPhoto", "ListedPhotos", "PhotoRows", "PhotoSource", "batches"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DataMask:
@@ -40,20 +38,13 @@ class DataPhoto:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRows:
-    """What was done with one photo.
+    """What was done with one photo."""
 
-    Attributes:
-        image: Its id or URI.
-        masks: Number of masks that were embedded.
-        kept: Number of masks that the index had already.
-        error: Why the photo was skipped, one line; None if it was not.
-        table: The rows of its new masks, an Arrow table of `make_table`; None without new masks.
-    """
-
-    image: str
-    masks: int = 0
-    kept: int = 0
-    error: str | None = None
+    image: str  # id or URI
+    masks: int = 0  # embedded
+    kept: int = 0  # in the index already
+    error: str | None = None  # why the photo was skipped, one line
+    # The rows of its new masks, an Arrow table of `make_table`; None without new masks.
     table: Any = field(default=None, repr=False)
 
 

@@ -37,10 +37,7 @@ from textsam.search.results import unknown_attribute
 from textsam.values.images import ImageSource, load_image
 from textsam.values.rle import RLE, encode_mask
 
-__all__ = ["Embedder", "Latents", "Masks", "Photo", "fingerprint", "load_model"]
-
 Photo: TypeAlias = "ImageView | EncodedPhoto | ImageSource"
-_Photos: TypeAlias = Sequence[tuple[NDArray[np.uint8], list[RLE]]]
 Masks: TypeAlias = Segmentation | MaskResult | RLE | NDArray[np.bool_] | Sequence[Any]
 
 # Raise it when the same settings and weights give other vectors than before.
@@ -75,15 +72,10 @@ class Embedder:
         sam_batch: int = 8,
         clip_batch: int = 32,
     ) -> None:
-        """Choose what is embedded, and how.
+        """Choose what is embedded, and how; for most arguments see the attributes.
 
-        Args:
-            model: A model, or what `TextSAM.from_pretrained` takes: a name, a folder or a file.
-            latents: How latents are computed.
-            spaces: "clip", "sam" or both; by default all that the model has.
-            expand: Size of crops.
-            sam_batch: At least 1.
-            clip_batch: At least 1.
+        The model may be what `TextSAM.from_pretrained` takes: a name, a folder or a file. `spaces`
+        are "clip", "sam" or both; by default all that the model has.
 
         Raises:
             PromptError: An unknown option, or a number below 1.
@@ -119,13 +111,9 @@ class Embedder:
         device: str | None = None,
         **options: Any,
     ) -> Embedder:
-        """Load a model and make its embedder; a partial of this is what Ray's workers call.
+        """Load a model as `TextSAM.from_pretrained` and make its embedder with more options.
 
-        Args:
-            model: As for `TextSAM.from_pretrained`, like the next two.
-            clip: A CLIP to add to the model, or to use in place of its own.
-            device: "cpu", "cuda", ...; the CPU by default.
-            options: Keywords of `Embedder`.
+        A partial of this is what Ray's workers call.
         """
         return cls(TextSAM.from_pretrained(model, clip=clip, device=device), **options)
 
@@ -133,13 +121,8 @@ class Embedder:
     def for_spaces(cls, model: TextSAM, spaces: Mapping[SpaceName, VectorSpace]) -> Embedder:
         """The embedder of a model whose vectors are in given spaces, for example those of an index.
 
-        Args:
-            model: The model.
-            spaces: By name. If they are empty or do not fit the model, the embedder is like any
-                other, and the index refuses its vectors.
-
-        Raises:
-            WeightsError: "clip" of a model without CLIP.
+        If they are empty or do not fit the model, the embedder is like any other, and the index
+        refuses its vectors.
         """
         # A space stores how latents are made only as a hash, so both ways are tried.
         for latents in get_args(Latents) if "sam" in spaces else get_args(Latents)[:1]:
@@ -219,24 +202,26 @@ class Embedder:
         return self.photos([(image, masks)])[0]
 
     def photos(self, photos: Iterable[tuple[Photo, Masks]]) -> list[MaskVectors]:
-        """Embed masks of several photos, in batches across photos.
+        """Embed masks of several photos, in batches across photos; raises as `masks`.
 
         Args:
             photos: Photos with their masks, as for `masks`. All are decoded at once, so pass some
                 dozens at a time.
-
-        Raises:
-            ImageError: See `masks`.
-            PromptError: See `masks`.
         """
         pairs = [_checked_photo(image, masks) for image, masks in photos]
         decoded = [(_pixels(image), rles) for image, rles in pairs]
         vectors: dict[SpaceName, NDArray[np.float32]] = {}
         if "clip" in self._names:
-            vectors["clip"] = self._clip_vectors(decoded)
+            clip = self.model.parts.require_clip()
+            crops = crop_batches(
+                decoded, size=clip.image_size, expand=self.expand, batch=self.clip_batch
+            )
+            vectors["clip"] = _stack((clip.encode_crops(*batch) for batch in crops), clip.width)
         if "sam" in self._names:
-            by_photo = self.latents == "photo"
-            vectors["sam"] = self._photo_latents(pairs) if by_photo else self._crop_latents(decoded)
+            sam, rows = self.model.sam, self._photo_latents(pairs)
+            if self.latents == "crops":
+                rows = crop_latents(sam, decoded, expand=self.expand, batch=self.sam_batch)
+            vectors["sam"] = _stack(rows, sam.config.embed_dim)
         # Batches ran across photos, so the vectors are handed back by the numbers of masks.
         ends = np.cumsum([len(rles) for _, rles in pairs])[:-1]
         parts = {name: np.split(rows, ends) for name, rows in vectors.items()}
@@ -245,29 +230,14 @@ class Embedder:
             for i in range(len(pairs))
         ]
 
-    def _clip_vectors(self, photos: _Photos) -> NDArray[np.float32]:
-        clip = self.model.parts.require_clip()
-        batches = crop_batches(
-            photos, size=clip.image_size, expand=self.expand, batch=self.clip_batch
-        )
-        return _stack((clip.encode_crops(crops, shares) for crops, shares in batches), clip.width)
-
-    def _crop_latents(self, photos: _Photos) -> NDArray[np.float32]:
-        sam = self.model.sam
-        rows = crop_latents(sam, photos, expand=self.expand, batch=self.sam_batch)
-        return _stack(rows, sam.config.embed_dim)
-
     def _photo_latents(
         self, photos: Sequence[tuple[EncodedPhoto | NDArray[np.uint8], list[RLE]]]
-    ) -> NDArray[np.float32]:
-        def rows() -> Iterator[Tensor]:
-            for image, rles in photos:
-                if rles:  # a photo without masks need not be encoded
-                    if not isinstance(image, EncodedPhoto):
-                        image = encode_photo(self.model.parts, image)
-                    yield photo_latents(image, rles)
-
-        return _stack(rows(), self.model.sam.config.embed_dim)
+    ) -> Iterator[Tensor]:
+        for image, rles in photos:
+            if rles:  # a photo without masks need not be encoded
+                if not isinstance(image, EncodedPhoto):
+                    image = encode_photo(self.model.parts, image)
+                yield photo_latents(image, rles)
 
     if not TYPE_CHECKING:  # a type checker should know of the real attributes only
 
@@ -276,12 +246,7 @@ class Embedder:
 
 
 def load_model(model: TextSAM | str | Path) -> TextSAM:
-    """The model itself, or the one of a name, folder or file.
-
-    Raises:
-        WeightsError: See `TextSAM.from_pretrained`.
-        PromptError: Something else.
-    """
+    """The model itself, or the one of a name, folder or file."""
     if isinstance(model, str | Path):
         return TextSAM.from_pretrained(model)
     if not isinstance(model, TextSAM):
@@ -293,17 +258,10 @@ def load_model(model: TextSAM | str | Path) -> TextSAM:
 
 
 def fingerprint(settings: Mapping[str, Any], network: nn.Module) -> str:
-    """Hash settings and every weight and buffer of a network.
+    """Hash settings, in any order, and every weight and buffer of a network: 16 hex digits.
 
     The weights are hashed as they are in memory: a model in float16 makes other vectors than the
-    same model in float32, so its hash differs.
-
-    Args:
-        settings: Values that JSON can represent; their order does not matter.
-        network: Its whole state is read, which takes some seconds for gigabytes.
-
-    Returns:
-        16 hexadecimal digits.
+    same model in float32, so its hash differs. This takes some seconds for gigabytes.
     """
     digest = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):

@@ -11,16 +11,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from textsam.errors import PromptError, require
+from textsam.errors import PromptError, check_names, require
 from textsam.results.mask_table import MaskResult
 from textsam.search import queries
-from textsam.search.lance_engine import IN_MEMORY, LanceEngine, RayLanceEngine
+from textsam.search.lance_engine import (
+    IN_MEMORY,
+    IndexStats,
+    LanceEngine,
+    RayLanceEngine,
+    measure_recall,
+)
 from textsam.search.queries import LikeSource, MaskEmbedder, MaskSource, ModelSource, QueryModel
 from textsam.search.records import (
     ROW_COLUMNS,
@@ -37,11 +44,8 @@ from textsam.search.records import (
     spaces_of,
 )
 from textsam.search.results import SearchResults, unknown_attribute
-from textsam.search.stats import IndexStats, measure_recall
 from textsam.search.where import Where
 from textsam.values.images import load_image
-
-__all__ = ["EngineName", "MaskIndex"]
 
 EngineName = Literal["memory", "lance", "ray"]
 
@@ -137,11 +141,7 @@ class MaskIndex:
     def add_tables(self, tables: Iterable[Any]) -> int:
         """Add the rows of Arrow tables of `make_table` in one commit; see `add`.
 
-        Args:
-            tables: Tables of the same spaces; None is a table without rows.
-
-        Raises:
-            ValueError: See `add`; or a table without the metadata of an index.
+        None is a table without rows.
         """
         present = [table for table in tables if table is not None]
         if not present:
@@ -157,11 +157,7 @@ class MaskIndex:
         return added
 
     def check_spaces(self, spaces: Mapping[SpaceName, VectorSpace]) -> None:
-        """Refuse spaces that differ from those of the index; an empty index accepts all.
-
-        Raises:
-            ValueError: Another space, a missing one, or an additional one.
-        """
+        """Refuse spaces that differ from those of the index; an empty index accepts all."""
         stored = self.spaces
         if not stored:
             return
@@ -185,6 +181,7 @@ class MaskIndex:
         where: Where = _ALL_ROWS,
         space: SpaceName = "clip",
         exact: bool = False,
+        **unknown: Never,
     ) -> SearchResults:
         """Find the rows nearest to one query.
 
@@ -199,13 +196,16 @@ class MaskIndex:
             where: Conditions on rows.
             space: "clip" compares what things are, "sam" what they look like.
             exact: Compare with every row.
+            **unknown: Names such as `limit`, which are refused with the one to type.
 
         Raises:
+            UnknownKeywordError: The message names the nearest keyword.
             PromptError: Not exactly one query, or one that cannot be embedded.
             WeightsError: The model cannot be loaded, or is not the one that made the index.
             ValueError: The index is empty or has no vectors of this space, or the query is a vector
                 of another space.
         """
+        check_names(unknown, [*signature(self.search).parameters][:-1], queries.FOREIGN_NAMES)
         if text is not None and not isinstance(text, str):
             queries.refuse_query(text)
         if not isinstance(k, int | np.integer) or k < 1:
@@ -368,9 +368,6 @@ class MaskIndex:
         """Write rows with their vectors to a Parquet file; returns their number.
 
         `datasets.load_dataset("parquet", data_files=...)`, pandas and others read it.
-
-        Raises:
-            OSError: The file cannot be written.
         """
         parquet = require("pyarrow.parquet", "search")
         schema = make_schema(self.spaces)

@@ -30,23 +30,12 @@ if TYPE_CHECKING:  # so that processes that embed nothing need not import the ne
     from textsam.search.embed import Embedder
     from textsam.values.settings import AutomaticSettings, Preset
 
-__all__ = [
-    "EmbedReport",
-    "EmbedSettings",
-    "MaskChoice",
-    "PhotoEmbedder",
-    "Progress",
-    "choose_masks",
-    "embed_data_set",
-]
-
 # Called once for each photo, after its masks have been committed.
 Progress = Callable[[PhotoRows], None]
 MaskChoice = Literal["given", "everything"]
 
 # What a broken photo or annotation raises. Other errors are faults of the program and end the run.
 _PHOTO_ERRORS = (ValueError, OSError)
-_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 _READ_BATCH = 8_192  # rows that are read at once from the index
 
 
@@ -87,18 +76,11 @@ class EmbedSettings:
 
 @dataclass(kw_only=True)
 class EmbedReport:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes:
-        photos: Number of photos, including failed ones.
-        masks: Number of masks that are new in the index.
-        kept: Number of masks that the index had already.
-        failed: The photos that were skipped, with the reason.
-    """
-
-    photos: int = 0
-    masks: int = 0
-    kept: int = 0
+    photos: int = 0  # including failed ones
+    masks: int = 0  # new in the index
+    kept: int = 0  # in the index already
     failed: list[PhotoRows] = field(default_factory=list)
 
     def add(self, photo: PhotoRows) -> None:
@@ -131,7 +113,7 @@ def embed_data_set(
     photo_embedder = PhotoEmbedder(embedder, source, index, settings)
     index.check_spaces(embedder.spaces)
     report = EmbedReport()
-    commits = _PendingCommit(index, settings, report, progress)
+    commits = _PendingCommit(index=index, settings=settings, report=report, progress=progress)
     try:
         for rows in batches(itertools.islice(source.rows(), settings.limit), settings.batch):
             commits.add(photo_embedder.embed(rows))
@@ -142,20 +124,16 @@ def embed_data_set(
     return report
 
 
+@dataclass(kw_only=True)
 class _PendingCommit:
     """Collects rows of whole photos, and commits them when they are many or old."""
 
-    def __init__(
-        self,
-        index: MaskIndex,
-        settings: EmbedSettings,
-        report: EmbedReport,
-        progress: Progress | None,
-    ) -> None:
-        self.index, self.settings = index, settings
-        self.report, self.progress = report, progress
-        self.photos: list[PhotoRows] = []
-        self.last_commit = time.monotonic()
+    index: MaskIndex
+    settings: EmbedSettings
+    report: EmbedReport
+    progress: Progress | None
+    photos: list[PhotoRows] = field(default_factory=list)
+    last_commit: float = field(default_factory=time.monotonic)
 
     def add(self, photos: Sequence[PhotoRows]) -> None:
         self.photos += photos
@@ -176,25 +154,12 @@ class _PendingCommit:
 
 
 def choose_masks(source: PhotoSource, masks: MaskChoice | None) -> MaskChoice:
-    """Which masks of a data set are embedded; by default those that come with it, if there are any.
-
-    Raises:
-        ValueError: "given" for photos without masks, or an unknown choice.
-    """
+    """Which masks of a data set are embedded; by default those that come with it, if any."""
     if masks not in (None, *get_args(MaskChoice)):
         raise ValueError(f"masks={masks!r}; wanted one of {list(get_args(MaskChoice))}")
     if masks == "given" and not source.has_masks:
         raise ValueError('these photos come without masks. Type: masks="everything"')
     return masks or ("given" if source.has_masks else "everything")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _NewMasks:
-    """Masks of a photo that are not in the index; the photo is decoded only if there are any."""
-
-    rows: list[MaskRow]
-    kept: int
-    image: EncodedPhoto | NDArray[np.uint8] = field(default_factory=lambda: _NO_PIXELS)
 
 
 class PhotoEmbedder:
@@ -224,20 +189,22 @@ class PhotoEmbedder:
             except _PHOTO_ERRORS as error:
                 results[place] = PhotoRows(image=self.source.name(row), error=one_line(error))
         known = self._known_rows(list(photos.values()))  # one query for the whole batch
-        new: dict[int, _NewMasks] = {}
+        new: dict[int, tuple[EncodedPhoto | NDArray[np.uint8], list[MaskRow]]] = {}
         for place, photo in photos.items():
             try:
-                masks = self._new_masks(photo, known.get((photo.dataset, photo.image), {}))
+                image, masks, kept = self._new_masks(
+                    photo, known.get((photo.dataset, photo.image), {})
+                )
             except _PHOTO_ERRORS as error:
                 results[place] = PhotoRows(image=photo.image, error=one_line(error))
                 continue
-            results[place] = PhotoRows(image=photo.image, masks=len(masks.rows), kept=masks.kept)
-            if masks.rows:
-                new[place] = masks
-        pairs = [(masks.image, [row.rle for row in masks.rows]) for masks in new.values()]
+            results[place] = PhotoRows(image=photo.image, masks=len(masks), kept=kept)
+            if image is not None and masks:
+                new[place] = (image, masks)
+        pairs = [(image, [row.rle for row in masks]) for image, masks in new.values()]
         vectors = self.embedder.photos(pairs) if pairs else []
-        for (place, masks), own in zip(new.items(), vectors, strict=True):
-            results[place] = replace(results[place], table=make_table(masks.rows, own))
+        for (place, (_, masks)), own in zip(new.items(), vectors, strict=True):
+            results[place] = replace(results[place], table=make_table(masks, own))
         return results
 
     def _known_rows(self, photos: Sequence[DataPhoto]) -> dict[tuple[str, str], dict[str, bool]]:
@@ -259,13 +226,16 @@ class PhotoEmbedder:
                 ids[row["id"]] = row["iou"] is not None
         return known
 
-    def _new_masks(self, photo: DataPhoto, known: dict[str, bool]) -> _NewMasks:
+    def _new_masks(
+        self, photo: DataPhoto, known: dict[str, bool]
+    ) -> tuple[EncodedPhoto | NDArray[np.uint8] | None, list[MaskRow], int]:
+        """The photo, decoded only if it has new masks, those masks, and the number of old ones."""
         if self.masks == "given":
             masks = [mask for mask in photo.masks if not mask.rle.is_empty]
             rows = _distinct_rows(photo, [{"rle": m.rle, "label": m.label} for m in masks])
             new = [row for row in rows if row.id not in known]
             if not new:
-                return _NewMasks(rows=[], kept=len(rows))
+                return None, [], len(rows)
             image = load_image(photo.encoded)
             for row in new:
                 if row.rle.size != image.shape[:2]:
@@ -273,14 +243,14 @@ class PhotoEmbedder:
                         f"a mask has size {row.rle.size}, the photo {image.shape[:2]} "
                         "(height, width)"
                     )
-            return _NewMasks(rows=new, kept=len(rows) - len(new), image=image)
+            return image, new, len(rows) - len(new)
         if automatic := sum(known.values()):
-            return _NewMasks(rows=[], kept=automatic)
+            return None, [], automatic
         view = self.embedder.model.open(load_image(photo.encoded))
         results = [mask for mask in view.everything(self.automatic) if mask.area]
         rows = _distinct_rows(photo, [{"rle": mask.rle, "iou": mask.iou} for mask in results])
         # The view is encoded already, so latents of the photo cost nothing more.
-        return _NewMasks(rows=rows, kept=0, image=view.photo)
+        return view.photo, rows, 0
 
 
 def _distinct_rows(photo: DataPhoto, masks: Sequence[dict[str, Any]]) -> list[MaskRow]:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
@@ -27,8 +29,6 @@ from textsam.errors import require
 from textsam.search import records
 from textsam.search.records import FloatArray, SpaceName, VectorSpace
 from textsam.search.where import Where
-
-__all__ = ["LanceEngine", "RayLanceEngine", "cells_for", "connect"]
 
 IN_MEMORY = "memory://"  # each engine that opens it has a table of its own
 
@@ -306,3 +306,52 @@ def _in_list(column: str, values: Sequence[str | None]) -> str:
     parts = [f"{column} IN ({', '.join(quoted)})"] if quoted else []
     parts += [f"{column} IS NULL"] if None in values else []  # IN never matches a null
     return f"({' OR '.join(parts)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """How a search compares with the exact one, measured on rows of the index itself."""
+
+    k: int  # rows per search
+    queries: int  # searches, each for a row drawn at random
+    recall: float  # share of the exact k nearest rows that the search returns, 0 to 1
+    seconds: float  # median time of a search
+    exact_seconds: float  # median time of an exact search, measured in the same run
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexStats:
+    """What an index holds."""
+
+    rows: int
+    datasets: Mapping[str, int]  # number of rows of each data set
+    spaces: Mapping[SpaceName, VectorSpace]
+    engine: Mapping[str, Any]  # the engine's description of itself
+    recall: Mapping[SpaceName, Recall]  # empty if it was not measured
+
+
+def measure_recall(
+    engine: LanceEngine, space: SpaceName, *, k: int, queries: int, seed: int
+) -> Recall:
+    """Search for rows of the index with its search structure and without."""
+    vectors = engine.sample(space, queries, seed=seed)
+    shares, times, exact_times = [], [], []
+    for vector in vectors:
+        start = time.perf_counter()
+        # One more than k, because each row finds itself, which shows nothing about the search.
+        approximate = engine.search(space, vector, k=k + 1, where=Where())
+        middle = time.perf_counter()
+        nearest = engine.search(space, vector, k=k + 1, where=Where(), exact=True)
+        times.append(middle - start)
+        exact_times.append(time.perf_counter() - middle)
+        own, *wanted = nearest.column("id").to_pylist()
+        others = [row_id for row_id in approximate.column("id").to_pylist() if row_id != own][:k]
+        if wanted:  # an index of one row has no neighbours to find
+            shares.append(len(set(wanted) & set(others)) / len(wanted))
+    return Recall(
+        k=k,
+        queries=len(vectors),
+        recall=float(np.mean(shares)) if shares else 1.0,
+        seconds=float(np.median(times)),
+        exact_seconds=float(np.median(exact_times)),
+    )

@@ -27,19 +27,15 @@ from textsam.values.rle import RLE, encode_mask
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
 
-__all__ = [
-    "LikeSource",
-    "MaskEmbedder",
-    "MaskSource",
-    "ModelSource",
-    "QueryModel",
-    "example_vector",
-    "mask_vector",
-    "mean_vector",
-    "refuse_query",
-    "text_vector",
-    "unit",
-]
+# What other libraries call a keyword of `MaskIndex.search`.
+FOREIGN_NAMES = {
+    "text": "query phrase prompt",
+    "k": "limit top_k topk n n_results num_results count",
+    "image": "photo",
+    "like": "example examples",
+    "vector": "embedding query_vector xq",
+    "where": "filter filters",
+}
 
 Spaces: TypeAlias = Mapping[SpaceName, VectorSpace]
 MaskSource: TypeAlias = RLE | npt.NDArray[np.bool_]
@@ -70,12 +66,7 @@ class QueryModel:
     """The model that embeds the queries of one index, loaded when it is first needed."""
 
     def __init__(self, source: ModelSource | None, *, uri: str) -> None:
-        """Nothing is loaded yet.
-
-        Args:
-            source: None for the model whose name is stored with the vectors.
-            uri: Of the index, for error messages.
-        """
+        """Nothing is loaded yet."""
         self._source = source
         self._uri = uri
         self._model: TextSAM | None = None
@@ -99,8 +90,12 @@ class QueryModel:
                 )
             if key not in self._embedders:
                 embedder = Embedder.for_spaces(self._model, spaces)
-                if self._source is None:
-                    _check_stored(embedder, spaces, self._uri)
+                # A model may have the stored name and other weights.
+                if self._source is None and dict(embedder.spaces) != dict(spaces):
+                    raise WeightsError(
+                        f"{_made_by(spaces, self._uri)}, but with other weights or options than "
+                        f"the model that has this name here. {_advice(self._uri)}"
+                    )
                 self._embedders[key] = embedder
             return self._embedders[key]
 
@@ -130,15 +125,6 @@ def _load_stored(spaces: Spaces, uri: str) -> TextSAM:
             f"{_advice(uri)}"
         ) from error
     return model
-
-
-def _check_stored(embedder: MaskEmbedder, spaces: Spaces, uri: str) -> None:
-    """Refuse a model that has the stored name and other weights."""
-    if dict(embedder.spaces) != dict(spaces):
-        raise WeightsError(
-            f"{_made_by(spaces, uri)}, but with other weights or options than the model that has "
-            f"this name here. {_advice(uri)}"
-        )
 
 
 def _made_by(spaces: Spaces, uri: str) -> str:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,8 +31,6 @@ from textsam.search.lance_engine import IN_MEMORY, connect
 
 if TYPE_CHECKING:
     from textsam.search.embed import Embedder
-
-__all__ = ["embed_on_ray"]
 
 _BATCHES_PER_BLOCK = 4  # at most this many are repeated when a worker dies
 _COMMIT_PHOTOS = 64
@@ -64,8 +63,7 @@ def embed_on_ray(
         settings: As for `embed_data_set`, except that commits of 64 photos replace `commit_rows`
             and `commit_seconds`.
         address: "auto", "ray://host:10001", or None for a cluster on this machine.
-        workers: Actors that embed; by default one for each GPU of the cluster, or for each core if
-            it has no GPU.
+        workers: Actors that embed; by default one for each GPU, or for each core without a GPU.
         storage_options: Keys, region and endpoint of an object store; sent to the workers.
         progress: Called for each photo once it is committed.
 
@@ -96,19 +94,15 @@ def embed_on_ray(
                 if progress is not None:
                     progress(photo)
     except ray.exceptions.RayTaskError as error:
-        raise RuntimeError(f"a worker failed: {_first_error(str(error))}") from error
+        # The last line of the first error is the cause, which Ray passes on only as text.
+        first, _, _ = str(error).partition("\nThe above exception was the direct cause")
+        raise RuntimeError(f"a worker failed: {first.strip().splitlines()[-1].strip()}") from error
     if settings.compact:
         with MaskIndex.open(
             location, engine="ray", storage_options=options, address=address
         ) as index:
             index.compact()
     return report
-
-
-def _first_error(trace: str) -> str:
-    """The last line of the first error of a trace: the cause, which Ray passes on only as text."""
-    first, _, _ = trace.partition("\nThe above exception was the direct cause")
-    return first.strip().splitlines()[-1].strip()
 
 
 def _stages(
@@ -167,7 +161,7 @@ class _EmbeddingWorker:
         self.embedder = PhotoEmbedder(load(), source, index, settings)
 
     def __call__(self, batch: _Batch) -> _Batch:
-        """Rows of the source -> `PhotoRows` as columns."""
+        """Rows of the source -> `PhotoRows`."""
         return _pack(self.embedder.embed([pickle.loads(row) for row in batch["row"]]))
 
 
@@ -179,49 +173,20 @@ class _Committer:
 
     def __call__(self, batch: _Batch) -> _Batch:
         """Commit the tables; the driver receives everything else."""
-        self.index.add_tables(photo.table for photo in _unpack(batch))
-        return {key: values for key, values in batch.items() if key != "table"}
+        photos = _unpack(batch)
+        self.index.add_tables(photo.table for photo in photos)
+        return _pack(replace(photo, table=None) for photo in photos)
 
 
-def _pack(photos: Sequence[PhotoRows]) -> _Batch:
-    """Photos as columns, one row per photo, so that no commit contains half a photo."""
-    return {
-        "image": [photo.image for photo in photos],
-        "masks": [photo.masks for photo in photos],
-        "kept": [photo.kept for photo in photos],
-        "error": [photo.error or "" for photo in photos],
-        "table": [b"" if photo.table is None else _to_bytes(photo.table) for photo in photos],
-    }
+def _pack(photos: Iterable[PhotoRows]) -> _Batch:
+    """One column and one row per photo, so that no commit contains half a photo."""
+    # Pickled: a table that is a column of a block would lose its metadata.
+    return {"photo": [pickle.dumps(photo) for photo in photos]}
 
 
 def _unpack(batch: _Batch) -> list[PhotoRows]:
-    """The reverse of `_pack`; without tables if the batch has none."""
-    tables = batch.get("table", [b""] * len(batch["image"]))
-    columns = (batch["image"], batch["masks"], batch["kept"], batch["error"], tables)
-    return [
-        PhotoRows(
-            image=str(image),
-            masks=int(masks),
-            kept=int(kept),
-            error=str(error) or None,
-            table=_from_bytes(table) if table else None,
-        )
-        for image, masks, kept, error, table in zip(*columns, strict=True)
-    ]
-
-
-def _to_bytes(table: Any) -> bytes:
-    """An Arrow table as a stream of its own: a column of a block would lose the metadata."""
-    pa = require("pyarrow", "search")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _from_bytes(packed: bytes) -> Any:
-    with require("pyarrow", "search").ipc.open_stream(packed) as reader:
-        return reader.read_all()
+    """The reverse of `_pack`."""
+    return [pickle.loads(photo) for photo in batch["photo"]]
 
 
 def _datasource(source: PhotoSource, *, limit: int | None, block: int) -> Any:

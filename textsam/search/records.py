@@ -40,23 +40,6 @@ from textsam.values.rle import (
     rle_to_json,
 )
 
-__all__ = [
-    "COSINE",
-    "ROW_COLUMNS",
-    "FloatArray",
-    "MaskRow",
-    "MaskVectors",
-    "SpaceName",
-    "VectorSpace",
-    "check_same_space",
-    "distinct_rows",
-    "make_schema",
-    "make_table",
-    "read_rows",
-    "read_vectors",
-    "spaces_of",
-]
-
 SpaceName = Literal["clip", "sam"]
 FloatArray = npt.NDArray[np.float32]
 
@@ -177,11 +160,7 @@ class MaskRow:
 
 
 def check_same_space(query: VectorSpace, stored: VectorSpace) -> None:
-    """Refuse vectors of another space than the index's.
-
-    Raises:
-        ValueError: The spaces are not equal; the message names both and what differs.
-    """
+    """Refuse vectors of another space than the index's."""
     if query != stored:
         names = ("name", "width", "model", "preprocessing")
         different = [n for n in names if getattr(query, n) != getattr(stored, n)]
@@ -193,12 +172,7 @@ def check_same_space(query: VectorSpace, stored: VectorSpace) -> None:
 
 
 def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
-    """Arrow schema of rows with vectors of the given spaces.
-
-    Raises:
-        ValueError: No space, or a space stored under another space's name.
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Arrow schema of rows with vectors of the given spaces."""
     pa = require("pyarrow", "search")
     misnamed = {key: space.name for key, space in spaces.items() if key != space.name}
     if not spaces or misnamed:
@@ -224,11 +198,7 @@ def make_schema(spaces: Mapping[SpaceName, VectorSpace]) -> Any:
 
 
 def spaces_of(schema: Any) -> dict[SpaceName, VectorSpace]:
-    """The spaces that a table's schema describes.
-
-    Raises:
-        ValueError: The schema is not of an index of masks, or of a newer version of textsam.
-    """
+    """The spaces that a table's schema describes."""
     metadata = schema.metadata or {}
     if _FORMAT_KEY not in metadata:
         raise ValueError(
@@ -246,13 +216,7 @@ def spaces_of(schema: Any) -> dict[SpaceName, VectorSpace]:
 
 
 def make_table(rows: Sequence[MaskRow], vectors: MaskVectors) -> Any:
-    """Arrow table of rows and their vectors.
-
-    Raises:
-        ValueError: Rows and vectors of different lengths, an empty mask, or vectors of another
-            width or not of length 1.
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Arrow table of rows and their vectors."""
     pa = require("pyarrow", "search")
     schema = make_schema(vectors.spaces)
     areas = rle_areas([row.rle for row in rows])

@@ -12,8 +12,6 @@ import numpy as np
 from textsam.errors import require
 from textsam.search.records import COSINE, ROW_COLUMNS, MaskRow, VectorSpace, read_rows
 
-__all__ = ["SearchResult", "SearchResults", "unknown_attribute"]
-
 _MAX_SHOWN = 20  # rows of a printed table
 _MAX_CHARACTERS = 40  # of a cell
 _ADVICE = {

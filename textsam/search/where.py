@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["Where"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Where:

@@ -66,7 +66,9 @@ def read_boxes(
             photo (the message gives its number); lengths differ; the results are of several photos;
             or a category has no name.
     """
-    is_supervision, is_coco = hasattr(boxes, "xyxy"), _is_coco(boxes)
+    is_supervision = hasattr(boxes, "xyxy")
+    # An empty list may be of either kind.
+    is_coco = isinstance(boxes, list | tuple) and any(isinstance(row, Mapping) for row in boxes)
     if (is_supervision or is_coco) and (labels is not None or scores is not None):
         raise PromptError(
             "these boxes have labels and scores of their own; give labels and scores with an array "
@@ -83,11 +85,6 @@ def read_boxes(
         labels=_check_labels(values[1], len(corners)),
         scores=_check_scores(values[2], len(corners)),
     )
-
-
-def _is_coco(boxes: Any) -> bool:
-    """Whether boxes are a list of COCO's objects; an empty list is not."""
-    return isinstance(boxes, list | tuple) and any(isinstance(row, Mapping) for row in boxes)
 
 
 def _from_results(

@@ -132,12 +132,7 @@ class EdgeSettings:
         Takes about seven times as long. Chosen on training photos (training/RUNS.md, "Edges").
         """
         return cls(
-            combine="sum",
-            crop_points_per_side=(12, 8),
-            border=3,
-            mirror=True,
-            smooth=3,
-            ridge=1.2,
+            combine="sum", crop_points_per_side=(12, 8), border=3, mirror=True, smooth=3, ridge=1.2
         )
 
 
@@ -182,18 +177,18 @@ def edges(
     outlines: MaxOutlines | SumOutlines = MaxOutlines(view.size)
     if settings.combine == "sum":
         outlines = SumOutlines(view.size, unit=scale)
-    for part in _grid_photos(view.photo, settings):
-        logits = _distinct_masks(part.photo, part.points_per_side, settings)
+    for photo, window, points_per_side, mirrored in _grid_photos(view.photo, settings):
+        logits = _distinct_masks(photo, points_per_side, settings)
         if settings.smooth > 1:
             logits = smooth_logits(logits, settings.smooth)
         add_outlines(
             outlines,
             logits,
-            part.photo.frame,
-            window=part.window,
+            photo.frame,
+            window=window,
             reach=settings.reach,
-            margins=_margins(part.window, view.size, settings, scale),
-            mirrored=part.mirrored,
+            margins=_margins(window, view.size, settings, scale),
+            mirrored=mirrored,
         )
     strength, gradient = outlines.result()
     if not thin:
@@ -205,29 +200,23 @@ def edges(
     return np.where(crests > 0, strength, np.float32(0))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _GridPhoto:
-    """The photo, its mirror image or a crop, with a grid of points of its own."""
+def _grid_photos(
+    photo: EncodedPhoto, settings: EdgeSettings
+) -> Iterator[tuple[EncodedPhoto, Window, int, bool]]:
+    """The whole photo, its mirror image and crops, each encoded only when it is reached.
 
-    photo: EncodedPhoto
-    window: Window
-    points_per_side: int
-    mirrored: bool = False
-
-
-def _grid_photos(photo: EncodedPhoto, settings: EdgeSettings) -> Iterator[_GridPhoto]:
-    """The whole photo, its mirror image and crops; each is encoded only when it is reached."""
+    With its window, the points per side of its grid, and whether it is mirrored.
+    """
     grids = (settings.points_per_side, *settings.crop_points_per_side)
     layers = AutomaticSettings(crop_n_layers=len(settings.crop_points_per_side))
     for window, layer in crop_windows(photo.size, settings=layers):
         if layer > 0:
-            crop = encode_window(photo, window)
-            yield _GridPhoto(photo=crop, window=window, points_per_side=grids[layer])
+            yield encode_window(photo, window), window, grids[layer], False
             continue
-        yield _GridPhoto(photo=photo, window=window, points_per_side=grids[0])
+        yield photo, window, grids[0], False
         if settings.mirror:
             mirror = encode_photo(photo.parts, np.ascontiguousarray(photo.image[:, ::-1]))
-            yield _GridPhoto(photo=mirror, window=window, points_per_side=grids[0], mirrored=True)
+            yield mirror, window, grids[0], True
 
 
 def _margins(

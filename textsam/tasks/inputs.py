@@ -13,28 +13,12 @@ from textsam.inference.view import ImageView
 from textsam.results.segmentation import MaskResult, Segmentation
 from textsam.values.images import ImageSource
 
-__all__ = [
-    "check_objects",
-    "check_results",
-    "group_by_photo",
-    "open_photo",
-    "read_images",
-    "read_json",
-    "read_results",
-    "segment_photos",
-]
-
 Row = Mapping[str, Any]
 RowT = TypeVar("RowT", bound=Row)
 
 
 def open_photo(model: TextSAM | ImageView, image: ImageSource | None) -> ImageView:
-    """Open an image with a model, or return a photo that is open already.
-
-    Raises:
-        PromptError: The image is missing, or one was given with an open photo.
-        ImageError: The image cannot be read.
-    """
+    """Open an image with a model, or return a photo that is open already."""
     if isinstance(model, ImageView):
         if image is not None:
             raise PromptError(
@@ -53,12 +37,7 @@ def open_photo(model: TextSAM | ImageView, image: ImageSource | None) -> ImageVi
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: It is not JSON.
-        OSError: It cannot be read.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(Path(path).read_bytes())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -66,12 +45,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_images(images: Any, *, where: str = "images") -> dict[Hashable, Row]:
-    """COCO's images by id, from a list of them or from a file that contains one.
-
-    Raises:
-        ValueError: There is no list of images.
-        OSError: The file cannot be read.
-    """
+    """COCO's images by id, from a list of them or from a file that contains one."""
     if isinstance(images, str | Path):
         payload, where = read_json(images), str(images)
         images = payload.get("images") if isinstance(payload, dict) else payload
@@ -89,12 +63,7 @@ def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
 
 
 def read_results(results: str | Path | Sequence[Row]) -> list[Row]:
-    """Check COCO detection results, from a file or as its rows.
-
-    Raises:
-        ValueError: They are something else; the message gives the number of the wrong row.
-        OSError: The file cannot be read.
-    """
+    """Check COCO detection results, from a file or as its rows."""
     where, rows = "results", results
     if isinstance(results, str | Path):
         where, rows = str(results), read_json(results)
@@ -108,11 +77,7 @@ def read_results(results: str | Path | Sequence[Row]) -> list[Row]:
 
 
 def check_results(rows: Any, *, where: str) -> None:
-    """Check that rows are COCO detections.
-
-    Raises:
-        PromptError: They are not; the message gives the number of the first wrong row.
-    """
+    """Check that rows are COCO detections."""
     if not isinstance(rows, list | tuple):
         raise PromptError(f"{where} is a {type(rows).__name__}; wanted a list of COCO detections")
     wanted = 'wanted {"image_id", "category_id", "bbox": [x, y, width, height], "score"}'
@@ -145,10 +110,6 @@ def segment_photos(
     """Segment photos of COCO rows in turn; yield each row with its mask, grouped by photo.
 
     `segment` returns one mask for each row of an open photo.
-
-    Raises:
-        ValueError: An `image_id` has no image, or a photo, box or mask is not valid; the message
-            names the photo.
     """
     groups = group_by_photo(rows)
     unknown = [number for number in groups if number not in images]

@@ -32,13 +32,7 @@ from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import read_boxes
-from textsam.tasks.inputs import (
-    Row,
-    open_photo,
-    read_images,
-    read_results,
-    segment_photos,
-)
+from textsam.tasks.inputs import Row, open_photo, read_images, read_results, segment_photos
 from textsam.values.files import open_atomically
 from textsam.values.images import ImageSource
 from textsam.values.prompts import ArrayLike, Prompt
@@ -89,8 +83,12 @@ def instances(
     """
     view = open_photo(model, image)
     detected = read_boxes(boxes, view.size, labels=labels, scores=scores, categories=categories)
+    photo = view.photo
+    if focus is not None:
+        settings = (photo.parts.focus or FocusSettings()) if focus else None
+        photo = replace(photo, parts=replace(photo.parts, focus=settings))
     rles, iou, stability = _masks_of_boxes(
-        _with_focus(view.photo, focus), detected.boxes, windows=view.windows, refine=refine
+        photo, detected.boxes, windows=view.windows, refine=refine
     )
     return Segmentation(
         view.size,
@@ -202,11 +200,3 @@ def _decode_on_windows(
     logits = np.stack([prediction.masks[0].full_size() for prediction in predictions])
     iou = [float(prediction.iou[0]) for prediction in predictions]
     return torch.from_numpy(logits), torch.tensor(iou)
-
-
-def _with_focus(photo: EncodedPhoto, focus: bool | None) -> EncodedPhoto:
-    """The photo with zoom-in turned on or off; None leaves it as it is."""
-    if focus is None:
-        return photo
-    settings = (photo.parts.focus or FocusSettings()) if focus else None
-    return replace(photo, parts=replace(photo.parts, focus=settings))

@@ -13,18 +13,6 @@ from torch import Tensor
 from textsam.inference.photo.encoded import to_original_frame
 from textsam.values.geometry import Frame
 
-__all__ = [
-    "Margins",
-    "MaxOutlines",
-    "SumOutlines",
-    "add_outlines",
-    "outline_gradients",
-    "ridges",
-    "smooth_logits",
-    "sobel",
-    "thin_edges",
-]
-
 Floats = NDArray[np.float32]
 Window = tuple[int, int, int, int]  # x0, y0, x1, y1
 Margins = tuple[int, int, int, int]  # left, top, right, bottom

@@ -87,9 +87,5 @@ def proposal_ranks(masks: Segmentation) -> NDArray[np.float32]:
 
 
 def with_points(per_side: int) -> AutomaticSettings:
-    """The paper's settings with a grid of per_side x per_side points.
-
-    Raises:
-        PromptError: `per_side` is not a positive number.
-    """
+    """The paper's settings with a grid of per_side x per_side points."""
     return replace(PAPER, points_per_side=per_side)

@@ -30,13 +30,7 @@ from textsam.inference.photo.prediction import depth_inside, stability_score
 from textsam.inference.view import ImageView
 from textsam.results.interop import from_coco
 from textsam.results.segmentation import Segmentation
-from textsam.tasks.inputs import (
-    check_objects,
-    open_photo,
-    read_images,
-    read_json,
-    segment_photos,
-)
+from textsam.tasks.inputs import check_objects, open_photo, read_images, read_json, segment_photos
 from textsam.values.files import write_atomically
 from textsam.values.geometry import as_array, boxes_to_xywh, mask_to_box
 from textsam.values.images import ImageSource

@@ -176,7 +176,8 @@ function drawLabels(visible) {
     const lit = isLit(item);
     if (item.origin === "everything" && !lit) continue; // a hundred labels are unreadable
     const score = item.score === null ? "" : `  ${item.score.toFixed(2)}`;
-    const words = shortened(item.name) + score;
+    const name = item.name.length > 28 ? `${item.name.slice(0, 27)}…` : item.name;
+    const words = name + score;
     const w = pen.measureText(words).width + 28;
     const [left, top] = onScreen(item.box[0], item.box[1]);
     const [right, bottom] = onScreen(item.box[2], item.box[3]);
@@ -203,8 +204,4 @@ function drawLabels(visible) {
     pen.fillStyle = "#fff";
     pen.fillText(words, x + 20, y + high / 2 + 0.5);
   }
-}
-
-function shortened(name) {
-  return name.length > 28 ? `${name.slice(0, 27)}…` : name;
 }

@@ -11,9 +11,10 @@ function send(what) {
   trigger("act", what);
 }
 
-function make(tag, properties, ...children) {
+function make(tag, { aria = {}, on = {}, ...properties }, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
-  for (const [name, value] of Object.entries(properties.aria || {})) node.setAttribute(`aria-${name}`, value);
+  for (const [name, value] of Object.entries(aria)) node.setAttribute(`aria-${name}`, value);
+  for (const [name, handler] of Object.entries(on)) node.addEventListener(name, handler);
   node.append(...children);
   return node;
 }
@@ -27,45 +28,42 @@ function figures(item) {
 }
 
 function row(item, active) {
+  const { number } = item;
   const name = make("input", {
     type: "text", value: item.name, maxLength: 80, className: "ts-name",
     aria: { label: `Name of ${item.name}` },
-  });
-  name.addEventListener("change", () => send({ do: "rename", number: item.number, name: name.value }));
-  name.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") name.blur();
-    event.stopPropagation();
+    on: {
+      change: () => send({ do: "rename", number, name: name.value }),
+      keydown: (event) => {
+        if (event.key === "Enter") name.blur();
+        event.stopPropagation();
+      },
+    },
   });
   const swatch = make("button", {
     type: "button", className: "ts-swatch", title: "Choose this object; clicks then correct it",
-    aria: { label: `Correct ${item.name}`, pressed: String(item.number === active) },
+    aria: { label: `Correct ${item.name}`, pressed: String(number === active) },
+    on: { click: () => send({ do: "select", number: number === active ? null : number }) },
   });
   swatch.style.setProperty("--ts-color", `rgb(${item.color})`);
-  swatch.addEventListener("click", () =>
-    send({ do: "select", number: item.number === active ? null : item.number })
-  );
   const eye = make("button", {
     type: "button", className: "ts-eye", textContent: item.shown ? "Hide" : "Show",
     aria: { label: `${item.shown ? "Hide" : "Show"} ${item.name}` },
+    on: { click: () => send({ do: "show", number, shown: !item.shown }) },
   });
-  eye.addEventListener("click", () => send({ do: "show", number: item.number, shown: !item.shown }));
   const bin = make("button", {
     type: "button", className: "ts-bin", textContent: "×", title: "Delete",
-    aria: { label: `Delete ${item.name}` },
+    aria: { label: `Delete ${item.name}` }, on: { click: () => send({ do: "delete", number }) },
   });
-  bin.addEventListener("click", () => send({ do: "delete", number: item.number }));
   const numbers = make("span", {
     className: "ts-figures", textContent: figures(item),
     title: "Probability of the phrase, predicted IoU of the mask, share of the photo",
   });
-  const line = make("li", { className: "ts-row" }, swatch, make("div", { className: "ts-words" }, name, numbers), eye, bin);
-  line.classList.toggle("ts-active", item.number === active);
+  const hover = (value) => document.dispatchEvent(new CustomEvent("textsam-hover", { detail: value }));
+  const on = { mouseenter: () => hover(number), mouseleave: () => hover(null) };
+  const line = make("li", { className: "ts-row", on }, swatch, make("div", { className: "ts-words" }, name, numbers), eye, bin);
+  line.classList.toggle("ts-active", number === active);
   line.classList.toggle("ts-hidden", !item.shown);
-  for (const [kind, value] of [["mouseenter", item.number], ["mouseleave", null]]) {
-    line.addEventListener(kind, () =>
-      document.dispatchEvent(new CustomEvent("textsam-hover", { detail: value }))
-    );
-  }
   return line;
 }
 

@@ -66,11 +66,9 @@ function receive() {
   say(scene.message, scene.error);
   welcome.hidden = Boolean(scene.photo);
   stage.classList.toggle("ts-empty", !scene.photo);
+  const enabled = { photo: true, undo: scene.undo, redo: scene.redo, objects: scene.objects.length };
   for (const button of element.querySelectorAll("[data-needs]")) {
-    const needs = button.dataset.needs;
-    button.disabled =
-      !scene.photo || (needs === "undo" && !scene.undo) || (needs === "redo" && !scene.redo) ||
-      (needs === "objects" && !scene.objects.length);
+    button.disabled = !scene.photo || !enabled[button.dataset.needs];
   }
   showReadings();
   if (scene.photo && scene.photo.url !== earlier) {
@@ -133,16 +131,10 @@ file.addEventListener("change", () => {
   file.value = ""; // else choosing the same file again is no change
 });
 
-for (const name of ["dragenter", "dragover"]) {
+for (const [name, drags] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]]) {
   element.addEventListener(name, (event) => {
     event.preventDefault();
-    stage.classList.add("ts-drop");
-  });
-}
-for (const name of ["dragleave", "drop"]) {
-  element.addEventListener(name, (event) => {
-    event.preventDefault();
-    stage.classList.remove("ts-drop");
+    stage.classList.toggle("ts-drop", drags);
   });
 }
 element.addEventListener("drop", (event) => openFile(event.dataTransfer.files[0]));

@@ -14,14 +14,18 @@ function isOnPhoto([x, y]) {
   return x >= 0 && y >= 0 && x < scene.photo.width && y < scene.photo.height;
 }
 
+function twoFingers() {
+  const [[ax, ay], [bx, by]] = [...pointers.values()];
+  return { gap: Math.hypot(ax - bx, ay - by), middle: [(ax + bx) / 2, (ay + by) / 2] };
+}
+
 stage.addEventListener("pointerdown", (event) => {
   if (!scene || !scene.photo || event.target.closest("button, input, .ts-welcome")) return;
   const at = placeOf(event);
   pointers.set(event.pointerId, at);
   cursor = null;
   if (pointers.size === 2) {
-    const [a, b] = [...pointers.values()];
-    pinch = { gap: Math.hypot(a[0] - b[0], a[1] - b[1]), middle: [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] };
+    pinch = twoFingers();
     press = null;
     draft = null;
     return;
@@ -43,9 +47,7 @@ stage.addEventListener("pointermove", (event) => {
   const at = placeOf(event);
   pointers.set(event.pointerId, at);
   if (pinch && pointers.size === 2) {
-    const [a, b] = [...pointers.values()];
-    const gap = Math.hypot(a[0] - b[0], a[1] - b[1]);
-    const middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
+    const { gap, middle } = twoFingers();
     panBy(middle[0] - pinch.middle[0], middle[1] - pinch.middle[1]);
     if (pinch.gap > 0) zoomAt(gap / pinch.gap, ...middle);
     pinch = { gap, middle };

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from demos.explorer.phrase_input import MAX_PHRASES, read_phrases
+from demos.explorer.explorer import MAX_PHRASES, read_phrases
 from textsam.errors import PromptError
 
 

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("gradio", reason="the explorer needs gradio")
 
 from demos.explorer.photo_cache import example_photos
-from demos.page.components import make_canvas, make_object_list
+from demos.page.explore_tab import make_canvas, make_object_list
 
 
 def test_templates_hold_nothing_that_gradio_would_evaluate() -> None:

@@ -20,13 +20,12 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.errors import PromptError, UnknownKeywordError
+from textsam.errors import PromptError, check_names
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies.like import Concept, Example, like_answer, make_concept
@@ -248,19 +247,11 @@ _FOREIGN_NAMES = {
     "exclude": "negative negatives negative_prompt",
     "like": "example examples reference exemplar",
 }
-_KEYWORD_OF = {name: ours for ours, names in _FOREIGN_NAMES.items() for name in names.split()}
 
 
 def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
     """Raise an `UnknownKeywordError` with the nearest keyword for one that is not known."""
-    keywords = list_keywords(known)
-    for name in options:
-        if name not in keywords:
-            near = [_KEYWORD_OF.get(name), *get_close_matches(name, keywords, n=1)]
-            advice = next((f". Type: {other}=" for other in near if other in keywords), "")
-            raise UnknownKeywordError(
-                f"there is no keyword {name!r}{advice}; wanted some of {', '.join(keywords)}"
-            )
+    check_names(options, list_keywords(known), _FOREIGN_NAMES)
 
 
 def list_keywords(options: Any) -> list[str]:

@@ -151,7 +151,9 @@ class TiledView:
         """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`."""
         query = make_query(text=text, **options)
         return explain_fully(
-            self._ask(query), lambda changes: self._ask(query.changed(**changes)), image=self.image
+            self._ask(query).answers,
+            lambda changes: self._ask(query.changed(**changes)).answers,
+            image=self.image,
         )
 
     def everything(

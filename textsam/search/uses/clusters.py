@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.search.exact import unit_rows
-
-__all__ = ["Cluster", "cluster_masks"]
+from textsam.search.uses.neighbours import unit_rows
 
 FloatArray = npt.NDArray[np.float32]
 

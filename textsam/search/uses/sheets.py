@@ -9,10 +9,7 @@ from PIL import Image
 
 from textsam.pictures.contact_sheet import CELL, Cell, contact_sheet
 from textsam.search.uses.clusters import Cluster
-from textsam.search.uses.duplicates import Duplicates
-from textsam.search.uses.label_errors import Suspect
-
-__all__ = ["Show", "cluster_sheet", "duplicate_sheet", "suspect_sheet"]
+from textsam.search.uses.neighbours import Duplicates, Suspect
 
 # Makes the picture of a row number, e.g. `mask_cell(photo_of(row), rle_of(row), caption=...)`.
 Show: TypeAlias = Callable[[int], Cell]

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import require
-from textsam.search.exact import nearest
 from textsam.search.index import MaskIndex
 from textsam.search.records import (
     MaskRow,
@@ -59,7 +58,7 @@ def find_clusters(vectors: Mapping[SpaceName, FloatArray], *, seed: int) -> Clus
     count = max(1, len(clip) // _MEMBERS)
     centres = clip[rng.permutation(len(clip))[:count]]
     for _ in range(_ROUNDS):
-        own = nearest(centres, clip, 1)[0][:, 0]
+        own = (clip @ centres.T).argmax(1)
         sums = np.zeros_like(centres)
         np.add.at(sums, own, clip)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -123,7 +122,7 @@ def likeness(vectors: FloatArray) -> dict[str, float]:
         `first` and `tenth`, median cosines to the nearest other vector and to the tenth nearest,
         and `dimension`, the intrinsic dimension.
     """
-    cosines = nearest(vectors, vectors, 11)[1][:, 1:]
+    cosines = -np.sort(-(vectors @ vectors.T), axis=1)[:, 1:11]
     # Distances of two rounding errors are no neighbours' ratio: copies are left out.
     first, second = (np.sqrt(np.maximum(2 - 2 * cosines[:, i], 0)) for i in (0, 1))
     real = first > 1e-3

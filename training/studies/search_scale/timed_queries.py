@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from textsam.search.exact import nearest
 from textsam.search.index import MaskIndex
 from textsam.search.records import SpaceName, read_vectors
+from textsam.search.uses.neighbours import best_columns
 from textsam.search.where import Where
 
 from ...peak_memory import peak_bytes
@@ -95,4 +95,4 @@ def _numpy_search(index: MaskIndex, space: SpaceName) -> Callable[[FloatArray], 
     for batch in index.engine.read(["id", space], where=Where(), batch=8_192):
         matrix[len(ids) : len(ids) + batch.num_rows] = read_vectors(batch, space)
         ids += batch.column("id").to_pylist()
-    return lambda vector: [ids[row] for row in nearest(matrix, vector[None], K)[0][0]]
+    return lambda vector: [ids[row] for row in best_columns((matrix @ vector)[None], K)[0]]
