@@ -40,6 +40,7 @@ INDEX_FROM = 10_000  # rows; with fewer, comparing with all of them takes a few 
 CELL_ROWS = 1_000  # rows per cell, approximately
 CELLS_SEARCHED = 24  # cells that a query reads, the nearest ones
 COMPARED = 10  # compare this times k rows exactly,
+_DIGITS = 6  # of a cosine that are not rounding errors of float32
 _MIN_COMPARED = 100  # and at least the number for k = 10, for which the recall was measured
 # Caches of index pages and file footers; a process that only searches stays far below 1 GB.
 _INDEX_CACHE = 192 * 2**20
@@ -129,9 +130,14 @@ class LanceEngine:
             # 0 is no maximum: if fewer than k rows match in these cells, further cells are read.
             query = query.minimum_nprobes(CELLS_SEARCHED).maximum_nprobes(0)
             query = query.refine_factor(max(COMPARED, -(-_MIN_COMPARED // k)))
-        rows = query.to_arrow()
-        cosines = pa.array(1 - rows.column("_distance").to_numpy(), pa.float32())
-        return rows.select(records.ROW_COLUMNS).append_column(records.COSINE, cosines)
+        rows = query.with_row_id(True).to_arrow()
+        cosines = 1 - rows.column("_distance").to_numpy()
+        # Rows that are equal but for rounding keep the order in which they were added: both masks
+        # of a mean of two are equally close to it.
+        order = np.lexsort((rows.column("_rowid").to_numpy(), -cosines.round(_DIGITS)))
+        falling = np.minimum.accumulate(cosines[order])
+        rows = rows.select(records.ROW_COLUMNS).take(order)
+        return rows.append_column(records.COSINE, pa.array(falling, pa.float32()))
 
     def read(self, columns: Sequence[str], *, where: Where, batch: int) -> Iterator[Any]:
         """Record batches of some columns of the matching rows, in no particular order."""
