@@ -16,7 +16,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
 from textsam.values.judge import Curve, StrategyCurves
 from textsam.values.rle import encode_mask
-from textsam.values.settings import AutomaticSettings, TextSettings
+from textsam.values.settings import AUTOMATIC_PRESETS, AutomaticSettings, TextSettings
 
 from ..conftest import build_clip, build_model
 
@@ -35,7 +35,7 @@ OPEN = StrategyCurves(
 @pytest.fixture(autouse=True)
 def _loose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights are sure of nothing."""
-    monkeypatch.setattr(AutomaticSettings, "fast", classmethod(lambda cls: ALL))
+    monkeypatch.setitem(AUTOMATIC_PRESETS, "fast", ALL)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
 from textsam.inference.strategies import rank
-from textsam.values.settings import AutomaticSettings
+from textsam.values.settings import AUTOMATIC_PRESETS, AutomaticSettings
 
 from ..conftest import build_clip, build_model
 
@@ -23,7 +23,7 @@ ALL = AutomaticSettings(
 @pytest.fixture(autouse=True)
 def _loose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights are sure of nothing."""
-    monkeypatch.setattr(AutomaticSettings, "fast", classmethod(lambda cls: ALL))
+    monkeypatch.setitem(AUTOMATIC_PRESETS, "fast", ALL)
 
 
 @pytest.fixture(scope="module")
