@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["COLOURS", "colour_shares"]
-
 COLOURS = (
     *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"),
     *("black", "white", "grey"),

@@ -8,8 +8,6 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor
 
-__all__ = ["ConceptBank", "ObjectKey"]
-
 # Source, image id, and index of an object in its photo. The row of a photo would not do: a stage
 # that leaves photos out counts the remaining ones anew.
 ObjectKey: TypeAlias = tuple[str, str, int]

@@ -25,8 +25,6 @@ from .colours import COLOURS, colour_shares
 from .concepts import ConceptBank
 from .pasting import NamedView
 
-__all__ = ["NameConfig", "NameDraw", "NameQuestions", "NameRules", "Words"]
-
 _STRIDE = 8  # pixels of the model frame in one cell of the head's map
 _MIN_CELLS = 16  # of annotated masks, for a name that is asked inside them only
 # A mask has a colour from this share of its pixels on, and certainly lacks it below the other.
@@ -61,78 +59,54 @@ class _NoWords:
 
 @dataclass(frozen=True, kw_only=True)
 class NameRules:
-    """Which names may be in a photo although nobody annotated them there.
+    """Which names may be in a photo although nobody annotated them there."""
 
-    Attributes:
-        complete: Sources whose photos lack every other name of their source, though they are not
-            marked exhaustive.
-        own_only: Sources whose photos are never asked for a name of another source.
-        partial: Sources whose photos show more of their own names than is annotated.
-        bare: Sources whose photos show nothing but their own names.
-        common: Sources of names that any photo may show (sky, hair). Outside these sources, and
-            where no source of `things` has them, they are asked inside masks only.
-        things: Sources whose names are never common.
-        common_names: Further common names.
-        unannotated: Source -> names that its photos show without annotation.
-        colourless: Labels that are never asked with a colour.
-        distinct: Kinds that a photo lacks if it lacks all of their labels.
-    """
-
+    # Sources whose photos lack every other name of their source, though they are not marked
+    # exhaustive
     complete: frozenset[str] = frozenset()
+    # Sources whose photos are never asked for a name of another source
     own_only: frozenset[str] = frozenset()
+    # Sources whose photos show more of their own names than is annotated
     partial: frozenset[str] = frozenset()
-    bare: frozenset[str] = frozenset()
+    bare: frozenset[str] = frozenset()  # sources whose photos show nothing but their own names
+    # Sources of names that any photo may show (sky, hair). Outside these sources, and where no
+    # source of `things` has them, they are asked inside masks only.
     common: frozenset[str] = frozenset()
-    things: frozenset[str] = frozenset()
-    common_names: frozenset[str] = frozenset()
+    things: frozenset[str] = frozenset()  # sources whose names are never common
+    common_names: frozenset[str] = frozenset()  # further common names
+    # Source -> names that its photos show without annotation
     unannotated: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    colourless: frozenset[str] = frozenset()
+    colourless: frozenset[str] = frozenset()  # labels that are never asked with a colour
+    # Kinds that a photo lacks if it lacks all of their labels
     distinct: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameConfig:
-    """How many names are asked of a photo, and with what.
+    """How many names are asked of a photo, and with what."""
 
-    Attributes:
-        max_present: Most names that the view shows.
-        max_absent: Most names that it lacks, half of them of its own source.
-        max_inside: Most names that are asked inside annotated masks only.
-        image_share: Probability that a query is the embedding of a crop, not of the name's text.
-        kind_share: Probability that a name is asked by a kind that it belongs to.
-        colour_share: Probability that a name is asked with a colour, that some or none of it has.
-        partial_weight: Weight of the pixels without annotation, where more of a name may be than is
-            annotated.
-        rules: Which names count as absent.
-    """
-
-    max_present: int = 5
-    max_absent: int = 6
-    max_inside: int = 0
+    max_present: int = 5  # Most names that the view shows
+    max_absent: int = 6  # Most names that it lacks, half of them of its own source
+    max_inside: int = 0  # Most names that are asked inside annotated masks only
+    # Probability that a query is the embedding of a crop, not of the name's text
     image_share: float = 0.5
-    kind_share: float = 0.0
+    kind_share: float = 0.0  # Probability that a name is asked by a kind that it belongs to
+    # Probability that a name is asked with a colour, that some or none of it has
     colour_share: float = 0.0
+    # Weight of the pixels without annotation, where more of a name may be than is annotated
     partial_weight: float = 0.3
-    rules: NameRules = field(default_factory=NameRules)
+    rules: NameRules = field(default_factory=NameRules)  # Which names count as absent
 
 
 @dataclass(frozen=True, kw_only=True)
 class NameQuestions:
-    """U names asked of the views of a batch.
+    """U names asked of the views of a batch."""
 
-    Attributes:
-        targets: (U, h8, w8) float, share of each cell that the name covers.
-        weights: (U, h8, w8) float, share of each cell that counts in the loss.
-        queries: (U, D) centred unit embeddings.
-        photos: (U,) int64, the view each is asked of, in rising order.
-        present: (U,) bool, whether the view shows it.
-    """
-
-    targets: Tensor
-    weights: Tensor
-    queries: Tensor
-    photos: Tensor
-    present: Tensor
+    targets: Tensor  # (U, h8, w8) float, share of each cell that the name covers
+    weights: Tensor  # (U, h8, w8) float, share of each cell that counts in the loss
+    queries: Tensor  # (U, D) centred unit embeddings
+    photos: Tensor  # (U,) int64, the view each is asked of, in rising order
+    present: Tensor  # (U,) bool, whether the view shows it
 
     @classmethod
     def join(cls, parts: Sequence[NameQuestions]) -> NameQuestions:

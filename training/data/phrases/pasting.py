@@ -17,8 +17,6 @@ from ..source import Source
 from ..views import View, ViewConfig, make_view
 from .concepts import ObjectKey
 
-__all__ = ["NamedView", "ObjectPaster", "PasteConfig", "paste_object"]
-
 _MIN_AREA = 200  # pixels; smaller objects are not pasted
 _MIN_VISIBLE = 0.15  # share of a mask that must stay visible under a pasted object
 # Side of the donor's view as a share of the frame, and its object's least share of that view.
@@ -28,37 +26,24 @@ _DONOR_AREA = 0.08
 
 @dataclass(frozen=True, kw_only=True)
 class PasteConfig:
-    """Which objects are pasted, and where.
+    """Which objects are pasted, and where."""
 
-    Attributes:
-        probability: That a view gets an object of another photo.
-        donors: Source -> its share of the pasted objects; those with crisp masks.
-        never_on: Sources whose views are left as they are, e.g. since a pasted name could be there
-            already, unannotated.
-    """
-
-    probability: float
-    donors: Mapping[str, float]
+    probability: float  # That a view gets an object of another photo
+    donors: Mapping[str, float]  # Source -> its share of the pasted objects; those with crisp masks
+    # Sources whose views are left as they are, e.g. since a pasted name could be there already,
+    # unannotated
     never_on: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedView:
-    """A view with the name and the key of each of its masks.
+    """A view with the name and the key of each of its masks."""
 
-    Attributes:
-        source: Name of the photo's source.
-        sample: The photo.
-        view: As the network is shown it.
-        labels: Name of each mask.
-        keys: Object of each mask.
-    """
-
-    source: str
-    sample: Sample = field(repr=False)
-    view: View
-    labels: tuple[str, ...]
-    keys: tuple[ObjectKey, ...]
+    source: str  # name of the photo's source
+    sample: Sample = field(repr=False)  # the photo
+    view: View  # as the network is shown it
+    labels: tuple[str, ...]  # name of each mask
+    keys: tuple[ObjectKey, ...]  # object of each mask
 
     @classmethod
     def of(cls, source: str, sample: Sample, view: View) -> NamedView:

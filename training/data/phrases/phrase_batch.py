@@ -22,56 +22,37 @@ from .concepts import ConceptBank
 from .names import NameConfig, NameDraw, NameQuestions, Words
 from .pasting import NamedView, ObjectPaster, PasteConfig
 
-__all__ = ["PhraseBatch", "PhraseConfig", "PhraseDraw"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseConfig:
-    """What is asked about a photo.
+    """What is asked about a photo."""
 
-    Attributes:
-        max_masks: Most masks of a photo that are prompted; None for all of the view's.
-        min_area: Smaller masks are not prompted, pixels of the model frame.
-        max_share: Larger masks are not prompted, as a share of the picture (arXiv 2304.02643,
-            Appendix A: 90%).
-        phrase_share: Probability that the masks of a photo are prompted by phrase, not by point or
-            box.
-        point_share: Probability that such a phrase comes with a point, as `auto` asks.
-        crop_share: Probability that such a phrase is the embedding of a crop of the object itself
-            (the paper's prompt, Appendix D.5) and not of its name's text.
-        kind_share: Probability that its text is that of a kind which the object belongs to.
-        names: Names asked of the dense text head; None for none.
-        paste: Objects of other photos that are pasted in; None for none.
-    """
-
-    max_masks: int | None = 4
-    min_area: int = 0
+    max_masks: int | None = 4  # Most masks of a photo that are prompted; None for all of the view's
+    min_area: int = 0  # Smaller masks are not prompted, pixels of the model frame
+    # Larger masks are not prompted, as a share of the picture (arXiv 2304.02643, Appendix A: 90%)
     max_share: float = 1.0
+    # Probability that the masks of a photo are prompted by phrase, not by point or box
     phrase_share: float = 0.0
-    point_share: float = 0.4
+    point_share: float = 0.4  # Probability that such a phrase comes with a point, as `auto` asks
+    # Probability that such a phrase is the embedding of a crop of the object itself (the paper's
+    # prompt, Appendix D.5) and not of its name's text
     crop_share: float = 0.5
+    # Probability that its text is that of a kind which the object belongs to
     kind_share: float = 0.0
+    # Names asked of the dense text head; None for none
     names: NameConfig | None = field(default_factory=NameConfig)
-    paste: PasteConfig | None = None
+    paste: PasteConfig | None = None  # Objects of other photos that are pasted in; None for none
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseBatch:
-    """Photos with P masks to prompt, and names to ask of a dense text head.
+    """Photos with P masks to prompt, and names to ask of a dense text head."""
 
-    Attributes:
-        views: The photos, each with the masks that are prompted; a photo may have none.
-        queries: (P, D) centred unit embeddings; zeros for masks that no phrase asks for.
-        spoken: (P,) bool, masks whose first prompt is a phrase.
-        clicked: (P,) bool, those whose phrase comes with a point.
-        names: Questions for the dense head, or None.
-    """
-
-    views: ViewBatch
-    queries: Tensor
-    spoken: Tensor
-    clicked: Tensor
-    names: NameQuestions | None
+    views: ViewBatch  # the photos, each with the masks that are prompted; a photo may have none
+    queries: Tensor  # (P, D) centred unit embeddings; zeros for masks that no phrase asks for
+    spoken: Tensor  # (P,) bool, masks whose first prompt is a phrase
+    clicked: Tensor  # (P,) bool, those whose phrase comes with a point
+    names: NameQuestions | None  # questions for the dense head, or None
 
     def __len__(self) -> int:
         """Number of photos."""

@@ -36,23 +36,6 @@ from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_sta
 from .stage_settings import is_kept_out
 from .vocabulary import PhraseList, imagenet_names
 
-__all__ = [
-    "TINY_CLIP",
-    "CropFeatures",
-    "as_encoder",
-    "concept_bank",
-    "crop_accuracy",
-    "crop_features",
-    "crop_table",
-    "imagenet_prior",
-    "initialise_words",
-    "new_tiny_clip",
-    "teacher_embeddings",
-    "text_accuracy",
-    "text_table",
-    "token_texts",
-]
-
 logger = logging.getLogger(__name__)
 
 _MAX_OBJECTS = 12  # of a photo that are cropped
@@ -190,19 +173,12 @@ def initialise_words(tower: Any, words: Tensor) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class CropFeatures:
-    """Masked-pooled trunk features of mask crops.
+    """Masked-pooled trunk features of mask crops."""
 
-    Attributes:
-        features: (n, 1280) float16.
-        labels: n names.
-        keys: n objects that they show.
-        tested: (n,) bool, crops of photos that are kept out of training.
-    """
-
-    features: Tensor
-    labels: list[str]
-    keys: list[ObjectKey]
-    tested: Tensor
+    features: Tensor  # (n, 1280) float16
+    labels: list[str]  # n names
+    keys: list[ObjectKey]  # n objects that they show
+    tested: Tensor  # (n,) bool, crops of photos that are kept out of training
 
     def trained(self) -> CropFeatures:
         """The crops of photos that are trained on."""

@@ -18,8 +18,6 @@ which the backbone starts, was trained on many of the 1,000 words behind `named_
 
 from __future__ import annotations
 
-__all__ = ["HELD_OUT", "KEPT", "is_held_out"]
-
 HELD_OUT: tuple[str, ...] = (
     # named_objects, four photos or more
     *("accordion", "beaver", "bonsai", "brain", "dollar bill", "garfield", "gerenuk", "headphone"),

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 
 from .wordnet import nouns, plural
 
-__all__ = ["LABELS", "Lexicon"]
-
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split(", "))

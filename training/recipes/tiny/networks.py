@@ -20,8 +20,6 @@ from textsam.modeling.sam import Sam
 from ...objectives.sam_objective import align_positions, timm_encoder
 from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
 
-__all__ = ["TINY_SAM", "new_tiny_pathway", "new_tiny_sam"]
-
 TINY_SAM = SamConfig(
     encoder=TimmConfig(name=BACKBONE),
     # In use; it is trained smaller, for a CNN gains from more pixels than it was trained with

@@ -28,8 +28,6 @@ from ..base import Job
 from .stage_settings import FILES, TinySettings
 from .stages import STAGES
 
-__all__ = ["TinyClipRecipe", "TinyRecipe"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -78,22 +76,15 @@ class TinyClipRecipe:
     python -m training.train tiny_clip --data ../shared/data/train --runs runs/tiny
 
     It is the first stage of `tiny`, in the same folder, so that `tiny` goes on from it.
-
-    Attributes:
-        data: Folder of the training Parquet files.
-        runs: Takes `clip/`.
-        seed: Of every random choice.
-        text_epochs: Passes over the phrases that the text tower learns.
-        threads: Of torch.
     """
 
     NAME: ClassVar[str] = "tiny_clip"
 
-    data: Path = Path("../shared/data/train")
-    runs: Path = Path("runs/tiny")
-    seed: int = 0
-    text_epochs: float = 2.0
-    threads: int = 2
+    data: Path = Path("../shared/data/train")  # Folder of the training Parquet files
+    runs: Path = Path("runs/tiny")  # Takes `clip/`
+    seed: int = 0  # Of every random choice
+    text_epochs: float = 2.0  # Passes over the phrases that the text tower learns
+    threads: int = 2  # Of torch
 
     def prepare(self) -> Job:
         """See `TinyRecipe`."""

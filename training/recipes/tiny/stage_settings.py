@@ -22,21 +22,6 @@ from ..sources import DataMix
 from .held_out_names import is_held_out
 from .lexicon import LABELS, Lexicon
 
-__all__ = [
-    "CORE_BACKBONE",
-    "DENSE_LOSS",
-    "DENSE_PHRASES",
-    "FILES",
-    "JOINT_STAGES",
-    "SOURCES",
-    "JointStage",
-    "StageName",
-    "TinySettings",
-    "dense_loader",
-    "is_kept_out",
-    "points_loader",
-]
-
 StageName = Literal[
     "clip", "dense", "points", "full", "joint", "final", "wide", "words", "broad", "export"
 ]
@@ -190,35 +175,20 @@ def points_loader(*, seed: int, workers: int, image_size: int) -> LoaderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JointStage:
-    """A stage that trains masks and names together.
+    """A stage that trains masks and names together."""
 
-    Attributes:
-        after: The stages whose results it starts from, in this order.
-        image_size: Side of the model's frame, pixels.
-        seed: Added to the recipe's.
-        images: Photos in a step.
-        shares: Of the sources.
-        peak_rate: Learning rate of the decoder, the prompt encoder and the neck.
-        warmup: Steps in which the rates rise.
-        tail: Share of the steps in which they fall.
-        ema_decay: Of the averaged weights, which are then the stage's result.
-        view: How a photo is shown.
-        phrases: What is asked about it.
-        objective: Prompts and losses.
-    """
-
-    after: tuple[StageName, ...]
-    image_size: int
-    seed: int
-    images: int = 8
-    shares: Mapping[str, float]
-    peak_rate: float
-    warmup: int
-    tail: float
-    ema_decay: float | None = None
-    view: ViewConfig
-    phrases: PhraseConfig
-    objective: JointObjectiveConfig
+    after: tuple[StageName, ...]  # the stages whose results it starts from, in this order
+    image_size: int  # side of the model's frame, pixels
+    seed: int  # added to the recipe's
+    images: int = 8  # photos in a step
+    shares: Mapping[str, float]  # of the sources
+    peak_rate: float  # learning rate of the decoder, the prompt encoder and the neck
+    warmup: int  # steps in which the rates rise
+    tail: float  # share of the steps in which they fall
+    ema_decay: float | None = None  # of the averaged weights, which are then the stage's result
+    view: ViewConfig  # how a photo is shown
+    phrases: PhraseConfig  # what is asked about it
+    objective: JointObjectiveConfig  # prompts and losses
 
 
 def _view(image_size: int, *, focus: float, colour: float = 0.0) -> ViewConfig:
@@ -349,57 +319,36 @@ JOINT_STAGES: dict[StageName, JointStage] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TinySettings:
-    """Options of a training of `tiny`, and what its stages share.
+    """Options of a training of `tiny`, and what its stages share."""
 
-    Attributes:
-        data: Folder of the training Parquet files.
-        runs: Takes a folder for each stage.
-        stages: Those to go through, in their order; all of them by default.
-        seed: Of every stage.
-        text_epochs: Passes over the phrases that the text tower learns.
-        head_steps: Length of the training of CLIP's image head.
-        dense_steps: Length of the stage, as the others'.
-        points_steps: At 256 px.
-        full_steps: At 320 px.
-        joint_steps: At 384 px.
-        final_steps: At 512 px.
-        wide_steps: Of 32 photos each: 0.2 s on an H200, 20 s on a CPU core.
-        words_steps: Of 8 photos each: 2 to 3 s on a CPU core.
-        broad_steps: Likewise: 6 to 10 s.
-        images: Photos in a step of the stages from `full` on; each has its own number by default.
-        start: Model that `broad` starts from, e.g. `tiny`, in place of the stages before it; `clip`
-            then computes embeddings with the CLIP of that model.
-        workers: Processes that make batches, for each training process.
-        hold_out_names: Leave the 60 names of `held_out_names` out of everything, for
-            `training.studies.unseen_names`.
-        precision: "bf16" computes the forward pass of every stage in it.
-        cpu: Stay on the CPU even where there is a GPU.
-        seconds: Stop each stage after so long, with a checkpoint.
-        threads: Of torch in each process.
-    """
-
-    data: Path = Path("../shared/data/train")
-    runs: Path = Path("runs/tiny")
+    data: Path = Path("../shared/data/train")  # folder of the training Parquet files
+    runs: Path = Path("runs/tiny")  # takes a folder for each stage
+    # Those to go through, in their order; all of them by default
     stages: tuple[StageName, ...] = get_args(StageName)
-    seed: int = 0
-    text_epochs: float = 2.0
-    head_steps: int = 3000
-    dense_steps: int = 650
-    points_steps: int = 2000
-    full_steps: int = 1200
-    joint_steps: int = 2000
-    final_steps: int = 1500
-    wide_steps: int = 2670
-    words_steps: int = 2000
-    broad_steps: int = 6000
+    seed: int = 0  # of every stage
+    text_epochs: float = 2.0  # passes over the phrases that the text tower learns
+    head_steps: int = 3000  # length of the training of CLIP's image head
+    dense_steps: int = 650  # length of the stage, as the others'
+    points_steps: int = 2000  # at 256 px
+    full_steps: int = 1200  # at 320 px
+    joint_steps: int = 2000  # at 384 px
+    final_steps: int = 1500  # at 512 px
+    wide_steps: int = 2670  # of 32 photos each: 0.2 s on an H200, 20 s on a CPU core
+    words_steps: int = 2000  # of 8 photos each: 2 to 3 s on a CPU core
+    broad_steps: int = 6000  # likewise: 6 to 10 s
+    # Photos in a step of the stages from `full` on; each has its own number by default
     images: int | None = None
+    # Model that `broad` starts from, e.g. `tiny`, in place of the stages before it; `clip` then
+    # computes embeddings with the CLIP of that model
     start: str | None = None
-    workers: int = 0
+    workers: int = 0  # processes that make batches, for each training process
+    # Leave the 60 names of `held_out_names` out of everything, for
+    # `training.studies.unseen_names`
     hold_out_names: bool = False
-    precision: Literal["no", "bf16"] = "no"
-    cpu: bool = False
-    seconds: float = float("inf")
-    threads: int = 2
+    precision: Literal["no", "bf16"] = "no"  # "bf16" computes the forward pass of every stage in it
+    cpu: bool = False  # stay on the CPU even where there is a GPU
+    seconds: float = float("inf")  # stop each stage after so long, with a checkpoint
+    threads: int = 2  # of torch in each process
 
     def samples(self) -> dict[str, list[Sample]]:
         """All training photos by file, without those names that are held out."""

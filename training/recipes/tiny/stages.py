@@ -61,8 +61,6 @@ from .stage_settings import StageName, TinySettings
 from .thresholds import choose_calibration, choose_settings
 from .vocabulary import PhraseList, phrase_list
 
-__all__ = ["STAGES"]
-
 logger = logging.getLogger(__name__)
 
 _CLIP_FILE = "open_clip_model.safetensors"

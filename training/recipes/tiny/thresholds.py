@@ -21,8 +21,6 @@ from textsam.values.settings import TextSettings
 from ...calibration import CalibrationConfig, calibrate, choose_photos
 from ...data import Sample
 
-__all__ = ["CALIBRATED_ON", "choose_calibration", "choose_settings"]
-
 # Files whose names exclude each other, so that an absent one is absent: clothing's list has several
 # words for one garment, coco_panoptic's for one surface.
 CALIBRATED_ON = ("voc", "coco", "car_parts")

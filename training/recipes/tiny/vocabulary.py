@@ -15,8 +15,6 @@ import numpy as np
 from .lexicon import Lexicon
 from .wordnet import adjectives, nouns, plural
 
-__all__ = ["COLOURS", "PhraseList", "imagenet_names", "phrase_list"]
-
 _FRAMES = ("a photo of a {}", "the {}", "a {}", "a picture of the {}", "one {}")
 _PLURAL_FRAMES = ("{}", "the {}", "two {}", "some {}", "all {}")
 # Those that colour phrases of training photos use come first.
@@ -28,17 +26,11 @@ COLOURS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PhraseList:
-    """Phrases, each once, in a fixed order.
+    """Phrases, each once, in a fixed order."""
 
-    Attributes:
-        phrases: What the tower reads.
-        meanings: The text whose teacher embedding each phrase gets.
-        copies: How many times as often as others each is drawn.
-    """
-
-    phrases: list[str]
-    meanings: list[str]
-    copies: list[int]
+    phrases: list[str]  # what the tower reads
+    meanings: list[str]  # the text whose teacher embedding each phrase gets
+    copies: list[int]  # how many times as often as others each is drawn
 
 
 def imagenet_names() -> list[list[str]]:

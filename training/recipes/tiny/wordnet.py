@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-__all__ = ["Nouns", "adjectives", "nouns", "plural"]
-
 logger = logging.getLogger(__name__)
 
 WORDNET = Path("/usr/share/wordnet")
