@@ -7,7 +7,7 @@ Each message says what came, what was wanted, and what to type instead. All erro
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import ModuleType
 
@@ -18,9 +18,9 @@ __all__ = [
     "TextSamError",
     "UnknownKeywordError",
     "WeightsError",
-    "check_names",
     "one_line",
     "require",
+    "unknown_keyword",
 ]
 
 
@@ -74,27 +74,22 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
 
 
-def check_names(
-    names: Iterable[str], keywords: Sequence[str], foreign_names: Mapping[str, str]
-) -> None:
-    """Refuse a name that is no keyword.
+def unknown_keyword(
+    name: str, keywords: Sequence[str], foreign_names: Mapping[str, str]
+) -> UnknownKeywordError:
+    """The error for a name that is no keyword; it tells the nearest one.
 
     Args:
-        names: Names that were typed.
+        name: Name that was typed.
         keywords: All keywords.
         foreign_names: For a keyword, what other libraries call it, separated by spaces.
-
-    Raises:
-        UnknownKeywordError: The message names the nearest keyword.
     """
-    keyword_of = {name: own for own, others in foreign_names.items() for name in others.split()}
-    for name in names:
-        if name not in keywords:
-            near = [keyword_of.get(name), *get_close_matches(name, keywords, n=1)]
-            advice = next((f". Type: {other}=" for other in near if other in keywords), "")
-            raise UnknownKeywordError(
-                f"there is no keyword {name!r}{advice}; wanted some of {', '.join(keywords)}"
-            )
+    keyword_of = {other: own for own, others in foreign_names.items() for other in others.split()}
+    near = [keyword_of.get(name), *get_close_matches(name, keywords, n=1)]
+    advice = next((f". Type: {other}=" for other in near if other in keywords), "")
+    return UnknownKeywordError(
+        f"there is no keyword {name!r}{advice}; wanted some of {', '.join(keywords)}"
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.inference.model import TextSAM
 from textsam.modeling.config import SamConfig, TimmConfig
 from textsam.modeling.sam import Sam
-from textsam.values.settings import AutomaticSettings
+from textsam.values.settings import AUTOMATIC_PRESETS, AutomaticSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = (
@@ -193,7 +193,7 @@ def test_the_same_call(
     photo: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(AutomaticSettings, "fast", classmethod(lambda cls: ALL))
+    monkeypatch.setitem(AUTOMATIC_PRESETS, "fast", ALL)
     clip = towers(kind)
     config = PathwayConfig(
         clip_width=clip.width,
@@ -218,7 +218,7 @@ def test_a_sigmoid_tower_s_score_is_its_own_probability(
     towers: Callable[[str], ClipEncoder], photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SigLIP's sigmoid of scale x cosine + bias (arXiv 2303.15343), whatever else is asked."""
-    monkeypatch.setattr(AutomaticSettings, "fast", classmethod(lambda cls: ALL))
+    monkeypatch.setitem(AUTOMATIC_PRESETS, "fast", ALL)
     clip = towers("siglip")
     monkeypatch.setattr(clip.model, "logit_bias", torch.nn.Parameter(torch.tensor(0.0)))
     model = TextSAM(small_sam(), clip=clip, name="siglip")

@@ -19,15 +19,6 @@ from textsam.modeling.config import SamConfig, TimmConfig, ViTConfig
 from textsam.modeling.layers import DropPath, LayerNorm2d, drop_path_rates
 from textsam.modeling.vit_attention import RelativeAttention
 
-__all__ = [
-    "ImageEncoderViT",
-    "ImageFeatures",
-    "TimmEncoder",
-    "ViTBlock",
-    "build_neck",
-    "check_pixels",
-]
-
 _NORM_EPS = 1e-6  # as in the released code; PyTorch's default is 1e-5
 
 

@@ -19,23 +19,6 @@ from torch import Tensor, nn
 from textsam.modeling.config import SamConfig
 from textsam.modeling.layers import LayerNorm2d
 
-__all__ = [
-    "ABSENT",
-    "BACKGROUND",
-    "BOX_END",
-    "BOX_START",
-    "FOREGROUND",
-    "NOT_A_POINT",
-    "Attention",
-    "EncodedPrompts",
-    "MaskDecoder",
-    "MaskPrediction",
-    "PromptBatch",
-    "PromptEncoder",
-    "TwoWayBlock",
-    "TwoWayTransformer",
-]
-
 BACKGROUND, FOREGROUND, BOX_START, BOX_END = 0, 1, 2, 3
 NOT_A_POINT, ABSENT = -1, -2
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, get_args
 import numpy as np
 import numpy.typing as npt
 
-from textsam.errors import PromptError, check_names, require
+from textsam.errors import PromptError, require, unknown_keyword
 from textsam.results.mask_table import MaskResult
 from textsam.search import queries
 from textsam.search.lance_engine import (
@@ -205,7 +205,9 @@ class MaskIndex:
             ValueError: The index is empty or has no vectors of this space, or the query is a vector
                 of another space.
         """
-        check_names(unknown, [*signature(self.search).parameters][:-1], queries.FOREIGN_NAMES)
+        for name in unknown:
+            keywords = [*signature(self.search).parameters][:-1]
+            raise unknown_keyword(name, keywords, queries.FOREIGN_NAMES)
         if text is not None and not isinstance(text, str):
             queries.refuse_query(text)
         if not isinstance(k, int | np.integer) or k < 1:

@@ -39,8 +39,6 @@ from textsam.values.rle import RLE, decode_rle, encode_masks, rle_areas, rle_box
 from textsam.values.rle_ops import paste_rle
 from textsam.values.settings import AutomaticSettings
 
-__all__ = ["AutomaticReport", "automatic_masks", "crop_windows", "point_grid", "refine_masks"]
-
 Progress = Callable[[int, int], None]
 
 # Masks at the photo's size are held in groups of this many bytes, then run-length coded.

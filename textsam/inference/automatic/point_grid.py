@@ -14,16 +14,6 @@ from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.prediction import decode, point_prompts
 from textsam.values.geometry import Frame
 
-__all__ = [
-    "AutomaticReport",
-    "PointMasks",
-    "box_nms",
-    "cell_boxes",
-    "decode_points",
-    "inclusive_boxes",
-    "point_grid",
-]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointMasks:

@@ -24,19 +24,6 @@ from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
 from textsam.weights.parts import ModelParts
 
-__all__ = [
-    "EncodedPhoto",
-    "embed_phrases",
-    "encode_photo",
-    "encode_window",
-    "map_logits",
-    "mask_to_low_res",
-    "phrase_tokens",
-    "text_map",
-    "to_mask_prompts",
-    "to_original_frame",
-]
-
 # Logits of a bool mask as a prompt, about as large as the decoder's own where it is sure.
 _MASK_LOGIT = 8.0
 

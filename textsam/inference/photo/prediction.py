@@ -35,23 +35,6 @@ from textsam.modeling.mask_decoder import (
 from textsam.values.geometry import Frame, Window
 from textsam.values.prompts import Prompt
 
-__all__ = [
-    "MaskLogits",
-    "Prediction",
-    "box_prompts",
-    "connected_components",
-    "decode",
-    "decode_prompt",
-    "depth_inside",
-    "joined",
-    "nearest_mask",
-    "point_prompts",
-    "prompt_batch",
-    "stability_score",
-    "within_box",
-    "without_small_regions",
-]
-
 # Logits outside a window or a box: the decoder is never surer that a pixel is outside.
 _OUTSIDE = -10.0
 

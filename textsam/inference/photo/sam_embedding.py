@@ -28,15 +28,6 @@ from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res
 from textsam.modeling.sam import Sam
 from textsam.values.rle import RLE, decode_rles
 
-__all__ = [
-    "Latents",
-    "crop_latents",
-    "in_frame",
-    "latents_of_crops",
-    "photo_latents",
-    "pooled_latents",
-]
-
 Latents = Literal["crops", "photo"]
 
 _BATCH = 32  # masks decoded from run-length codes at once

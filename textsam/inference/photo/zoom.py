@@ -19,8 +19,6 @@ from textsam.values.geometry import Window, mask_to_box
 from textsam.values.prompts import Prompt
 from textsam.values.settings import FocusSettings
 
-__all__ = ["WindowCache", "choose_window", "predict"]
-
 
 @dataclass(eq=False)
 class WindowCache:

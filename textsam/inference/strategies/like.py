@@ -30,14 +30,6 @@ from textsam.values.judge import Curve, PhraseAnswer, StrategyCurves, best_first
 from textsam.values.rle import RLE, decode_rles
 from textsam.weights.parts import ModelParts
 
-__all__ = [
-    "LIKE_CURVES",
-    "Concept",
-    "Example",
-    "like_answer",
-    "make_concept",
-]
-
 Example: TypeAlias = MaskResult | Segmentation | Sequence[MaskResult]
 
 UNNAMED = "like this"  # label for examples without one

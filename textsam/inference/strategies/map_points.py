@@ -50,17 +50,6 @@ from textsam.values.judge import (
 from textsam.values.rle import encode_masks, rle_area
 from textsam.weights.parts import ModelParts
 
-__all__ = [
-    "DEFAULT_CURVES",
-    "curves_of",
-    "instances_of",
-    "look",
-    "map_levels",
-    "mask_evidence",
-    "peak_of",
-    "propose",
-]
-
 # Without a calibration the map's own probabilities count.
 DEFAULT_CURVES = StrategyCurves(
     presence=Curve(weights={"peak": 1.0}, bias=0.0),

@@ -15,8 +15,6 @@ from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_areas, rle_common_areas
 from textsam.values.rle_ops import subtract_rle
 
-__all__ = ["without_overlap"]
-
 # A mask is a part of another if this share of it lies inside, and it has at most that share of
 # the other's area.
 _PART_INSIDE = 0.8

@@ -18,8 +18,6 @@ from textsam.values.judge import Candidate, Levels, PhraseAnswer, judge
 from textsam.values.prompts import make_prompt
 from textsam.values.rle import encode_masks
 
-__all__ = ["prompt_answer", "score_masks"]
-
 _NO_GATES = Levels(fixed=True)
 
 

@@ -25,7 +25,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from textsam.errors import PromptError, check_names
+from textsam.errors import PromptError, unknown_keyword
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies.like import Concept, Example, like_answer, make_concept
@@ -37,20 +37,6 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.judge import PhraseAnswer
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
 from textsam.values.settings import Overlap, Strategy
-
-__all__ = [
-    "PhraseOptions",
-    "PromptOptions",
-    "Query",
-    "QueryOptions",
-    "Strategy",
-    "answer_query",
-    "check_keywords",
-    "list_keywords",
-    "make_query",
-    "show_keywords",
-    "to_segmentation",
-]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -251,7 +237,10 @@ _FOREIGN_NAMES = {
 
 def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
     """Raise an `UnknownKeywordError` with the nearest keyword for one that is not known."""
-    check_names(options, list_keywords(known), _FOREIGN_NAMES)
+    keywords = list_keywords(known)
+    for name in options:
+        if name not in keywords:
+            raise unknown_keyword(name, keywords, _FOREIGN_NAMES)
 
 
 def list_keywords(options: Any) -> list[str]:

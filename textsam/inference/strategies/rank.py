@@ -19,16 +19,6 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.judge import Candidate, Curve, Gate, Levels, PhraseAnswer, StrategyCurves, judge
 from textsam.values.rle import decode_rles
 
-__all__ = [
-    "BACKGROUND",
-    "BATCH",
-    "RANK_CURVES",
-    "EmbeddedMasks",
-    "answer_from_masks",
-    "embed_masks",
-    "rank_answers",
-]
-
 # What else a mask may show: a CLIP trained with a softmax scores a phrase only against others.
 BACKGROUND = (
     *("an object", "a thing", "a part of something", "a background", "a texture", "a shadow"),

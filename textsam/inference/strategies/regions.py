@@ -28,8 +28,6 @@ from textsam.inference.photo.prediction import (
 )
 from textsam.values.settings import TextSettings
 
-__all__ = ["PhraseMap", "Proposal", "Region", "decode_regions", "find_regions", "tidied"]
-
 # Holes of fewer cells are filled, however small the mask.
 _MIN_HOLE_CELLS = 4
 

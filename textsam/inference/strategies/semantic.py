@@ -21,8 +21,6 @@ from textsam.results.label_map import LabelMap
 from textsam.values.judge import is_present
 from textsam.values.prompts import normalize_phrases
 
-__all__ = ["label_pixels"]
-
 
 def label_pixels(
     photo: EncodedPhoto,

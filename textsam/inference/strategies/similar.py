@@ -19,8 +19,6 @@ from textsam.results.mask_table import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import RLE, encode_mask
 
-__all__ = ["LEVEL", "MaskLike", "similar_masks"]
-
 MaskLike: TypeAlias = MaskResult | RLE | NDArray[np.bool_]
 
 LEVEL = 0.9

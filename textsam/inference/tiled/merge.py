@@ -23,8 +23,6 @@ from textsam.values.judge import Candidate, Gate
 from textsam.values.rle import RLE, intersect_rles, merge_rles, rle_area, rle_box, rle_iou
 from textsam.values.rle_ops import crop_rle, enlarge_rle, paste_rle
 
-__all__ = ["Piece", "join_pieces", "on_canvas"]
-
 # IoU from which two masks are one object; between tiles, on the pixels that both show. With half, a
 # mask can agree with one other mask only.
 _SAME = 0.5

@@ -40,8 +40,6 @@ from textsam.values.judge import GATES, Candidate, PhraseAnswer, best_first, jud
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 from textsam.weights.parts import ModelParts
 
-__all__ = ["Progress", "TileMaps", "TiledView", "lowered", "open_tiled", "tile_windows"]
-
 logger = logging.getLogger(__name__)
 
 # Called with (pictures done, pictures in all).

@@ -140,10 +140,8 @@ _SMALL_VIEW = replace(settings.JOINT_STAGES["joint"].view, image_size=SIDE, min_
 
 def small_recipe(folder: Path, **changes: Any) -> TinyRecipe:
     """All stages, two steps each."""
-    steps = {
-        f"{name}_steps": 2
-        for name in ("head", "dense", "points", "full", "joint", "final", "wide", "broad")
-    }
+    short = ("head", "dense", "points", "words", *settings.JOINT_STAGES)
+    steps = {f"{name}_steps": 2 for name in short}
     fields: dict[str, Any] = {
         **steps,
         "data": folder / "data",
