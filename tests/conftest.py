@@ -43,6 +43,11 @@ LONG_FILES = (
 )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half again as many processes as cores: tests wait for browsers, Ray and other programs."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files; the tests of one stay in their order."""
     places = {name: place for place, name in enumerate(LONG_FILES)}

@@ -24,7 +24,6 @@ from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
     QueryOptions,
-    Strategy,
     answer_query,
     make_query,
     show_keywords,
@@ -39,7 +38,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Frame
 from textsam.values.judge import PhraseAnswer
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt
-from textsam.values.settings import AutomaticSettings, Preset
+from textsam.values.settings import AutomaticSettings, Preset, Strategy
 
 __all__ = ["ImageView", "Prediction", "Step", "Strategy"]
 
