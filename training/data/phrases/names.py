@@ -173,7 +173,8 @@ class NameDraw:
         counted = item.counted.float()
         nowhere = torch.zeros_like(item.counted)
         absent = [
-            _Question(name, name, nowhere, counted, False) for name in self.absent_names(item, rng)
+            _Question(name, name, nowhere, counted, False)
+            for name in self.absent_names(item.source, item.sample, item.labels, rng)
         ]
         questions = [*self._present(item, rng), *absent, *self._inside(item, rng)]
         if not questions:
@@ -194,10 +195,19 @@ class NameDraw:
             present=torch.tensor([question.present for question in questions]),
         )
 
-    def absent_names(self, item: NamedView, rng: np.random.Generator) -> list[str]:
-        """Names that the view does not show: half of its own source, half of any other."""
-        rules, source = self.config.rules, item.source
-        shown = {o.label for o in item.sample.objects} | set(item.labels)
+    def absent_names(
+        self, source: str, sample: Sample, labels: Iterable[str], rng: np.random.Generator
+    ) -> list[str]:
+        """Names that a photo does not show: half of its own source, half of any other.
+
+        Args:
+            source: Of the photo.
+            sample: The photo.
+            labels: What is shown beside its own objects, e.g. what was pasted into it.
+            rng: Decides which.
+        """
+        rules = self.config.rules
+        shown = {o.label for o in sample.objects} | set(labels)
         possible = {name for label in shown for name in self.words.related(label)}
         names: list[str] = []
         own = [name for name in self.vocabulary[source] if self._is_absent(name, shown, possible)]
@@ -209,7 +219,7 @@ class NameDraw:
             and kind not in self.vocabulary[source]
             and self._is_absent(kind, shown, possible)
         ]
-        if (item.sample.exhaustive or source in rules.complete) and own:
+        if (sample.exhaustive or source in rules.complete) and own:
             names += [
                 str(name) for name in rng.permutation(own)[: (self.config.max_absent + 1) // 2]
             ]

@@ -99,7 +99,7 @@ _CARS = frozenset({"car", "bus", "truck", "train", "motorcycle", "bicycle"})
 _STREET = frozenset(
     {"road", "pavement", "ground", "sky", "tree", "vegetation", "building", "person"}
 )
-_RULES = NameRules(
+RULES = NameRules(
     complete=frozenset({"named_objects"}),  # photos of one thing
     own_only=frozenset({"coco_person"}),  # everything but people is without annotation there
     partial=frozenset({"coco_person", "people", "animals", "facades", "objects", "faces"}),
@@ -141,7 +141,7 @@ _PASTE = PasteConfig(
 # Smallest masks that are prompted, in pixels of a 384 px frame; other frames take the same share.
 _MIN_AREA = 40
 DENSE_PHRASES = PhraseConfig(
-    max_masks=0, names=NameConfig(max_present=4, max_absent=4, rules=_RULES)
+    max_masks=0, names=NameConfig(max_present=4, max_absent=4, rules=RULES)
 )
 DENSE_LOSS = NameLossConfig(peak=0.0)
 CORE_BACKBONE = BackboneConfig(rate=1 / 8, frozen_stages=3, train_depthwise=False)
@@ -154,7 +154,7 @@ _BROAD_NAMES = NameConfig(
     image_share=0.35,
     kind_share=0.25,
     colour_share=0.15,
-    rules=_RULES,
+    rules=RULES,
 )
 # `words`: the dense head alone on the frozen core, several times as many photos as `broad` in the
 # same time.
@@ -209,7 +209,7 @@ def _phrases(image_size: int, *, phrase_share: float, point_share: float) -> Phr
         max_share=0.9,
         phrase_share=phrase_share,
         point_share=point_share,
-        names=NameConfig(rules=_RULES),
+        names=NameConfig(rules=RULES),
         paste=_PASTE,
     )
 

@@ -259,7 +259,9 @@ def export(recipe: TinySettings) -> None:
     # Before the calibration, which measures the model with these settings.
     model.text_settings, figures = choose_settings(model, samples, photos=40, seed=recipe.seed)
     logger.info("%s, from %s", model.text_settings, figures)
-    model.calibration = choose_calibration(model, samples, photos=108, seed=recipe.seed)
+    model.calibration = choose_calibration(
+        model, samples, words=recipe.lexicon(), photos=60, seed=recipe.seed
+    )
     logger.info("%s", model.calibration.fitted_on)
     model.save_pretrained(recipe.runs / "tiny", dtype=torch.float16)
     logger.info("wrote %s from step %d", recipe.runs / "tiny", step)

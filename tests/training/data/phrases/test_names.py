@@ -89,8 +89,8 @@ def test_absent_names_are_never_names_that_may_be_there() -> None:
     rng = np.random.default_rng(0)
 
     def absent(source: str, row: int = 0) -> set[str]:
-        item = shown(source, samples[source][row])
-        return {name for _ in range(300) for name in draw.absent_names(item, rng)}
+        sample = samples[source][row]
+        return {name for _ in range(300) for name in draw.absent_names(source, sample, (), rng)}
 
     street, dog = absent("voc"), absent("voc", 1)
     assert {"dog", "cat", "horse"} <= street and "vehicle" not in street

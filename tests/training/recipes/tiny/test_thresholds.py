@@ -11,6 +11,7 @@ from textsam.values.rle import encode_mask
 from textsam.values.settings import TextSettings
 from training.data import ObjectMask, Sample
 from training.recipes.tiny import thresholds
+from training.recipes.tiny.lexicon import Lexicon
 from training.recipes.tiny.thresholds import choose_calibration, choose_settings
 
 
@@ -71,27 +72,40 @@ def test_photos_that_are_not_exhaustive_decide_nothing() -> None:
         choose_settings(_KnownMaps(), samples, photos=4, seed=1)  # type: ignore[arg-type]
 
 
-def test_curves_are_fitted_on_exhaustive_files_of_distinct_names(
+def test_curves_are_fitted_on_names_that_are_certainly_absent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = {}
+    asked: dict[str, dict[str, set[str]]] = {}
     passed = {}
 
     def calibrate(model, sets, *, strategies, config, kept):
-        seen.update({item.name: len(item.samples) for item in sets})
+        for item in sets:
+            assert len(item.samples) == 4
+            names = asked.setdefault(item.name, {})
+            for sample in item.samples:
+                names.setdefault(sample.objects[0].label, set()).update(item.vocabulary(sample))
         [strategy] = strategies
         passed[strategy] = (config.recall, config.keep, config.photos)
         return replace(kept, fitted_on={**kept.fitted_on, strategy: {}})
 
     monkeypatch.setattr(thresholds, "calibrate", calibrate)
-    samples = {
-        "voc": [_sample("dog", _half(True))] * 5,
-        "clothing": [_sample("shirt", _half(True))] * 5,
-        "coco": [_sample("person", _half(True), exhaustive=False)] * 5,
+    labels = {
+        "voc": ("dog", "person"),
+        "clothing": ("shirt", "blouse", "shoes"),
+        "coco_person": ("person",),
+        "people": ("helmet",),  # more people than are annotated
     }
+    samples = {
+        name: [_sample(label, _half(True), exhaustive=name != "people") for label in those] * 4
+        for name, those in labels.items()
+    }
+    words = Lexicon(label for those in labels.values() for label in those)
 
-    chosen = choose_calibration(_KnownMaps(), samples, photos=4, seed=0)  # type: ignore[arg-type]
+    chosen = choose_calibration(_KnownMaps(), samples, words=words, photos=4, seed=0)  # type: ignore[arg-type]
 
-    assert seen == {"voc": 4}
+    assert set(asked) == {"voc", "clothing"}
+    assert asked["voc"] == {"dog": {"person"}, "person": {"dog"}}
+    for label, names in asked["clothing"].items():
+        assert not words.related(label) & names  # a blouse is a shirt to some
     assert set(chosen.fitted_on) == {"auto", "like"}  # the second fit keeps the first one's curves
     assert passed == {"auto": (0.91, 0.99, 4), "like": (0.85, 0.97, 4)}
