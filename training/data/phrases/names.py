@@ -210,7 +210,14 @@ class NameDraw:
         shown = {o.label for o in sample.objects} | set(labels)
         possible = {name for label in shown for name in self.words.related(label)}
         names: list[str] = []
-        own = [name for name in self.vocabulary[source] if self._is_absent(name, shown, possible)]
+        own = [
+            name
+            for name in self.vocabulary[source]
+            # An exhaustive photo would name the shoes of a person.
+            if name not in possible
+            and not self.words.related(name) & shown
+            and (sample.exhaustive or not self.words.hosts(name) & shown)
+        ]
         kinds = {kind for name in self.vocabulary[source] for kind in self.words.kinds_of(name)}
         own += [
             kind

@@ -114,10 +114,10 @@ def choose_calibration(
     sets = []
     for name in CALIBRATED_ON:
         rows = [
-            replace(s, absent=tuple(draw.absent_names(name, s, (), rng)))
+            replace(s, exhaustive=False, absent=tuple(draw.absent_names(name, s, (), rng)))
             for s in samples.get(name, ())
         ]
-        if any(sample.absent for sample in rows):
+        if any(sample.absent for sample in rows):  # others are not asked
             sets.append(choose_photos(rows, name=name, photos=photos, seed=seed))
     calibration = Calibration()
     for strategy, (recall, keep) in _PASS.items():
