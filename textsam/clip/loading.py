@@ -30,16 +30,6 @@ from textsam.modeling.layers import no_random_fill
 from textsam.modeling.tensor_files import write_tensors
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 
-__all__ = [
-    "ClipSource",
-    "Hub",
-    "Tokenizer",
-    "build_clip",
-    "find_clip",
-    "load_tokenizer",
-    "write_clip",
-]
-
 Tokenizer = Callable[[list[str]], Tensor]
 
 CONFIG_FILE = "open_clip_config.json"

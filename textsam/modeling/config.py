@@ -12,17 +12,6 @@ from typing import Any
 
 from textsam.errors import WeightsError
 
-__all__ = [
-    "SAM_CONFIGS",
-    "TIMM_NAME",
-    "EncoderConfig",
-    "SamConfig",
-    "TimmConfig",
-    "TinyViTConfig",
-    "ViTConfig",
-    "build_config",
-]
-
 # timm also takes "hf-hub:..." and "local-dir:...", which read settings from the network or from any
 # folder; a plain name can only mean a network that timm itself defines.
 TIMM_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)

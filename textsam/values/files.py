@@ -15,15 +15,6 @@ from typing import Any, BinaryIO
 
 from textsam.errors import WeightsError
 
-__all__ = [
-    "PART_SUFFIX",
-    "TINY_FOLDER",
-    "open_atomically",
-    "read_settings",
-    "remove_parts",
-    "write_atomically",
-]
-
 # The model that ships inside the package.
 TINY_FOLDER = Path(__file__).parents[1] / "weights" / "tiny"
 

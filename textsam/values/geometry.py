@@ -28,16 +28,6 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import TypeIs
 
-__all__ = [
-    "Frame",
-    "Window",
-    "as_array",
-    "boxes_from_xywh",
-    "boxes_to_xywh",
-    "clip_boxes",
-    "is_tensor",
-    "mask_to_box",
-]
 
 ArrayT = TypeVar("ArrayT", NDArray[Any], "torch.Tensor")
 

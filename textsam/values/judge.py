@@ -23,24 +23,6 @@ from numpy.typing import NDArray
 
 from textsam.values.rle import RLE, rle_area, rle_common_areas
 
-__all__ = [
-    "GATES",
-    "Candidate",
-    "Curve",
-    "Gate",
-    "Levels",
-    "MaskNumbers",
-    "PhraseAnswer",
-    "StrategyCurves",
-    "best_first",
-    "closed_gate",
-    "find_repeats",
-    "is_exact",
-    "is_present",
-    "judge",
-    "judge_mask",
-]
-
 Gate = Literal[
     "presence", "map", "exclusion", "background", "score", "quality", "duplicate", "overlap"
 ]

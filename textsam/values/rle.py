@@ -19,25 +19,6 @@ from pycocotools import mask as coco
 
 from textsam.values.geometry import boxes_from_xywh
 
-__all__ = [
-    "RLE",
-    "decode_rle",
-    "decode_rles",
-    "encode_mask",
-    "encode_masks",
-    "intersect_rles",
-    "merge_rles",
-    "rle_area",
-    "rle_areas",
-    "rle_box",
-    "rle_boxes",
-    "rle_common_areas",
-    "rle_from_json",
-    "rle_iou",
-    "rle_runs",
-    "rle_to_json",
-]
-
 # pycocotools needs masks in column order, so that encoding copies them; this limits the copy of
 # 1,000 masks of a 12-megapixel photo.
 _COPY_BYTES = 64 * 1024 * 1024

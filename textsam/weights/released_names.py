@@ -23,15 +23,6 @@ from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig
 from textsam.weights.strict import KeyMap, export_state, import_state
 
-__all__ = [
-    "from_huggingface",
-    "from_mobile_sam",
-    "from_official",
-    "to_huggingface",
-    "to_mobile_sam",
-    "to_official",
-]
-
 Tensors = Mapping[str, Tensor]
 Table = dict[tuple[str, ...], str]
 

@@ -21,16 +21,6 @@ from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, TinyViTConfig, ViTConfig
 from textsam.modeling.sam import Sam
 
-__all__ = [
-    "KeyMap",
-    "Translation",
-    "describe_keys",
-    "export_state",
-    "import_state",
-    "infer_config",
-    "mlp_ratio",
-]
-
 _MAX_NAMED = 8
 _Rules = list[tuple[re.Pattern[str], str]]
 

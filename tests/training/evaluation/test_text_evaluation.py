@@ -455,8 +455,9 @@ def test_every_strategy_has_a_row_and_every_part_a_table(tmp_path, loaded, capsy
     printed = capsys.readouterr().out
     rows = _rows(printed, *(f"animals, {name}" for name in strategies))
     assert [row[0] for row in rows] == [f"animals, {name}" for name in strategies]
-    # Recall, precision; the fake's "prompt" finds one dog of two.
-    assert [row[1:3] for row in rows] == [["1.000"] * 2, ["0.833", "1.000"], ["1.000"] * 2]
+    # Recall, that of touching objects, precision; the fake's "prompt" finds one dog of two.
+    figures = [["1.000", "-", "1.000"], ["0.833", "-", "1.000"], ["1.000", "-", "1.000"]]
+    assert [row[1:4] for row in rows] == figures
     for title in ("One click", "Exclusion", "Semantic maps", "Cost of a phrase"):
         assert title in printed
     (measured,) = json.loads(report.read_text())["sets"]

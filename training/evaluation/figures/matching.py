@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textsam.errors import require
 from textsam.values.rle import RLE, decode_rles, encode_masks, rle_areas, rle_iou
 
 from .intervals import ratio_interval
@@ -35,12 +36,14 @@ class Matches:
     objects: int  # objects that could be found (not wholly ignored)
     rles: tuple[RLE, ...]  # K masks without ignored pixels
     truths: tuple[RLE, ...]  # the objects without ignored pixels
+    touching: NDArray[np.bool_]  # (N,) bool, objects with another one at most 4 px away
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceItem:
     """Masks of one phrase in one photo: `objects` there, `masks` painted, `matched` of both.
 
+    `touching` of the objects have another one beside them, `touching_matched` of these are matched.
     `present` is False for a phrase that is not in the photo: every mask of it is wrong.
     """
 
@@ -50,6 +53,8 @@ class InstanceItem:
     objects: int
     masks: int
     matched: int
+    touching: int = 0
+    touching_matched: int = 0
 
 
 def masked_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) -> float:
@@ -108,7 +113,18 @@ def match_masks(
         objects=len(objects),
         rles=tuple(mask_rles),
         truths=tuple(object_rles),
+        touching=find_touching(objects),
     )
+
+
+def find_touching(masks: NDArray[np.bool_], *, reach: int = 2) -> NDArray[np.bool_]:
+    """(N,) bool: which of N masks (N, H, W) have another one at most twice `reach` pixels away."""
+    if len(masks) < 2:
+        return np.zeros(len(masks), dtype=bool)
+    dilate = require("scipy.ndimage", "eval").binary_dilation
+    wide = np.stack([dilate(mask, iterations=reach) for mask in masks])
+    shared = wide.sum(axis=0) > 1
+    return np.asarray((wide & shared).any(axis=(1, 2)))
 
 
 def take_objects(overlap: NDArray[np.float64], *, level: float) -> NDArray[np.int64]:
@@ -134,6 +150,8 @@ def instance_item(image_id: str, label: str, matches: Matches, *, present: bool)
         objects=matches.objects,
         masks=int(matches.counted.sum()),
         matched=int((matches.truth >= 0).sum()),
+        touching=int(matches.touching.sum()),
+        touching_matched=int(matches.touching[matches.truth[matches.truth >= 0]].sum()),
     )
 
 
@@ -141,21 +159,25 @@ def instance_means(items: Iterable[InstanceItem], *, seed: int = 0) -> dict[str,
     """Recall and precision over all objects and masks, with intervals over photos.
 
     Returns:
-        `objects`, `masks`, `recall`, `precision`, `f1` over phrases that are there; `precision_all`
-        where the masks of absent phrases count as well; `recall_interval` and `precision_interval`
-        (low, high). None where nothing was measured.
+        `objects`, `masks`, `recall`, `precision`, `f1` over phrases that are there;
+        `touching` objects and their `touching_recall`; `precision_all` where the masks of absent
+        phrases count as well; `recall_interval` and `precision_interval` (low, high). None where
+        nothing was measured.
     """
     rows = list(items)
     here = [item for item in rows if item.present]
     objects, masks = sum(i.objects for i in here), sum(i.masks for i in here)
     matched = sum(i.matched for i in here)
     every = sum(i.masks for i in rows)
+    touching = sum(i.touching for i in here)
     recalls = [(i.image_id, i.matched, i.objects) for i in here]
     precisions = [(i.image_id, i.matched, i.masks) for i in here]
     return {
         "objects": objects,
         "masks": masks,
         "recall": matched / objects if objects else None,
+        "touching": touching,
+        "touching_recall": sum(i.touching_matched for i in here) / touching if touching else None,
         "precision": matched / masks if masks else None,
         "f1": 2 * matched / (objects + masks) if objects + masks else None,
         "precision_all": matched / every if every else None,

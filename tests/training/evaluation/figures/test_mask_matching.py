@@ -106,6 +106,21 @@ def test_matching_is_one_to_one_and_blind_to_the_order_of_objects(masks, truths)
     assert (forward.right == backward.right).all()
 
 
+def test_objects_that_touch_are_counted_apart():
+    left, near, far = _box(0, 0, 40, 40), _box(43, 0, 60, 40), _box(66, 0, 80, 40)
+    matches = _match(_found(left), left, near, far)
+    assert matches.touching.tolist() == [True, True, False]  # 3 px and 6 px apart
+    item = instance_item("a", "cat", matches, present=True)
+    assert (item.touching, item.touching_matched) == (2, 1)
+    assert instance_means([item])["touching_recall"] == 0.5
+    assert (
+        instance_means([instance_item("a", "cat", _match(_found(left), left), present=True)])[
+            "touching_recall"
+        ]
+        is None
+    )
+
+
 def test_means_are_over_all_objects_and_all_masks():
     items = [
         instance_item("a", "cat", _match(_found(LEFT), LEFT, RIGHT), present=True),
