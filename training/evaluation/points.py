@@ -99,11 +99,13 @@ def _show(rows: Sequence[dict[str, Any]], options: PointsOptions) -> None:
         Column("oracle", "means/oracle@1"),
         *nocs,
         Column("box", "means/box"),
+        Column("border", "means/box boundary"),
         Column("s/photo", "seconds_per_photo", 2),
     ]
     notes = [
         "IoU@n: mIoU over objects after n clicks; oracle: best of three masks at 1 click; "
-        "NoC@q: clicks to IoU q%; box: the true box; 95%: of IoU@1, bootstrap over photos."
+        "NoC@q: clicks to IoU q%; box: the true box; border: boundary IoU of its mask; "
+        "95%: of IoU@1, bootstrap over photos."
     ]
     notes += left_out_notes(rows)
     title = f"{options.sampling.capitalize()} clicks and boxes, model {options.model}"

@@ -313,7 +313,7 @@ def test_the_command_prints_a_row_per_file_and_writes_json(tmp_path, perfect, ca
     assert [row[:3] for row in rows] == [["one", "3", "3"], ["two", "1", "1"]]
     # Five click columns, an interval behind the first, the oracle, two NoC, the box; the seconds.
     assert rows[0][3:5] == ["1.000", "1.000-1.000"]
-    assert rows[0][5:-1] == ["1.000"] * 5 + ["1.00"] * 2 + ["1.000"]
+    assert rows[0][5:-1] == ["1.000"] * 5 + ["1.00"] * 2 + ["1.000"] * 2
     data = json.loads(report.read_text())
     assert data["settings"]["model"] == "tiny"
     assert data["settings"]["limit"] == 3

@@ -25,7 +25,7 @@ from ..command import progress
 from ..data_sets import DataSet, seeded_rng
 from ..figures.case_sheets import Gallery, MaskCase
 from ..figures.intervals import Interval, Score, mean, mean_interval
-from ..figures.matching import masked_iou
+from ..figures.matching import boundary_iou, masked_iou
 from .simulated_clicks import Click, clicks_needed, iou_after, next_click, random_click
 
 Mask = NDArray[np.bool_]
@@ -82,6 +82,7 @@ class PointItem:
     oracle: float
     noc: dict[str, int]
     box: float
+    box_boundary: float  # boundary IoU of the box's mask
     group: str = ""
 
 
@@ -208,6 +209,7 @@ def _measure_object(
             for level in config.levels
         },
         box=masked_iou(box, truth, exclude=void),
+        box_boundary=boundary_iou(box, truth, exclude=void),
         group=o.group,
     )
 
@@ -252,4 +254,5 @@ def _figures(config: ClickConfig) -> dict[str, Callable[[PointItem], float]]:
         key = f"{level:.2f}"
         figures[f"noc@{key}"] = lambda item, key=key: item.noc[key]  # type: ignore[misc]
     figures["box"] = lambda item: item.box
+    figures["box boundary"] = lambda item: item.box_boundary
     return figures

@@ -69,6 +69,21 @@ def masked_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) ->
     return int(np.count_nonzero(prediction & truth)) / union if union else 1.0
 
 
+def boundary_iou(prediction: Mask, truth: Mask, *, exclude: Mask | None = None) -> float:
+    """IoU of the inner borders of two (H, W) masks (arXiv 2103.16562), 2% of the diagonal wide.
+
+    Of large masks the plain IoU hardly sees the border, which is what makes one look ragged.
+    """
+    width = max(1, round(0.02 * float(np.hypot(*truth.shape))))
+    erode = require("scipy.ndimage", "eval").binary_erosion
+    # Outside the photo is background, as in the authors' code: its border is a border.
+    borders = [
+        mask & ~erode(mask, structure=np.ones((3, 3)), iterations=width)
+        for mask in (prediction, truth)
+    ]
+    return masked_iou(*borders, exclude=exclude)
+
+
 def check_masks(prediction: Mask, truth: Mask, exclude: Mask | None) -> None:
     """Raise a `ValueError` unless all masks are bool and of one size."""
     masks = [prediction, truth] if exclude is None else [prediction, truth, exclude]

@@ -14,7 +14,12 @@ from pycocotools.cocoeval import COCOeval
 
 from textsam.values.rle import decode_rle, encode_mask
 from training.evaluation.figures.average_precision import PhraseAP
-from training.evaluation.figures.matching import instance_item, instance_means
+from training.evaluation.figures.matching import (
+    boundary_iou,
+    instance_item,
+    instance_means,
+    masked_iou,
+)
 from training.evaluation.phrases.asking import PhraseMasks
 
 SIZE = (100, 120)
@@ -104,6 +109,22 @@ def test_matching_is_one_to_one_and_blind_to_the_order_of_objects(masks, truths)
     assert len(set(taken)) == len(taken) <= forward.objects == len(truths)
     assert forward.iou[forward.truth >= 0].min(initial=1.0) >= 0.5
     assert (forward.right == backward.right).all()
+
+
+def test_boundary_iou_sees_the_border_alone():
+    truth = _box(20, 20, 80, 80)
+    assert boundary_iou(truth, truth) == 1.0
+    shifted = _box(22, 20, 82, 80)
+    assert boundary_iou(shifted, truth) < masked_iou(shifted, truth) - 0.2
+    # A hole in the middle adds a border, and takes little of the area.
+    holed = truth & ~_box(48, 48, 52, 52)
+    assert masked_iou(holed, truth) > 0.99 > boundary_iou(holed, truth)
+    # What is void counts for neither.
+    assert boundary_iou(shifted, truth, exclude=_box(0, 0, 120, 100)) == 1.0
+    # The photo's own border is a border of the mask.
+    whole = np.ones_like(truth)
+    assert boundary_iou(truth, whole) == 0.0
+    assert 0.4 < boundary_iou(_box(0, 0, 120, 97), whole) < 0.7
 
 
 def test_objects_that_touch_are_counted_apart():
