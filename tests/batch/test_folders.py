@@ -11,7 +11,7 @@ from PIL import Image
 
 from textsam.batch.find_photos import find_photos
 from textsam.batch.folders import segment_folder
-from textsam.batch.journal import Journal, fingerprint
+from textsam.batch.journal import Journal, fingerprint, lock_folder
 from textsam.errors import PromptError, WeightsError, one_line
 from textsam.results.segmentation import Segmentation
 
@@ -448,3 +448,20 @@ def test_errors_on_one_line():
     assert one_line(ValueError("a\n  b")) == "a b"
     assert one_line(KeyError("x")) == "KeyError: 'x'"
     assert one_line(MemoryError()) == "MemoryError"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_reason_not_to_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with lock_folder(tmp_path), lock_folder(tmp_path):
+        assert "cannot lock" in caplog.text

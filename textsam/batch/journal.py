@@ -97,14 +97,15 @@ def lock_folder(out_dir: Path) -> Iterator[None]:
     """Keep other runs out of an output folder; the system frees the lock if this process dies."""
     folder = out_dir / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
+    # No soft lock instead: that is a file which would stay when the process dies.
+    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout as error:
         raise RuntimeError(
             f"another run is writing to {str(out_dir)!r}; wait for it, or give another folder"
         ) from error
-    except (OSError, NotImplementedError) as error:
+    except OSError as error:
         # Some network file systems have no locks; that is no reason not to run.
         logger.warning("cannot lock %s (%s); start no second run there", out_dir, error)
     try:
