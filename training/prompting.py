@@ -192,8 +192,7 @@ def central_pixels(
     share = torch.stack([F.avg_pool2d(part[:, None].float(), _CELL)[:, 0] for part in parts])
     depth = torch.zeros_like(share)
     for side in _WINDOWS:
-        near = F.avg_pool2d(share.flatten(0, 1)[:, None], side, stride=1, padding=side // 2)
-        depth += near[:, 0].view_as(share)
+        depth += _window_means(share, side)
     # Cells of which less than half lies in the region are never chosen.
     depth = (depth * (share > 0.5)).amax(0).flatten(1)
     cells = share.amax(0).flatten(1) > 0.5
@@ -205,6 +204,21 @@ def central_pixels(
     width = share.shape[-1]
     middle = torch.stack([best % width, best // width], dim=1).float() * _CELL + _CELL / 2
     return torch.where(count > 0, middle, sample_pixels(region, random))
+
+
+def _window_means(values: Tensor, side: int) -> Tensor:
+    """Means of a window around each cell, zeros beyond the border; `side` is odd.
+
+    By running sums, since PyTorch's pooling costs side^2 additions a cell on a CPU: an eighth of a
+    training step.
+    """
+    half = side // 2
+    for dim in (-1, -2):
+        length = values.shape[dim]
+        beside = (half + 1, half) if dim == -1 else (0, 0, half + 1, half)
+        running = F.pad(values, beside).cumsum(dim)
+        values = running.narrow(dim, side, length) - running.narrow(dim, 0, length)
+    return values / side**2
 
 
 def mixed_pixels(

@@ -54,6 +54,16 @@ def test_dense_features_are_unit_and_logits_are_scaled_cosines() -> None:
     assert (logits <= expected + 1e-4).all()
 
 
+def test_blocks_of_the_dense_head_start_as_the_identity() -> None:
+    plain, head = DenseTextHead((4, 6), 8, 10), DenseTextHead((4, 6), 8, 10, blocks=2)
+    head.load_state_dict(plain.state_dict(), strict=False)
+    for side in (8, 9):  # frames of odd sizes as well
+        maps = [torch.randn(2, 4, side, side), torch.randn(2, 6, 4, 4)]
+        torch.testing.assert_close(head.features(maps), plain.features(maps))
+    head.blocks[0].gamma.data.fill_(1)
+    assert not torch.allclose(head.features(maps), plain.features(maps), atol=1e-3)
+
+
 def test_tower_maps_need_a_timm_cnn() -> None:
     from open_clip.timm_model import TimmModel
 

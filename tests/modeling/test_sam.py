@@ -205,3 +205,29 @@ def test_a_timm_backbone_without_stride_16_or_skips_is_refused() -> None:
     config = replace(TIMM, encoder=TimmConfig(name="test_vit"))
     with pytest.raises(ValueError, match="skips=False"):
         Sam(config)
+
+
+def test_context_and_neck_blocks_start_as_the_identity_and_learn() -> None:
+    plain = _sam(TIMM)
+    config = replace(TIMM.encoder, context_depth=2, context_width=32, neck_blocks=1)
+    sam = _sam(replace(TIMM, encoder=config), seed=1)
+    old = plain.state_dict()
+    added = set(sam.load_state_dict(old, strict=False).missing_keys)
+    assert added == sam.state_dict().keys() - old.keys() != set()
+    pixels = torch.randn(2, 3, 64, 64)
+    wanted, got = plain.encode_image(pixels), sam.encode_image(pixels)
+    torch.testing.assert_close(got.embedding, wanted.embedding)
+    torch.testing.assert_close(got.pyramid, wanted.pyramid)
+    optimizer = torch.optim.SGD(sam.parameters(), lr=1e-5)
+    for _ in range(2):  # behind a zero, most weights have a gradient from the second step on
+        optimizer.zero_grad()
+        encoded = sam.encode_image(pixels)
+        (encoded.embedding * torch.randn_like(encoded.embedding)).sum().backward()
+        optimizer.step()
+    grads = {name: p.grad for name, p in sam.named_parameters() if name in added}
+    # Softmax takes away what a bias of the keys adds, so it has a gradient of zero.
+    assert all(g is not None and (g.abs().max() > 0) for n, g in grads.items() if "qkv" not in n)
+    # A photo's context is its own: a batch equals the loop.
+    sam.eval()
+    alone = torch.cat([sam.encode_image(row[None]).embedding for row in pixels])
+    torch.testing.assert_close(sam.encode_image(pixels).embedding, alone, rtol=1e-4, atol=1e-4)

@@ -24,6 +24,7 @@ from training.objectives.randomness import PhotoRandom
 from training.prompting import (
     PromptConfig,
     PromptSimulator,
+    _window_means,
     add_error_points,
     box_prompts,
     central_pixels,
@@ -368,3 +369,10 @@ def test_a_share_of_zero_is_uniform() -> None:
     a = mixed_pixels(masks, torch.Generator().manual_seed(3), central=0.0)
     b = sample_pixels(masks, torch.Generator().manual_seed(3))
     torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("side", [1, 5, 13])
+def test_window_means_are_those_of_pooling(side: int) -> None:
+    values = torch.rand(2, 3, 20, 17)
+    pooled = torch.nn.functional.avg_pool2d(values, side, stride=1, padding=side // 2)
+    torch.testing.assert_close(_window_means(values, side), pooled)

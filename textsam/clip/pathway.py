@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from textsam.errors import WeightsError
 from textsam.modeling.config import build_config
-from textsam.modeling.layers import LayerNorm2d
+from textsam.modeling.layers import LayerNorm2d, residual_blocks
 
 __all__ = [
     "DenseSource",
@@ -52,6 +52,7 @@ class PathwayConfig:
     dense_channels: tuple[int, ...] = ()
     dense_strides: tuple[int, ...] = (8, 16, 32)
     dense_width: int = 192  # channels of the dense head
+    dense_blocks: int = 0  # its ConvNeXt blocks at twice the finest stride
     # Side of the square frame in which the maps are computed, pixels. If it is the SAM's own and
     # the maps are the SAM's too, a phrase needs no second pass over the photo.
     dense_image_size: int = 384
@@ -73,11 +74,14 @@ class PathwayConfig:
 class DenseTextHead(nn.Module):
     """Maps of a CNN -> unit features of CLIP width at the stride of the finest map."""
 
-    def __init__(self, channels: Sequence[int], width: int, clip_width: int) -> None:
+    def __init__(
+        self, channels: Sequence[int], width: int, clip_width: int, *, blocks: int = 0
+    ) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(
             nn.Sequential(LayerNorm2d(c), nn.Conv2d(c, width, 1)) for c in channels
         )
+        self.blocks = residual_blocks(width, blocks)
         self.context = nn.Sequential(
             nn.GELU(),
             nn.Conv2d(width, width, 5, padding=2, groups=width),
@@ -98,6 +102,10 @@ class DenseTextHead(nn.Module):
             if y.shape[-2:] != size:
                 y = F.interpolate(y, size, mode="bilinear", align_corners=False)
             total = total + y
+        if len(self.blocks):
+            coarse = F.avg_pool2d(total, 2)
+            gained = self.blocks(coarse) - coarse
+            total = total + F.interpolate(gained, size, mode="bilinear", align_corners=False)
         return F.normalize(self.context(total), dim=1)
 
     def logits(self, features: Tensor, phrases: Tensor) -> Tensor:
@@ -126,7 +134,9 @@ class TextPathway(nn.Module):
         self.token_type = nn.Parameter(torch.randn(config.tokens, config.prompt_width))
         self.dense: DenseTextHead | None = None
         if config.dense_channels:
-            self.dense = DenseTextHead(config.dense_channels, config.dense_width, width)
+            self.dense = DenseTextHead(
+                config.dense_channels, config.dense_width, width, blocks=config.dense_blocks
+            )
 
     def centre(self, embeddings: Tensor, modality: Modality) -> Tensor:
         """Subtract the mean of the modality and normalise again: (P, D) -> unit (P, D)."""

@@ -53,6 +53,11 @@ class TimmConfig:
     # few channels needs for crisp borders.
     skips: bool = True
     skip_gain: float = 0.3  # scale of these maps at initialisation; at 1 they outweigh the prompt
+    # Blocks of self-attention over the coarsest map, and their width: a small CNN sees little of
+    # the photo around a place. They start as the identity.
+    context_depth: int = 0
+    context_width: int = 256
+    neck_blocks: int = 0  # ConvNeXt blocks of the neck, at stride 16; they start as the identity
 
     def __post_init__(self) -> None:
         if not TIMM_NAME.fullmatch(str(self.name)):

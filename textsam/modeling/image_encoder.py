@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, ViTConfig
-from textsam.modeling.layers import DropPath, LayerNorm2d, drop_path_rates
+from textsam.modeling.layers import DropPath, LayerNorm2d, drop_path_rates, residual_blocks
 from textsam.modeling.vit_attention import RelativeAttention
 
 _NORM_EPS = 1e-6  # as in the released code; PyTorch's default is 1e-5
@@ -167,6 +167,13 @@ class TimmEncoder(nn.Module):
         self.laterals = nn.ModuleDict(
             {str(s): _lateral(channels[s], dim, stride=s) for s in self.fused}
         )
+        depth = config.encoder.context_depth
+        self.context = (
+            _GlobalContext(channels[self.strides[-1]], config.encoder.context_width, depth)
+            if depth
+            else nn.Identity()
+        )
+        self.blocks = residual_blocks(dim, config.encoder.neck_blocks)
         self.neck = nn.Sequential(
             nn.GELU(), nn.Conv2d(dim, dim, 3, padding=1, bias=False), LayerNorm2d(dim)
         )
@@ -189,7 +196,7 @@ class TimmEncoder(nn.Module):
             start=torch.zeros((), device=pixels.device, dtype=pixels.dtype),
         )
         return ImageFeatures(
-            embedding=self.neck(embedding),
+            embedding=self.neck(self.blocks(embedding)),
             skips=tuple(layer(maps[int(s)]) for s, layer in self.skips.items()),
             pyramid=tuple(maps[s] for s in sorted(self.fused)),
         )
@@ -200,13 +207,43 @@ class TimmEncoder(nn.Module):
         return tuple(maps[s] for s in sorted(self.fused))
 
     def _maps(self, pixels: Tensor) -> dict[int, Tensor]:
-        return dict(zip(self.strides, self.backbone(pixels), strict=True))
+        *finer, coarsest = self.backbone(pixels)
+        return dict(zip(self.strides, [*finer, self.context(coarsest)], strict=True))
 
     @staticmethod
     def _at_stride_16(x: Tensor, stride: int) -> Tensor:
         if stride == 32:
             return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return x
+
+
+class _GlobalContext(nn.Module):
+    """Adds what self-attention over all places finds; starts as the identity.
+
+    Self-attention on the coarsest map alone is cheap, and most of the gain (arXiv 2304.08069,
+    Section 4.2). Positions come from a depthwise convolution (arXiv 2102.10882), for any size.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int) -> None:
+        super().__init__()
+        from timm.models.vision_transformer import Block
+
+        self.enter = nn.Sequential(LayerNorm2d(channels), nn.Conv2d(channels, width, 1))
+        self.place = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.blocks = nn.Sequential(
+            *(Block(width, max(1, width // 32), qkv_bias=True) for _ in range(depth))
+        )
+        last = nn.Linear(width, channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(nn.LayerNorm(width), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, h, w) in and out."""
+        y = self.enter(x)
+        y = y + self.place(y)
+        found: Tensor = self.leave(self.blocks(y.flatten(2).transpose(1, 2)))
+        return torch.add(x, found.transpose(1, 2).unflatten(2, x.shape[-2:]))
 
 
 def _lateral(channels: int, dim: int, *, stride: int) -> nn.Module:

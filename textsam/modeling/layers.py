@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["DropPath", "LayerNorm2d", "drop_path_rates", "no_random_fill"]
+__all__ = ["DropPath", "LayerNorm2d", "drop_path_rates", "no_random_fill", "residual_blocks"]
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -25,6 +25,15 @@ class LayerNorm2d(nn.LayerNorm):
         centred = x - mean
         scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + self.eps)
         return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+def residual_blocks(channels: int, depth: int) -> nn.Sequential:
+    """ConvNeXt blocks (arXiv 2201.03545) on (B, C, h, w) maps, which start as the identity."""
+    if not depth:
+        return nn.Sequential()
+    from timm.models.convnext import ConvNeXtBlock  # slow to import
+
+    return nn.Sequential(*(ConvNeXtBlock(channels, ls_init_value=0.0) for _ in range(depth)))
 
 
 class DropPath(nn.Module):

@@ -40,7 +40,9 @@ class BackboneConfig:
     def rates(self, sam: Sam, *, share: float = 1.0) -> list[RatedPart]:
         """The parts of the image encoder; `share` of the peak rate is the encoder's."""
         encoder = timm_encoder(sam)
-        fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
+        fresh = nn.ModuleList(
+            [encoder.laterals, encoder.context, encoder.blocks, encoder.neck, encoder.skips]
+        )
         backbone = RatedPart(module=encoder.backbone, share=share * self.rate)
         return [RatedPart(module=fresh, share=share), backbone]
 

@@ -7,8 +7,9 @@ would cost more to send to a fast device than to train on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from zlib import crc32
 
 import numpy as np
@@ -106,7 +107,8 @@ class PhraseDraw:
         )
 
     def __repr__(self) -> str:
-        return f"PhraseDraw({self.config})"  # what a checkpoint remembers of it
+        # What a checkpoint remembers of it: sets in an order that does not change with the process
+        return f"PhraseDraw({json.dumps(asdict(self.config), default=sorted, sort_keys=True)})"
 
     def __call__(self, batch: ViewBatch, samples: Sequence[Sample]) -> PhraseBatch:
         """What is asked about each photo of a batch."""

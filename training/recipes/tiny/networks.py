@@ -21,7 +21,7 @@ from ...objectives.sam_objective import align_positions, timm_encoder
 from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
 
 TINY_SAM = SamConfig(
-    encoder=TimmConfig(name=BACKBONE),
+    encoder=TimmConfig(name=BACKBONE, context_depth=3, neck_blocks=1),
     # In use; it is trained smaller, for a CNN gains from more pixels than it was trained with
     # (arXiv 1906.06423).
     image_size=512,
@@ -62,5 +62,6 @@ def new_tiny_pathway(clip: ClipEncoder, *, seed: int) -> TextPathway:
             prompt_width=TINY_SAM.embed_dim,
             hidden=384,
             dense_channels=tuple(channels[stride] for stride in (8, 16, 32)),
+            dense_blocks=2,
         )
     )

@@ -310,7 +310,7 @@ JOINT_STAGES: dict[StageName, JointStage] = {
         objective=JointObjectiveConfig(
             prompts=_prompts(box_noise=0.05, box_noise_limit=10 / 1024),
             loss=LossConfig(boundary=2.0),
-            backbone=BackboneConfig(rate=0.2, frozen_stages=1, train_depthwise=False),
+            backbone=BackboneConfig(rate=0.2, frozen_stages=2, train_depthwise=False),
             pathway_rate=3.0,
         ),
     ),

@@ -333,7 +333,7 @@ def _load_stages(
     A run that starts from a model has its core, and may have left stages out.
     """
     if recipe.start is not None:
-        sam.load_state_dict(_start_model(recipe).sam.state_dict())
+        _load_known(sam, _start_model(recipe).sam)
         stored = [name for name in names if CheckpointStore(recipe.runs / name).newest()]
         if not stored and "broad" in names:
             raise TextSamError(f"no stage in {recipe.runs} yet. Type: --stages words, then go on")
@@ -342,6 +342,14 @@ def _load_stages(
     for name in names:
         step = _load(recipe.runs / name, sam, pathway)
     return step
+
+
+def _load_known(module: nn.Module, start: nn.Module) -> None:
+    """Load the weights of a model that may lack the blocks which start as the identity."""
+    state = module.state_dict()
+    added = ("image_encoder.context.", "image_encoder.blocks.", "dense.blocks.")
+    fresh = {name: value for name, value in state.items() if any(part in name for part in added)}
+    module.load_state_dict({**fresh, **start.state_dict()})
 
 
 def _load(folder: Path, sam: Sam, pathway: TextPathway) -> int:
@@ -368,10 +376,9 @@ def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPat
     crops = CropFeatures(**torch.load(folder / "crops.pt", weights_only=True)).trained()
     encoder = ClipEncoder.from_pretrained(folder, device="cpu")
     encoder.name = "tiny"
-    if recipe.start is None:
-        pathway = new_tiny_pathway(encoder, seed=recipe.seed)
-    else:
-        pathway = _start_model(recipe).pathway
+    pathway = new_tiny_pathway(encoder, seed=recipe.seed)
+    if recipe.start is not None:
+        _load_known(pathway, _start_model(recipe).pathway)
     words = recipe.lexicon().names
     bank = concept_bank(
         encoder,

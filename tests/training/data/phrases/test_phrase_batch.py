@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from training.data import LoaderConfig, Sample, ViewConfig, ViewLoader
 from training.data.phrases.concepts import ConceptBank
-from training.data.phrases.names import NameConfig
+from training.data.phrases.names import NameConfig, NameRules
 from training.data.phrases.pasting import PasteConfig
 from training.data.phrases.phrase_batch import PhraseBatch, PhraseConfig, PhraseDraw
 
@@ -122,3 +125,15 @@ def test_embeddings_belong_to_their_object(
     assert any(torch.equal(own, bank.image[row]) for row in rows)
     with pytest.raises(KeyError):
         bank.text_of("unicorn")
+
+
+def test_what_a_checkpoint_remembers_has_sets_in_order(
+    sources: dict[str, list[Sample]], bank: ConceptBank
+) -> None:
+    """Two processes go through a set in different orders, and must be able to resume each other."""
+    rules = NameRules(partial=frozenset("hgfedcba"), unannotated={"voc": frozenset("zyx")})
+    config = replace(CONFIG, names=NameConfig(rules=rules))
+    text = str(PhraseDraw(bank, sources, config=config, image_size=64))
+    read = json.loads(text.removeprefix("PhraseDraw(").removesuffix(")"))["names"]["rules"]
+    assert read["partial"] == list("abcdefgh")
+    assert read["unannotated"] == {"voc": ["x", "y", "z"]}

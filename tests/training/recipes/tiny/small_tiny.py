@@ -33,7 +33,7 @@ from training.recipes.tiny.vocabulary import PhraseList
 SIDE = 64
 BACKBONE = "test_efficientnet"
 SAM = SamConfig(
-    encoder=TimmConfig(name=BACKBONE),
+    encoder=TimmConfig(name=BACKBONE, context_depth=1, context_width=32, neck_blocks=1),
     image_size=SIDE,
     embed_dim=32,
     decoder_heads=4,
