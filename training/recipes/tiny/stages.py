@@ -224,6 +224,7 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
     if stage.objective.train_dense:  # from here on the head reads the core's own maps
         pathway.config = replace(pathway.config, dense_source="sam")
     seed = recipe.seed + stage.seed
+    images = recipe.images or stage.images
     # The last stages leave some photos out, for `export` to choose and calibrate on.
     mix = recipe.mix(stage.shares, kept_out=name in ("wide", "broad"))
     return _train_stage(
@@ -235,7 +236,8 @@ def train_jointly(recipe: TinySettings, *, name: StageName) -> TrainResult:
         engine=recipe.engine(
             steps=recipe.steps_of(name),
             seed=seed,
-            peak_rate=stage.peak_rate,
+            # With the root of the number of photos, as from `final` to `wide`.
+            peak_rate=stage.peak_rate * math.sqrt(images / stage.images),
             warmup=stage.warmup,
             tail=stage.tail,
             ema_decay=stage.ema_decay,
@@ -248,13 +250,7 @@ def export(recipe: TinySettings) -> None:
     """Write `tiny` as `TextSAM.from_pretrained` reads it, in fp16; one process does it."""
     if place_in_run()[0] != 0:
         return
-    sam = Sam(TINY_SAM)
-    encoder, _, pathway = _text_parts(recipe)
-    step = _load_stages(recipe, ("wide", "words", "broad"), sam, pathway)
-    pathway.config = replace(
-        pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
-    )
-    model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
+    model, step = load_broad(recipe)
     samples = recipe.kept_out()
     # Before the calibration, which measures the model with these settings.
     model.text_settings, figures = choose_settings(model, samples, photos=40, seed=recipe.seed)
@@ -265,6 +261,18 @@ def export(recipe: TinySettings) -> None:
     logger.info("%s", model.calibration.fitted_on)
     model.save_pretrained(recipe.runs / "tiny", dtype=torch.float16)
     logger.info("wrote %s from step %d", recipe.runs / "tiny", step)
+
+
+def load_broad(recipe: TinySettings) -> tuple[TextSAM, int]:
+    """The model that the last stages left, uncalibrated, and the step of the last one."""
+    sam = Sam(TINY_SAM)
+    encoder, _, pathway = _text_parts(recipe)
+    step = _load_stages(recipe, ("wide", "words", "broad"), sam, pathway)
+    pathway.config = replace(
+        pathway.config, dense_source="sam", dense_image_size=TINY_SAM.image_size
+    )
+    model = TextSAM(sam, clip=encoder, pathway=pathway, focus=FocusSettings(), name="tiny")
+    return model, step
 
 
 # The stages and their order.
@@ -334,10 +342,7 @@ def _load_stages(
     """
     if recipe.start is not None:
         _load_known(sam, _start_model(recipe).sam)
-        stored = [name for name in names if CheckpointStore(recipe.runs / name).newest()]
-        if not stored and "broad" in names:
-            raise TextSamError(f"no stage in {recipe.runs} yet. Type: --stages words, then go on")
-        names = stored
+        names = [name for name in names if CheckpointStore(recipe.runs / name).newest()]
     step = 0
     for name in names:
         step = _load(recipe.runs / name, sam, pathway)

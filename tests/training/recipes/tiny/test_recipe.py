@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,8 @@ from tests.warm_python import run_group
 from textsam.errors import TextSamError
 from textsam.inference.model import TextSAM
 from training.engine import CheckpointStore, rate_factor
+from training.recipes.tiny import lease, stages
 from training.recipes.tiny import recipe as recipe_module
-from training.recipes.tiny import stages
 from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe
 from training.recipes.tiny.stage_settings import FILES, is_kept_out
 from training.recipes.tiny.stages import STAGES
@@ -115,6 +116,44 @@ def test_the_last_stage_can_start_from_a_model(
     old, new = (model.sam.state_dict().get(weight) for model in (before, after))
     if old is not None and new is not None:
         assert 0 < (old - new).abs().max() < 0.1
+
+
+def test_a_machine_lent_for_seconds_trains_to_the_end_of_them(
+    small: ModuleType, trained: Path, tmp_path: Path
+) -> None:
+    """Packed, trained and unpacked as on the machine that is lent, and then calibrated here."""
+    start, runs = trained / "runs" / "tiny", tmp_path / "runs"
+    shutil.copytree(trained / "runs" / "clip", runs / "clip")
+    sent, back, model = (tmp_path / name for name in ("sent", "back", "model"))
+    pack = ["pack", "--data", str(trained / "data"), "--runs", str(runs), "--start", str(start)]
+    lease.main([*pack, "--out", str(sent), "--part-mib", "1"])
+    parts = sorted(path.name for path in sent.iterdir())
+    assert parts == [f"part-{n:03d}" for n in range(len(parts))] != []
+    assert all(path.stat().st_size <= 1 << 20 for path in sent.iterdir())
+    began = time.monotonic()
+    options = ["--images", "3", "--workers", "0", "--cpu", "--seconds", "10"]
+    lease.main(["train", "--lease", str(sent), "--out", str(back), *options])
+    assert time.monotonic() - began < 40
+    lease.main(["unpack", "--trained", str(back), "--runs", str(runs), "--out", str(model)])
+    before, after = (TextSAM.from_pretrained(path) for path in (start, model))
+    old, new = (m.sam.state_dict() for m in (before, after))
+    assert old.keys() == new.keys()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+    folder = tmp_path / "exported"
+    shutil.copytree(runs / "clip", folder / "clip")
+    small.small_recipe(
+        tmp_path, data=trained / "data", runs=folder, start=str(model), stages=("export",)
+    ).prepare()()
+    exported = TextSAM.from_pretrained(folder / "tiny").sam.state_dict()
+    assert all(torch.equal(exported[name], new[name]) for name in new)
+
+
+def test_the_pace_of_a_run_leaves_its_first_steps_out(tmp_path: Path) -> None:
+    CheckpointStore(tmp_path).save(45, {"step": 45})
+    assert lease._pace(tmp_path, seconds=90) == (45, 2.0)
+    lines = [{"step": 20, "seconds": 60.0}, {"step": 40, "seconds": 80.0}, {"evaluated": 40}]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert lease._pace(tmp_path, seconds=90) == (45, 1.0)
 
 
 def test_two_processes_train_what_one_trains(trained: Path, tmp_path: Path) -> None:
