@@ -1,10 +1,10 @@
 """Stage `broad` on a GPU that is lent for minutes: pack, train to the end of the time, unpack.
 
     python -m training.recipes.tiny.lease pack --data ../shared/data/train --runs runs/tiny \
-        --start tiny --out lease
+        --init-from tiny --out lease
     python -m training.recipes.tiny.lease train --lease lease --out trained --seconds 480
     python -m training.recipes.tiny.lease unpack --trained trained --runs runs/tiny --out start
-    python -m training.train tiny --runs runs/tiny --start start --stages export
+    python -m training.train tiny --runs runs/tiny --init-from start --stages export
 
 Whatever travels is cut into parts, since such machines take and give small files. How many steps
 fit is measured in the first tenth of the time, so that the rate falls to zero just before the end.
@@ -48,7 +48,7 @@ class Lease:
     do: Literal["pack", "train", "unpack"]
     data: Path = Path("../shared/data/train")  # pack: folder of the training Parquet files
     runs: Path = Path("runs/tiny")  # pack, unpack: folder with the finished stage `clip`
-    start: str = "tiny"  # pack: model to start from
+    init_from: str = "tiny"  # pack: model to start from
     quality: int = 60  # pack: of the photos, which are written as WebP
     part_mib: int = 15  # pack, train: size of the parts
     lease: Path = Path("lease")  # train: folder of what `pack` wrote
@@ -67,7 +67,7 @@ def pack(options: Lease) -> None:
     for name in FILES:
         _shrink_photos(options.data / f"{name}.parquet", files / "data", quality=options.quality)
     _copy_clip(options.runs / "clip", files / "runs" / "clip")
-    model = TextSAM.from_pretrained(options.start, device="cpu")
+    model = TextSAM.from_pretrained(options.init_from, device="cpu")
     model.save_pretrained(files / "start", dtype=torch.float16)
     shutil.rmtree(files / "start" / "clip")  # the same as that of the runs
     _write_parts(files, options.out, mib=options.part_mib)
@@ -83,7 +83,7 @@ def train(options: Lease) -> None:
     recipe = TinyRecipe(
         data=work / "data",
         runs=work / "runs",
-        start=str(work / "start"),
+        init_from=str(work / "start"),
         stages=("broad",),
         images=options.images,
         workers=options.workers,
@@ -109,7 +109,7 @@ def train(options: Lease) -> None:
 
 
 def unpack(options: Lease) -> None:
-    """The trained model as a folder that `--start` takes."""
+    """The trained model as a folder that `--init-from` takes."""
     _read_parts(options.trained, options.out)
     shutil.copytree(options.runs / "clip", options.out / "clip", ignore=_BESIDES)
     TextSAM.from_pretrained(options.out, device="cpu")  # fails here, not hours later

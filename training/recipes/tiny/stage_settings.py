@@ -340,7 +340,7 @@ class TinySettings:
     images: int | None = None
     # Model that `broad` starts from, e.g. `tiny`, in place of the stages before it; `clip` then
     # computes embeddings with the CLIP of that model
-    start: str | None = None
+    init_from: str | None = None
     workers: int = 0  # processes that make batches, for each training process
     # Leave the 60 names of `held_out_names` out of everything, for
     # `training.studies.unseen_names`

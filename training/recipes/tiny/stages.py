@@ -78,14 +78,14 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
         folder.mkdir(parents=True, exist_ok=True)
     samples = recipe.samples()
     model: Any = new_tiny_clip(seed=recipe.seed)
-    if recipe.start is not None:
+    if recipe.init_from is not None:
         model.text.load_state_dict(_start_model(recipe).clip.model.text.float().state_dict())
     phrases = phrase_list(recipe.lexicon(), seed=recipe.seed)
     meanings = list(dict.fromkeys(phrases.meanings))
     row = {meaning: i for i, meaning in enumerate(meanings)}
     teacher = _computed_once(folder / "teacher.pt", processes, lambda: teacher_embeddings(meanings))
     target = teacher[[row[meaning] for meaning in phrases.meanings]]
-    if recipe.start is None:
+    if recipe.init_from is None:
         words = _computed_once(
             folder / "words.pt", processes, lambda: teacher_embeddings(token_texts())
         )
@@ -117,7 +117,7 @@ def _train_text(
     steps = max(1, int(recipe.text_epochs * len(trained.tokens) / objective.config.batch))
     engine = recipe.engine(
         steps=steps,
-        peak_rate=2e-3 if recipe.start is None else 1e-3,
+        peak_rate=2e-3 if recipe.init_from is None else 1e-3,
         weight_decay=0.02,
         schedule="cosine",
         warmup=math.ceil(steps / 20),
@@ -340,7 +340,7 @@ def _load_stages(
 
     A run that starts from a model has its core, and may have left stages out.
     """
-    if recipe.start is not None:
+    if recipe.init_from is not None:
         _load_known(sam, _start_model(recipe).sam)
         names = [name for name in names if CheckpointStore(recipe.runs / name).newest()]
     step = 0
@@ -382,7 +382,7 @@ def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPat
     encoder = ClipEncoder.from_pretrained(folder, device="cpu")
     encoder.name = "tiny"
     pathway = new_tiny_pathway(encoder, seed=recipe.seed)
-    if recipe.start is not None:
+    if recipe.init_from is not None:
         _load_known(pathway, _start_model(recipe).pathway)
     words = recipe.lexicon().names
     bank = concept_bank(
@@ -390,21 +390,22 @@ def _text_parts(recipe: TinySettings) -> tuple[ClipEncoder, ConceptBank, TextPat
         crops,
         pathway,
         names=[*words, *(f"{colour} {word}" for word in words for colour in COLOURS)],
-        keep_means=recipe.start is not None,
+        keep_means=recipe.init_from is not None,
     )
     return encoder, bank, pathway
 
 
 def _start_model(recipe: TinySettings) -> Any:
-    """The model that `--start` names, on the CPU.
+    """The model that `--init-from` names, on the CPU.
 
     Raises:
         TextSamError: It has no CLIP, or no dense head on its own maps.
     """
-    model = TextSAM.from_pretrained(str(recipe.start), device="cpu")
+    model = TextSAM.from_pretrained(str(recipe.init_from), device="cpu")
     if model.clip is None or model.pathway is None or model.pathway.config.dense_source != "sam":
         raise TextSamError(
-            f"{recipe.start} has no CLIP, or no dense text head on its own maps. Type: --start tiny"
+            f"{recipe.init_from} has no CLIP, or no dense text head on its own maps. Type: "
+            "--init-from tiny"
         )
     return model
 

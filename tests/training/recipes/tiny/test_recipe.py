@@ -98,7 +98,9 @@ def test_the_last_stage_can_start_from_a_model(
 ) -> None:
     (tmp_path / "data").symlink_to(trained / "data")
     start = str(trained / "runs" / "tiny")
-    recipe = small.small_recipe(tmp_path, stages=("clip", "words", "broad", "export"), start=start)
+    recipe = small.small_recipe(
+        tmp_path, stages=("clip", "words", "broad", "export"), init_from=start
+    )
     replace(recipe, images=3).prepare()()
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
         "broad",
@@ -125,7 +127,7 @@ def test_a_machine_lent_for_seconds_trains_to_the_end_of_them(
     start, runs = trained / "runs" / "tiny", tmp_path / "runs"
     shutil.copytree(trained / "runs" / "clip", runs / "clip")
     sent, back, model = (tmp_path / name for name in ("sent", "back", "model"))
-    pack = ["pack", "--data", str(trained / "data"), "--runs", str(runs), "--start", str(start)]
+    pack = ["pack", "--data", str(trained / "data"), "--runs", str(runs), "--init-from", str(start)]
     lease.main([*pack, "--out", str(sent), "--part-mib", "1"])
     parts = sorted(path.name for path in sent.iterdir())
     assert parts == [f"part-{n:03d}" for n in range(len(parts))] != []
@@ -142,7 +144,7 @@ def test_a_machine_lent_for_seconds_trains_to_the_end_of_them(
     folder = tmp_path / "exported"
     shutil.copytree(runs / "clip", folder / "clip")
     small.small_recipe(
-        tmp_path, data=trained / "data", runs=folder, start=str(model), stages=("export",)
+        tmp_path, data=trained / "data", runs=folder, init_from=str(model), stages=("export",)
     ).prepare()()
     exported = TextSAM.from_pretrained(folder / "tiny").sam.state_dict()
     assert all(torch.equal(exported[name], new[name]) for name in new)
