@@ -30,9 +30,12 @@ PACKAGES = ("textsam", "training", "demos")
 BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
     "values": ["errors", "values/"],
+    # Below the networks, whose adapters fetch their own files.
+    "hub": ["weights/__init__", "weights/hub"],
     "modeling": ["modeling/"],
     "clip": ["clip/"],
-    "weights": ["weights/"],
+    "weights": [f"weights/{name}" for name in ("convert", "info", "model_folder", "parts")]
+    + ["weights/released_names", "weights/strict"],
     "pictures": ["pictures/"],
     "results": ["results/"],
     # The four floors of inference.

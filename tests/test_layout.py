@@ -20,8 +20,9 @@ MAX_MODULES = 16  # in any folder, `__init__` not counted
 MAX_FUNCTION_LINES = 60  # signature and docstring included
 MIN_COMMENT_SHARE = 0.03
 # Of Python and of the page's JavaScript, CSS and HTML: 45,000 at the redesign, and what later
-# features needed: context blocks of `tiny`, everyday phrases, a lent GPU.
-MAX_LINES = 45_400
+# features needed: context blocks of `tiny`, everyday phrases, a lent GPU,
+# models of the hub.
+MAX_LINES = 45_900
 
 # A command or a recipe has the name that people type, which is often that of what it runs.
 COMMANDS = ("textsam/cli", "training/evaluation", "training/recipes", "demos/benchmarks")

@@ -29,6 +29,7 @@ from textsam.errors import WeightsError
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.tensor_files import write_tensors
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
+from textsam.weights.hub import explain_hub_error
 
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -68,10 +69,14 @@ class Hub:
                     repo, name, cache_dir=self.cache_dir, local_files_only=self.local_files_only
                 )
                 return Path(path)
-            except (EntryNotFoundError, LocalEntryNotFoundError) as error:
+            except EntryNotFoundError as error:  # on the hub, or in the cache if that is all we may
                 last: Exception = error
-            except (OSError, ValueError) as error:  # no such repository, no access, bad id
-                raise WeightsError(f"cannot read {name} of hf-hub:{repo}: {error}") from error
+            except Exception as error:  # of as many types as in `fetch`
+                raise explain_hub_error(
+                    error, repo, local_files_only=self.local_files_only
+                ) from error
+        if isinstance(last, LocalEntryNotFoundError):
+            last = explain_hub_error(last, repo, local_files_only=self.local_files_only)
         raise WeightsError(f"cannot get {' or '.join(names)} of hf-hub:{repo}: {last}") from last
 
 

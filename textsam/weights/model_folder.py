@@ -27,6 +27,7 @@ from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
+from textsam.weights.hub import fetch
 from textsam.weights.parts import ModelParts
 from textsam.weights.strict import describe_keys
 
@@ -47,8 +48,7 @@ def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelPart
     path = TINY_FOLDER if name == "tiny" else Path(name)
     if name == "tiny" and not (path / _WEIGHTS).exists():
         raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
-    if not path.exists():
-        path = _download(str(name), local_files_only=local_files_only)
+    path = fetch(path, allow_patterns=_HUB_FILES, local_files_only=local_files_only)
     if path.is_dir():
         if not (path / _CONFIG).exists():
             raise WeightsError(
@@ -175,23 +175,3 @@ def _load(module: nn.Module, prefix: str, state: Mapping[str, Tensor], *, source
         if keys:
             raise WeightsError(f"{source} {problem} keys of {prefix}: {describe_keys(keys)}")
     module.load_state_dict(part)
-
-
-def _download(name: str, *, local_files_only: bool) -> Path:
-    """Fetch a repository of the Hugging Face hub, or find it in the local cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        folder = snapshot_download(
-            name, allow_patterns=_HUB_FILES, local_files_only=local_files_only
-        )
-    except HFValidationError as error:
-        raise WeightsError(f"there is no file or folder {name}, and it is not a hub id") from error
-    except Exception as error:  # network errors of many types, which mean the same to a user
-        where = "in the local cache" if local_files_only else "here or on the hub"
-        raise WeightsError(
-            f"there is no model {name!r} {where} ({type(error).__name__}); "
-            'textsam ships one: TextSAM.from_pretrained("tiny")'
-        ) from error
-    return Path(folder)
