@@ -18,7 +18,7 @@ from textsam.inference.strategies.like import Concept, Example, make_concept
 from textsam.inference.strategies.query import Query, QueryOptions, make_query, show_keywords
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
-from textsam.modeling.sam import Sam
+from textsam.modeling.core import Core
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
@@ -68,7 +68,7 @@ class TextSAM:
         name: What the model was loaded as.
     """
 
-    sam = _Part[Sam]()
+    sam = _Part[Core]()
     clip = _Part[ClipEncoder | None]()
     pathway = _Part[TextPathway | None]()
     text_settings = _Part[TextSettings]()
@@ -78,7 +78,7 @@ class TextSAM:
 
     def __init__(
         self,
-        sam: Sam,
+        sam: Core,
         *,
         clip: ClipEncoder | None = None,
         pathway: TextPathway | None = None,

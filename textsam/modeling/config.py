@@ -109,6 +109,11 @@ class SamConfig:
         return self.image_size // 16
 
     @property
+    def stretched(self) -> bool:
+        """Whether images fill the square: never, they keep their aspect and are padded."""
+        return False
+
+    @property
     def mask_size(self) -> int:
         """Side of mask prompts and of the decoder's logits: a quarter of the image side."""
         return 4 * self.embedding_size

@@ -3,7 +3,8 @@
 The two frames of a prompt. *Original*: the H x W pixels of the image. *Model*: the square of side
 `image_size` that the network sees. The image lies in its top left corner, with its long side
 resized to the side of the square and padding at the bottom and right (Segment Anything, arXiv
-2304.02643, Appendix A; rounded as `ResizeLongestSide` in the released code).
+2304.02643, Appendix A; rounded as `ResizeLongestSide` in the released code). A *stretched* frame
+has no padding: SAM 2 and later (arXiv 2408.00714) resize each side to the side of the square.
 
 Coordinates are continuous and (x, y): pixel (0, 0) covers [0, 1) x [0, 1). Boxes are half-open
 (x0, y0, x1, y1): the box of pixel (0, 0) alone is (0, 0, 1, 1), and its area is 1. Sizes are
@@ -86,6 +87,7 @@ class Frame:
         height: H, original pixels.
         width: W, original pixels.
         image_size: Side of the model's square, model pixels (1024 in the paper).
+        stretched: Whether the image fills the square instead of keeping its aspect.
 
     Raises:
         ValueError: A side is not a positive integer.
@@ -94,6 +96,7 @@ class Frame:
     height: int
     width: int
     image_size: int
+    stretched: bool = False
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -115,6 +118,8 @@ class Frame:
     @property
     def resized(self) -> tuple[int, int]:
         """(h, w) of the image in the square, model pixels, each at least 1."""
+        if self.stretched:
+            return self.image_size, self.image_size
         # Each at least 1: a panorama of 10,000 x 1 pixels would round to no rows at all.
         scale = self.image_size / max(self.height, self.width)
         # Rounded as in `ResizeLongestSide.get_preprocess_shape` of the released code.
@@ -128,6 +133,12 @@ class Frame:
         """(bottom, right) padding that fills the square, model pixels."""
         h, w = self.resized
         return self.image_size - h, self.image_size - w
+
+    def covered(self, size: int) -> tuple[int, int]:
+        """Rows and columns, each at least 1, that the image covers of size x size cells."""
+        h, w = self.resized
+        share = size / self.image_size
+        return max(1, round(h * share)), max(1, round(w * share))
 
     def points_to_model(self, points: ArrayT) -> ArrayT:
         """Points (..., 2) from original to model pixels: x times w/W, y times h/H."""

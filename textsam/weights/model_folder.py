@@ -65,10 +65,11 @@ def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelPart
 
 def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = None) -> Path:
     """Write a folder that `read_model` reads; each file is replaced in one step."""
+    sam = parts.require_sam()
     folder.mkdir(parents=True, exist_ok=True)
     if parts.clip is not None:
         parts.clip.save(folder / _CLIP, dtype=dtype)
-    tensors = parts.sam.state_dict(prefix="sam.")
+    tensors = sam.state_dict(prefix="sam.")
     if parts.pathway is not None:
         tensors |= parts.pathway.state_dict(prefix="pathway.")
     write_tensors(folder / _WEIGHTS, tensors, dtype=dtype, metadata={"name": parts.name})
@@ -76,7 +77,7 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
         "format": FORMAT,
         "version": VERSION,
         "name": parts.name,
-        "sam": parts.sam.config.to_dict(),
+        "sam": sam.config.to_dict(),
         "pathway": None if parts.pathway is None else parts.pathway.config.to_dict(),
         "clip": None if parts.clip is None else parts.clip.name,
         "text": asdict(parts.text_settings),

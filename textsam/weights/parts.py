@@ -9,6 +9,7 @@ import torch
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError
+from textsam.modeling.core import Core
 from textsam.modeling.sam import Sam
 from textsam.values.calibration import Calibration
 from textsam.values.settings import FocusSettings, TextSettings
@@ -33,7 +34,7 @@ class ModelParts:
         WeightsError: The pathway was trained for another SAM or another CLIP.
     """
 
-    sam: Sam
+    sam: Core
     clip: ClipEncoder | None = None
     pathway: TextPathway | None = None
     text_settings: TextSettings = field(default_factory=TextSettings)
@@ -66,6 +67,15 @@ class ModelParts:
     def has_dense_text(self) -> bool:
         """Whether a phrase gives a map over the photo, which `strategy="auto"` starts from."""
         return self.pathway is not None and self.pathway.dense is not None
+
+    def require_sam(self) -> Sam:
+        """The core, if it is our own network, which can be trained and saved; else an error."""
+        if not isinstance(self.sam, Sam):
+            raise WeightsError(
+                f"{self.name} is a {type(self.sam).__name__}, which textsam runs but does not "
+                'train; wanted a SAM, SAM-HQ or MobileSAM such as "facebook/sam-vit-base"'
+            )
+        return self.sam
 
     def require_clip(self) -> ClipEncoder:
         """The CLIP model; a `WeightsError` if the model has none."""

@@ -99,6 +99,7 @@ class FinetuneRecipe(ObjectiveRecipe):
     def build(self) -> tuple[TextSAM, Objective]:
         """The model, and the objective that trains it in place."""
         model = TextSAM.from_pretrained(self.model)
+        sam = model.parts.require_sam()
         seed_everything(self.engine.seed)
         # A core without phrases.
         if model.clip is None or model.pathway is None:
@@ -106,7 +107,7 @@ class FinetuneRecipe(ObjectiveRecipe):
             settings = SamObjectiveConfig(
                 prompts=self.prompts, frozen=names, box_trains_single=True, recompute=False
             )
-            return model, SamObjective(model.sam, config=settings)
+            return model, SamObjective(sam, config=settings)
         if "clip" not in self.frozen:
             raise ValueError(
                 f"frozen is {self.frozen}: finetune keeps CLIP, or phrases that it knows would be "
@@ -121,7 +122,7 @@ class FinetuneRecipe(ObjectiveRecipe):
             centring=bool(model.pathway.text_mean.any() or model.pathway.image_mean.any()),
             recompute=False,
         )
-        return model, PhraseObjective(model.sam, model.pathway, model.clip, config=config)
+        return model, PhraseObjective(sam, model.pathway, model.clip, config=config)
 
     def prepare(self) -> Job:
         """Open the sources, hold photos out, load the model."""

@@ -103,21 +103,20 @@ class TextPathwayRecipe(ObjectiveRecipe):
         model = TextSAM.from_pretrained(self.core, clip=self.clip)
         if model.clip is None:
             raise ValueError(f"{self.core} has no CLIP of its own. Type: --clip NAME")
+        sam = model.parts.require_sam()
         seed_everything(self.engine.seed)
         if "image_encoder" not in self.objective.frozen:
-            _set_drop_path(model.sam, self.drop_path)
+            _set_drop_path(sam, self.drop_path)
         pathway = TextPathway(
             PathwayConfig(
                 clip_width=model.clip.width,
-                prompt_width=model.sam.config.embed_dim,
+                prompt_width=sam.config.embed_dim,
                 tokens=self.tokens,
                 hidden=self.hidden,
             )
         )
-        cache = self._cache(model.sam, model.clip)
-        objective = PathwayObjective(
-            model.sam, pathway, model.clip, config=self.settings(), cache=cache
-        )
+        cache = self._cache(sam, model.clip)
+        objective = PathwayObjective(sam, pathway, model.clip, config=self.settings(), cache=cache)
         return objective, model.name
 
     def prepare(self) -> Job:

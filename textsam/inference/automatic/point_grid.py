@@ -72,8 +72,7 @@ def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
     Returns (N,) bool, whether a mask has a cell in the photo, and (N, 4) half-open x0, y0, x1, y1
     in cells, meaningless for a mask without one.
     """
-    cell = logits.shape[-1] / frame.image_size
-    rows, columns = (max(1, round(side * cell)) for side in frame.resized)
+    rows, columns = frame.covered(logits.shape[-1])
     inside = logits[:, :rows, :columns] > 0
     boxes = inclusive_boxes(inside.numpy())
     boxes[:, 2:] += 1

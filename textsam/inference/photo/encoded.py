@@ -66,7 +66,10 @@ class EncodedPhoto:
 def encode_photo(parts: ModelParts, image: NDArray[np.uint8]) -> EncodedPhoto:
     """Encode an image (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
-    frame = Frame(height=height, width=width, image_size=parts.sam.config.image_size)
+    config = parts.sam.config
+    frame = Frame(
+        height=height, width=width, image_size=config.image_size, stretched=config.stretched
+    )
     pixels = _to_tensor(image, frame).to(parts.device)
     features = parts.sam.encode_image(parts.sam.preprocess([pixels]))
     return EncodedPhoto(parts=parts, image=image, frame=frame, features=features)
@@ -112,7 +115,9 @@ def _timm_encoder(parts: ModelParts) -> TimmEncoder:
 
 
 def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
-    """Upscale logits (K, m, m) of the padded frame to (K, H, W), bilinear, without the padding."""
+    """Upscale logits (K, m, m) of the model frame to (K, H, W), bilinear, without the padding."""
+    if frame.stretched:  # in one step, as SAM 2's released code
+        return F.interpolate(logits[None], frame.size, mode="bilinear", align_corners=False)[0]
     # In two steps, first to the model frame and then to the photo, as in the released code.
     side = frame.image_size
     height, width = frame.resized
@@ -128,11 +133,8 @@ def mask_to_low_res(
     values = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None]
     if mask.dtype == np.bool_:
         values = (2 * values - 1) * _MASK_LOGIT
-    share = size / frame.image_size
-    inner = tuple(max(1, round(side * share)) for side in frame.resized)
-    small = F.interpolate(values, inner, mode="area")
-    pad = (0, size - inner[1], 0, size - inner[0])
-    return F.pad(small, pad, value=-_MASK_LOGIT)
+    inner = frame.covered(size)
+    return _pad_grid(F.interpolate(values, inner, mode="area"), size)
 
 
 def embed_phrases(parts: ModelParts, phrases: Sequence[str]) -> Tensor:
@@ -163,8 +165,22 @@ def text_map(photo: EncodedPhoto, phrase: str) -> NDArray[np.float32]:
     return to_original_frame(maps, photo.text_frame)[0].sigmoid().numpy()
 
 
-def to_mask_prompts(photo: EncodedPhoto, maps: Tensor) -> Tensor:
-    """Maps (P, h, w) on the grid of mask prompts, (P, 1, m, m)."""
-    # Both frames pad the same square, whatever their size, so a resize is all it takes.
-    size = 4 * photo.features.embedding.shape[-1]
-    return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)
+def to_mask_prompts(photo: EncodedPhoto, maps: Tensor, frame: Frame | None = None) -> Tensor:
+    """Square maps (P, n, n) of a frame, `text_frame` if None, as mask prompts (P, 1, m, m)."""
+    frame = frame or photo.text_frame
+    size = photo.parts.sam.config.mask_size
+    if frame.stretched == photo.frame.stretched:
+        # Both put the photo in the same part of the square, so a resize is all it takes.
+        return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)
+    rows, columns = frame.covered(maps.shape[-1])
+    inner = photo.frame.covered(size)
+    small = F.interpolate(
+        maps[:, None, :rows, :columns], inner, mode="bilinear", align_corners=False
+    )
+    return _pad_grid(small, size)
+
+
+def _pad_grid(logits: Tensor, size: int) -> Tensor:
+    """Pad (..., rows, columns) at the bottom and right to (..., size, size), surely outside."""
+    rows, columns = logits.shape[-2:]
+    return F.pad(logits, (0, size - columns, 0, size - rows), value=-_MASK_LOGIT)

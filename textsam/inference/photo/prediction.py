@@ -163,11 +163,7 @@ class MaskLogits:
         """One grid at the photo's size, (H, W)."""
         if window is None:
             return to_original_frame(torch.from_numpy(grid)[None], self.frame)[0].numpy()
-        frame = Frame(
-            height=window.y1 - window.y0,
-            width=window.x1 - window.x0,
-            image_size=self.frame.image_size,
-        )
+        frame = replace(self.frame, height=window.y1 - window.y0, width=window.x1 - window.x0)
         full = np.full(self.frame.size, _OUTSIDE, dtype=np.float32)
         full[window.slices] = to_original_frame(torch.from_numpy(grid)[None], frame)[0].numpy()
         return full

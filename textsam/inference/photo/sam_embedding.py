@@ -25,7 +25,7 @@ from torch import Tensor
 
 from textsam.clip.mask_crops import crop_batches
 from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res
-from textsam.modeling.sam import Sam
+from textsam.modeling.core import Core
 from textsam.values.rle import RLE, decode_rles
 
 Latents = Literal["crops", "photo"]
@@ -54,7 +54,7 @@ def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
 
 
 def crop_latents(
-    sam: Sam,
+    sam: Core,
     # Images (H, W, 3) uint8 RGB, each with its masks.
     photos: Iterable[tuple[NDArray[np.uint8], Sequence[RLE]]],
     *,
@@ -69,7 +69,7 @@ def crop_latents(
 
 
 @torch.no_grad()
-def latents_of_crops(sam: Sam, crops: Tensor, masks: Tensor) -> Tensor:
+def latents_of_crops(sam: Core, crops: Tensor, masks: Tensor) -> Tensor:
     """Embed masks by a crop around each and its mirror image, for both of which they are equal.
 
     Crops (n, 3, S, S) uint8 RGB of the model's size and masks (n, S, S), the share of each pixel

@@ -141,7 +141,7 @@ def look(
 
 def peak_of(photo: EncodedPhoto, logits: Tensor) -> float:
     """The evidence of presence in a map (h8, w8) of `map_logits`: log odds of its best cells."""
-    rows, columns = _covered(photo, logits.shape[-1])
+    rows, columns = photo.text_frame.covered(logits.shape[-1])
     return _peak(logits[:rows, :columns])
 
 
@@ -179,7 +179,7 @@ def _contest(
 ) -> _ContestedMap:
     rivals = [part for part in (exclude, background) if part is not None]
     maps = map_logits(photo, torch.cat([embedding[None], *rivals]))
-    rows, columns = _covered(photo, maps.shape[-1])
+    rows, columns = photo.text_frame.covered(maps.shape[-1])
     own = unexcluded = left = maps[0]
     rival = None
     if exclude is not None:
@@ -205,14 +205,6 @@ def _competed(own: Tensor, rival: Tensor) -> Tensor:
     return torch.logit(own.sigmoid() * (own - rival).sigmoid(), eps=1e-6)
 
 
-def _covered(photo: EncodedPhoto, size: int) -> tuple[int, int]:
-    """Rows and columns of a padded square map that the photo covers."""
-    frame = photo.text_frame
-    height, width = frame.resized
-    cell = frame.image_size / size
-    return max(1, round(height / cell)), max(1, round(width / cell))
-
-
 def _peak(logits: Tensor) -> float:
     """Soft maximum of the best cells: the log of the mean of their exponentials."""
     best = logits.flatten().topk(min(_PEAK_CELLS, logits.numel())).values
@@ -226,7 +218,7 @@ def _decode(
     """Masks of the map's regions, best quality first; none if no cell reaches the level."""
     settings = photo.parts.text_settings
     probability = contest.left.sigmoid()
-    rows, columns = _covered(photo, probability.shape[-1])
+    rows, columns = photo.frame.covered(probability.shape[-1])
     inside = torch.zeros_like(probability)
     inside[:rows, :columns] = probability[:rows, :columns]
     regions = find_regions(inside, level=levels.place, settings=settings)

@@ -190,8 +190,9 @@ def train_pathway(
     model = TextSAM.from_pretrained(settings.core)
     clip = model.parts.require_clip()
     # The same weights at another input size, on which none of a `timm` core's depends.
-    core = Sam(replace(model.sam.config, image_size=settings.image_size))
-    core.load_state_dict(model.sam.state_dict())
+    sam = model.parts.require_sam()
+    core = Sam(replace(sam.config, image_size=settings.image_size))
+    core.load_state_dict(sam.state_dict())
     core = core.to(memory_format=torch.channels_last)
     torch.manual_seed(settings.seed)
     pathway = TextPathway(PathwayConfig(clip_width=clip.width, prompt_width=core.config.embed_dim))
