@@ -19,6 +19,8 @@ from textsam.inference.strategies.query import Query, QueryOptions, make_query, 
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.core import Core
+from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
+from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
@@ -30,6 +32,7 @@ from textsam.values.settings import (
     TextSettings,
     TileSettings,
 )
+from textsam.weights.hub import fetch
 from textsam.weights.model_folder import read_model, read_pathway, write_model
 from textsam.weights.parts import ModelParts
 
@@ -61,6 +64,8 @@ class TextSAM:
         sam: The SAM core.
         clip: The CLIP model, or None.
         pathway: From CLIP embeddings to prompts, or None; without it phrases are no prompts.
+        map_source: From a phrase to its map, in place of the pathway's dense head, or None.
+        concept_model: From a phrase to all its instances, for `strategy="concept"`, or None.
         text_settings: Geometry of `strategy="auto"`.
         focus: When to zoom in on small objects, which costs one encoding for each window; None for
             never, as in Segment Anything.
@@ -71,6 +76,8 @@ class TextSAM:
     sam = _Part[Core]()
     clip = _Part[ClipEncoder | None]()
     pathway = _Part[TextPathway | None]()
+    map_source = _Part[MapSource | None]()
+    concept_model = _Part[ConceptModel | None]()
     text_settings = _Part[TextSettings]()
     focus = _Part[FocusSettings | None]()
     calibration = _Part[Calibration]()
@@ -82,6 +89,8 @@ class TextSAM:
         *,
         clip: ClipEncoder | None = None,
         pathway: TextPathway | None = None,
+        map_source: MapSource | None = None,
+        concept_model: ConceptModel | None = None,
         text_settings: TextSettings | None = None,
         focus: FocusSettings | None = None,
         calibration: Calibration | None = None,
@@ -91,6 +100,8 @@ class TextSAM:
             sam=sam.eval(),
             clip=clip,
             pathway=None if pathway is None else pathway.eval(),
+            map_source=map_source,
+            concept_model=concept_model,
             text_settings=text_settings or TextSettings(),
             focus=focus,
             calibration=calibration or Calibration(),
@@ -109,6 +120,7 @@ class TextSAM:
         *,
         clip: str | Path | ClipEncoder | None = None,
         pathway: str | Path | None = None,
+        map_source: str | Path | MapSource | None = None,
         calibration: str | Path | Calibration | None = None,
         device: str | torch.device | None = None,
         local_files_only: bool = False,
@@ -122,6 +134,8 @@ class TextSAM:
             clip: A CLIP to add or to use instead of the model's own: see
                 `ClipEncoder.from_pretrained`.
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
+            map_source: A network whose maps of phrases `strategy="auto"` starts from: a folder or
+                hub id of CLIPSeg ("CIDAS/clipseg-rd64-refined").
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", ...; the CPU by default.
             local_files_only: Do not use the network.
@@ -141,6 +155,12 @@ class TextSAM:
                 raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
             trained = read_pathway(pathway, sam=parts.name, clip=parts.clip.name)
             parts = replace(parts, pathway=trained)
+        if map_source is not None:
+            if isinstance(map_source, str | Path):
+                folder = fetch(map_source, local_files_only=local_files_only)
+                map_source = read_map_source(folder, name=str(map_source))
+            # The model's own calibration belongs to its own maps.
+            parts = replace(parts, map_source=map_source, calibration=Calibration())
         if calibration is not None:
             if not isinstance(calibration, Calibration):
                 calibration = Calibration.load(calibration)
@@ -180,6 +200,9 @@ class TextSAM:
             self.clip.to(device)
         if self.pathway is not None:
             self.pathway.to(device)
+        for part in (self.map_source, self.concept_model):
+            if part is not None:
+                part.to(device)
         return self
 
     def open(self, image: ImageSource) -> ImageView:

@@ -20,6 +20,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, build_config
+from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
 from textsam.modeling.tensor_files import read_metadata, read_tensors, write_tensors
@@ -39,8 +40,8 @@ __all__ = [
 ]
 
 FORMAT, VERSION = "textsam", 1
-_CONFIG, _WEIGHTS, _CLIP = "config.json", "model.safetensors", "clip"
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*"]
+_CONFIG, _WEIGHTS, _CLIP, _MAPS = "config.json", "model.safetensors", "clip", "map_source"
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_MAPS}/*"]
 
 
 def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:
@@ -69,6 +70,8 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
     folder.mkdir(parents=True, exist_ok=True)
     if parts.clip is not None:
         parts.clip.save(folder / _CLIP, dtype=dtype)
+    if parts.map_source is not None:
+        parts.map_source.save(folder / _MAPS)
     tensors = sam.state_dict(prefix="sam.")
     if parts.pathway is not None:
         tensors |= parts.pathway.state_dict(prefix="pathway.")
@@ -80,6 +83,7 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
         "sam": sam.config.to_dict(),
         "pathway": None if parts.pathway is None else parts.pathway.config.to_dict(),
         "clip": None if parts.clip is None else parts.clip.name,
+        "map_source": None if parts.map_source is None else parts.map_source.name,
         "text": asdict(parts.text_settings),
         "focus": None if parts.focus is None else asdict(parts.focus),
     }
@@ -149,12 +153,16 @@ def _read_own(
             f"{folder / _CLIP}: copy the model again, or set 'clip' and 'pathway' to null to use "
             "it without text"
         )
+    maps: MapSource | None = None
+    if config.get("map_source") is not None:
+        maps = read_map_source(folder / _MAPS, name=str(config["map_source"]))
     calibrated, focus = (folder / CALIBRATION_FILE).is_file(), config.get("focus")
     return ModelParts(
         sam=sam,
         name=str(config.get("name") or name),
         clip=clip,
         pathway=pathway,
+        map_source=maps,
         text_settings=build_config(TextSettings, config.get("text") or {}),
         focus=None if focus is None else build_config(FocusSettings, focus),
         calibration=Calibration.load(folder / CALIBRATION_FILE) if calibrated else Calibration(),

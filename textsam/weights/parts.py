@@ -10,6 +10,8 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.core import Core
+from textsam.modeling.huggingface.phrase_maps import MapSource
+from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.modeling.sam import Sam
 from textsam.values.calibration import Calibration
 from textsam.values.settings import FocusSettings, TextSettings
@@ -25,6 +27,8 @@ class ModelParts:
         sam: The SAM core.
         clip: The CLIP model, or None.
         pathway: From CLIP embeddings to prompts, or None.
+        map_source: From a phrase to its map, in place of the pathway's dense head, or None.
+        concept_model: From a phrase to all its instances, for `strategy="concept"`, or None.
         text_settings: Geometry of `strategy="auto"`.
         focus: When to zoom in on small objects; None for never, as in Segment Anything.
         calibration: From evidence to probabilities, and the default thresholds.
@@ -37,6 +41,8 @@ class ModelParts:
     sam: Core
     clip: ClipEncoder | None = None
     pathway: TextPathway | None = None
+    map_source: MapSource | None = None
+    concept_model: ConceptModel | None = None
     text_settings: TextSettings = field(default_factory=TextSettings)
     focus: FocusSettings | None = None
     calibration: Calibration = field(default_factory=Calibration)
@@ -66,7 +72,14 @@ class ModelParts:
     @property
     def has_dense_text(self) -> bool:
         """Whether a phrase gives a map over the photo, which `strategy="auto"` starts from."""
+        if self.map_source is not None:
+            return True
         return self.pathway is not None and self.pathway.dense is not None
+
+    @property
+    def has_text_prompts(self) -> bool:
+        """Whether a phrase changes what the decoder gets: by its map, its tokens or both."""
+        return self.map_source is not None or self.pathway is not None
 
     def require_sam(self) -> Sam:
         """The core, if it is our own network, which can be trained and saved; else an error."""
@@ -86,6 +99,15 @@ class ModelParts:
                 'TextSAM.from_pretrained("tiny") has its own'
             )
         return self.clip
+
+    def require_concept(self) -> ConceptModel:
+        """The concept model; a `WeightsError` if the model has none."""
+        if self.concept_model is None:
+            raise WeightsError(
+                f'{self.name} has no concept model, which strategy="concept" needs. Type '
+                'strategy="auto"; or load one: TextSAM.from_pretrained("facebook/sam3")'
+            )
+        return self.concept_model
 
     def require_text(self) -> tuple[ClipEncoder, TextPathway]:
         """The CLIP model and the text pathway; a `WeightsError` if the model lacks one."""

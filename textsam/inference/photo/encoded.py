@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,15 +52,27 @@ class EncodedPhoto:
 
     @property
     def text_frame(self) -> Frame:
-        """Frame of phrase maps; the dense text head may work at another size than the SAM."""
-        _, pathway = self.parts.require_text()
+        """Frame of phrase maps, which may be of another size than the SAM's, and stretched."""
         height, width = self.size
+        if source := self.parts.map_source:
+            return Frame(height=height, width=width, image_size=source.image_size, stretched=True)
+        _, pathway = self.parts.require_text()
         return Frame(height=height, width=width, image_size=pathway.config.dense_image_size)
 
     @cached_property
     def text_features(self) -> Tensor:
-        """Text-aligned features (1, D, h8, w8), computed at the first phrase."""
+        """What maps of phrases start from, computed at the first phrase.
+
+        Text-aligned features (1, D, h8, w8), or those of the map source.
+        """
+        if source := self.parts.map_source:
+            return source.encode(self.image)
         return _encode_for_text(self)
+
+    @cached_property
+    def concept_features(self) -> Any:
+        """What the concept model needs of the photo, computed at the first phrase."""
+        return self.parts.require_concept().features(self.features)
 
 
 @torch.no_grad()
@@ -138,21 +151,27 @@ def mask_to_low_res(
 
 
 def embed_phrases(parts: ModelParts, phrases: Sequence[str]) -> Tensor:
-    """Unit embeddings (P, D) of phrases, centred for the pathway."""
+    """Embeddings (P, D) of phrases: unit and centred for the pathway, or the map source's own."""
+    if parts.map_source is not None:
+        return parts.map_source.embed(phrases)
     clip, pathway = parts.require_text()
     return pathway.centre(clip.encode_text(list(phrases)).to(parts.device), "text")
 
 
 @torch.no_grad()
-def phrase_tokens(parts: ModelParts, embeddings: Tensor) -> Tensor:
-    """Prompt tokens (P, T, C) of centred unit embeddings (P, D)."""
+def phrase_tokens(parts: ModelParts, embeddings: Tensor) -> Tensor | None:
+    """Prompt tokens (P, T, C) of embeddings (P, D); a map source has none, its map is all."""
+    if parts.map_source is not None:
+        return None
     _, pathway = parts.require_text()
     return torch.as_tensor(pathway(embeddings))
 
 
 @torch.no_grad()
 def map_logits(photo: EncodedPhoto, embeddings: Tensor) -> Tensor:
-    """Maps (P, h8, w8) of log odds of embeddings (P, D), in the padded frame `text_frame`."""
+    """Maps (P, h8, w8) of log odds of embeddings (P, D), in the square of `text_frame`."""
+    if source := photo.parts.map_source:
+        return source.logits(photo.text_features, embeddings)
     _, pathway = photo.parts.require_text()
     features = photo.text_features.expand(len(embeddings), -1, -1, -1)
     assert pathway.dense is not None

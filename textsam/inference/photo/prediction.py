@@ -63,7 +63,8 @@ def prompt_batch(
     elif prompt.mask is not None:
         masks = mask_to_low_res(prompt.mask, photo.frame, parts.sam.config.mask_size)
     tokens: Tensor | None = None
-    if prompt.text is not None:
+    # After a phrase that boxes or ranked masks answered, a click keeps it as the label alone.
+    if prompt.text is not None and parts.has_text_prompts:
         embeddings = embed_phrases(parts, [prompt.text])
         tokens = phrase_tokens(parts, embeddings)
         if masks is None and parts.has_dense_text:

@@ -121,7 +121,9 @@ def like_answer(
     """
     _check_fits(photo.parts, concept)
     calibrated = photo.parts.calibration.strategies.get("like")
-    if not photo.parts.has_dense_text or concept.clip is None:
+    # A map source reads phrases, not masked-CLIP embeddings.
+    has_map = photo.parts.has_dense_text and photo.parts.map_source is None
+    if not has_map or concept.clip is None:
         curves = calibrated or (_BARE_CURVES if concept.clip is None else LIKE_CURVES)
         return _rank(photo, embedded(), concept, curves=curves, threshold=threshold)
     curves = calibrated or auto.DEFAULT_CURVES

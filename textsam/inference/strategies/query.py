@@ -294,9 +294,11 @@ def answer_query(
             concept = make_concept(parts, concept, photo=photo)
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
     # Before the strategies, so that a SAM without CLIP says how to get one.
-    parts.require_clip()
+    if parts.map_source is None or query.strategy == "rank":
+        parts.require_clip()
     if query.strategy == "prompt":
-        parts.require_text()
+        if parts.map_source is None:
+            parts.require_text()
         return [prompt_answer(photo, phrase, windows=windows) for phrase in query.phrases]
     if query.strategy == "rank" or not parts.has_dense_text:
         return rank_answers(

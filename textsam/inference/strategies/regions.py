@@ -45,7 +45,7 @@ class Region:
 class PhraseMap:
     """What the decoder gets of a phrase."""
 
-    token: Tensor  # (1, T, C) prompt tokens
+    token: Tensor | None  # (1, T, C) prompt tokens; None where the map is all
     logits: Tensor  # (m, m) log odds on the grid of mask prompts
     # Rows and columns of the grid that the photo covers; the others are padding.
     covered: tuple[int, int]
@@ -214,7 +214,7 @@ def _decode_points(
         photo,
         places,
         masks=None if maps is None else maps[:, None],
-        tokens=phrase.token.expand(len(places), -1, -1),
+        tokens=None if phrase.token is None else phrase.token.expand(len(places), -1, -1),
     )
     logits, iou = decode(photo, prompts)
     probability = phrase.logits[:rows, :columns].sigmoid()

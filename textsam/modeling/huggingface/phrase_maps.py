@@ -127,7 +127,9 @@ def read_map_source(folder: Path, *, name: str) -> MapSource:
 
     try:
         model = CLIPSegForImageSegmentation.from_pretrained(folder, local_files_only=True)
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            folder, local_files_only=True
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{name} cannot be loaded as a CLIPSeg: {error}") from error
     return ClipSegMaps(model, processor, name=name)
