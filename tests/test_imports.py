@@ -31,7 +31,7 @@ BLOCKS: dict[str, list[str]] = {
     "front": ["__init__"],
     "values": ["errors", "values/"],
     # Below the networks, whose adapters fetch their own files.
-    "hub": ["weights/__init__", "weights/hub"],
+    "hub": ["weights/__init__", "weights/hub", "weights/model_table"],
     "modeling": ["modeling/"],
     "clip": ["clip/"],
     "weights": [f"weights/{name}" for name in ("convert", "info", "model_folder", "parts")]

@@ -12,7 +12,8 @@ import gradio as gr
 
 from textsam.errors import TextSamError
 from textsam.values.images import load_image
-from textsam.weights.info import KNOWN_MODELS, read_model_info
+from textsam.weights.info import read_model_info
+from textsam.weights.model_table import find_entry
 
 from ..explorer.photo_cache import ModelInBackground, example_photos
 
@@ -60,7 +61,8 @@ def _describe(model: ModelInBackground) -> str:
     try:
         info = read_model_info(model.name)
         size = sum(file.size for file in info.files)
-        known = next((known.license for known in KNOWN_MODELS if known.name == model.name), None)
+        entry = find_entry(model.name)
+        known = None if entry is None else entry.license
         facts = [
             f"Licence of the weights: {info.license or known or 'not stated in its files'}",
             f"{info.parameters / 1e6:.1f} million parameters, {size / 1e6:.1f} MB on disk",

@@ -18,7 +18,7 @@ from textsam.cli.doctor import doctor
 from textsam.cli.embed import embed
 from textsam.cli.everything import everything
 from textsam.cli.hints import HintingCommand, HintingGroup
-from textsam.cli.info import info
+from textsam.cli.info import info, models
 from textsam.cli.refine import refine
 from textsam.cli.search import search
 from textsam.cli.segment import segment
@@ -34,7 +34,8 @@ app = typer.Typer(
 )
 
 # In this order they stand in the help.
-for _command in (segment, everything, refine, embed, search, demo, calibrate, info, doctor):
+_COMMANDS = (segment, everything, refine, embed, search, demo, calibrate, models, info, doctor)
+for _command in _COMMANDS:
     app.command(cls=HintingCommand)(_command)
 
 

@@ -107,22 +107,25 @@ def _torch() -> list[Finding]:
 
 
 def _weights() -> list[Finding]:
-    from textsam.weights.info import KNOWN_MODELS, find_model
+    from textsam.weights.info import find_model, is_here
+    from textsam.weights.model_table import MODELS
 
     findings = []
-    for model in KNOWN_MODELS:
-        folder = find_model(model.name)
-        # Weights on the Hub are not needed until a command names them.
-        if folder is not None:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    absent = 0
+    for model in MODELS:
+        if is_here(model):
+            folders = [find_model(part.id) for part in model.repositories]
+            files = [file for folder in folders if folder for file in folder.rglob("*")]
+            size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
             findings.append(Finding("weights", model.name, f"here, {size:,.0f} MB"))
         elif model.shipped:
             advice = "pip install --force-reinstall textsam"
             findings.append(Finding("weights", model.name, "missing", advice, needed=True))
         else:
-            value = f"not here; its first use downloads {model.megabytes} MB"
-            findings.append(Finding("weights", model.name, value))
-    return findings
+            absent += 1
+    # Weights on the Hub are not needed until a command names them.
+    value = f"{absent} not here; the first use downloads one. Type: textsam models"
+    return [*findings, Finding("weights", "other models", value)]
 
 
 def _package(name: str) -> Finding:

@@ -1,13 +1,14 @@
-"""`textsam info`: what is in a model, or which models there are."""
+"""`textsam info` and `textsam models`: what is in a model, and which models have a name."""
 
 from __future__ import annotations
 
-import math
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from textsam.cli.console import make_console, one_line_errors
+from textsam.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,30 +16,51 @@ if TYPE_CHECKING:
 
 def info(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="tiny, a folder or file, or a Hub id.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="tiny, sam-vit-base, ..., a folder or file, or a Hub id."
+        ),
     ] = None,
 ) -> None:
     """Show a model's architecture, parameters, sizes and licence; or list the known models."""
     with one_line_errors():
-        table = _known_models_table() if model is None else _model_table(model)
+        table = _models_table() if model is None else _model_table(model)
         make_console().print(table)
 
 
-def _known_models_table() -> Table:
-    from textsam.cli.tables import make_table
-    from textsam.weights.info import KNOWN_MODELS, find_model
+def models(as_json: JsonOption = False) -> None:
+    """List the models that --model knows by name, with licence, size and what they can be asked."""
+    with one_line_errors():
+        if as_json:
+            from textsam.weights.info import is_here
+            from textsam.weights.model_table import MODELS
 
-    table = make_table("model", "architecture", "parameters", "size", "licence")
-    for model in KNOWN_MODELS:
-        is_here = find_model(model.name) is not None
+            entries = [entry.to_dict() | {"here": is_here(entry)} for entry in MODELS]
+            typer.echo(json.dumps(entries, indent=1))
+        else:
+            make_console().print(_models_table())
+
+
+def _models_table() -> Table:
+    """One row for each model; those on this machine are marked."""
+    from textsam.cli.tables import make_table
+    from textsam.weights.info import is_here
+    from textsam.weights.model_table import MODELS
+
+    table = make_table("model", "asked by", "parameters", "files", "access", "licence")
+    for entry in MODELS:
         table.add_row(
-            f"[green]{model.name} *[/green]" if is_here else model.name,
-            model.architecture,
-            "-" if math.isnan(model.parameters) else f"{model.parameters:.1f} M",
-            f"{'<= ' if model.shipped else ''}{model.megabytes} MB",
-            model.license,
+            f"[green]{entry.name} *[/green]" if is_here(entry) else entry.name,
+            "text, clicks" if "text" in entry.asks else "clicks",
+            "-" if entry.parameters is None else f"{entry.parameters:.1f} M",
+            "-" if entry.megabytes is None else f"{entry.megabytes} MB",
+            "on request" if entry.gated else "open",
+            entry.license,
         )
-    table.caption = "* on this machine. Any folder or Hub id of a SAM works too."
+    table.caption = (
+        "* on this machine. Clicks: points, boxes, masks, everything. Memory: about the size of "
+        "the files and 1 GB for a photo. Any folder or Hub id works too."
+    )
     return table
 
 

@@ -33,7 +33,12 @@ OverwriteOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ModelOption = Annotated[
-    str, typer.Option("-m", "--model", help="tiny, a folder or file of weights, or a Hub id.")
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="tiny, sam2.1-small, grounded-sam, ... (textsam models); a file, a folder, a Hub id.",
+    ),
 ]
 ClipOption = Annotated[
     str | None, typer.Option("--clip", help="A CLIP to use instead of the model's own.")
@@ -42,7 +47,7 @@ CalibrationOption = Annotated[
     Path | None,
     typer.Option("--calibration", metavar="FILE", help="A file written by textsam calibrate."),
 ]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 PointOption = Annotated[
     list[str] | None,
     typer.Option(

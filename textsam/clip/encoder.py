@@ -212,6 +212,10 @@ class ClipEncoder:
         self.clear_cache()
         return self
 
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Put the image tower in another type; phrases, which run once, stay as they are."""
+        self.model.visual.to(dtype)
+
     def clear_cache(self) -> None:
         """Clear the cached embeddings of phrases; needed after the text tower was trained."""
         self._cache.clear()

@@ -21,6 +21,13 @@ from textsam.inference.view import ImageView
 from textsam.modeling.core import Core
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.huggingface.sam3 import ConceptModel
+from textsam.modeling.precision import (
+    DTYPES,
+    choose_device,
+    choose_dtype,
+    compile_encoder,
+    set_encoder_dtype,
+)
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
@@ -123,50 +130,57 @@ class TextSAM:
         map_source: str | Path | MapSource | None = None,
         calibration: str | Path | Calibration | None = None,
         device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        compile: bool = False,
+        revision: str | None = None,
         local_files_only: bool = False,
     ) -> TextSAM:
         """Load a model.
 
         Args:
-            name: `"tiny"` (ships with textsam, no download); a folder that `save_pretrained` wrote;
-                a Hugging Face `SamModel` folder or hub id ("facebook/sam-vit-base"); an official
-                SAM or MobileSAM `.pth` file.
+            name: `"tiny"` (ships with textsam, no download) or another name that `textsam models`
+                prints ("sam2.1-small", "grounded-sam"); a folder that `save_pretrained` wrote; a
+                folder or hub id of transformers ("facebook/sam-vit-base"); an official SAM or
+                MobileSAM `.pth` file.
             clip: A CLIP to add or to use instead of the model's own: see
                 `ClipEncoder.from_pretrained`.
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
             map_source: A network whose maps of phrases `strategy="auto"` starts from: a folder or
                 hub id of CLIPSeg ("CIDAS/clipseg-rd64-refined").
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
-            device: "cpu", "cuda", ...; the CPU by default.
-            local_files_only: Do not use the network.
+            device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one; the CPU by default.
+            dtype: "bfloat16" or "float16" to run the image encoders in half precision; masks and
+                scores are float32 all the same.
+            compile: Compile the SAM's image encoder (`torch.compile`) at its first photo, which
+                takes a minute and pays over many photos.
+            revision: Branch, tag or commit of the model's hub repository; `name@revision` pins a
+                repository wherever a hub id is taken.
+            local_files_only: Do not use the network, as `HF_HUB_OFFLINE=1` says for everything.
 
         Raises:
             WeightsError: There is no such model, its files do not fit each other, or one of them is
                 damaged.
         """
-        parts = read_model(name, local_files_only=local_files_only)
+        parts = read_model(name, revision=revision, local_files_only=local_files_only)
         if clip is not None:
             if not isinstance(clip, ClipEncoder):
                 clip = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
             # The model's own pathway and calibration belong to its own CLIP.
             parts = replace(parts, clip=clip, pathway=None, calibration=Calibration())
-        if pathway is not None:
-            if parts.clip is None:
-                raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
-            trained = read_pathway(pathway, sam=parts.name, clip=parts.clip.name)
-            parts = replace(parts, pathway=trained)
         if map_source is not None:
             if isinstance(map_source, str | Path):
                 folder = fetch(map_source, local_files_only=local_files_only)
                 map_source = read_map_source(folder, name=str(map_source))
             # The model's own calibration belongs to its own maps.
             parts = replace(parts, map_source=map_source, calibration=Calibration())
-        if calibration is not None:
-            if not isinstance(calibration, Calibration):
-                calibration = Calibration.load(calibration)
-            parts = replace(parts, calibration=calibration)
-        model = cls(**vars(parts))
-        return model if device is None else model.to(device)
+        model = cls(**vars(_with_trained(parts, pathway, calibration)))
+        if dtype is not None:
+            model.to(choose_dtype(dtype))
+        if device is not None:
+            model.to(device)
+        if compile:
+            compile_encoder(model.sam.image_encoder)
+        return model
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the model to a folder: safetensors, configuration, and its CLIP.
@@ -190,12 +204,26 @@ class TextSAM:
         """Whether phrases give a map, which `strategy="auto"` starts from."""
         return self.parts.has_dense_text
 
-    def to(self, device: str | torch.device) -> TextSAM:
-        """Move all parts and return the model; a `WeightsError` if torch has no such device."""
+    def to(self, target: str | torch.device | torch.dtype) -> TextSAM:
+        """Move all parts, or change the type of the image encoders, and return the model.
+
+        Args:
+            target: A device as in `from_pretrained`, or a type: `"bfloat16"`, `torch.float16`.
+
+        Raises:
+            WeightsError: Torch has no such device, or encoders cannot compute in that type.
+        """
+        if isinstance(target, torch.dtype) or target in DTYPES:
+            dtype = choose_dtype(target)
+            set_encoder_dtype(self.sam.image_encoder, dtype)
+            if self.clip is not None:
+                self.clip.to_dtype(dtype)
+            return self
+        device = choose_device(target)
         try:
             self.sam.to(device)
         except (RuntimeError, AssertionError) as error:
-            raise WeightsError(f"cannot use device {device!r}: {error}") from error
+            raise WeightsError(f"cannot use device {target!r}: {error}") from error
         if self.clip is not None:
             self.clip.to(device)
         if self.pathway is not None:
@@ -307,6 +335,24 @@ class TextSAM:
     ) -> LabelMap:
         """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
+
+
+def _with_trained(
+    parts: ModelParts,
+    pathway: str | Path | None,
+    calibration: str | Path | Calibration | None,
+) -> ModelParts:
+    """The parts with a pathway and a calibration that were trained for them, if there are any."""
+    if pathway is not None:
+        if parts.clip is None:
+            raise WeightsError(f"pathway {pathway} needs a CLIP: give clip=... too")
+        trained = read_pathway(pathway, sam=parts.name, clip=parts.clip.name)
+        parts = replace(parts, pathway=trained)
+    if calibration is not None:
+        if not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
+        parts = replace(parts, calibration=calibration)
+    return parts
 
 
 @overload

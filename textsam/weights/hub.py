@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textsam.errors import WeightsError, one_line
+from textsam.weights.model_table import find_entry, find_repository, nearest_name
 
-__all__ = ["explain_hub_error", "fetch"]
+__all__ = ["explain_hub_error", "fetch", "hub_id"]
 
 # Configs, tokenizers and weights of transformers' folders. No pickles: `.bin` and `.pth` stay out.
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
@@ -33,7 +34,8 @@ def fetch(
     comes from `hf auth login` or from `HF_TOKEN`.
 
     Args:
-        name: A folder, a file, or a hub id `owner/name`.
+        name: A folder, a file, a name of `model_table`, or a hub id: `owner/name`, or with a
+            revision `owner/name@revision`.
         allow_patterns: The files wanted, as `fnmatch` patterns of their paths in the repository.
         revision: Branch, tag or commit of the hub's repository; its main branch by default.
         local_files_only: Do not use the network; `HF_HUB_OFFLINE=1` says the same for everything.
@@ -53,14 +55,16 @@ def fetch(
                 "machine: leave revision out"
             )
         return path
+    name, _, pinned = str(name).partition("@")
+    name, revision = hub_id(name), revision or pinned or None
     # Models of the hub have an owner; asking it for anything else is a slow way to say no.
-    if str(name).count("/") != 1 or str(name).startswith(("/", ".", "~")):
-        raise _no_model(str(name), "there is no file or folder of that name, and it is no hub id")
+    if name.count("/") != 1 or name.startswith(("/", ".", "~")):
+        raise _no_model(name, "there is no file or folder of that name, and it is no hub id")
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(
-            str(name),
+            name,
             revision=revision,
             allow_patterns=list(allow_patterns),
             ignore_patterns=_NEVER,
@@ -68,9 +72,26 @@ def fetch(
         )
     except Exception as error:  # the hub's client raises errors of a dozen types
         raise explain_hub_error(
-            error, str(name), revision=revision, local_files_only=local_files_only
+            error, name, revision=revision, local_files_only=local_files_only
         ) from error
     return Path(folder)
+
+
+def hub_id(name: str) -> str:
+    """The hub id of a name in `model_table`, or of a repository without its owner; else itself.
+
+    A `WeightsError` if its authors publish a file that must be downloaded by hand.
+    """
+    entry = find_entry(name)
+    repository = find_repository(name) if entry is None else entry.core
+    if repository is None:
+        return name
+    if repository.page is not None:
+        raise WeightsError(
+            f"{name!r} is not on the hub: download {repository.id} from {repository.page}, then "
+            f'TextSAM.from_pretrained("{repository.id}")'
+        )
+    return repository.id
 
 
 def explain_hub_error(
@@ -84,8 +105,8 @@ def explain_hub_error(
     if isinstance(error, errors.GatedRepoError):  # a kind of RepositoryNotFoundError: first
         return WeightsError(
             f"the owners of {name!r} want to be asked first: accept their terms on "
-            f"{constants.ENDPOINT}/{name}, then type: hf auth login (or set HF_TOKEN). "
-            f"{_instead(name)}"
+            f"{constants.ENDPOINT}/{name}, then type: hf auth login (or set HF_TOKEN). Open models "
+            'that take phrases need neither: TextSAM.from_pretrained("grounded-sam2"), or "tiny"'
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return WeightsError(
@@ -123,4 +144,7 @@ def _no_model(name: str, why: str, *, where: str = "") -> WeightsError:
 
 def _instead(name: str) -> str:
     """What to use in place of a model that cannot be had."""
-    return 'textsam ships one: TextSAM.from_pretrained("tiny")'
+    near = nearest_name(name)
+    if near is not None and near.lower() != name.lower():
+        return f"Did you mean {near!r}? `textsam models` lists the models with a name"
+    return 'textsam ships one: TextSAM.from_pretrained("tiny"); `textsam models` lists others'

@@ -16,30 +16,12 @@ from safetensors import SafetensorError, safe_open
 
 from textsam.errors import WeightsError
 from textsam.values.files import TINY_FOLDER, read_settings
+from textsam.weights.hub import hub_id
+from textsam.weights.model_table import ModelEntry, find_entry, nearest_name
 
-__all__ = ["KNOWN_MODELS", "KnownModel", "ModelInfo", "WeightFile", "find_model", "read_model_info"]
+__all__ = ["ModelInfo", "WeightFile", "find_model", "is_here", "read_model_info"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-@dataclass(frozen=True)
-class KnownModel:
-    """A model that `--model` knows by name; figures are those of its files, rounded."""
-
-    name: str
-    architecture: str
-    parameters: float  # millions
-    megabytes: int  # 10^6 bytes
-    license: str  # of the weights
-    shipped: bool = False  # inside the package
-
-
-KNOWN_MODELS = (
-    KnownModel("tiny", "own SAM and CLIP", math.nan, 48, "Apache-2.0", True),
-    KnownModel("facebook/sam-vit-base", "SAM, ViT-B", 93.7, 375, "Apache-2.0"),
-    KnownModel("facebook/sam-vit-large", "SAM, ViT-L", 312.3, 1250, "Apache-2.0"),
-    KnownModel("facebook/sam-vit-huge", "SAM, ViT-H", 641.1, 2564, "Apache-2.0"),
-)
 
 
 @dataclass(frozen=True)
@@ -71,31 +53,36 @@ class ModelInfo:
 
 def find_model(name: str) -> Path | None:
     """The folder or file of a model that is shipped, at a path, or in the hub's cache, or None."""
-    path = Path(name)
-    shipped = any(model.name == name and model.shipped for model in KNOWN_MODELS)
-    if shipped:
-        path = TINY_FOLDER
-        return path if any(path.glob("**/*.safetensors")) else None
+    entry, path = find_entry(name), Path(name)
+    if entry is not None and entry.shipped:
+        return TINY_FOLDER if any(TINY_FOLDER.glob("**/*.safetensors")) else None
     if path.exists():
         return path
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        config = try_to_load_from_cache(name, "config.json")
-    except HFValidationError:
+        config = try_to_load_from_cache(hub_id(name), "config.json")
+    except (HFValidationError, WeightsError):
         return None
     return Path(config).parent if isinstance(config, str) else None
+
+
+def is_here(entry: ModelEntry) -> bool:
+    """Whether all parts of a model are on this machine, as far as their configs tell."""
+    return all(find_model(part.id) is not None for part in entry.repositories)
 
 
 def read_model_info(name: str) -> ModelInfo:
     """Read what the files of a model say, without a download; a `WeightsError` if not here."""
     path = find_model(name)
     if path is None:
-        known = ", ".join(model.name for model in KNOWN_MODELS)
+        near = nearest_name(name)
         raise WeightsError(
-            f"model {name!r} is not on this machine; wanted a folder, a file, or one of {known}. "
-            f"To download a hub model, use it: textsam segment PHOTO -t THING --model {name}"
+            f"model {name!r} is not on this machine"
+            + ("" if near is None or near == name else f" (did you mean {near!r}?)")
+            + "; wanted a folder, a file, or a name of `textsam models`. To download a hub model, "
+            f"use it: textsam segment PHOTO -t THING --model {name}"
         )
     folder = path if path.is_dir() else path.parent
     paths = sorted(folder.rglob("*")) if path.is_dir() else [path]

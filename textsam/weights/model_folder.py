@@ -28,7 +28,7 @@ from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
-from textsam.weights.hub import fetch
+from textsam.weights.hub import fetch, hub_id
 from textsam.weights.parts import ModelParts
 from textsam.weights.strict import describe_keys
 
@@ -44,12 +44,22 @@ _CONFIG, _WEIGHTS, _CLIP, _MAPS = "config.json", "model.safetensors", "clip", "m
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_MAPS}/*"]
 
 
-def read_model(name: str | Path, *, local_files_only: bool = False) -> ModelParts:
+def read_model(
+    name: str | Path, *, revision: str | None = None, local_files_only: bool = False
+) -> ModelParts:
     """Read a model of any kind that `TextSAM.from_pretrained` takes, or raise a `WeightsError`."""
     path = TINY_FOLDER if name == "tiny" else Path(name)
     if name == "tiny" and not (path / _WEIGHTS).exists():
         raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
-    path = fetch(path, allow_patterns=_HUB_FILES, local_files_only=local_files_only)
+    if not path.exists():  # a pathway names its core by the hub id, whatever was typed
+        name = str(name) if "@" in str(name) else hub_id(str(name))
+        path = Path(name)
+    path = fetch(
+        path,
+        allow_patterns=_HUB_FILES,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
     if path.is_dir():
         if not (path / _CONFIG).exists():
             raise WeightsError(

@@ -107,9 +107,11 @@ def _encode_for_text(photo: EncodedPhoto) -> Tensor:
     bottom, right = frame.padding
     pixels = F.pad(pixels, (0, right, 0, bottom))  # after normalisation: padding is zero, not black
     if by_sam:
-        return pathway.dense.features(_timm_encoder(photo.parts).pyramid(pixels))
-    maps = tower_maps(clip.model.visual, pixels, strides=pathway.config.dense_strides)
-    return pathway.dense.features(maps)
+        encoder = _timm_encoder(photo.parts)
+        maps = list(encoder.pyramid(pixels.to(next(encoder.parameters()).dtype)))
+    else:
+        maps = tower_maps(clip.model.visual, pixels, strides=pathway.config.dense_strides)
+    return pathway.dense.features([each.float() for each in maps])  # encoders may be in half
 
 
 def _to_tensor(image: NDArray[np.uint8], frame: Frame) -> Tensor:

@@ -1,0 +1,85 @@
+"""Where a model computes and how precisely: devices and types by name, encoders in half precision.
+
+Only image encoders are put in half precision, since they hold nearly all weights and take nearly
+all time. Prompts stay float32 as in training: bfloat16 would round a coordinate to 4 pixels of
+1024. Everything around an encoder goes on in float32, whose inputs and outputs are cast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from textsam.errors import WeightsError
+
+__all__ = ["DTYPES", "choose_device", "choose_dtype", "compile_encoder", "set_encoder_dtype"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of a name; "auto" is a GPU if torch can use one (cuda, mps), else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"cannot use device {name!r}; wanted auto, cpu, cuda, cuda:1, mps, or a type: "
+            f"{', '.join(DTYPES)}"
+        ) from error
+
+
+def choose_dtype(name: str | torch.dtype) -> torch.dtype:
+    """The floating type of a name, one of those that encoders can compute in."""
+    dtype = DTYPES.get(name.removeprefix("torch.")) if isinstance(name, str) else name
+    if dtype not in DTYPES.values():
+        raise WeightsError(f"cannot compute in dtype {name!r}; wanted {', '.join(DTYPES)}")
+    assert dtype is not None
+    return dtype
+
+
+def set_encoder_dtype(encoder: nn.Module, dtype: torch.dtype) -> None:
+    """Put an encoder's weights in a type; it goes on taking and giving float32."""
+    encoder.to(dtype)
+    # Hooks, since adapters run an encoder deep inside another project's network.
+    if not getattr(encoder, "_casts", False):
+        encoder.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+        encoder.register_forward_hook(_cast_outputs)
+        encoder._casts = True  # type: ignore[assignment]
+
+
+def compile_encoder(encoder: nn.Module) -> None:
+    """Compile an encoder at its first photo; names of its weights stay as they are."""
+    encoder.compile()  # in place: `torch.compile(encoder)` would rename them in saved files
+
+
+def _cast_inputs(
+    encoder: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, Any]:
+    dtype = next(encoder.parameters()).dtype
+    return _cast(args, dtype), _cast(options, dtype)
+
+
+def _cast_outputs(encoder: nn.Module, args: Any, output: Any) -> Any:
+    return _cast(output, torch.float32)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """The floating tensors in a value, at any depth, in another type."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {each.name: _cast(getattr(value, each.name), dtype) for each in fields(value)}
+        return replace(value, **parts)
+    if isinstance(value, Mapping):
+        return {key: _cast(item, dtype) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_cast(item, dtype) for item in value)
+    return value
