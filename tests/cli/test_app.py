@@ -375,10 +375,17 @@ def test_info_reads_files(textsam_command, weights):
         assert word in result.stdout
 
 
-def test_info_lists_models(textsam_command):
-    result = textsam_command("info")
-    for word in ("tiny", "facebook/sam-vit-huge", "641.1 M", "Apache-2.0"):
-        assert word in result.stdout
+def test_models_are_listed(textsam_command):
+    for command in ("info", "models"):
+        result = textsam_command(command)
+        for word in ("tiny *", "sam-vit-huge", "641.1 M", "2564 MB", "Apache-2.0", "on request"):
+            assert word in result.stdout
+    told = {
+        entry["name"]: entry for entry in json.loads(textsam_command("models", "--json").stdout)
+    }
+    assert told["tiny"]["here"]
+    assert told["grounded-sam"]["asks"][0] == "text"
+    assert told["grounded-sam"]["detector"]["id"] == "IDEA-Research/grounding-dino-tiny"
 
 
 def test_info_errors_are_one_line(textsam_command, weights, monkeypatch):
