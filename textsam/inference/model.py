@@ -218,6 +218,9 @@ class TextSAM:
             set_encoder_dtype(self.sam.image_encoder, dtype)
             if self.clip is not None:
                 self.clip.to_dtype(dtype)
+            for part in (self.map_source, self.concept_model):
+                if part is not None:
+                    part.to(dtype)
             return self
         device = choose_device(target)
         try:

@@ -43,8 +43,8 @@ class MapSource(Protocol):
     def logits(self, features: Tensor, embeddings: Tensor) -> Tensor:
         """Square maps (P, n, n) of log odds, stretched over the photo that the features are of."""
 
-    def to(self, device: str | torch.device) -> Any:
-        """Move the network in place."""
+    def to(self, target: str | torch.device | torch.dtype) -> Any:
+        """Move the network in place, or change its type; what it returns stays float32."""
 
     def save(self, folder: Path) -> None:
         """Write a folder that `read_map_source` reads."""
@@ -101,9 +101,9 @@ class ClipSegMaps:
         # A decoder of one phrase drops that axis.
         return torch.cat([part.reshape(-1, *part.shape[-2:]) for part in maps])
 
-    def to(self, device: str | torch.device) -> ClipSegMaps:
-        """Move the network in place."""
-        self._model.to(device)
+    def to(self, target: str | torch.device | torch.dtype) -> ClipSegMaps:
+        """Move the network in place, or change its type."""
+        self._model.to(target)
         return self
 
     def save(self, folder: Path) -> None:

@@ -97,7 +97,7 @@ class ConceptModel:
             similarity=out.semantic_seg[0, 0].float().sigmoid().cpu().numpy(),
         )
 
-    def to(self, device: str | torch.device) -> ConceptModel:
-        """Move the network in place."""
-        self.network.to(device)
+    def to(self, target: str | torch.device | torch.dtype) -> ConceptModel:
+        """Move the network in place, or change its type."""
+        self.network.to(target)
         return self
