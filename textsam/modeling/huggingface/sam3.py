@@ -50,7 +50,7 @@ class ConceptModel:
         """What any concept needs of a photo, from the shared image encoder's own map of it."""
         from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
-        (backbone,) = features.pyramid
+        (backbone,) = (each.to(self.network.dtype) for each in features.pyramid)
         maps, positions = self.network.vision_encoder.neck(backbone)
         return Sam3VisionEncoderOutput(
             last_hidden_state=backbone, fpn_hidden_states=maps, fpn_position_encoding=positions
