@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.hub import fetch, hub_id
+from textsam.weights.model_table import find_entry
 from textsam.weights.parts import ModelParts
 from textsam.weights.strict import describe_keys
 
@@ -47,7 +48,22 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_MAPS}/*"]
 def read_model(
     name: str | Path, *, revision: str | None = None, local_files_only: bool = False
 ) -> ModelParts:
-    """Read a model of any kind that `TextSAM.from_pretrained` takes, or raise a `WeightsError`."""
+    """Read a model of any kind that `TextSAM.from_pretrained` takes, or raise a `WeightsError`.
+
+    A name of `model_table` may stand for several repositories, of which `revision` is the core's.
+    """
+    entry = None if Path(name).exists() else find_entry(str(name).partition("@")[0])
+    parts = _read_core(name, revision=revision, local_files_only=local_files_only)
+    if entry is None or len(entry.repositories) == 1:
+        return parts
+    maps = parts.map_source
+    if entry.map_source is not None:
+        source = entry.map_source.id
+        maps = read_map_source(fetch(source, local_files_only=local_files_only), name=source)
+    return replace(parts, name=str(name), map_source=maps)
+
+
+def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool) -> ModelParts:
     path = TINY_FOLDER if name == "tiny" else Path(name)
     if name == "tiny" and not (path / _WEIGHTS).exists():
         raise WeightsError(f"the shipped model is missing at {path}: install textsam again")
