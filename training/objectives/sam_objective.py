@@ -36,15 +36,16 @@ class BackboneConfig:
     # Whether to train depthwise kernels. Their gradient is slow on a CPU and worth little in a
     # short run.
     train_depthwise: bool = True
+    # Share of the encoder's rate for its context and neck blocks, which start as the identity
+    added_rate: float = 1.0
 
     def rates(self, sam: Sam, *, share: float = 1.0) -> list[RatedPart]:
         """The parts of the image encoder; `share` of the peak rate is the encoder's."""
         encoder = timm_encoder(sam)
-        fresh = nn.ModuleList(
-            [encoder.laterals, encoder.context, encoder.blocks, encoder.neck, encoder.skips]
-        )
-        backbone = RatedPart(module=encoder.backbone, share=share * self.rate)
-        return [RatedPart(module=fresh, share=share), backbone]
+        fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
+        added = nn.ModuleList([encoder.context, encoder.blocks])
+        parts = ((fresh, 1.0), (added, self.added_rate), (encoder.backbone, self.rate))
+        return [RatedPart(module=module, share=share * rate) for module, rate in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
