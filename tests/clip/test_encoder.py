@@ -136,7 +136,8 @@ def test_templates_are_averaged_on_the_sphere(encoders: dict[str, ClipEncoder]) 
     encoder = encoders["vit"]
     templates = ("a photo of a {}.", "the {}")
     got = encoder.encode_text(["wheel", "door"], templates=templates)
-    parts = [encoder.encode_text([t.format(p) for p in ("wheel", "door")]) for t in templates]
+    sentences = [[t.format(p) for p in ("wheel", "door")] for t in templates]
+    parts = [encoder.encode_text(both, plain=False) for both in sentences]
     torch.testing.assert_close(got, F.normalize(parts[0] + parts[1], dim=-1))
     assert not torch.allclose(got, encoder.encode_text(["wheel", "door"]))
 
@@ -155,7 +156,7 @@ def test_braces_in_a_phrase_are_letters(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_model_s_own_templates_are_its_default() -> None:
     encoder = make("vit")
     encoder.templates = ("a {}",)
-    plain = encoder.encode_text(["a wheel"], templates="plain")
+    plain = encoder.encode_text(["a wheel"], templates="plain", plain=False)
     torch.testing.assert_close(encoder.encode_text("wheel"), plain)
 
 
@@ -579,3 +580,28 @@ def test_importing_the_package_is_light() -> None:
     assert encoder_module.__file__ is not None
     root = Path(encoder_module.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_phrases_are_read_plainly_and_by_aliases(tmp_path: Path) -> None:
+    encoder = make("vit")
+    plain = encoder.encode_text(["dog", "old steering wheel", "Dog"])
+    typed = encoder.encode_text(['"the dog."', "an old steering wheel!", "the Dog"])
+    assert torch.equal(plain, typed)
+    encoder.aliases = {"wheels": "wheel", "steering wheel": "steering wheel", "racket": "bat"}
+    encoder.aliases["tennis racket"] = "tennis racket"
+    read = {"old Wheels": "old wheel", "tennis racket": "tennis racket", "wheels of a car": None}
+    for phrase, other in read.items():
+        assert encoder._plain(phrase) == (other or phrase)
+    loaded = ClipEncoder.from_pretrained(encoder.save(tmp_path))
+    assert loaded.aliases == encoder.aliases
+    assert torch.equal(loaded.encode_text("wheels"), loaded.encode_text("wheel"))
+    loaded.plain_phrases = False
+    assert not torch.equal(loaded.encode_text("wheels"), loaded.encode_text("wheel"))
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"a": ""}', "{"])
+def test_aliases_that_are_no_words_are_refused(tmp_path: Path, content: str) -> None:
+    folder = make("vit").save(tmp_path)
+    (folder / "aliases.json").write_text(content)
+    with pytest.raises(WeightsError, match="aliases"):
+        ClipEncoder.from_pretrained(folder)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from textsam.errors import PromptError
-from textsam.values.prompts import Prompt, make_prompt, normalize_phrases
+from textsam.values.prompts import Prompt, make_prompt, normalize_phrases, plain_phrase
 
 SIZE = (48, 64)  # height, width
 
@@ -317,3 +317,36 @@ def test_ragged_masks() -> None:
 def test_sizes_that_are_none(size: Any) -> None:
     with pytest.raises(PromptError, match=r"wanted \(height, width\)"):
         make_prompt(size, text="wheel")
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("dog", "dog"),
+        ('"dog"', "dog"),
+        ("\u201cdog\u201d", "dog"),
+        ("\u00abdog\u00bb", "dog"),
+        ("dog.", "dog"),
+        ("dog!?", "dog"),
+        ("The dog", "dog"),
+        ("all of the dogs", "of the dogs"),  # not a parser of English
+        ("all the dogs", "dogs"),
+        ("\ufeffdog", "dog"),
+        ("d\u00adog\u200b", "dog"),
+        ("\uff44og", "dog"),  # full width
+        ("\u201cthe dog\u2019s tail.\u201d", "dog's tail"),
+        ("the", "the"),
+        ("?", "?"),
+        ("a b", "b"),
+        ("vitamin a", "vitamin a"),
+    ],
+)
+def test_what_a_tower_reads_of_a_phrase(typed: str, read: str) -> None:
+    assert plain_phrase(typed) == read
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_plain_phrases_are_never_empty_and_stay_as_they_are(typed: str) -> None:
+    read = plain_phrase(typed)
+    assert read
+    assert plain_phrase(read) == read

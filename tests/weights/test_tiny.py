@@ -118,3 +118,27 @@ def test_saving_and_loading_keeps_it(tiny: TextSAM, repo: Path, tmp_path: Path) 
     a, b = (m.segment(repo / "examples/bus.jpg", text="wheel") for m in (tiny, again))
     np.testing.assert_array_equal(a.masks, b.masks)
     np.testing.assert_array_equal(a.scores, b.scores)
+
+
+# Ten names on the examples, and six ways to type each; plurals where English has them.
+NAMES = {
+    "bus": ("bus", "wheel"),
+    "cat": ("cat", "remote control"),
+    "dog": ("dog", "fire hydrant"),
+    "horses": ("horse", "person"),
+    "banana": ("banana", "bowl"),
+}
+PLURALS = {"bus": "buses"}
+WAYS = ("The {}.", '"{}"', "\u201c{}\u201d", "\ufeff{}\u200b", "all {s}", "{S}!")
+
+
+def test_a_name_is_found_however_it_is_typed(tiny: TextSAM, repo: Path) -> None:
+    for photo, names in NAMES.items():
+        view = tiny.open(repo / f"examples/{photo}.jpg")
+        for name in names:
+            plural = PLURALS.get(name, f"{name}s")
+            words = {"s": plural, "S": plural.upper()}
+            ways = [way.format(name, **words) for way in WAYS]
+            plain = view.segment(text=name).presence[name]
+            for way in ways:
+                assert view.segment(text=way).presence[way] == pytest.approx(plain, abs=0.1), way

@@ -21,13 +21,14 @@ from textsam.clip.loading import (
     build_clip,
     find_clip,
     load_tokenizer,
+    read_aliases,
     write_clip,
 )
 from textsam.clip.mask_crops import MaskSource, square_crops
 from textsam.clip.masked import masked_image_embedding
 from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
 from textsam.errors import ImageError, PromptError, WeightsError
-from textsam.values.prompts import normalize_phrases
+from textsam.values.prompts import normalize_phrases, plain_phrase
 
 __all__ = ["TEMPLATES", "ClipEncoder", "resolve_templates"]
 
@@ -76,6 +77,12 @@ class ClipEncoder:
         mean: RGB mean of pixels in 0..1, which is subtracted from crops.
         std: RGB standard deviation of pixels in 0..1.
         templates: Sentences that a phrase is put into, unless a call gives others.
+        plain_phrases: Whether the text tower reads phrases without quotes, articles, punctuation at
+            the end and invisible characters (`textsam.values.prompts.plain_phrase`), and with
+            `aliases`. False for a tower that was trained on whole sentences.
+        aliases: Words in lower case with the word that the tower reads in their place: plurals with
+            the singular, and words that are to stay with themselves. The longest end of a phrase
+            counts: "old steering wheels" is read as "old steering wheel".
     """
 
     def __init__(
@@ -94,6 +101,8 @@ class ClipEncoder:
         self.name = name
         self.config = None if config is None else deepcopy(dict(config))
         self.templates = resolve_templates(templates)
+        self.plain_phrases = True
+        self.aliases: dict[str, str] = {}
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[tuple[str, ...], str], Tensor] = OrderedDict()
         self.image_size = _square_side(self.model.visual)
@@ -133,13 +142,16 @@ class ClipEncoder:
         model = build_clip(source, hub)
         if source.folder is not None and (source.folder / PRIOR_FILE).is_file():
             attach_prior(model, read_prior(source.folder / PRIOR_FILE))
-        return cls(
+        encoder = cls(
             model.to(device=device, dtype=dtype),
             tokenizer=load_tokenizer(source, hub),
             name=source.name,
             config=source.config,
             templates=source.templates if templates is None else templates,
         )
+        if source.folder is not None:
+            encoder.aliases = read_aliases(source.folder)
+        return encoder
 
     @classmethod
     def from_model(
@@ -193,8 +205,11 @@ class ClipEncoder:
             "preprocess_cfg": {k: preprocess[k] for k in PREPROCESS_KEYS if k in preprocess},
             "textsam": {"name": self.name, "templates": list(self.templates)},
         }
-        write_clip(Path(folder), self.model, self.tokenizer, config=config, dtype=dtype)
-        return Path(folder)
+        folder = Path(folder)
+        write_clip(
+            folder, self.model, self.tokenizer, config=config, aliases=self.aliases, dtype=dtype
+        )
+        return folder
 
     @property
     def device(self) -> torch.device:
@@ -220,12 +235,23 @@ class ClipEncoder:
         """Clear the cached embeddings of phrases; needed after the text tower was trained."""
         self._cache.clear()
 
+    def _plain(self, phrase: str) -> str:
+        """What the tower reads of a phrase."""
+        words = plain_phrase(phrase).split()
+        # The longest end that is known: the noun that a phrase is about comes last in English.
+        for start in range(len(words)):
+            known = self.aliases.get(" ".join(words[start:]).lower())
+            if known is not None:
+                return " ".join([*words[:start], known])
+        return " ".join(words)
+
     @torch.no_grad()  # not inference_mode, since pathways are trained on these embeddings
     def encode_text(
         self,
         phrases: str | Sequence[str],
         *,
         templates: str | Sequence[str] | None = None,
+        plain: bool | None = None,
         batch_size: int = 256,
     ) -> Tensor:
         """Embed phrases: the normalised mean over the normalised embeddings of all templates.
@@ -233,6 +259,7 @@ class ClipEncoder:
         Args:
             phrases: One phrase or several.
             templates: See `resolve_templates`; those of the model by default.
+            plain: Whether to read "the dogs." as "dog"; `plain_phrases` by default.
             batch_size: Sentences per pass of the text tower.
 
         Returns:
@@ -242,6 +269,8 @@ class ClipEncoder:
             PromptError: There is no phrase, or one is empty or not a string.
         """
         phrases = normalize_phrases(phrases)
+        if self.plain_phrases if plain is None else plain:
+            phrases = [self._plain(phrase) for phrase in phrases]
         sentences = self.templates if templates is None else resolve_templates(templates)
         rows: dict[str, Tensor] = {}
         for phrase in dict.fromkeys(phrases):

@@ -33,7 +33,7 @@ from textsam.weights.hub import explain_hub_error
 
 Tokenizer = Callable[[list[str]], Tensor]
 
-CONFIG_FILE = "open_clip_config.json"
+CONFIG_FILE, ALIASES_FILE = "open_clip_config.json", "aliases.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
@@ -227,18 +227,30 @@ def load_tokenizer(source: ClipSource, hub: Hub) -> Tokenizer:
     return tokenizer
 
 
+def read_aliases(folder: Path) -> dict[str, str]:
+    """`ClipEncoder.aliases` of a folder; none if it has no such file."""
+    path = folder / ALIASES_FILE
+    aliases = read_settings(path) if path.is_file() else {}
+    if not all(isinstance(word, str) and word for word in aliases.values()):
+        raise WeightsError(f"{path}: wanted a word for each word")
+    return aliases
+
+
 def write_clip(
     folder: Path,
     model: Any,
     tokenizer: Tokenizer,
     *,
     config: Mapping[str, Any],
+    aliases: Mapping[str, str],
     dtype: torch.dtype | None,
 ) -> None:
-    """Write config, weights, tokenizer files and class prior, where the model has them."""
+    """Write config, weights, tokenizer files, aliases and class prior, where the model has them."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(config, indent=2, ensure_ascii=False)
-    write_atomically(folder / CONFIG_FILE, (text + "\n").encode())
+    for file, values in ((CONFIG_FILE, config), (ALIASES_FILE, aliases)):
+        if values:
+            text = json.dumps(values, indent=2, ensure_ascii=False)
+            write_atomically(folder / file, (text + "\n").encode())
     head = getattr(model.visual, "head", None)
     if isinstance(head, HeadWithPrior):
         write_prior(folder / PRIOR_FILE, head.prior, dtype=dtype)

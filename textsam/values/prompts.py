@@ -22,7 +22,7 @@ from textsam.values.geometry import as_array, clip_boxes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ArrayLike", "Prompt", "make_prompt", "normalize_phrases"]
+__all__ = ["ArrayLike", "Prompt", "make_prompt", "normalize_phrases", "plain_phrase"]
 
 ArrayLike: TypeAlias = "Sequence[Any] | NDArray[Any] | torch.Tensor"
 
@@ -118,6 +118,35 @@ def normalize_phrases(text: str | Sequence[str], name: str = "text") -> list[str
             f'{name} is {what}; wanted a phrase such as "wheel", or a list: ["wheel", "door"]'
         )
     return [_make_phrase(phrase, where=f"{name}[{index}]") for index, phrase in enumerate(text)]
+
+
+# Straight and typographic quotes, and what ends a sentence, also in East Asian writing.
+_QUOTES = (
+    "\"'`\u00ab\u00bb\u00b4\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f"
+    "\u2039\u203a\u300c\u300d\u300e\u300f"
+)
+_SENTENCE_END = ".,;:!?\u2026\u3001\u3002"
+_DETERMINERS = {
+    *("a", "an", "the", "some", "any", "all", "every", "each", "this", "that", "these", "those")
+}
+
+
+def plain_phrase(phrase: str) -> str:
+    """What a text tower reads of a phrase: "The  'dogs'." -> "dogs".
+
+    Compatible forms of characters (NFKC), no invisible characters (zero-width spaces, byte order
+    marks, soft hyphens, marks of direction), no quotes around it, no punctuation at its end, no
+    articles and the like in front, one space between words. A tower was trained on names, and to it
+    "the dog." is another phrase than "dog". What would be empty then stays as it is.
+    """
+    text = unicodedata.normalize("NFKC", phrase)
+    text = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    text = text.replace("\u2019", "'")  # an apostrophe inside, as in "dog's tail"
+    words = text.strip(_QUOTES + _SENTENCE_END + " \t\n").split()
+    while len(words) > 1 and words[0].lower() in _DETERMINERS:
+        words = words[1:]
+    plain = " ".join(words) or phrase
+    return plain if plain == phrase else plain_phrase(plain)  # the "dog": the quotes come last
 
 
 def _make_phrase(text: object, *, where: str = "text") -> str:

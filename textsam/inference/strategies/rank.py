@@ -100,7 +100,7 @@ def rank_answers(
     curves = RANK_CURVES if curves is None else curves
     rivals = [*exclude, *background]
     texts = clip.encode_text([*phrases, *rivals])
-    others = clip.encode_text([*BACKGROUND])
+    others = clip.encode_text([*BACKGROUND], plain=False)
     odds = (
         clip.contrast(embedded.embeddings, texts, others).cpu().clamp(-_MAX_LOG_ODDS, _MAX_LOG_ODDS)
     )

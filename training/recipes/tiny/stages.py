@@ -59,7 +59,7 @@ from .clip import (
 from .networks import TINY_SAM, new_tiny_pathway, new_tiny_sam
 from .stage_settings import StageName, TinySettings
 from .thresholds import choose_calibration, choose_settings
-from .vocabulary import PhraseList, phrase_list
+from .vocabulary import PhraseList, aliases, phrase_list
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,9 @@ def train_clip(recipe: TinySettings) -> TrainResult | None:
     result = _train_head(recipe, model.cpu(), features)
     if processes.is_main and result.reason == "done":
         attach_prior(model, imagenet_prior(as_encoder(model)))
-        as_encoder(model).save(folder, dtype=torch.float16)
+        encoder = as_encoder(model)
+        encoder.aliases = aliases(recipe.lexicon())
+        encoder.save(folder, dtype=torch.float16)
     processes.wait()
     return result
 

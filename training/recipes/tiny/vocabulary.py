@@ -44,6 +44,15 @@ def imagenet_names() -> list[list[str]]:
     ]
 
 
+def aliases(lexicon: Lexicon) -> dict[str, str]:
+    """`ClipEncoder.aliases`: plurals of all words with the word, words with themselves."""
+    # Synonyms are left to the tower: a "man" is a person to the data, but not the other way round.
+    words = {*lexicon.names, *(word for group in lexicon.synonyms.values() for word in group)}
+    plurals = {plural(word.lower()): word for word in words}
+    plurals["persons"] = "person"
+    return dict(sorted({**plurals, **{word.lower(): word for word in words}}.items()))
+
+
 def phrase_list(
     lexicon: Lexicon, *, seed: int, described: int = 40_000, copies: int = 6
 ) -> PhraseList:
