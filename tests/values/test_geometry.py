@@ -22,7 +22,13 @@ from textsam.values.geometry import (
 )
 
 sides = st.integers(1, 3000)
-frames = st.builds(Frame, height=sides, width=sides, image_size=st.sampled_from([64, 384, 1024]))
+frames = st.builds(
+    Frame,
+    height=sides,
+    width=sides,
+    image_size=st.sampled_from([64, 384, 1024]),
+    stretched=st.booleans(),
+)
 coordinates = st.floats(-100, 4000, width=32)
 masks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=3, max_side=9))
 
@@ -53,6 +59,21 @@ def test_the_long_side_fills_the_square(frame: Frame) -> None:
     assert max(frame.resized) == frame.image_size
     assert min(frame.resized) >= 1
     assert min(frame.padding) == 0
+
+
+@settings(deadline=None)
+@given(sides, sides)
+def test_a_stretched_frame_is_full(height: int, width: int) -> None:
+    frame = Frame(height=height, width=width, image_size=96, stretched=True)
+    assert frame.resized == (96, 96) and frame.padding == (0, 0) and frame.covered(24) == (24, 24)
+
+
+@settings(deadline=None)
+@given(frames, st.sampled_from([16, 64, 100]))
+def test_cells_cover_what_pixels_cover(frame: Frame, size: int) -> None:
+    for cells, pixels in zip(frame.covered(size), frame.resized, strict=True):
+        assert 1 <= cells <= size
+        assert abs(cells - pixels * size / frame.image_size) <= 1
 
 
 @settings(deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,9 @@ WAYS = {
     "official": (VIT, to_official, from_official),
     "huggingface": (VIT, to_huggingface, from_huggingface),
     "mobile_sam": (TINY, to_mobile_sam, from_mobile_sam),
+    "hq official": (replace(VIT, hq=True), to_official, from_official),
+    "hq huggingface": (replace(VIT, hq=True), to_huggingface, from_huggingface),
+    "hq light": (replace(TINY, hq=True), to_mobile_sam, from_mobile_sam),
 }
 
 

@@ -96,6 +96,9 @@ class SamConfig:
     decoder_norm_eps: float = 1e-5
     decoder_dropout: float = 0.0
     first_layer_residual: bool = False
+    # SAM-HQ (arXiv 2306.01567): one more output token reads early features of the image encoder,
+    # and its mask is added to the others.
+    hq: bool = False
     multimasks: int = 3
     iou_depth: int = 3
     iou_hidden: int = 256
@@ -117,6 +120,17 @@ class SamConfig:
     def mask_size(self) -> int:
         """Side of mask prompts and of the decoder's logits: a quarter of the image side."""
         return 4 * self.embedding_size
+
+    @property
+    def early_width(self) -> int:
+        """Channels of the encoder's early features, for SAM-HQ; a `ValueError` if it has none."""
+        if isinstance(self.encoder, TinyViTConfig):
+            return self.encoder.widths[2]
+        if not isinstance(self.encoder, ViTConfig) or not self.encoder.global_attention_indexes:
+            raise ValueError(
+                f"SAM-HQ needs a TinyViT, or a ViT with a global block; got {self.encoder}"
+            )
+        return self.encoder.width
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values; `from_dict` reads them back."""
@@ -146,6 +160,21 @@ def build_config(cls: type[Any], values: Mapping[str, Any]) -> Any:
         raise WeightsError(f"{cls.__name__} has no field {unknown}; it has {sorted(known)}")
     tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return cls(**tuples)
+
+
+def read_pixel_statistics(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`pixel_mean` and `pixel_std` of a `preprocessor_config.json`, if they are there.
+
+    Theirs are for pixels in [0, 1], ours for 0..255.
+    """
+    scale = 1.0 / values.get("rescale_factor", 1 / 255)
+    fields = {"pixel_mean": values.get("image_mean"), "pixel_std": values.get("image_std")}
+    # Rounded, so that 0.485 * 255 is the 123.675 of the released code.
+    return {
+        field: tuple(round(float(value) * scale, 6) for value in triple)
+        for field, triple in fields.items()
+        if triple is not None
+    }
 
 
 SAM_CONFIGS: dict[str, SamConfig] = {

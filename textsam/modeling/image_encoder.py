@@ -31,12 +31,15 @@ class ImageFeatures:
         skips: Maps to add while the decoder upscales: (B, C/4, 2s, 2s) and (B, C/8, 4s, 4s); empty
             for encoders without them.
         pyramid: The backbone's own maps (B, C_i, S / stride, S / stride), finest first, for a dense
-            text head that reads them (`textsam.clip.pathway`); empty for plain ViTs.
+            text head that reads them (`textsam.clip.pathway`); empty for plain ViTs. For SAM-HQ the
+            encoder's early features alone, (B, C_0, s, s), until `detail` is made of them.
+        detail: (B, C/8, 4s, 4s), what SAM-HQ adds to the features of its mask; None without it.
     """
 
     embedding: Tensor
     skips: tuple[Tensor, ...] = ()
     pyramid: tuple[Tensor, ...] = ()
+    detail: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of images B."""
@@ -50,6 +53,7 @@ class ImageFeatures:
             embedding=self.embedding[index],
             skips=tuple(x[index] for x in self.skips),
             pyramid=tuple(x[index] for x in self.pyramid),
+            detail=None if self.detail is None else self.detail[index],
         )
 
     def of_prompts(self, image_index: Tensor) -> ImageFeatures:
@@ -57,13 +61,15 @@ class ImageFeatures:
 
         The pyramid is left out, since the decoder does not read it.
         """
-        maps = (self.embedding, *self.skips)
+        maps = (self.embedding, *self.skips, *(() if self.detail is None else (self.detail,)))
         if len(self) == 1:
             # A view, not a copy: 100 prompts on one image need no more memory than one.
             maps = tuple(x.expand(len(image_index), -1, -1, -1) for x in maps)
         else:
             maps = tuple(x[image_index] for x in maps)
-        return ImageFeatures(embedding=maps[0], skips=maps[1:])
+        skips = maps[1 : 1 + len(self.skips)]
+        detail = None if self.detail is None else maps[-1]
+        return ImageFeatures(embedding=maps[0], skips=skips, detail=detail)
 
 
 class ViTBlock(nn.Module):
@@ -114,14 +120,19 @@ class ImageEncoderViT(nn.Module):
             for index in range(vit.depth)
         )
         self.neck = build_neck(vit.width, config.embed_dim)
+        # SAM-HQ reads the output of the first global block.
+        self._early = {min(vit.global_attention_indexes)} if config.hq else set()
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`."""
         check_pixels(pixels, self.image_size)
         x = self.patch_embed(pixels).permute(0, 2, 3, 1) + self.position_embedding
-        for block in self.blocks:
+        early: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
             x = block(x)
-        return ImageFeatures(embedding=self.neck(x.permute(0, 3, 1, 2)))
+            if index in self._early:
+                early.append(x.permute(0, 3, 1, 2))
+        return ImageFeatures(embedding=self.neck(x.permute(0, 3, 1, 2)), pyramid=tuple(early))
 
 
 def check_pixels(pixels: Tensor, side: int) -> None:

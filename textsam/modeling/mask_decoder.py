@@ -275,6 +275,48 @@ class MaskPrediction:
         return MaskPrediction(logits=self.logits[rows, top, None], iou=self.iou[rows, top, None])
 
 
+class HighQuality(nn.Module):
+    """SAM-HQ's output token, and the features of its mask (arXiv 2306.01567, Section 3.2)."""
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        dim, early = config.embed_dim, config.early_width
+        self.token = nn.Embedding(1, dim)
+        self.head = MLP(dim, dim, dim // 8, depth=3)
+        self.early_upscaling = _two_layers(
+            nn.ConvTranspose2d(early, dim, 2, stride=2),
+            nn.ConvTranspose2d(dim, dim // 8, 2, stride=2),
+        )
+        self.final_upscaling = _two_layers(
+            nn.ConvTranspose2d(dim, dim // 4, 2, stride=2),
+            nn.ConvTranspose2d(dim // 4, dim // 8, 2, stride=2),
+        )
+        self.mask_features = _two_layers(
+            nn.Conv2d(dim // 8, dim // 4, 3, padding=1),
+            nn.Conv2d(dim // 4, dim // 8, 3, padding=1),
+        )
+
+    def fuse(self, embedding: Tensor, early: Tensor) -> Tensor:
+        """Last (B, C, s, s) and early features (B, C_0, s, s) of images -> (B, C/8, 4s, 4s)."""
+        return torch.add(self.final_upscaling(embedding), self.early_upscaling(early))
+
+    def forward(self, token: Tensor, upscaled: Tensor, detail: Tensor) -> Tensor:
+        """Logits (P, 1, 4s, 4s), to be added to those of every mask.
+
+        From the updated token (P, C), the decoder's (P, C/8, 4s, 4s), and `fuse`d features.
+        """
+        features = self.mask_features(upscaled) + detail
+        logits = self.head(token)[:, None] @ features.flatten(2)
+        return torch.unflatten(logits, 2, upscaled.shape[-2:])
+
+
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+def _two_layers(first: Convolution, last: Convolution) -> nn.Sequential:
+    return nn.Sequential(first, LayerNorm2d(first.out_channels), nn.GELU(), last)
+
+
 class MaskDecoder(nn.Module):
     """Decode each prompt on its image embedding to four masks."""
 
@@ -290,6 +332,7 @@ class MaskDecoder(nn.Module):
         self.upscale_2 = nn.ConvTranspose2d(dim // 4, dim // 8, 2, stride=2)
         self.mask_heads = nn.ModuleList(MLP(dim, dim, dim // 8, depth=3) for _ in range(masks))
         self.iou_head = MLP(dim, config.iou_hidden, masks, depth=config.iou_depth)
+        self.hq = HighQuality(config) if config.hq else None
 
     def forward(
         self,
@@ -297,6 +340,7 @@ class MaskDecoder(nn.Module):
         prompts: EncodedPrompts,
         positions: Tensor,
         skips: tuple[Tensor, ...] = (),
+        detail: Tensor | None = None,
     ) -> MaskPrediction:
         """Decode P prompts.
 
@@ -305,12 +349,15 @@ class MaskDecoder(nn.Module):
             prompts: P encoded prompts.
             positions: (1, C, s, s) positional encoding of the grid.
             skips: (P, C/4, 2s, 2s) and (P, C/8, 4s, 4s) to add while upscaling, or ().
+            detail: (P, C/8, 4s, 4s), the `ImageFeatures.detail` of a SAM-HQ.
 
         Returns:
             Four masks for each prompt, (P, 4, 4s, 4s), and their predicted IoU (P, 4).
         """
         count, size = len(embedding), embedding.shape[-1]
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        if self.hq is not None:
+            outputs = torch.cat([outputs, self.hq.token.weight])
         tokens = torch.cat([outputs.expand(count, -1, -1), prompts.sparse], dim=1)
         present = prompts.present
         if present is not None:
@@ -326,6 +373,10 @@ class MaskDecoder(nn.Module):
         )
         # Each mask token becomes the weights of a 1x1 convolution over the upscaled image.
         logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+        if self.hq is not None:
+            if detail is None:
+                raise ValueError("a SAM-HQ decodes features with `detail`: call Sam.encode_image")
+            logits = logits + self.hq(tokens[:, len(outputs) - 1], upscaled, detail)
         return MaskPrediction(logits=logits, iou=self.iou_head(tokens[:, 0]))
 
     def _upscale(self, image: Tensor, skips: tuple[Tensor, ...]) -> Tensor:

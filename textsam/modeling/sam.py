@@ -7,12 +7,14 @@ by index, so images of one batch may have different sizes and different numbers 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig
+from textsam.modeling.core import normalise
 from textsam.modeling.image_encoder import ImageEncoderViT, ImageFeatures, TimmEncoder
 from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction, PromptBatch, PromptEncoder
 from textsam.modeling.tiny_vit import TinyViT
@@ -45,31 +47,28 @@ class Sam(nn.Module):
 
         B tensors (3, h, w), RGB in 0..255, long side = `image_size` -> (B, 3, S, S) float.
         """
-        side = self.config.image_size
-        batch = torch.zeros(len(images), 3, side, side, device=self.pixel_mean.device)
-        for row, image in zip(batch, images, strict=True):
-            height, width = image.shape[-2:]
-            if max(height, width) > side:
-                raise ValueError(
-                    f"image is {height} x {width} pixels, the model frame is {side}: resize the "
-                    "long side first (textsam.values.geometry.Frame)"
-                )
-            # Padding stays 0 after normalisation, as the released models were trained.
-            row[:, :height, :width] = (image.to(batch) - self.pixel_mean) / self.pixel_std
-        return batch
+        return normalise(self, images)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Encode (B, 3, S, S) once; any number of `decode` calls may follow."""
         features = self.image_encoder(pixels)
         assert isinstance(features, ImageFeatures)
-        return features
+        if self.mask_decoder.hq is None:
+            return features
+        # Once per photo, not for each prompt: neither input depends on the prompts.
+        detail = self.mask_decoder.hq.fuse(features.embedding, features.pyramid[0])
+        return replace(features, pyramid=(), detail=detail)
 
     def decode(self, features: ImageFeatures, prompts: PromptBatch) -> MaskPrediction:
         """Decode P prompts, each on the image that its index names."""
         encoded = self.prompt_encoder(prompts)
         per_prompt = features.of_prompts(prompts.image_index)
         prediction = self.mask_decoder(
-            per_prompt.embedding, encoded, self.prompt_encoder.dense_positions(), per_prompt.skips
+            per_prompt.embedding,
+            encoded,
+            self.prompt_encoder.dense_positions(),
+            per_prompt.skips,
+            per_prompt.detail,
         )
         assert isinstance(prediction, MaskPrediction)
         return prediction

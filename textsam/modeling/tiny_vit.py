@@ -183,15 +183,19 @@ class TinyViT(nn.Module):
         )
         self.stages = nn.ModuleList(_build_stages(tiny))
         self.neck = build_neck(tiny.widths[-1], config.embed_dim)
+        self._early = {1} if config.hq else set()  # the stage that light SAM-HQ reads
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised, padded images (B, 3, S, S) in the model frame, S = `image_size`."""
         check_pixels(pixels, self.image_size)
         # Channels last is the faster layout for these convolutions on a CPU.
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
-        for stage in self.stages:
+        early: list[Tensor] = []
+        for index, stage in enumerate(self.stages):
             x = stage(x)
-        return ImageFeatures(embedding=self.neck(x))
+            if index in self._early:
+                early.append(x)
+        return ImageFeatures(embedding=self.neck(x), pyramid=tuple(early))
 
 
 def _build_stages(tiny: TinyViTConfig) -> list[Stage]:

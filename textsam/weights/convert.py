@@ -1,8 +1,8 @@
 """Read the checkpoints that other projects publish, as sizes and weights.
 
 Pickled files are opened with `weights_only=True` only, so that an untrusted file cannot run code.
-A folder of transformers' `SamModel` (facebook/sam-vit-base and others) contains `config.json`,
-optionally `preprocessor_config.json`, and `model.safetensors` or several shards with an index.
+A folder of transformers' `SamModel` or `SamHQModel` contains `config.json`, optionally
+`preprocessor_config.json`, and `model.safetensors` or several shards with an index.
 Dozens of the config's fields do not affect the network and are ignored. Fields that would change it
 in a way that ours cannot follow are refused.
 """
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from textsam.errors import WeightsError
-from textsam.modeling.config import SamConfig, ViTConfig
+from textsam.modeling.config import SamConfig, ViTConfig, read_pixel_statistics
 from textsam.modeling.tensor_files import read_tensors
 from textsam.values.files import read_settings
 from textsam.weights.released_names import (
@@ -47,7 +47,7 @@ def read_checkpoint(path: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
 
     Args:
         path: A `.pth`, `.pt` or `.safetensors` file with the released names, or a folder in the
-            format of Hugging Face's `SamModel`.
+            format of Hugging Face's `SamModel` or `SamHQModel`.
 
     Returns:
         The sizes, from `config.json` or read off the shapes, and the weights under our names, on
@@ -201,9 +201,10 @@ def config_from_huggingface(
 
     A `WeightsError` for another model, or one that this network cannot follow.
     """
-    if values.get("model_type") != "sam":
+    kind = values.get("model_type")
+    if kind not in ("sam", "sam_hq"):
         raise WeightsError(
-            f"config.json says model_type {values.get('model_type')!r}; only 'sam' can be read"
+            f"config.json says model_type {kind!r}; only 'sam' and 'sam_hq' can be read"
         )
     parts = {part: values.get(part) or {} for part in _FIXED}
     for part, fixed in _FIXED.items():
@@ -219,11 +220,17 @@ def config_from_huggingface(
             raise WeightsError(f"{part}.{key} is {size!r}; another part says {sizes[field]!r}")
     vit = {k.removeprefix("encoder."): v for k, v in sizes.items() if k.startswith("encoder.")}
     vision = parts[_VISION]
+    early = parts[_DECODER].get("vit_dim", 768)
+    if kind == "sam_hq" and early != vit["width"]:
+        raise WeightsError(
+            f"{_DECODER}.vit_dim is {early!r}; the image encoder's is {vit['width']}"
+        )
     hidden = vision.get("mlp_dim") or int(vit["width"] * vision.get("mlp_ratio", 4.0))
     return SamConfig(
         encoder=ViTConfig(mlp_ratio=mlp_ratio(hidden, vit["width"]), **vit),
+        hq=kind == "sam_hq",
         **{field: size for field, size in sizes.items() if not field.startswith("encoder.")},
-        **_read_pixel_statistics(preprocessor or {}),
+        **read_pixel_statistics(preprocessor or {}),
     )
 
 
@@ -245,16 +252,7 @@ def config_to_huggingface(config: SamConfig) -> dict[str, Any]:
         "num_pos_feats": config.embed_dim // 2,
     }
     parts[_PROMPT]["image_embedding_size"] = config.embedding_size
-    return {"architectures": ["SamModel"], "model_type": "sam", **parts}
-
-
-def _read_pixel_statistics(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Mean and standard deviation, theirs for pixels in [0, 1], on our scale of 0..255."""
-    scale = 1.0 / values.get("rescale_factor", 1 / 255)
-    fields = {"pixel_mean": values.get("image_mean"), "pixel_std": values.get("image_std")}
-    # Rounded, so that 0.485 * 255 is the 123.675 of the released code.
-    return {
-        field: tuple(round(float(value) * scale, 6) for value in triple)
-        for field, triple in fields.items()
-        if triple is not None
-    }
+    if not config.hq:
+        return {"architectures": ["SamModel"], "model_type": "sam", **parts}
+    parts[_DECODER]["vit_dim"] = vit.width
+    return {"architectures": ["SamHQModel"], "model_type": "sam_hq", **parts}

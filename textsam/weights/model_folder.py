@@ -1,5 +1,6 @@
 """textsam's own format: a folder with `config.json`, `model.safetensors` and a folder `clip/`.
 
+A core of another project (SAM 2.1, EdgeTAM) lies in a folder `core/`, as that project has it.
 `config.json` gives the format and its version, the sizes of every network and the settings;
 `model.safetensors` holds the tensors `sam.*` and `pathway.*`. A pathway trained for another SAM and
 CLIP is a `.safetensors` file of its own, whose metadata names both; others are refused.
@@ -20,6 +21,8 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, build_config
+from textsam.modeling.core import Core
+from textsam.modeling.huggingface.cores import CORE_KINDS, HuggingFaceCore, read_core
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
@@ -42,7 +45,8 @@ __all__ = [
 
 FORMAT, VERSION = "textsam", 1
 _CONFIG, _WEIGHTS, _CLIP, _MAPS = "config.json", "model.safetensors", "clip", "map_source"
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_MAPS}/*"]
+_CORE = "core"  # of another project's network, as its own format has it
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_CORE}/*", f"{_MAPS}/*"]
 
 
 def read_model(
@@ -84,6 +88,8 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
         config = read_settings(path / _CONFIG)
         if config.get("format") == FORMAT:
             return _read_own(path, config, name=str(name), local_files_only=local_files_only)
+        if config.get("model_type") in CORE_KINDS:
+            return ModelParts(sam=read_core(path), name=str(name))
     sam_config, state = read_checkpoint(path)
     sam = Sam(sam_config)
     sam.load_state_dict(state)
@@ -92,13 +98,18 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
 
 def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = None) -> Path:
     """Write a folder that `read_model` reads; each file is replaced in one step."""
-    sam = parts.require_sam()
     folder.mkdir(parents=True, exist_ok=True)
+    sizes: dict[str, Any] | None = None
+    tensors: dict[str, Tensor] = {}
+    if isinstance(parts.sam, HuggingFaceCore):
+        parts.sam.save(folder / _CORE, dtype=dtype)
+    else:
+        sam = parts.require_sam()
+        sizes, tensors = sam.config.to_dict(), sam.state_dict(prefix="sam.")
     if parts.clip is not None:
         parts.clip.save(folder / _CLIP, dtype=dtype)
     if parts.map_source is not None:
         parts.map_source.save(folder / _MAPS)
-    tensors = sam.state_dict(prefix="sam.")
     if parts.pathway is not None:
         tensors |= parts.pathway.state_dict(prefix="pathway.")
     write_tensors(folder / _WEIGHTS, tensors, dtype=dtype, metadata={"name": parts.name})
@@ -106,7 +117,7 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
         "format": FORMAT,
         "version": VERSION,
         "name": parts.name,
-        "sam": sam.config.to_dict(),
+        "sam": sizes,  # null for a core in a folder of its own
         "pathway": None if parts.pathway is None else parts.pathway.config.to_dict(),
         "clip": None if parts.clip is None else parts.clip.name,
         "map_source": None if parts.map_source is None else parts.map_source.name,
@@ -159,9 +170,13 @@ def _read_own(
             "pip install -U textsam"
         )
     state = read_tensors(folder / _WEIGHTS)
-    with no_random_fill():  # type: ignore[no-untyped-call]
-        sam = Sam(SamConfig.from_dict(config["sam"]))
-    _load(sam, "sam", state, source=folder)
+    sam: Core
+    if config.get("sam") is None:
+        sam = read_core(folder / _CORE)
+    else:
+        with no_random_fill():  # type: ignore[no-untyped-call]
+            sam = Sam(SamConfig.from_dict(config["sam"]))
+        _load(sam, "sam", state, source=folder)
     pathway: TextPathway | None = None
     if config.get("pathway") is not None:
         pathway = TextPathway(PathwayConfig.from_dict(config["pathway"]))

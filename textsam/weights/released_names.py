@@ -5,6 +5,7 @@
 | segment-anything | `sam_vit_b_01ec64.pth`, ViT-B, L, H | `from_official`, `to_official` |
 | MobileSAM | `mobile_sam.pt`, TinyViT | `from_mobile_sam`, `to_mobile_sam` |
 | transformers | a `SamModel` | `from_huggingface`, `to_huggingface` |
+| SAM-HQ | `sam_hq_vit_b.pth`, L, H, tiny; a `SamHQModel` | as the kind it extends |
 
 All functions take a state dict and, optionally, the sizes that it must have; these are otherwise
 read off the shapes. They raise a `WeightsError` that names the weights if one is missing,
@@ -80,6 +81,18 @@ _SHARED: Table = {
         upscale_norm  output_upscaling.1  upscale_layer_norm
         upscale_2     output_upscaling.3  upscale_conv2
     """,
+    ("mask_decoder.hq", "mask_decoder", "mask_decoder"): """
+        token              hf_token                hq_token
+        early_upscaling.0  compress_vit_feat.0     compress_vit_conv1
+        early_upscaling.1  compress_vit_feat.1     compress_vit_norm
+        early_upscaling.3  compress_vit_feat.3     compress_vit_conv2
+        final_upscaling.0  embedding_encoder.0     encoder_conv1
+        final_upscaling.1  embedding_encoder.1     encoder_norm
+        final_upscaling.3  embedding_encoder.3     encoder_conv2
+        mask_features.0    embedding_maskfeature.0  mask_conv1
+        mask_features.1    embedding_maskfeature.1  mask_norm
+        mask_features.3    embedding_maskfeature.3  mask_conv2
+    """,
     ("mask_decoder.transformer",) * 3: """
         final_attention  final_attn_token_to_image  final_attn_token_to_image
         final_norm       norm_final_attn            layer_norm_final_attn
@@ -114,6 +127,7 @@ _TINY_VIT_CONV_NORMS: Table = {
 _POSITIONS = "prompt_encoder.position_matrix"
 _HEADS, _HYPERNETWORKS = "mask_decoder.mask_heads.#", "mask_decoder.output_hypernetworks_mlps.#"
 _IOU, _IOU_THEIRS = "mask_decoder.iou_head", "mask_decoder.iou_prediction_head"
+_HQ = "mask_decoder.hq.head"
 
 # transformers ties these two names of one matrix; old files contain both.
 _HF_POSITIONS = "shared_image_embedding.positional_embedding"
@@ -142,6 +156,7 @@ _SHARED_PAIRS = (
     (_POSITIONS, "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix"),
     (_HEADS, _HYPERNETWORKS),
     (_IOU, _IOU_THEIRS),
+    (_HQ, "mask_decoder.hf_mlp"),
 )
 _OFFICIAL = KeyMap(
     "segment-anything", (*_pairs(_VIT, 1), *_SHARED_PAIRS), stacked=_stacked("point_embeddings")
@@ -167,6 +182,7 @@ def _huggingface(iou_depth: int) -> KeyMap:
             (_POSITIONS, _HF_POSITIONS),
             *_mlp_pairs(_HEADS, _HYPERNETWORKS, 3),
             *_mlp_pairs(_IOU, _IOU_THEIRS, iou_depth),
+            *_mlp_pairs(_HQ, "mask_decoder.hq_mask_mlp", 3),
         ),
         stacked=_stacked("point_embed"),
     )

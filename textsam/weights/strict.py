@@ -151,6 +151,7 @@ def infer_config(state: Mapping[str, Tensor], *, key_map: KeyMap | None = None) 
         decoder_depth=shapes.count("mask_decoder.transformer.blocks.#."),
         decoder_mlp=shapes.of("mask_decoder.transformer.blocks.0.mlp.0.weight", ndim=2)[0],
         attention_downsample=dim // inner,
+        hq=any(key.startswith("mask_decoder.hq.") for key in state),
         multimasks=shapes.of("mask_decoder.mask_tokens.weight", ndim=2)[0] - 1,
         iou_depth=shapes.count("mask_decoder.iou_head.layers.#."),
         iou_hidden=shapes.of("mask_decoder.iou_head.layers.0.weight", ndim=2)[0],
