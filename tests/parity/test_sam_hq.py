@@ -124,7 +124,7 @@ def test_features_are_needed(pair, make_prompts):
 
 def test_writes_what_transformers_reads(pair, folder, tmp_path):
     oracle, ours = pair
-    config, weights = read_checkpoint(folder)
+    config = read_checkpoint(folder)[0]
     write_huggingface(tmp_path, config, ours.state_dict())
     again, info = transformers.SamHQModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
