@@ -47,19 +47,18 @@ def _models_table() -> Table:
     from textsam.weights.info import is_here
     from textsam.weights.model_table import MODELS
 
-    table = make_table("model", "asked by", "parameters", "files", "access", "licence")
+    table = make_table("model", "asked by", "parameters", "files", "licence")
     for entry in MODELS:
         table.add_row(
             f"[green]{entry.name} *[/green]" if is_here(entry) else entry.name,
-            "text, clicks" if "text" in entry.asks else "clicks",
+            "phrases, clicks" if "text" in entry.asks else "clicks",
             "-" if entry.parameters is None else f"{entry.parameters:.1f} M",
             "-" if entry.megabytes is None else f"{entry.megabytes} MB",
-            "on request" if entry.gated else "open",
-            entry.license,
+            f"{entry.license}, on request" if entry.gated else entry.license,
         )
     table.caption = (
-        "* on this machine. Clicks: points, boxes, masks, everything. Memory: about the size of "
-        "the files and 1 GB for a photo. Any folder or Hub id works too."
+        "* on this machine. Clicks: points, boxes, masks, everything. In memory a model takes as "
+        "much as its files, plus what docs/models.md says. Any folder or Hub id works, too."
     )
     return table
 
