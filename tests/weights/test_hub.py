@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from tests.weights.loopback_hub import LoopbackHub, serve
+from tests.weights.loopback_hub import LoopbackHub
 from textsam import TextSAM
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, ViTConfig
@@ -20,18 +19,6 @@ from textsam.weights.hub import fetch
 
 NAME = "someone/small-sam"
 PHOTO = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """An empty hub, and a client that asks it, with a cache of its own."""
-    with serve() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        yield hub
 
 
 def small_sam(folder: Path, seed: int) -> dict[str, bytes]:

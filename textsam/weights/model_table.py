@@ -102,6 +102,11 @@ class ModelEntry:
         return None if self.parameters is None else round(4 * self.parameters)
 
     @property
+    def memory_megabytes(self) -> int | None:
+        """Memory of the weights in float32, 10^6 bytes: 4 bytes each; a photo comes on top."""
+        return None if self.megabytes is None else self.megabytes * (2 if self.shipped else 1)
+
+    @property
     def load_line(self) -> str:
         """The Python that loads it."""
         name = self.core.id if self.core.page is not None else self.name
@@ -116,6 +121,7 @@ class ModelEntry:
             "gated": self.gated,
             "parameters": self.parameters,
             "megabytes": self.megabytes,
+            "memory_megabytes": self.memory_megabytes,
             "load_line": self.load_line,
         }
 
