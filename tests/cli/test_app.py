@@ -123,6 +123,15 @@ def test_all_prompts_reach_the_model(textsam_command, model):
     ]
 
 
+def test_phrases_that_hold_more_than_a_name_are_noted(textsam_command):
+    result = textsam_command(
+        "segment", "street.jpg", "-t", "dog and cat", "-t", "wheel", "-o", "x.json"
+    )
+    assert result.exit_code == 0
+    assert 'note: "dog and cat"' in result.stderr and '-t "dog" -t "cat"' in result.stderr
+    assert "wheel" not in result.stderr
+
+
 def test_names_of_files(textsam_command):
     textsam_command("segment", "street.jpg", "-t", "garage door/left")
     assert Path("street_garage-door-left.png").is_file()

@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textsam.results.gates import advice, sentence, sweep
+from textsam.results.gates import advice, phrase_hint, sentence, sweep
 from textsam.values.judge import GATES, Candidate, Levels, PhraseAnswer, closed_gate
 from textsam.values.rle import encode_mask
 
@@ -234,3 +235,34 @@ def test_unknown_numbers_pass_as_they_do_where_they_are_asked():
 def test_sweep_takes_probabilities(threshold):
     with pytest.raises(ValueError, match="wanted a number from 0 to 1"):
         sweep([answer()], [threshold])
+
+
+@pytest.mark.parametrize(
+    ("phrase", "typed", "python"),
+    [
+        ("dog, cat", '-t "dog" -t "cat"', 'text=["dog", "cat"]'),
+        ("dog and cat", '-t "dog" -t "cat"', 'text=["dog", "cat"]'),
+        ("dog/cat", '-t "dog" -t "cat"', 'text=["dog", "cat"]'),
+        ("no dog", '--exclude "dog"', 'exclude="dog"'),
+        ("not a dog", '--exclude "dog"', 'exclude="dog"'),
+        (
+            "car without wheels",
+            '-t "car" --exclude "wheels"',
+            'text="car", exclude="wheels"',
+        ),
+        ("left wheel", "the boxes of the result", "mask.box"),
+        ("wheel next to the door", "the boxes of the result", "mask.box"),
+    ],
+)
+def test_phrases_that_say_more_than_a_name(phrase, typed, python):
+    assert typed in phrase_hint(phrase, command_line=True)
+    assert python in phrase_hint(phrase)
+    told = sentence(replace(refused(0.2), phrase=phrase))
+    assert told.endswith(f"Note: {phrase_hint(phrase)}")
+
+
+@pytest.mark.parametrize(
+    "phrase", ["dog", "steering wheel", "note", "nose", "leftovers", "hand", "band-aid", "organ"]
+)
+def test_names_have_no_note(phrase):
+    assert phrase_hint(phrase) == ""

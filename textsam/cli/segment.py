@@ -110,6 +110,7 @@ def segment(
             "box": None if box is None else options.parse_box(box),
         }
         _check_query(query, photos)
+        _note_phrases(text or [])
         query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
         load = partial(options.load_model, model, clip=clip, device=device, calibration=calibration)
         if options.is_one_photo(photos, out):
@@ -127,6 +128,14 @@ def segment(
             partial(segment_folder, load(), photos, out, **query),
             on_photo=_print_photo_json if as_json else None,
         )
+
+
+def _note_phrases(phrases: Sequence[str]) -> None:
+    from textsam.results.gates import phrase_hint
+
+    for phrase in phrases:
+        if hint := phrase_hint(phrase, command_line=True):
+            typer.echo(f'note: "{phrase}": {hint}', err=True)
 
 
 def _check_query(query: dict[str, Any], photos: Sequence[Path]) -> None:

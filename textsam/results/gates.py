@@ -7,6 +7,7 @@ Everything here is read from a `PhraseAnswer`, or `judge` is asked at other leve
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,53 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
     return {"overlap": "allow"} if gate == "overlap" else {}
 
 
+# What no text tower reads: lists, negations, and places or sizes among several things.
+_LIST = re.compile(r"\s*(?:[,;/&+]|\b(?:and|or)\b)\s*", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"^(?:no|not|non|without|except|anything but)\b[ -]*(?:an? )?", re.IGNORECASE
+)
+_WITHOUT = re.compile(r"^(.+?) (?:without|except|but not|but no) (.+)$", re.IGNORECASE)
+_PLACE = re.compile(
+    r"\b(?:left|right|leftmost|rightmost|upper|lower|topmost|middle|cent(?:er|re)|behind|above|below"
+    r"|beside|next to|nearest|closest|farthest|biggest|largest|smallest)\b",
+    re.IGNORECASE,
+)
+
+
+def phrase_hint(phrase: str, *, command_line: bool = False) -> str:
+    """What to type in place of a phrase that is more than the name of a thing; "" if it is one."""
+    without, negation = _WITHOUT.match(phrase), _NEGATION.match(phrase)
+    if without is not None:
+        wanted, other = without.groups()
+        typed = f'-t "{wanted}" --exclude "{other}"'
+        asked = typed if command_line else f'text="{wanted}", exclude="{other}"'
+        return f"a phrase cannot leave things out; type {asked}"
+    if negation is not None and phrase[negation.end() :]:
+        typed = ("--exclude " if command_line else "exclude=") + f'"{phrase[negation.end() :]}"'
+        return f"a phrase cannot leave things out; type {typed} beside what you want"
+    parts = [part for part in _LIST.split(phrase) if part]
+    if len(parts) > 1:
+        names = ", ".join(f'"{part}"' for part in parts)
+        asked = " ".join(f'-t "{part}"' for part in parts) if command_line else f"text=[{names}]"
+        return f"it is read as one phrase; for each on its own, type {asked}"
+    place = _PLACE.search(phrase)
+    if place is None:
+        return ""
+    choice = "choose by the boxes of the result" if command_line else "choose by mask.box"
+    return f"{place.group()!r} says which of several, and is not judged; {choice}"
+
+
 def sentence(
     answer: PhraseAnswer, *, opened: PhraseAnswer | None = None, command_line: bool = False
 ) -> str:
     """One sentence about a phrase: its masks, or why it has none and which option helps."""
+    # The command line says it before anything runs.
+    hint = "" if command_line else phrase_hint(answer.phrase)
+    text = _verdict(answer, opened=opened, command_line=command_line)
+    return f"{text}. Note: {hint}" if hint else text
+
+
+def _verdict(answer: PhraseAnswer, *, opened: PhraseAnswer | None, command_line: bool) -> str:
     name = repr(answer.phrase)
     gate, reason = closed_gate(answer)
     if gate is None:
