@@ -93,6 +93,8 @@ class Dialogue:
         With `multimask` all three readings come out, highest predicted IoU first, instead of the
         one mask for unambiguous prompts; by default only for one point on its own.
         """
+        if prompt.text is not None:
+            self.photo.parts.require_text()
         return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Dialogue:

@@ -15,10 +15,18 @@ from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.like import Concept, Example, make_concept
-from textsam.inference.strategies.query import Query, QueryOptions, make_query, show_keywords
+from textsam.inference.strategies.query import (
+    Query,
+    QueryOptions,
+    find_together,
+    make_query,
+    reads_boxes,
+    show_keywords,
+)
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.core import Core
+from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.modeling.precision import (
@@ -48,6 +56,8 @@ __all__ = ["TextSAM", "segment"]
 
 T = TypeVar("T")
 
+_TOGETHER = 8  # photos that a detector is asked about at once, which a GPU needs to be busy
+
 
 class _Part(Generic[T]):
     """An attribute stored in `TextSAM.parts`; photos that are open keep the parts they have."""
@@ -73,6 +83,7 @@ class TextSAM:
         pathway: From CLIP embeddings to prompts, or None; without it phrases are no prompts.
         map_source: From a phrase to its map, in place of the pathway's dense head, or None.
         concept_model: From a phrase to all its instances, for `strategy="concept"`, or None.
+        detector: From phrases to boxes, for `strategy="detect"`, or None.
         text_settings: Geometry of `strategy="auto"`.
         focus: When to zoom in on small objects, which costs one encoding for each window; None for
             never, as in Segment Anything.
@@ -85,6 +96,7 @@ class TextSAM:
     pathway = _Part[TextPathway | None]()
     map_source = _Part[MapSource | None]()
     concept_model = _Part[ConceptModel | None]()
+    detector = _Part[Detector | None]()
     text_settings = _Part[TextSettings]()
     focus = _Part[FocusSettings | None]()
     calibration = _Part[Calibration]()
@@ -98,6 +110,7 @@ class TextSAM:
         pathway: TextPathway | None = None,
         map_source: MapSource | None = None,
         concept_model: ConceptModel | None = None,
+        detector: Detector | None = None,
         text_settings: TextSettings | None = None,
         focus: FocusSettings | None = None,
         calibration: Calibration | None = None,
@@ -109,6 +122,7 @@ class TextSAM:
             pathway=None if pathway is None else pathway.eval(),
             map_source=map_source,
             concept_model=concept_model,
+            detector=detector,
             text_settings=text_settings or TextSettings(),
             focus=focus,
             calibration=calibration or Calibration(),
@@ -118,6 +132,8 @@ class TextSAM:
     def __repr__(self) -> str:
         parts = [self.name, f"{self.sam.config.image_size} px"]
         parts.append(f"clip={self.clip.name}" if self.clip is not None else "no clip")
+        if self.detector is not None:
+            parts.append(f"detector={self.detector.name}")
         return f"TextSAM({', '.join(parts)})"
 
     @classmethod
@@ -128,6 +144,7 @@ class TextSAM:
         clip: str | Path | ClipEncoder | None = None,
         pathway: str | Path | None = None,
         map_source: str | Path | MapSource | None = None,
+        detector: str | Path | Detector | None = None,
         calibration: str | Path | Calibration | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -147,6 +164,9 @@ class TextSAM:
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.
             map_source: A network whose maps of phrases `strategy="auto"` starts from: a folder or
                 hub id of CLIPSeg ("CIDAS/clipseg-rd64-refined").
+            detector: A zero-shot detector, which phrases are then put to: a folder or hub id of
+                Grounding DINO ("IDEA-Research/grounding-dino-tiny"), MM Grounding DINO, OWLv2,
+                OWL-ViT or OmDet-Turbo.
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one; the CPU by default.
             dtype: "bfloat16" or "float16" to run the image encoders in half precision; masks and
@@ -167,12 +187,7 @@ class TextSAM:
                 clip = ClipEncoder.from_pretrained(clip, local_files_only=local_files_only)
             # The model's own pathway and calibration belong to its own CLIP.
             parts = replace(parts, clip=clip, pathway=None, calibration=Calibration())
-        if map_source is not None:
-            if isinstance(map_source, str | Path):
-                folder = fetch(map_source, local_files_only=local_files_only)
-                map_source = read_map_source(folder, name=str(map_source))
-            # The model's own calibration belongs to its own maps.
-            parts = replace(parts, map_source=map_source, calibration=Calibration())
+        parts = _with_finders(parts, map_source, detector, local_files_only=local_files_only)
         model = cls(**vars(_with_trained(parts, pathway, calibration)))
         if dtype is not None:
             model.to(choose_dtype(dtype))
@@ -218,7 +233,7 @@ class TextSAM:
             set_encoder_dtype(self.sam.image_encoder, dtype)
             if self.clip is not None:
                 self.clip.to_dtype(dtype)
-            for part in (self.map_source, self.concept_model):
+            for part in (self.map_source, self.concept_model, self.detector):
                 if part is not None:
                     part.to(dtype)
             return self
@@ -231,7 +246,7 @@ class TextSAM:
             self.clip.to(device)
         if self.pathway is not None:
             self.pathway.to(device)
-        for part in (self.map_source, self.concept_model):
+        for part in (self.map_source, self.concept_model, self.detector):
             if part is not None:
                 part.to(device)
         return self
@@ -316,7 +331,14 @@ class TextSAM:
             )
         if query.like is not None and not isinstance(query.like, Concept):
             query = replace(query, like=self.concept(query.like))  # once for all images
-        return [self.open(item).ask(query) for item in image]
+        if not reads_boxes(self.parts, query):
+            return [self.open(item).ask(query) for item in image]
+        results: list[Segmentation] = []
+        for start in range(0, len(image), _TOGETHER):
+            views = [self.open(item) for item in image[start : start + _TOGETHER]]
+            find_together([view.photo for view in views], query)
+            results += [view.ask(query) for view in views]
+        return results
 
     def everything(
         self,
@@ -338,6 +360,27 @@ class TextSAM:
     ) -> LabelMap:
         """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
+
+
+def _with_finders(
+    parts: ModelParts,
+    map_source: str | Path | MapSource | None,
+    detector: str | Path | Detector | None,
+    *,
+    local_files_only: bool,
+) -> ModelParts:
+    """A model with the map source and the detector that were asked for."""
+    if map_source is not None:
+        if isinstance(map_source, str | Path):
+            folder = fetch(map_source, local_files_only=local_files_only)
+            map_source = read_map_source(folder, name=str(map_source))
+        # The model's own calibration belongs to its own maps.
+        parts = replace(parts, map_source=map_source, calibration=Calibration())
+    if detector is not None:
+        if isinstance(detector, str | Path):
+            detector = Detector.from_pretrained(detector, local_files_only=local_files_only)
+        parts = replace(parts, detector=detector)
+    return parts
 
 
 def _with_trained(

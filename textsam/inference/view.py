@@ -278,6 +278,8 @@ class ImageView:
         if reading not in range(4):
             raise PromptError(f"reading is {reading}; a prediction has masks 0, 1, 2 and 3")
         prompt = make_prompt(self.size, text=text, points=points, labels=labels, box=box, mask=mask)
+        if text is not None:
+            self.photo.parts.require_text()
         last = None if previous is None else previous.masks[reading]
         return predict(self.photo, prompt, windows=self.windows, previous=last)
 

@@ -59,7 +59,10 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
         return {"exclude": None}
     if gate == "background":
         return {"background": None}
-    return {"overlap": "allow"} if gate == "overlap" else {}
+    # A box of "detect" may be another phrase's whatever the overlap.
+    if gate == "overlap" and (answer.strategy != "detect" or answer.dependent):
+        return {"overlap": "allow"}
+    return {}
 
 
 # What no text tower reads: lists, negations, and places or sizes among several things.

@@ -1,4 +1,4 @@
-"""textsam's own format: a folder with `config.json`, `model.safetensors` and a folder `clip/`.
+"""textsam's own format: `config.json`, `model.safetensors` and folders `clip/` and `detector/`.
 
 A core of another project (SAM 2.1, EdgeTAM) lies in a folder `core/`, as that project has it.
 `config.json` gives the format and its version, the sizes of every network and the settings;
@@ -23,6 +23,7 @@ from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, build_config
 from textsam.modeling.core import Core
 from textsam.modeling.huggingface.cores import CORE_KINDS, HuggingFaceCore, read_core
+from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
@@ -46,7 +47,9 @@ __all__ = [
 FORMAT, VERSION = "textsam", 1
 _CONFIG, _WEIGHTS, _CLIP, _MAPS = "config.json", "model.safetensors", "clip", "map_source"
 _CORE = "core"  # of another project's network, as its own format has it
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "clip/*", f"{_CORE}/*", f"{_MAPS}/*"]
+_DETECTOR = "detector"
+_FOLDERS = (_CLIP, _CORE, _MAPS, _DETECTOR)
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", *(f"{name}/*" for name in _FOLDERS)]
 
 
 def read_model(
@@ -108,6 +111,8 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
         sizes, tensors = sam.config.to_dict(), sam.state_dict(prefix="sam.")
     if parts.clip is not None:
         parts.clip.save(folder / _CLIP, dtype=dtype)
+    if parts.detector is not None:
+        parts.detector.save(folder / _DETECTOR)
     if parts.map_source is not None:
         parts.map_source.save(folder / _MAPS)
     if parts.pathway is not None:
@@ -121,6 +126,7 @@ def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = 
         "pathway": None if parts.pathway is None else parts.pathway.config.to_dict(),
         "clip": None if parts.clip is None else parts.clip.name,
         "map_source": None if parts.map_source is None else parts.map_source.name,
+        "detector": None if parts.detector is None else parts.detector.name,
         "text": asdict(parts.text_settings),
         "focus": None if parts.focus is None else asdict(parts.focus),
     }
@@ -197,6 +203,10 @@ def _read_own(
     maps: MapSource | None = None
     if config.get("map_source") is not None:
         maps = read_map_source(folder / _MAPS, name=str(config["map_source"]))
+    detector: Detector | None = None
+    if config.get("detector") is not None:
+        detector = Detector.from_pretrained(folder / _DETECTOR)
+        detector.name = str(config["detector"])
     calibrated, focus = (folder / CALIBRATION_FILE).is_file(), config.get("focus")
     return ModelParts(
         sam=sam,
@@ -204,6 +214,7 @@ def _read_own(
         clip=clip,
         pathway=pathway,
         map_source=maps,
+        detector=detector,
         text_settings=build_config(TextSettings, config.get("text") or {}),
         focus=None if focus is None else build_config(FocusSettings, focus),
         calibration=Calibration.load(folder / CALIBRATION_FILE) if calibrated else Calibration(),

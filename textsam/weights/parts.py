@@ -10,6 +10,7 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.core import Core
+from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource
 from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.modeling.sam import Sam
@@ -29,6 +30,7 @@ class ModelParts:
         pathway: From CLIP embeddings to prompts, or None.
         map_source: From a phrase to its map, in place of the pathway's dense head, or None.
         concept_model: From a phrase to all its instances, for `strategy="concept"`, or None.
+        detector: From phrases to boxes, or None.
         text_settings: Geometry of `strategy="auto"`.
         focus: When to zoom in on small objects; None for never, as in Segment Anything.
         calibration: From evidence to probabilities, and the default thresholds.
@@ -43,6 +45,7 @@ class ModelParts:
     pathway: TextPathway | None = None
     map_source: MapSource | None = None
     concept_model: ConceptModel | None = None
+    detector: Detector | None = None
     text_settings: TextSettings = field(default_factory=TextSettings)
     focus: FocusSettings | None = None
     calibration: Calibration = field(default_factory=Calibration)
@@ -90,12 +93,23 @@ class ModelParts:
             )
         return self.sam
 
+    def require_detector(self) -> Detector:
+        """The detector; a `WeightsError` if the model has none."""
+        if self.detector is None:
+            raise WeightsError(
+                f'{self.name} has no detector, which strategy="detect" asks. Type: '
+                'TextSAM.from_pretrained(..., detector="IDEA-Research/grounding-dino-tiny")'
+            )
+        return self.detector
+
     def require_clip(self) -> ClipEncoder:
         """The CLIP model; a `WeightsError` if the model has none."""
         if self.clip is None:
             raise WeightsError(
                 f"{self.name} takes no phrases: it has no CLIP. Use points, a box or a mask; or "
-                'add one: TextSAM.from_pretrained(..., clip="ViT-L-14-336/openai"); '
+                "add a detector: TextSAM.from_pretrained(..., "
+                'detector="IDEA-Research/grounding-dino-tiny"); or a CLIP: '
+                'TextSAM.from_pretrained(..., clip="ViT-L-14-336/openai"); '
                 'TextSAM.from_pretrained("tiny") has its own'
             )
         return self.clip

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from textsam.clip.pathway import tower_maps
 from textsam.errors import WeightsError
+from textsam.modeling.huggingface.detectors import DetectorPhoto
 from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
 from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
@@ -73,6 +74,11 @@ class EncodedPhoto:
     def concept_features(self) -> Any:
         """What the concept model needs of the photo, computed at the first phrase."""
         return self.parts.require_concept().features(self.features)
+
+    @cached_property
+    def detector_photo(self) -> DetectorPhoto:
+        """The photo as the detector reads it, with what a further phrase takes from there."""
+        return self.parts.require_detector().read(self.image)
 
 
 @torch.no_grad()

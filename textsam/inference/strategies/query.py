@@ -6,10 +6,11 @@ same names everywhere. `make_query` turns them into a `Query`, once, where they 
 `answer_query` asks a strategy, which answers each phrase with all masks that it considered and the
 gate that dropped each; those that no gate dropped are the result (`to_segmentation`).
 
-    auto    the phrase's map finds regions, points separate instances (`map_points`); `rank` where
-            the model makes no map
+    auto    the phrase's map finds regions, points separate instances (`map_points`); where the
+            model makes no map, another strategy (`choose_strategy`)
     prompt  as in the paper: the CLIP text embedding is the prompt, and means one object (arXiv
             2304.02643, Section 7.5, Appendix D.5)
+    detect  a zero-shot detector finds boxes, the SAM core turns them into masks (`detect`)
     rank    automatic masks, each scored by masked CLIP (`rank`): any SAM, any CLIP, no training
     like    examples instead of a phrase (`like`)
 """
@@ -20,7 +21,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, Unpack, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError, unknown_keyword
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
+from textsam.inference.strategies.detect import detect_answers
 from textsam.inference.strategies.like import Concept, Example, like_answer, make_concept
 from textsam.inference.strategies.map_points import curves_of, instances_of
 from textsam.inference.strategies.overlap import without_overlap
@@ -37,6 +39,7 @@ from textsam.results.segmentation import Segmentation
 from textsam.values.judge import PhraseAnswer
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
 from textsam.values.settings import Overlap, Strategy
+from textsam.weights.parts import ModelParts
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,8 +53,9 @@ class PhraseOptions(TypedDict, total=False):
         background: Phrases that compete with `text` for each pixel and get no mask.
         strategy: "auto", every instance: the phrase's map finds, points separate; "prompt", one
             object in its three readings, with the CLIP text embedding as the prompt (arXiv
-            2304.02643, Section 7.5); "rank", automatic masks ranked by masked CLIP, which needs no
-            training. "auto" means "rank" for a model that makes no map of a phrase.
+            2304.02643, Section 7.5); "detect", every instance, by the model's detector; "rank",
+            automatic masks ranked by masked CLIP, which needs no training. "auto" means "detect"
+            or "rank" for a model that makes no map of a phrase.
         threshold: Minimum probability, in (0, 1), that a phrase is in the photo and that it
             describes a mask. By default the two levels of the model's calibration.
         overlap: "allow", or "exclusive": each pixel belongs to at most one mask. Parts win over
@@ -216,8 +220,8 @@ def _check_combination(values: dict[str, Any]) -> None:
             raise PromptError(f"{name} goes with phrases alone; leave out points, box and mask")
         if name in values and values.get("strategy") == "prompt":
             raise PromptError(
-                f'{name} works with strategy "auto" and "rank"; "prompt" gives one object for one '
-                "phrase, as in the paper"
+                f'{name} does not work with strategy "prompt", which gives one object for one '
+                'phrase, as in the paper. Type strategy="auto"'
             )
 
 
@@ -272,6 +276,46 @@ def show_keywords(options: Any) -> Callable[[Function], Function]:
     return decorate
 
 
+class PhraseParts(Protocol):
+    """What decides how phrases are answered: `ModelParts`, or what files say of a model."""
+
+    @property
+    def has_dense_text(self) -> bool:
+        """Whether a phrase gives a map, by the model's own pathway or by a map source."""
+
+    @property
+    def map_source(self) -> object | None:
+        """The map source."""
+
+    @property
+    def detector(self) -> object | None:
+        """The detector."""
+
+    @property
+    def clip(self) -> object | None:
+        """The CLIP."""
+
+
+class StrategyChoice(NamedTuple):
+    """What `strategy="auto"` means for a model, and why."""
+
+    strategy: str  # "auto" is the strategy that starts from the phrase's map
+    reason: str
+
+
+def choose_strategy(parts: PhraseParts) -> StrategyChoice:
+    """The strategy that answers phrases by default: the one place that decides it."""
+    # What was trained with the core comes first: its levels are calibrated for it.
+    if parts.has_dense_text:
+        maker = "its own pathway" if parts.map_source is None else "its map source"
+        return StrategyChoice("auto", f"{maker} makes a map of a phrase")
+    if parts.detector is not None:
+        return StrategyChoice("detect", "it has a detector, and no pathway that makes a map")
+    if parts.clip is not None:
+        return StrategyChoice("rank", "it has a CLIP, but neither pathway nor detector")
+    return StrategyChoice("rank", "it has neither pathway nor detector, and lacks the CLIP for it")
+
+
 def answer_query(
     photo: EncodedPhoto,
     query: Query,
@@ -293,14 +337,23 @@ def answer_query(
         if not isinstance(concept, Concept):
             concept = make_concept(parts, concept, photo=photo)
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
-    # Before the strategies, so that a SAM without CLIP says how to get one.
-    if parts.map_source is None or query.strategy == "rank":
+    strategy = _strategy_of(parts, query)
+    if strategy == "detect":
+        return detect_answers(
+            photo,
+            query.phrases,
+            threshold=query.threshold,
+            exclude=query.exclude,
+            background=query.background,
+        )
+    # A SAM without CLIP says how to get one, whatever the strategy.
+    if parts.map_source is None or strategy == "rank":
         parts.require_clip()
-    if query.strategy == "prompt":
+    if strategy == "prompt":
         if parts.map_source is None:
             parts.require_text()
         return [prompt_answer(photo, phrase, windows=windows) for phrase in query.phrases]
-    if query.strategy == "rank" or not parts.has_dense_text:
+    if strategy == "rank":
         return rank_answers(
             photo,
             embedded(),
@@ -310,6 +363,12 @@ def answer_query(
             exclude=query.exclude,
             background=query.background,
         )
+    return _map_answers(photo, query)
+
+
+def _map_answers(photo: EncodedPhoto, query: Query) -> list[PhraseAnswer]:
+    """The answers that start from the map of each phrase."""
+    parts = photo.parts
     curves = curves_of(parts)
     exclude = embed_phrases(parts, query.exclude) if query.exclude else None
     background = embed_phrases(parts, query.background) if query.background else None
@@ -326,6 +385,23 @@ def answer_query(
         )
         for phrase, embedding in zip(query.phrases, embeddings, strict=True)
     ]
+
+
+def _strategy_of(parts: ModelParts, query: Query) -> str:
+    return choose_strategy(parts).strategy if query.strategy == "auto" else query.strategy
+
+
+def reads_boxes(parts: ModelParts, query: Query) -> bool:
+    """Whether the model's detector answers a query."""
+    is_phrases = not query.is_one_object and query.like is None
+    return is_phrases and _strategy_of(parts, query) == "detect"
+
+
+def find_together(photos: Sequence[EncodedPhoto], query: Query) -> None:
+    """Let the detector look at several photos of one model at once, before each is asked."""
+    detector = photos[0].parts.require_detector()
+    phrases = [*query.phrases, *query.exclude, *query.background]
+    detector.find_many([photo.detector_photo for photo in photos], phrases)
 
 
 def to_segmentation(

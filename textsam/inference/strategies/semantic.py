@@ -35,12 +35,12 @@ def label_pixels(
     # Gives the photo's automatic masks, for a model without phrase maps.
     embedded: Callable[[], EmbeddedMasks],
 ) -> LabelMap:
-    """Label every pixel by the phrases' maps, or by the masks of `rank` for a model without."""
+    """Label every pixel by the phrases' maps, or by masks for a model without."""
     names = list(dict.fromkeys(normalize_phrases(phrases, "phrases")))
     query = make_query(
         text=names,
         background=background,
-        strategy="rank",
+        strategy="auto",  # which of them needs no map is `choose_strategy`'s business
         threshold=threshold,
         overlap="exclusive",
     )
