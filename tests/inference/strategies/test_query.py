@@ -104,7 +104,7 @@ def test_an_unknown_keyword_is_refused_before_anything_is_loaded(tmp_path: Path)
         ({"text": "a", "overlap": "maybe"}, "overlap is 'maybe'"),
         ({"text": "a", "exclude": "a"}, "'a' is in text and in exclude"),
         ({"text": "a", "background": " "}, "empty"),
-        ({"text": "a", "exclude": "b", "strategy": "prompt"}, "exclude works with"),
+        ({"text": "a", "exclude": "b", "strategy": "prompt"}, "exclude does not work with"),
         ({"text": "a", "box": (0, 0, 2, 2), "background": "b"}, "background goes with phrases"),
         ({"text": ["a", "b"], "points": [(1, 1)]}, "2 phrases with points"),
         ({"like": object(), "text": "a"}, "like replaces text"),
