@@ -67,7 +67,11 @@ def read_model(
     if entry.map_source is not None:
         source = entry.map_source.id
         maps = read_map_source(fetch(source, local_files_only=local_files_only), name=source)
-    return replace(parts, name=str(name), map_source=maps)
+    detector = parts.detector
+    if entry.detector is not None:
+        source = entry.detector.id
+        detector = Detector.from_pretrained(source, local_files_only=local_files_only)
+    return replace(parts, name=str(name), map_source=maps, detector=detector)
 
 
 def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool) -> ModelParts:
