@@ -14,6 +14,10 @@ from textsam.batch.folders import segment_folder
 def correct() -> None:
     """As README.md has them."""
     assert_type(segment("bus.jpg", text="wheel"), Segmentation)
+    assert_type(segment("bus.jpg", "wheel"), Segmentation)
+    assert_type(
+        TextSAM.from_pretrained()("bus.jpg", ["wheel", "door"], threshold=0.3), Segmentation
+    )
     segment("bus.jpg", text=["bus", "wheel"], overlap="exclusive", threshold=0.3, model="tiny")
     model = TextSAM.from_pretrained()
     results = model.segment(["a.jpg", "b.jpg"], text=["cat", "banana"])
@@ -21,7 +25,8 @@ def correct() -> None:
     view = model.open("dog.jpg")
     view.segment(points=[(300, 200)], labels=[1], multimask=True)
     view.segment(box=(60, 40, 400, 420), mask=np.ones((3, 3), bool))
-    view.segment(text="bus", exclude="wheel", background=["street"], strategy="rank")
+    view("bus", exclude="wheel")
+    view.segment("bus", exclude="wheel", background=["street"], strategy="rank")
     view.segment(like=results[0][0], threshold=0.5)
     view.explain("bus", exclude="wheel")
     model.open_tiled("city.jpg").segment(text="car", progress=print, overlap="exclusive")

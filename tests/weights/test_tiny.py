@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.warm_python import run_python
-from textsam import Segmentation, TextSAM
+from textsam import Segmentation, TextSAM, segment
 from textsam.values.files import TINY_FOLDER
 
 # Half-open boxes around the two wheels that the bus shows whole, drawn by hand.
@@ -142,3 +142,18 @@ def test_a_name_is_found_however_it_is_typed(tiny: TextSAM, repo: Path) -> None:
             plain = view.segment(text=name).presence[name]
             for way in ways:
                 assert view.segment(text=way).presence[way] == pytest.approx(plain, abs=0.1), way
+
+
+def test_the_phrase_may_be_the_second_argument(tiny: TextSAM, repo: Path) -> None:
+    photo = repo / "examples/cat.jpg"
+    view = tiny.open(photo)
+    wanted = view.segment(text="cat", threshold=0.4).rles
+    assert wanted
+    for result in (
+        tiny.segment(photo, "cat", threshold=0.4),
+        tiny(photo, "cat", threshold=0.4),
+        view.segment("cat", threshold=0.4),
+        view("cat", threshold=0.4),
+        segment(photo, "cat", threshold=0.4, model=tiny),
+    ):
+        assert result.rles == wanted

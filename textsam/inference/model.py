@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 import torch
 
@@ -18,6 +18,7 @@ from textsam.inference.strategies.like import Concept, Example, make_concept
 from textsam.inference.strategies.query import (
     Query,
     QueryOptions,
+    SegmentOptions,
     find_together,
     make_query,
     reads_boxes,
@@ -55,6 +56,7 @@ __all__ = ["TextSAM", "segment"]
 
 
 T = TypeVar("T")
+Phrases: TypeAlias = "str | Sequence[str] | None"
 
 _TOGETHER = 8  # photos that a detector is asked about at once, which a GPU needs to be busy
 
@@ -299,25 +301,35 @@ class TextSAM:
         return make_concept(self.parts, like)
 
     @overload
-    def segment(self, image: list[Any], **options: Unpack[QueryOptions]) -> list[Segmentation]: ...
+    def segment(
+        self, image: list[Any], text: Phrases = None, **options: Unpack[SegmentOptions]
+    ) -> list[Segmentation]: ...
     @overload
-    def segment(self, image: ImageSource, **options: Unpack[QueryOptions]) -> Segmentation: ...
+    def segment(
+        self, image: ImageSource, text: Phrases = None, **options: Unpack[SegmentOptions]
+    ) -> Segmentation: ...
     @show_keywords(QueryOptions)
     def segment(
-        self, image: ImageSource | list[Any], **options: Unpack[QueryOptions]
+        self,
+        image: ImageSource | list[Any],
+        text: Phrases = None,
+        **options: Unpack[SegmentOptions],
     ) -> Segmentation | list[Segmentation]:
         """Open and segment: one image gives one result, a list gives a list.
 
         Args:
             image: One image, or a list of them; the options apply to each.
-            **options: `text`, `points`, `box`, `like`, `threshold` and others: see
+            text: A phrase or several.
+            **options: `points`, `box`, `like`, `threshold` and others: see
                 `ImageView.segment`.
 
         Raises:
             PromptError: See `ImageView.segment`.
             ImageError: It is not an image; for a list, the message names the position.
         """
-        return self._ask(image, make_query(**options))
+        return self._ask(image, make_query(text=text, **options))
+
+    __call__ = segment
 
     def _ask(
         self, image: ImageSource | list[Any], query: Query
@@ -403,31 +415,41 @@ def _with_trained(
 
 @overload
 def segment(
-    image: list[Any], *, model: str | Path | TextSAM = "tiny", **options: Unpack[QueryOptions]
+    image: list[Any],
+    text: Phrases = None,
+    *,
+    model: str | Path | TextSAM = "tiny",
+    **options: Unpack[SegmentOptions],
 ) -> list[Segmentation]: ...
 @overload
 def segment(
-    image: ImageSource, *, model: str | Path | TextSAM = "tiny", **options: Unpack[QueryOptions]
+    image: ImageSource,
+    text: Phrases = None,
+    *,
+    model: str | Path | TextSAM = "tiny",
+    **options: Unpack[SegmentOptions],
 ) -> Segmentation: ...
 @show_keywords(QueryOptions)
 def segment(
     image: ImageSource | list[Any],
+    text: Phrases = None,
     *,
     model: str | Path | TextSAM = "tiny",
-    **options: Unpack[QueryOptions],
+    **options: Unpack[SegmentOptions],
 ) -> Segmentation | list[Segmentation]:
     """Segment with the model that ships with textsam: `segment("street.jpg", text="wheel")`.
 
     Args:
         image: One image, or a list of them.
         model: A name for `TextSAM.from_pretrained`, loaded once and kept, or a model.
-        **options: `text`, `points`, `box`, `like`, `threshold` and others: see
+        text: A phrase or several.
+        **options: `points`, `box`, `like`, `threshold` and others: see
             `ImageView.segment`.
 
     Raises:
         TextSamError: See `TextSAM.from_pretrained` and `ImageView.segment`.
     """
-    query = make_query(**options)  # before the model, which is slow to load
+    query = make_query(text=text, **options)  # before the model, which is slow to load
     loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
     return loaded._ask(image, query)
 

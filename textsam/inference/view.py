@@ -24,6 +24,7 @@ from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
     QueryOptions,
+    SegmentOptions,
     answer_query,
     make_query,
     show_keywords,
@@ -98,16 +99,19 @@ class ImageView:
         return self.photo.frame
 
     @show_keywords(QueryOptions)
-    def segment(self, **options: Unpack[QueryOptions]) -> Segmentation:
+    def segment(
+        self, text: str | Sequence[str] | None = None, **options: Unpack[SegmentOptions]
+    ) -> Segmentation:
         """Segment by phrases, points, a box, a mask, or examples; original pixels everywhere.
 
         A phrase alone gives every instance, maybe none, and so do examples (`like`). Points, a box
         or a mask, with or without a phrase, mean ONE object.
 
         Args:
-            **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `mask`, `like`,
-                `strategy`, `threshold`, `overlap`, `multimask`: see `QueryOptions`, `PromptOptions`
-                and `PhraseOptions` in `textsam.inference.strategies.query`.
+            text: A phrase or several.
+            **options: `exclude`, `background`, `points`, `labels`, `box`, `mask`, `like`,
+                `strategy`, `threshold`, `overlap`, `multimask`: see `SegmentOptions`,
+                `ObjectOptions` and `PhraseOptions` in `textsam.inference.strategies.query`.
 
         Returns:
             Masks with scores, predicted IoU, stability and labels; `explain()` tells why these.
@@ -118,7 +122,9 @@ class ImageView:
                 phrases with a box, or another query that is invalid.
             WeightsError: The model cannot be asked that way, for example by phrases without a CLIP.
         """
-        return self.ask(make_query(**options))
+        return self.ask(make_query(text=text, **options))
+
+    __call__ = segment
 
     def ask(self, query: Query) -> Segmentation:
         """As `segment`, for a query that has been made before: one for many photos."""

@@ -16,10 +16,12 @@ from textsam.batch.folders import segment_folder
 from textsam.errors import PromptError, UnknownKeywordError
 from textsam.inference.model import TextSAM, segment
 from textsam.inference.strategies.query import (
+    ObjectOptions,
     PhraseOptions,
     PromptOptions,
     Query,
     QueryOptions,
+    SegmentOptions,
     make_query,
 )
 from textsam.inference.tiled.tiled_view import TiledView
@@ -27,9 +29,11 @@ from textsam.inference.view import ImageView
 
 # Each function that takes keywords of a query, and its typed dictionary.
 TAKES = {
-    segment: QueryOptions,
-    TextSAM.segment: QueryOptions,
-    ImageView.segment: QueryOptions,
+    segment: SegmentOptions,
+    TextSAM.segment: SegmentOptions,
+    TextSAM.__call__: SegmentOptions,
+    ImageView.segment: SegmentOptions,
+    ImageView.__call__: SegmentOptions,
     ImageView.explain: PhraseOptions,
     TiledView.segment: PhraseOptions,
     TiledView.explain: PhraseOptions,
@@ -49,7 +53,8 @@ def test_editors_and_help_see_the_same_keywords(function: Any, options: Any) -> 
 def test_each_keyword_is_documented_once_and_has_a_field() -> None:
     fields = Query.__dataclass_fields__.keys() - {"phrases"} | {"text"}
     assert QueryOptions.__annotations__.keys() == fields
-    texts = [options.__doc__ or "" for options in (PhraseOptions, PromptOptions, QueryOptions)]
+    documented = (PhraseOptions, ObjectOptions, PromptOptions, SegmentOptions)
+    texts = [options.__doc__ or "" for options in documented]
     for keyword in QueryOptions.__annotations__:
         assert sum(len(re.findall(rf"^ +{keyword}: ", text, re.M)) for text in texts) == 1
 

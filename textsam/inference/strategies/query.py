@@ -69,25 +69,33 @@ class PhraseOptions(TypedDict, total=False):
     overlap: Overlap
 
 
-class PromptOptions(PhraseOptions, total=False):
-    """What to segment, in original pixels, and how; the same for every photo.
+class ObjectOptions(PhraseOptions, total=False):
+    """How phrases become masks, or which object, in original pixels; the same for every photo.
 
     Attributes:
-        text: A phrase or several. A phrase alone means every instance; with points, a box or a mask
-            it means one object.
         points: (N, 2) x, y; or one (x, y).
         labels: (N,) 1 on the object, 0 not on it; all 1 by default.
         box: (4,) half-open x0, y0, x1, y1.
     """
 
-    text: str | Sequence[str] | None
     points: ArrayLike | None
     labels: ArrayLike | int | None
     box: ArrayLike | None
 
 
-class QueryOptions(PromptOptions, total=False):
-    """All keywords of `segment`.
+class PromptOptions(ObjectOptions, total=False):
+    """What to segment in every photo, and how.
+
+    Attributes:
+        text: A phrase or several. A phrase alone means every instance; with points, a box or a mask
+            it means one object.
+    """
+
+    text: str | Sequence[str] | None
+
+
+class SegmentOptions(ObjectOptions, total=False):
+    """The keywords of `segment` beside `text`.
 
     Attributes:
         mask: (H, W) bool, or float logits: a rough mask to start from.
@@ -101,6 +109,12 @@ class QueryOptions(PromptOptions, total=False):
     mask: ArrayLike | None
     multimask: bool | None
     like: Example | Concept | None
+
+
+class QueryOptions(SegmentOptions, total=False):
+    """All keywords of `segment`: `text` as in `PromptOptions`, and those of `SegmentOptions`."""
+
+    text: str | Sequence[str] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -263,6 +277,8 @@ def show_keywords(options: Any) -> Callable[[Function], Function]:
         signature = inspect.signature(function)
         parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         for name in list_keywords(options):
+            if name in signature.parameters:
+                continue
             kind = inspect.Parameter.KEYWORD_ONLY
             annotation = options.__annotations__[name]
             # As text: a typed dictionary keeps its annotations unevaluated.

@@ -109,8 +109,8 @@ class TiledView:
     @show_keywords(PhraseOptions)
     def segment(
         self,
-        *,
         text: str | Sequence[str],
+        *,
         progress: Progress | None = None,
         **options: Unpack[PhraseOptions],
     ) -> Segmentation:
