@@ -94,7 +94,7 @@ class HuggingFaceCore(nn.Module):
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Encode (B, 3, S, S); the skips are as in `ImageFeatures`."""
         check_pixels(pixels, self.config.image_size)
-        fine, middle, embedding = self.network.get_image_embeddings(pixels.to(self._dtype))
+        fine, middle, embedding = self.network.get_image_embeddings(pixels)
         return ImageFeatures(embedding=embedding, skips=(middle, fine))
 
     def decode(self, features: ImageFeatures, prompts: PromptBatch) -> MaskPrediction:
@@ -139,7 +139,7 @@ class HuggingFaceCore(nn.Module):
             points = points.new_zeros(len(rows), 1, 1, 2)
             labels = labels.new_full((len(rows), 1, 1), NOT_A_POINT)
         encoder = self.network.prompt_encoder
-        masks = None if prompts.masks is None else prompts.masks[rows].to(self._dtype)
+        masks = None if prompts.masks is None else prompts.masks[rows]
         sparse, dense = encoder(points, labels, None, masks)
         if masks is not None and prompts.has_mask is not None:
             empty = encoder.no_mask_embed.weight[0][None, :, None, None]
@@ -171,11 +171,6 @@ class HuggingFaceCore(nn.Module):
             "image_std": [value / 255 for value in self.config.pixel_std],
         }
         (folder / _PROCESSORS[0]).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.network.dtype
-        return dtype
 
 
 def _all_masks(decoder: Any, logits: Tensor, iou: Tensor, *, choose: bool) -> tuple[Tensor, Tensor]:
