@@ -176,7 +176,8 @@ def test_info_says_what_it_is(folder: Path) -> None:
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     result = CliRunner().invoke(app, ["info", str(folder)])
     assert result.exit_code == 0
-    assert kind in result.output
+    names = {"sam_hq": "SAM-HQ", "sam2": "SAM 2", "edgetam": "EdgeTAM"}
+    assert f"{names[kind]}, as transformers saves it" in result.output
 
 
 def test_a_photo_fills_the_frame_of_sam_2(folder: Path, core_model: TextSAM, photo: Photo) -> None:

@@ -33,6 +33,13 @@ def test_published_size():
     assert 5.5e6 < sum(p.numel() for p in encoder.parameters()) < 6.1e6
 
 
+def test_early_features_of_light_sam_hq():
+    config = SamConfig(encoder=SMALL, image_size=80, embed_dim=8, hq=True)
+    with torch.no_grad():
+        [early] = TinyViT(config).eval()(torch.randn(2, 3, 80, 80)).pyramid
+    assert early.shape == (2, config.early_width, 5, 5)
+
+
 def test_shapes_and_batch_equals_loop():
     encoder, pixels = build_encoder(), torch.randn(3, 3, 80, 80)
     with torch.no_grad():

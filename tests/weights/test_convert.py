@@ -218,6 +218,8 @@ def test_files_that_are_no_checkpoint(tmp_path):
     check("there is no file or folder", name="absent.pth")
     check("not a plain state dict: epoch", value={"epoch": 3, "image_encoder.x": torch.zeros(1)})
     check("contains a list", value=[torch.zeros(1)])
+    sam_2 = {"model": {"image_encoder.trunk.pos_embed": torch.zeros(1)}}
+    check(r"SAM 2 file.*facebook/sam2\.1-hiera", value=sam_2)
     check(r"no key begins with 'image_encoder\.'", value={"layer.weight": torch.zeros(1)})
     check("give the folder", value=to_huggingface(random_state(VIT)))
     check("ends in '.ckpt'", name="model.ckpt", value={})
@@ -225,6 +227,27 @@ def test_files_that_are_no_checkpoint(tmp_path):
     check("not a safetensors file", name="broken.safetensors")
     (tmp_path / "broken.pth").write_bytes(b"nothing")
     check("weights_only", name="broken.pth")
+
+
+@pytest.mark.parametrize(("config", "write"), [(VIT, to_official), (TINY, to_mobile_sam)])
+def test_official_sam_hq_files(tmp_path, config, write):
+    """Keys as in `segment_anything_hq/modeling/mask_decoder_hq.py` of SysCV/sam-hq."""
+    config = replace(config, hq=True)
+    state = random_state(config)
+    theirs = write(state)
+    added = {k for k in theirs if "hf_" in k or "compress" in k or "embedding_" in k}
+    assert {key.split(".")[1] for key in added if key.startswith("mask_decoder.")} == {
+        "hf_token",
+        "hf_mlp",
+        "compress_vit_feat",
+        "embedding_encoder",
+        "embedding_maskfeature",
+    }
+    assert theirs["mask_decoder.compress_vit_feat.0.weight"].shape[0] == config.early_width
+    torch.save(theirs, tmp_path / "sam_hq.pth")
+    found, weights = read_checkpoint(tmp_path / "sam_hq.pth")
+    assert found.hq and found.early_width == config.early_width
+    assert all(torch.equal(weights[key], state[key]) for key in state)
 
 
 def test_huggingface_folder(tmp_path):

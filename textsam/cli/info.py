@@ -72,6 +72,7 @@ def _model_table(name: str) -> Table:
     rows = [
         ("model", info.name),
         ("folder", str(info.folder)),
+        ("kind", info.kind or "not stated in its files"),
         ("licence", info.license or "not stated in its files"),
     ]
     if info.parameters:

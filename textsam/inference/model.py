@@ -159,8 +159,8 @@ class TextSAM:
         Args:
             name: `"tiny"` (ships with textsam, no download) or another name that `textsam models`
                 prints ("sam2.1-small", "grounded-sam"); a folder that `save_pretrained` wrote; a
-                folder or hub id of transformers ("facebook/sam-vit-base"); an official SAM or
-                MobileSAM `.pth` file.
+                folder or hub id of transformers ("facebook/sam-vit-base"): SAM, SAM-HQ, SAM 2.1 or
+                EdgeTAM; an official `.pth` file of SAM, SAM-HQ or MobileSAM.
             clip: A CLIP to add or to use instead of the model's own: see
                 `ClipEncoder.from_pretrained`.
             pathway: A `.safetensors` pathway trained for this SAM and this CLIP.

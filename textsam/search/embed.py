@@ -155,6 +155,8 @@ class Embedder:
                 "std": config.pixel_std,
             }
             settings |= {"version": _VERSION, "latents": self.latents}
+            # Only where it is so, since indices of padding cores exist already.
+            settings |= {"stretched": True} if config.stretched else {}
             # Latents of the whole photo do not depend on the size of crops.
             settings |= {"expand": self.expand} if self.latents == "crops" else {}
             hashed = fingerprint(settings, sam.image_encoder)

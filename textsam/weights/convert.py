@@ -95,6 +95,12 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path} contains a {type(state).__name__}, wanted a state dict")
+    inner = state.get("model")
+    if isinstance(inner, Mapping) and any("image_encoder.trunk." in str(key) for key in inner):
+        raise WeightsError(
+            f"{path} is a SAM 2 file, which textsam reads as a folder of transformers: "
+            'TextSAM.from_pretrained("facebook/sam2.1-hiera-small"), or tiny, base-plus, large'
+        )
     other = sorted(str(key) for key, value in state.items() if not isinstance(value, Tensor))
     if other:
         raise WeightsError(

@@ -22,6 +22,15 @@ from textsam.weights.model_table import ModelEntry, find_entry, nearest_name
 __all__ = ["ModelInfo", "WeightFile", "find_model", "is_here", "read_model_info"]
 
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+# What a config.json of transformers calls its model, and what that is here.
+_CORES = {
+    "sam": "SAM",
+    "sam_hq": "SAM-HQ",
+    "sam2": "SAM 2",
+    "sam2_video": "SAM 2 for videos, used for photos",
+    "edgetam": "EdgeTAM",
+    "edgetam_video": "EdgeTAM for videos, used for photos",
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,14 @@ class ModelInfo:
     config: dict[str, Any]  # content of config.json; empty if there is none
     license: str | None  # from the model card or the licence file
     files: list[WeightFile]
+
+    @property
+    def kind(self) -> str | None:
+        """What the model is, as far as its configuration says."""
+        if self.config.get("format") == "textsam":
+            return "a model that textsam saved"
+        kind = self.config.get("model_type")
+        return None if kind is None else f"{_CORES.get(kind, kind)}, as transformers saves it"
 
     @property
     def parameters(self) -> int:
