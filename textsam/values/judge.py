@@ -199,7 +199,7 @@ class PhraseAnswer:
 
     Attributes:
         phrase: The phrase; for a concept from another photo, its name.
-        strategy: "auto", "prompt", "detect", "rank" or "like".
+        strategy: "auto", "prompt", "detect", "concept", "rank" or "like".
         presence: Probability that it is in the picture at all, 0 to 1; NaN if unknown.
         evidence: The raw numbers behind `presence`, by name.
         rivaled: Presence of what is left of the phrase after excluded ("exclusion") and background

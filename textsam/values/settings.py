@@ -24,7 +24,7 @@ __all__ = [
 
 Preset = Literal["paper", "released-code", "fast"]
 # Declared once: Python, the command line and the explorer offer the same ones.
-Strategy = Literal["auto", "prompt", "detect", "rank"]
+Strategy = Literal["auto", "prompt", "detect", "concept", "rank"]
 Overlap = Literal["allow", "exclusive"]
 # Suffixes that `Segmentation.save` writes; .jpeg is accepted, too.
 ResultFormat = Literal["png", "jpg", "webp", "json", "npz", "txt"]

@@ -25,6 +25,7 @@ from textsam.modeling.core import Core
 from textsam.modeling.huggingface.cores import CORE_KINDS, HuggingFaceCore, read_core
 from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
+from textsam.modeling.huggingface.sam3 import SAM3_TYPES, Sam3Core, read_sam3
 from textsam.modeling.layers import no_random_fill
 from textsam.modeling.sam import Sam
 from textsam.modeling.tensor_files import read_metadata, read_tensors, write_tensors
@@ -97,6 +98,9 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
             return _read_own(path, config, name=str(name), local_files_only=local_files_only)
         if config.get("model_type") in CORE_KINDS:
             return ModelParts(sam=read_core(path), name=str(name))
+        if config.get("model_type") in SAM3_TYPES:
+            core, concepts = read_sam3(path, name=str(name))
+            return ModelParts(sam=core, concept_model=concepts, name=str(name))
     sam_config, state = read_checkpoint(path)
     sam = Sam(sam_config)
     sam.load_state_dict(state)
@@ -105,6 +109,11 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
 
 def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = None) -> Path:
     """Write a folder that `read_model` reads; each file is replaced in one step."""
+    if isinstance(parts.sam, Sam3Core):
+        raise WeightsError(
+            f"{parts.name} is a SAM 3, which is not written again: copy its folder, which "
+            "TextSAM.from_pretrained reads as it is"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, Any] | None = None
     tensors: dict[str, Tensor] = {}

@@ -122,6 +122,7 @@ def sam3_config() -> Any:
             "mask_decoder_config": {**small, "num_upsampling_stages": 3},
         },
         tracker_config={
+            "image_size": 112,  # it sets the sizes of all parts
             "vision_config": _sam3_vision(),
             "prompt_encoder_config": {"hidden_size": 32, "image_size": 112, "patch_size": 14},
             "mask_decoder_config": {

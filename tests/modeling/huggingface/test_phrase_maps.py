@@ -80,5 +80,5 @@ def test_other_folders_say_what_is_wanted(tmp_path: Path, config, message) -> No
 
 def test_a_folder_without_weights(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(WeightsError, match="cannot be loaded as a CLIPSeg"):
+    with pytest.raises(WeightsError, match="cannot be loaded as CLIPSegForImage"):
         read_map_source(tmp_path, name="half")

@@ -102,6 +102,14 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
     )
 
 
+def examples_within(photo: EncodedPhoto, like: Example) -> list[MaskResult] | None:
+    """The examples, if all are masks of this photo; raises as `make_concept`."""
+    examples = _check_examples(like)
+    images = [item.image for item in examples]
+    same = all(image is not None and _is_same(image, photo.image) for image in images)
+    return examples if same else None
+
+
 def like_answer(
     photo: EncodedPhoto,
     concept: Concept,

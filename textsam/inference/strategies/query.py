@@ -11,6 +11,7 @@ gate that dropped each; those that no gate dropped are the result (`to_segmentat
     prompt  as in the paper: the CLIP text embedding is the prompt, and means one object (arXiv
             2304.02643, Section 7.5, Appendix D.5)
     detect  a zero-shot detector finds boxes, the SAM core turns them into masks (`detect`)
+    concept the model finds every instance by itself (`concept`): SAM 3
     rank    automatic masks, each scored by masked CLIP (`rank`): any SAM, any CLIP, no training
     like    examples instead of a phrase (`like`)
 """
@@ -29,8 +30,15 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError, unknown_keyword
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
+from textsam.inference.strategies.concept import concept_answers, concept_like
 from textsam.inference.strategies.detect import detect_answers
-from textsam.inference.strategies.like import Concept, Example, like_answer, make_concept
+from textsam.inference.strategies.like import (
+    Concept,
+    Example,
+    examples_within,
+    like_answer,
+    make_concept,
+)
 from textsam.inference.strategies.map_points import curves_of, instances_of
 from textsam.inference.strategies.overlap import without_overlap
 from textsam.inference.strategies.prompt import prompt_answer
@@ -53,9 +61,10 @@ class PhraseOptions(TypedDict, total=False):
         background: Phrases that compete with `text` for each pixel and get no mask.
         strategy: "auto", every instance: the phrase's map finds, points separate; "prompt", one
             object in its three readings, with the CLIP text embedding as the prompt (arXiv
-            2304.02643, Section 7.5); "detect", every instance, by the model's detector; "rank",
-            automatic masks ranked by masked CLIP, which needs no training. "auto" means "detect"
-            or "rank" for a model that makes no map of a phrase.
+            2304.02643, Section 7.5); "detect", every instance, by the model's detector; "concept",
+            every instance, as a SAM 3 finds them; "rank", automatic masks ranked by masked CLIP,
+            which needs no training. "auto" means "concept", "detect" or "rank" for a model that
+            makes no map of a phrase.
         threshold: Minimum probability, in (0, 1), that a phrase is in the photo and that it
             describes a mask. By default the two levels of the model's calibration.
         overlap: "allow", or "exclusive": each pixel belongs to at most one mask. Parts win over
@@ -304,6 +313,10 @@ class PhraseParts(Protocol):
         """The map source."""
 
     @property
+    def concept_model(self) -> object | None:
+        """The model that finds instances by itself."""
+
+    @property
     def detector(self) -> object | None:
         """The detector."""
 
@@ -325,6 +338,8 @@ def choose_strategy(parts: PhraseParts) -> StrategyChoice:
     if parts.has_dense_text:
         maker = "its own pathway" if parts.map_source is None else "its map source"
         return StrategyChoice("auto", f"{maker} makes a map of a phrase")
+    if parts.concept_model is not None:
+        return StrategyChoice("concept", "it finds the instances of a phrase by itself (SAM 3)")
     if parts.detector is not None:
         return StrategyChoice("detect", "it has a detector, and no pathway that makes a map")
     if parts.clip is not None:
@@ -351,11 +366,15 @@ def answer_query(
     if query.like is not None:
         concept = query.like
         if not isinstance(concept, Concept):
+            examples = examples_within(photo, concept) if parts.concept_model is not None else None
+            if examples is not None:
+                return [concept_like(photo, examples, threshold=query.threshold)]
             concept = make_concept(parts, concept, photo=photo)
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
     strategy = _strategy_of(parts, query)
-    if strategy == "detect":
-        return detect_answers(
+    if strategy in ("detect", "concept"):
+        answer = detect_answers if strategy == "detect" else concept_answers
+        return answer(
             photo,
             query.phrases,
             threshold=query.threshold,

@@ -23,7 +23,14 @@ from textsam.modeling.image_encoder import ImageFeatures, check_pixels
 from textsam.modeling.mask_decoder import NOT_A_POINT, MaskPrediction, PromptBatch
 from textsam.values.files import read_settings
 
-__all__ = ["CORE_KINDS", "HuggingFaceCore", "HuggingFaceCoreConfig", "read_core"]
+__all__ = [
+    "CORE_KINDS",
+    "HuggingFaceCore",
+    "HuggingFaceCoreConfig",
+    "read_core",
+    "read_core_config",
+    "read_network",
+]
 
 # What a config.json calls its model, and how the classes of its image part begin.
 CORE_KINDS = {
@@ -215,10 +222,10 @@ def read_core(folder: Path) -> HuggingFaceCore:
             f"{what}: {sorted(map(str, keys))[:8]}" for what, keys in problems.items()
         )
         raise WeightsError(f"{folder} is not a complete {kind}; {listed}")
-    return HuggingFaceCore(network, _read_config(folder, kind, network))
+    return HuggingFaceCore(network, read_core_config(folder, kind, network))
 
 
-def _read_config(folder: Path, kind: str, network: Any) -> HuggingFaceCoreConfig:
+def read_core_config(folder: Path, kind: str, network: Any) -> HuggingFaceCoreConfig:
     """Sizes of the network, and what the folder's processor does to images."""
     processor: Mapping[str, Any] = {}
     for name in _PROCESSORS:
@@ -255,3 +262,31 @@ def _check_backbone(values: Mapping[str, Any]) -> None:
             f"the backbone is {name!r} with {sorted(arguments)}; wanted the plain name of a timm "
             f"model, with no other arguments than {sorted(_TIMM_ARGUMENTS)}"
         )
+
+
+def read_network(kind: Any, folder: Path, *, name: str) -> Any:
+    """A network of `transformers` for inference, of which no weight may be missing.
+
+    Others than its own may lie in the folder. Raises a `WeightsError`.
+    """
+    try:
+        network, report = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            # A config may name an implementation that would be fetched and run.
+            attn_implementation="sdpa",
+        )
+    except Exception as error:  # it raises errors of many types, which mean the same to a user
+        raise WeightsError(
+            f"{name} cannot be loaded as {kind.__name__}: {one_line(error)}"
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        # Random weights in their place would only be a warning.
+        raise WeightsError(
+            f"{name} lacks {len(missing)} weights of {kind.__name__}, such as {missing[0]}: "
+            "download or copy the whole folder again"
+        )
+    return network.eval()

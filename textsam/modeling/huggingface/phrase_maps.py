@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import WeightsError
+from textsam.modeling.huggingface.cores import read_network
 
 __all__ = ["ClipSegMaps", "MapSource", "read_map_source"]
 
@@ -125,11 +126,11 @@ def read_map_source(folder: Path, *, name: str) -> MapSource:
         )
     from transformers import AutoProcessor, CLIPSegForImageSegmentation
 
+    model = read_network(CLIPSegForImageSegmentation, folder, name=name)
     try:
-        model = CLIPSegForImageSegmentation.from_pretrained(folder, local_files_only=True)
         processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, local_files_only=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{name} cannot be loaded as a CLIPSeg: {error}") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{name} has no processor that can be read: {error}") from error
     return ClipSegMaps(model, processor, name=name)

@@ -6,7 +6,8 @@ the detector's own neck reads that encoding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textsam.errors import WeightsError
+from textsam.modeling.huggingface.cores import HuggingFaceCore, read_core_config, read_network
 from textsam.modeling.image_encoder import ImageFeatures
+from textsam.values.files import read_settings
 
-__all__ = ["ConceptModel", "Instances"]
+__all__ = ["SAM3_TYPES", "ConceptModel", "Instances", "Sam3Core", "read_sam3"]
+
+SAM3_TYPES = ("sam3", "sam3_video", "sam3_tracker")  # `model_type` of folders with a SAM 3
 
 _TEXT_LENGTH = 32  # tokens, as in `Sam3Processor`
 _EXAMPLES_ONLY = "visual"  # the phrase that stands for "like these boxes", as in the released code
@@ -101,3 +107,50 @@ class ConceptModel:
         """Move the network in place, or change its type."""
         self.network.to(target)
         return self
+
+
+class Sam3Core(HuggingFaceCore):
+    """The tracker of a SAM 3, `Sam3TrackerModel`, as a core for points, boxes and masks."""
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """As every core; `pyramid` is the backbone's map, which the detector's neck reads too."""
+        maps: list[Tensor] = []
+        neck = self.network.vision_encoder.neck
+        hook = neck.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
+        try:
+            features = super().encode_image(pixels)
+        finally:
+            hook.remove()
+        return replace(features, pyramid=tuple(maps))
+
+
+def read_sam3(folder: Path, *, name: str) -> tuple[Sam3Core, ConceptModel | None]:
+    """The tracker of a folder in hub layout and its detector, which share the image encoder.
+
+    A folder of a tracker alone has no detector.
+
+    Raises:
+        WeightsError: No tracker, or files that do not fit `transformers`.
+    """
+    try:
+        from transformers import AutoTokenizer, Sam3Model, Sam3TrackerModel
+    except ImportError as error:
+        raise WeightsError(
+            f"{name} needs a newer transformers: pip install -U transformers"
+        ) from error
+
+    config = read_settings(folder / "config.json")
+    if "timm_wrapper" in str(config):  # whose name may be a folder or a repository
+        raise WeightsError(f"{name} has a backbone of timm; wanted that of SAM 3, sam3_vit_model")
+    tracker = read_network(Sam3TrackerModel, folder, name=name)
+    core = Sam3Core(tracker, read_core_config(folder, "sam3", tracker))
+    if config.get("model_type") == "sam3_tracker":
+        return core, None
+    detector = read_network(Sam3Model, folder, name=name)
+    # One encoder in memory, and one run of it per photo.
+    detector.vision_encoder.backbone = tracker.vision_encoder.backbone
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{name} has no tokenizer that can be read: {error}") from error
+    return core, ConceptModel(detector, tokenizer, name=name)
