@@ -94,7 +94,7 @@ class Dialogue:
         one mask for unambiguous prompts; by default only for one point on its own.
         """
         if prompt.text is not None:
-            self.photo.parts.require_text()
+            self.photo.parts.require_text_prompts()
         return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Dialogue:

@@ -285,7 +285,7 @@ class ImageView:
             raise PromptError(f"reading is {reading}; a prediction has masks 0, 1, 2 and 3")
         prompt = make_prompt(self.size, text=text, points=points, labels=labels, box=box, mask=mask)
         if text is not None:
-            self.photo.parts.require_text()
+            self.photo.parts.require_text_prompts()
         last = None if previous is None else previous.masks[reading]
         return predict(self.photo, prompt, windows=self.windows, previous=last)
 

@@ -123,6 +123,17 @@ class ModelParts:
             )
         return self.concept_model
 
+    def require_text_prompts(self) -> None:
+        """A `WeightsError` if a phrase does not change what the decoder gets."""
+        if self.has_text_prompts:
+            return
+        if self.concept_model is not None or self.detector is not None:
+            raise WeightsError(
+                f"{self.name} answers phrases on their own, and its decoder reads none: leave out "
+                "the phrase, or points, box and mask; then click to correct a mask"
+            )
+        self.require_text()
+
     def require_text(self) -> tuple[ClipEncoder, TextPathway]:
         """The CLIP model and the text pathway; a `WeightsError` if the model lacks one."""
         clip = self.require_clip()

@@ -385,8 +385,7 @@ def answer_query(
     if parts.map_source is None or strategy == "rank":
         parts.require_clip()
     if strategy == "prompt":
-        if parts.map_source is None:
-            parts.require_text()
+        parts.require_text_prompts()
         return [prompt_answer(photo, phrase, windows=windows) for phrase in query.phrases]
     if strategy == "rank":
         return rank_answers(
