@@ -144,7 +144,7 @@ class Detector:
     def to(self, target: str | torch.device | torch.dtype) -> Self:
         """Move the network, or change the type of what sees the photo alone; in place."""
         if isinstance(target, torch.dtype):
-            for tower in self._rules.towers:
+            for tower in self._rules.halved or self._rules.towers:
                 set_encoder_dtype(self.model.get_submodule(tower), target)
             return self
         self.model.to(target)

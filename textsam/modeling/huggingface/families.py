@@ -43,6 +43,8 @@ class DetectorFamily(ABC):
     text_level: ClassVar[float]
     # Submodules whose output depends on the photo alone.
     towers: ClassVar[tuple[str, ...]]
+    # Submodules that `Detector.to` may put in half precision; the towers if there are none.
+    halved: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model = model
@@ -159,6 +161,8 @@ class OwlFamily(DetectorFamily):
 
     box_level, text_level = 0.1, 0.1  # default of `post_process_grounded_object_detection`
     towers = ("owlvit.vision_model",)
+    # Without the last norm of the tower, which the network applies to its output once more.
+    halved = ("owlvit.vision_model.encoder",)
     is_padded: ClassVar[bool] = False  # whether the photo is padded to a square
 
     def prompt(self, phrase: str) -> str:
@@ -205,6 +209,7 @@ class Owlv2Family(OwlFamily):
     """OWLv2 (arXiv 2306.09683): as OWL-ViT, on photos padded to a square."""
 
     towers = ("owlv2.vision_model",)
+    halved = ("owlv2.vision_model.encoder",)
     is_padded = True
 
 
