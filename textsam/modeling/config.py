@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from textsam.errors import WeightsError
 
@@ -85,6 +85,7 @@ class SamConfig:
     lack it, and a decoder that is trained from scratch on little data needs it.
     """
 
+    stretched: ClassVar[bool] = False  # photos keep their aspect and are padded to the square
     encoder: EncoderConfig
     image_size: int = 1024
     embed_dim: int = 256
@@ -110,11 +111,6 @@ class SamConfig:
     def embedding_size(self) -> int:
         """Side of the square image embedding, whose stride is 16 in every encoder."""
         return self.image_size // 16
-
-    @property
-    def stretched(self) -> bool:
-        """Whether images fill the square: never, they keep their aspect and are padded."""
-        return False
 
     @property
     def mask_size(self) -> int:

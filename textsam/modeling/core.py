@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.mask_decoder import MaskPrediction, PromptBatch
 
-__all__ = ["Core", "CoreConfig", "normalise"]
+__all__ = ["Core", "CoreConfig"]
 
 
 class CoreConfig(Protocol):
@@ -79,19 +79,3 @@ class Core(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors by name."""
-
-
-def normalise(core: Core, images: Sequence[Tensor]) -> Tensor:
-    """Normalise resized images and pad them to the square model frame, as `Core.preprocess`."""
-    side = core.config.image_size
-    batch = torch.zeros(len(images), 3, side, side, device=core.pixel_mean.device)
-    for row, image in zip(batch, images, strict=True):
-        height, width = image.shape[-2:]
-        if max(height, width) > side:
-            raise ValueError(
-                f"image is {height} x {width} pixels, the model frame is {side}: resize the "
-                "long side first (textsam.values.geometry.Frame)"
-            )
-        # Padding stays 0 after normalisation, as the released models were trained.
-        row[:, :height, :width] = (image.to(batch) - core.pixel_mean) / core.pixel_std
-    return batch

@@ -8,6 +8,7 @@ at strides 8 and 4 while it upscales, as SAM 2 does (arXiv 2408.00714, Section 4
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,21 @@ def check_pixels(pixels: Tensor, side: int) -> None:
             f"pixels have shape {tuple(pixels.shape)}, this encoder takes (B, 3, {side}, {side}): "
             "call Sam.preprocess, which pads to the square"
         )
+
+
+def normalise(images: Sequence[Tensor], *, side: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalise B images (3, h, w) and pad them to (B, 3, side, side), as `Core.preprocess`."""
+    batch = torch.zeros(len(images), 3, side, side, device=mean.device)
+    for row, image in zip(batch, images, strict=True):
+        height, width = image.shape[-2:]
+        if max(height, width) > side:
+            raise ValueError(
+                f"image is {height} x {width} pixels, the model frame is {side}: resize the "
+                "long side first (textsam.values.geometry.Frame)"
+            )
+        # Padding stays 0 after normalisation, as the released models were trained.
+        row[:, :height, :width] = (image.to(batch) - mean) / std
+    return batch
 
 
 def build_neck(width: int, channels: int) -> nn.Sequential:

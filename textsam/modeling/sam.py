@@ -14,8 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, TinyViTConfig
-from textsam.modeling.core import normalise
-from textsam.modeling.image_encoder import ImageEncoderViT, ImageFeatures, TimmEncoder
+from textsam.modeling.image_encoder import (
+    ImageEncoderViT,
+    ImageFeatures,
+    TimmEncoder,
+    normalise,
+)
 from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction, PromptBatch, PromptEncoder
 from textsam.modeling.tiny_vit import TinyViT
 
@@ -47,7 +51,8 @@ class Sam(nn.Module):
 
         B tensors (3, h, w), RGB in 0..255, long side = `image_size` -> (B, 3, S, S) float.
         """
-        return normalise(self, images)
+        side = self.config.image_size
+        return normalise(images, side=side, mean=self.pixel_mean, std=self.pixel_std)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Encode (B, 3, S, S) once; any number of `decode` calls may follow."""

@@ -55,7 +55,7 @@ def test_maps_of_one_frame_are_prompts_of_another(
     photo: Any = SimpleNamespace(
         frame=frames[0],
         text_frame=frames[1],
-        parts=SimpleNamespace(sam=SimpleNamespace(config=SimpleNamespace(mask_size=64))),
+        features=SimpleNamespace(embedding=torch.zeros(1, 8, 16, 16)),
     )
     mask = disc(size)
     prompts = to_mask_prompts(photo, mask_to_low_res(mask, frames[1], 48)[0])

@@ -210,7 +210,9 @@ def test_a_click_corrects_the_instance_and_keeps_the_phrase(listed: Any, photo: 
     clicked = view.click(float(column) + 0.5, float(row) + 0.5)
     assert [item.label for item in clicked] == ["wheel"]
     assert len(view.undo()) == len(result)
-    with pytest.raises(WeightsError, match="answers phrases on their own"):  # one object is no box's business
+    with pytest.raises(
+        WeightsError, match="answers phrases on their own"
+    ):  # one object is no box's business
         view.segment(text="wheel", points=[(3, 3)])
 
 

@@ -195,7 +195,7 @@ def text_map(photo: EncodedPhoto, phrase: str) -> NDArray[np.float32]:
 def to_mask_prompts(photo: EncodedPhoto, maps: Tensor, frame: Frame | None = None) -> Tensor:
     """Square maps (P, n, n) of a frame, `text_frame` if None, as mask prompts (P, 1, m, m)."""
     frame = frame or photo.text_frame
-    size = photo.parts.sam.config.mask_size
+    size = 4 * photo.features.embedding.shape[-1]
     if frame.stretched == photo.frame.stretched:
         # Both put the photo in the same part of the square, so a resize is all it takes.
         return F.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)

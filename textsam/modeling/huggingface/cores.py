@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from textsam.errors import PromptError, WeightsError, one_line
 from textsam.modeling.config import TIMM_NAME, read_pixel_statistics
-from textsam.modeling.core import normalise
-from textsam.modeling.image_encoder import ImageFeatures, check_pixels
+from textsam.modeling.image_encoder import ImageFeatures, check_pixels, normalise
 from textsam.modeling.mask_decoder import NOT_A_POINT, MaskPrediction, PromptBatch
 from textsam.values.files import read_settings
 
@@ -96,7 +95,8 @@ class HuggingFaceCore(nn.Module):
 
     def preprocess(self, images: Sequence[Tensor]) -> Tensor:
         """B images (3, h, w), RGB in 0..255, of size `Frame.resized` -> (B, 3, S, S) float."""
-        return normalise(self, images)
+        side = self.config.image_size
+        return normalise(images, side=side, mean=self.pixel_mean, std=self.pixel_std)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
         """Encode (B, 3, S, S); the skips are as in `ImageFeatures`."""
