@@ -118,7 +118,7 @@ def test_the_code_of_the_page_runs(full_hub: LoopbackHub, repo: Path) -> None:
     "name",
     [
         *("sam-vit-base", "sam2.1-tiny", "edgetam", "grounded-sam2", "owlv2-sam", "omdet-sam"),
-        "clipseg-sam",
+        *("clipseg-sam", "sam3"),
     ],
 )
 def test_a_name_loads_and_answers(full_hub: LoopbackHub, name: str) -> None:

@@ -67,14 +67,17 @@ def _model_table(name: str) -> Table:
     """What the files of one model say, line by line."""
     from textsam.cli.tables import make_table
     from textsam.weights.info import read_model_info
+    from textsam.weights.model_table import find_entry
 
-    info = read_model_info(name)
+    info, entry = read_model_info(name), find_entry(name)
     rows = [
         ("model", info.name),
         ("folder", str(info.folder)),
         ("kind", info.kind or "not stated in its files"),
         ("licence", info.license or "not stated in its files"),
     ]
+    if entry is not None and len(entry.repositories) > 1:  # the files below are the core's
+        rows.append(("consists of", " + ".join(part.id for part in entry.repositories)))
     if info.parameters:
         rows.append(("parameters", f"{info.parameters:,}"))
     for file in info.files:
