@@ -195,6 +195,8 @@ class PhotoCache:
                 if model.has_dense_text:
                     # A cached property: read now, so that users do not compute it at the same time.
                     _ = view.photo.text_features
+                if model.detector is not None:
+                    _ = view.photo.detector_photo
             with self._lock:
                 self._views[photo.key] = view
                 self._drop_oldest()

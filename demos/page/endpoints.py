@@ -67,7 +67,8 @@ _PARAMETERS = {
     "exclude": "Phrases to exclude, separated by commas.",
     "points": "Clicks [x, y] or [x, y, 1 or 0] in pixels of the photo; 0: not on the object.",
     "box": "[x0, y0, x1, y1] around one object, in pixels of the photo.",
-    "strategy": '"auto": every instance; "prompt": one object; "rank": ranked automatic masks.',
+    "strategy": '"auto": every instance; "prompt": one object; "detect": boxes of a '
+    'detector; "concept": instances of SAM 3; "rank": ranked automatic masks.',
     "threshold": "Minimum probability of a phrase and of a mask, 0 to 1; 0: the calibrated levels.",
     "overlap": '"allow", or "exclusive": a pixel belongs to at most one mask.',
 }

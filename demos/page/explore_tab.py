@@ -29,6 +29,8 @@ _THUMBNAIL = (256, 192)  # pixels, twice the size shown, for high-density screen
 _STRATEGIES = [
     ("every instance (auto)", "auto"),
     ("one object (prompt)", "prompt"),
+    ("boxes of a detector (detect)", "detect"),
+    ("instances of SAM 3 (concept)", "concept"),
     ("ranked masks (rank)", "rank"),
 ]
 _TABLE_HEAD = ["phrase", "what", "score", "gate", "why", "evidence"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from textsam.errors import TextSamError
+from textsam.inference.strategies.query import choose_strategy
 from textsam.values.images import load_image
 from textsam.weights.info import read_model_info
 from textsam.weights.model_table import find_entry
@@ -69,10 +70,13 @@ def _describe(model: ModelInBackground) -> str:
         ]
     except TextSamError:
         facts = ["Licence and size are unknown: its files do not state them"]
-    clip = "none: it takes clicks and boxes only" if loaded.clip is None else loaded.clip.name
+    clip = "none" if loaded.clip is None else loaded.clip.name
+    choice = choose_strategy(loaded.parts)
     facts += [
         f"Input: photos scaled to {loaded.sam.config.image_size} pixels on the longer side",
         f"CLIP: {clip}",
+        f"Detector: {'none' if loaded.detector is None else loaded.detector.name}",
+        f'Phrases: strategy "{choice.strategy}", since {choice.reason}',
         f"Runs on: {loaded.device} ({platform.machine()})",
         f"Loaded in {model.seconds or 0:.1f} s",
     ]
@@ -84,9 +88,10 @@ def _describe(model: ModelInBackground) -> str:
 
 def _limitations(model: TextSAM) -> list[str]:
     lines = []
-    if model.clip is None:
+    strategy = choose_strategy(model.parts).strategy
+    if strategy == "rank" and model.clip is None:
         lines.append("It takes no phrases, because it has no CLIP. Click, or drag a box.")
-    elif not model.has_dense_text:
+    elif strategy == "rank":
         lines.append("Phrases rank automatic masks, which is slow and rough.")
     if model.name == "tiny":
         lines += [

@@ -40,6 +40,7 @@ class StandIn:
 
     name = "stand-in"
     has_dense_text = True
+    map_source = concept_model = detector = None
     clip = SimpleNamespace(encode_text=lambda names: torch.eye(len(names)))
 
     def __init__(self):

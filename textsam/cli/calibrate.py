@@ -26,6 +26,7 @@ def calibrate(
     ],
     model: options.ModelOption = "tiny",
     clip: options.ClipOption = None,
+    detector: options.DetectorOption = None,
     device: options.DeviceOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, or a folder.")] = Path(
         "calibration.json"
@@ -35,7 +36,7 @@ def calibrate(
         typer.Option(
             "--strategy",
             "-s",
-            help="auto, rank or like; may be repeated (default: those that the model uses).",
+            help="auto, detect, concept, rank or like; may be repeated (default: the model's own).",
         ),
     ] = None,
     photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
@@ -55,7 +56,7 @@ def calibrate(
         strategies = None if strategy is None else calibration.check_strategies(strategy)
         target = _choose_file(out)
         sets = calibration.open_sets(data, photos=photos, seed=seed)
-        loaded = options.load_model(model, clip=clip, device=device)
+        loaded = options.load_model(model, clip=clip, detector=detector, device=device)
         # A second run for another strategy must not lose the curves of the first.
         kept = _load_other_curves(target, loaded)
         with TerminalProgress("photos") as bar:

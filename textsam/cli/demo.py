@@ -14,6 +14,7 @@ from textsam.errors import require
 def demo(
     model: options.ModelOption = "tiny",
     clip: options.ClipOption = None,
+    detector: options.DetectorOption = None,
     calibration: options.CalibrationOption = None,
     index: Annotated[
         str | None, typer.Option("--index", metavar="URI", help="A MaskIndex for the search tab.")
@@ -39,7 +40,9 @@ def demo(
         app.serve(
             model,
             # Loaded by the server, so that the page can be opened meanwhile.
-            lambda: options.load_model(model, clip=clip, device=device, calibration=calibration),
+            lambda: options.load_model(
+                model, clip=clip, detector=detector, device=device, calibration=calibration
+            ),
             say=lambda text: print_line(text, console=console),
             index=index,
             host=host,

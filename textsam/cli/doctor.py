@@ -117,7 +117,8 @@ def _weights() -> list[Finding]:
             folders = [find_model(part.id) for part in model.repositories]
             files = [file for folder in folders if folder for file in folder.rglob("*")]
             size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-            findings.append(Finding("weights", model.name, f"here, {size:,.0f} MB"))
+            value = f"here, {size:,.0f} MB; phrases: {_phrases_of(model.name)}"
+            findings.append(Finding("weights", model.name, value))
         elif model.shipped:
             advice = "pip install --force-reinstall textsam"
             findings.append(Finding("weights", model.name, "missing", advice, needed=True))
@@ -126,6 +127,18 @@ def _weights() -> list[Finding]:
     # Weights on the Hub are not needed until a command names them.
     value = f"{absent} not here; the first use downloads one. Type: textsam models"
     return [*findings, Finding("weights", "other models", value)]
+
+
+def _phrases_of(name: str) -> str:
+    """Which strategy answers phrases and why, or that its files cannot tell."""
+    from textsam.cli.info import describe_phrases
+    from textsam.weights.info import read_model_info
+
+    try:
+        return describe_phrases(name, read_model_info(name).config)
+    # A report says what is broken; it does not break.
+    except Exception as error:
+        return f"unknown, {' '.join(str(error).split())}"
 
 
 def _package(name: str) -> Finding:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,6 +78,7 @@ def _model_table(name: str) -> Table:
         ("folder", str(info.folder)),
         ("kind", info.kind or "not stated in its files"),
         ("licence", info.license or "not stated in its files"),
+        ("phrases", describe_phrases(name, info.config)),
     ]
     if entry is not None and len(entry.repositories) > 1:  # the files below are the core's
         rows.append(("consists of", " + ".join(part.id for part in entry.repositories)))
@@ -88,6 +92,48 @@ def _model_table(name: str) -> Table:
         rows += [(f"  {key}", _shorten(value)) for key, value in file.metadata.items()]
     rows += [(f"config {key}", _shorten(str(value))) for key, value in info.config.items()]
     return make_table("", "", rows=rows, header=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartsOnDisk:
+    """What the files of a model, or the table of models, say of its parts; nothing is loaded."""
+
+    has_dense_text: bool = False
+    map_source: object | None = None
+    concept_model: object | None = None
+    detector: object | None = None
+    clip: object | None = None
+
+    @classmethod
+    def of(cls, name: str, config: Mapping[str, Any]) -> PartsOnDisk:
+        """The parts of a model that was found by this name, with this `config.json`."""
+        from textsam.weights.model_table import find_entry
+
+        if config.get("format") == "textsam":
+            pathway, maps = config.get("pathway") or {}, config.get("map_source")
+            return cls(
+                has_dense_text=bool(pathway.get("dense_channels") or maps),
+                map_source=maps,
+                detector=config.get("detector"),
+                clip=config.get("clip"),
+            )
+        # The name of a folder is no name of the table.
+        entry = None if Path(name).exists() else find_entry(name)
+        maps = None if entry is None else entry.map_source
+        return cls(
+            has_dense_text=maps is not None,
+            map_source=maps,
+            concept_model=config if config.get("model_type") == "sam3" else None,
+            detector=None if entry is None else entry.detector,
+        )
+
+
+def describe_phrases(name: str, config: Mapping[str, Any]) -> str:
+    """Which strategy answers phrases by default, and why."""
+    from textsam.inference.strategies.query import choose_strategy
+
+    strategy, reason = choose_strategy(PartsOnDisk.of(name, config))
+    return f"strategy {strategy}: {reason}"
 
 
 def _shorten(text: str, length: int = 100) -> str:

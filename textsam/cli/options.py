@@ -43,6 +43,14 @@ ModelOption = Annotated[
 ClipOption = Annotated[
     str | None, typer.Option("--clip", help="A CLIP to use instead of the model's own.")
 ]
+DetectorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="A zero-shot detector that finds boxes for phrases: a folder or a Hub id, e.g. "
+        "IDEA-Research/grounding-dino-tiny.",
+    ),
+]
 CalibrationOption = Annotated[
     Path | None,
     typer.Option("--calibration", metavar="FILE", help="A file written by textsam calibrate."),
@@ -64,6 +72,7 @@ def load_model(
     name: str,
     *,
     clip: str | None = None,
+    detector: str | None = None,
     device: str | None = None,
     calibration: Path | None = None,
 ) -> TextSAM:
@@ -72,7 +81,9 @@ def load_model(
     with make_console(stderr=True).status(f"loading {name}"):
         from textsam import TextSAM
 
-        return TextSAM.from_pretrained(name, clip=clip, device=device, calibration=calibration)
+        return TextSAM.from_pretrained(
+            name, clip=clip, detector=detector, device=device, calibration=calibration
+        )
 
 
 def import_guest(module: str, extra: str) -> ModuleType:

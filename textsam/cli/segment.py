@@ -49,8 +49,9 @@ StrategyOption = Annotated[
     Strategy,
     typer.Option(
         "--strategy",
-        help="auto: every instance; prompt: one object, as in the SAM paper; rank: automatic masks "
-        "ranked by CLIP, for any SAM.",
+        help="auto: every instance; prompt: one object, as in the SAM paper; detect: every "
+        "instance, by the model's detector; concept: the same, by SAM 3; rank: automatic masks ranked "
+        "by CLIP, for any SAM.",
     ),
 ]
 ThresholdOption = Annotated[
@@ -84,6 +85,7 @@ def segment(
     out: options.OutOption = None,
     model: options.ModelOption = "tiny",
     clip: options.ClipOption = None,
+    detector: options.DetectorOption = None,
     calibration: options.CalibrationOption = None,
     device: options.DeviceOption = None,
     format: FormatOption = None,
@@ -112,7 +114,8 @@ def segment(
         _check_query(query, photos)
         _note_phrases(text or [])
         query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
-        load = partial(options.load_model, model, clip=clip, device=device, calibration=calibration)
+        parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
+        load = partial(options.load_model, model, device=device, **parts)
         if options.is_one_photo(photos, out):
             output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
             _segment_one(load, photos[0], query, explain=explain, as_json=as_json, **output)

@@ -257,7 +257,13 @@ class Explanation:
         lines = [head, *(row.cells() for row in self.short_table())]
         widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-        return "\n".join([*map(self.sentence, self.phrases), "", *text])
+        # Where "auto" means another strategy than usual, and why.
+        chosen = {
+            f'strategy "auto" is "{answer.strategy}" here: {answer.chosen}'
+            for answer in self.answers
+            if answer.chosen and answer.strategy != "auto"
+        }
+        return "\n".join([*map(self.sentence, self.phrases), *sorted(chosen), "", *text])
 
     def short_table(self) -> list[ExplanationRow]:
         """As `table`, with at most twelve masks of a phrase."""
@@ -282,6 +288,7 @@ class Explanation:
         return {
             "phrase": answer.phrase,
             "strategy": answer.strategy,
+            "chosen": answer.chosen,
             "presence": _number(answer.presence),
             "evidence": {key: _number(value) for key, value in answer.evidence.items()},
             "min_presence": answer.levels.min_presence,

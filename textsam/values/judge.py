@@ -200,6 +200,7 @@ class PhraseAnswer:
     Attributes:
         phrase: The phrase; for a concept from another photo, its name.
         strategy: "auto", "prompt", "detect", "concept", "rank" or "like".
+        chosen: Why the model answered by that strategy; empty where it was asked for by name.
         presence: Probability that it is in the picture at all, 0 to 1; NaN if unknown.
         evidence: The raw numbers behind `presence`, by name.
         rivaled: Presence of what is left of the phrase after excluded ("exclusion") and background
@@ -220,6 +221,7 @@ class PhraseAnswer:
 
     phrase: str
     strategy: str
+    chosen: str = ""
     presence: float = math.nan
     evidence: Mapping[str, float] = field(default_factory=dict)
     rivaled: Mapping[Gate, float] = field(default_factory=dict)

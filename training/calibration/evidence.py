@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsam.errors import ImageError
+from textsam.inference.strategies.concept import CONCEPT_CURVES
+from textsam.inference.strategies.detect import DETECT_CURVES
 from textsam.inference.strategies.like import LIKE_CURVES
 from textsam.inference.strategies.map_points import DEFAULT_CURVES
 from textsam.inference.strategies.rank import RANK_CURVES
@@ -39,6 +41,8 @@ logger = logging.getLogger(__name__)
 # stays, so duplicates must not depend on an earlier fit.
 _OPEN: Mapping[str, StrategyCurves] = {
     "auto": replace(DEFAULT_CURVES, min_presence=0.0, min_score=0.0),
+    "detect": replace(DETECT_CURVES, min_presence=0.0, min_score=0.0),
+    "concept": replace(CONCEPT_CURVES, min_presence=0.0, min_score=0.0),
     "rank": replace(RANK_CURVES, min_presence=0.0, min_score=0.0),
     "like": StrategyCurves(  # with or without a map
         presence=Curve(weights={}, bias=0.0),
@@ -104,7 +108,7 @@ def gather(
     with open_gates(model):
         for item in sets:
             named = sorted({*item.labels, *(n for s in item.samples for n in s.absent)})
-            siblings = Siblings.from_clip(model.clip, named)
+            siblings = None if model.clip is None else Siblings.from_clip(model.clip, named)
             examples = Examples(model, item.samples, seed=seed)
             for sample in item.samples:
                 try:

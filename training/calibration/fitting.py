@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from textsam import __version__
+from textsam.inference.strategies.query import choose_strategy
 from textsam.values.calibration import Calibration
 
 from .choice import CalibrationSet
@@ -40,8 +41,8 @@ class CalibrationConfig:
 
 
 def default_strategies(model: Any) -> tuple[str, ...]:
-    """How phrases are answered by default: "auto", or "rank" for a model without a map."""
-    return ("auto",) if model.has_dense_text else ("rank",)
+    """How phrases are answered by default: "auto", or what stands in for it without a map."""
+    return (choose_strategy(model).strategy,)
 
 
 def check_strategies(strategies: Sequence[str]) -> tuple[str, ...]:
@@ -64,7 +65,7 @@ def calibrate(
     kept: Calibration | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fit the curves of a `TextSAM` with a CLIP; the model itself is left as it is.
+    """Fit the curves of a `TextSAM` that takes phrases; the model itself is left as it is.
 
     The photos should not be those that it was trained on, which it knows too well. Curves of
     strategies that are not fitted come from `kept`, the model's by default. `fitted_on` has by
@@ -72,11 +73,18 @@ def calibrate(
     cross-validated `figures` by set (see `training.calibration.curves.judge`).
     """
     config = config or CalibrationConfig()
-    model.parts.require_clip()
     chosen = check_strategies(strategies or default_strategies(model))
+    if "detect" in chosen:
+        model.parts.require_detector()
+    if "concept" in chosen:
+        model.parts.require_concept()
+    # These need no CLIP; without one all absent phrases are drawn at random.
+    if set(chosen) - {"detect", "concept"}:
+        model.parts.require_clip()
     if "auto" in chosen and not model.has_dense_text:
+        own = choose_strategy(model).strategy
         raise ValueError(
-            f"{model.name} has no map of a phrase, so its auto is rank. Calibrate rank"
+            f"{model.name} has no map of a phrase, so its auto is {own}. Calibrate {own}"
         )
     evidence = gather(
         model, sets, strategies=chosen, absent=config.absent, seed=config.seed, progress=progress

@@ -62,6 +62,8 @@ class EvaluationOptions(Options):
     # coco:FILE.json@FOLDER, lvis:, sa1b:, pngs:, hf:. Each is one row of the table.
     data: tuple[str, ...]
     model: str = "tiny"  # What TextSAM.from_pretrained takes: "tiny", a folder or a hub id
+    # A zero-shot detector for phrases, a folder or a hub id; the model's own, if any, by default
+    detector: str | None = None
     # Also write settings, versions, means and one record per item to this file.
     json: Path | None = None
     # Measure only this many photos of each set, spread evenly over it; of a stream the first ones.
@@ -133,7 +135,7 @@ def measure_sets(
     sets = (read or read_sets)(options.data, limit=options.limit)
     measured: list[dict[str, Any]] = []
     for name in (options.model, *getattr(options, "compare", ())):
-        model = load_model(name)
+        model = load_model(name, detector=getattr(options, "detector", None))
         for data in sets:
             row = {"name": data.name, "path": str(data.path), "model": name}
             row |= measure(model, data)
@@ -145,12 +147,12 @@ def measure_sets(
     return measured
 
 
-def load_model(name: str) -> Any:
+def load_model(name: str, *, detector: str | None = None) -> Any:
     """Load a `TextSAM`; whatever prevents that is a `BadInputError`."""
     from textsam import TextSAM
 
     try:
-        return TextSAM.from_pretrained(name)
+        return TextSAM.from_pretrained(name, detector=detector)
     except (TextSamError, OSError, ValueError) as error:
         raise BadInputError(f"cannot load model {name!r}: {error}") from error
 

@@ -39,6 +39,7 @@ class EverydayOptions(Options):
     """Count everyday phrases that are answered right, wrong, or with nothing."""
 
     model: str = "tiny"  # What TextSAM.from_pretrained takes: "tiny", a folder or a hub id
+    detector: str | None = None  # A zero-shot detector that answers phrases: a folder or a hub id
     photos: Path | None = None  # Folder of the photos that are not among the examples
     json: Path | None = None  # Also write every verdict to this file
     sheet: Path | None = None  # Also draw every answer into this picture file
@@ -65,7 +66,7 @@ def _run(options: EverydayOptions) -> None:
     found = {name: place for name, place in places.items() if place.is_file()}
     if not found:
         raise BadInputError(f"no photo of {_TRUTH.name} in {_ROOT}. Type: --photos FOLDER")
-    model = load_model(options.model)
+    model = load_model(options.model, detector=options.detector)
     cells: dict[str, list[Cell]] = {}
     verdicts: dict[str, dict[str, str]] = {}
     for name, place in progress(list(found.items()), "photos"):

@@ -28,7 +28,7 @@ from .phrases.strategy_tally import StrategyTally
 from .phrases.text_parts import ClickTally, ExclusionTally, MapTally, UnionTally
 from .phrases.text_tables import show_parts, show_phrases, show_single, show_strategies
 
-Strategy = Literal["auto", "prompt", "rank", "components"]
+Strategy = Literal["auto", "prompt", "detect", "concept", "rank", "components"]
 Galleries = dict[str, Gallery]
 Part = Literal["union", "click", "exclude", "map", "cost"]
 
@@ -136,6 +136,7 @@ def measure_set(
     config: TextConfig,
     galleries: Galleries | None = None,
     name: str | None = None,
+    detector: str | None = None,
 ) -> dict[str, Any]:
     """Measure one file.
 
@@ -160,7 +161,8 @@ def measure_set(
     cost = None
     if opened and "cost" in config.parts:
         cost = measure_seconds(model, data)
-        cost["memory"] = None if name is None else measure_memory(name, data)
+        memory = None if name is None else measure_memory(name, data, detector)
+        cost["memory"] = memory
     return {
         "photos": len(data.samples),
         "skipped": skipped,
@@ -186,7 +188,8 @@ def _run(options: TextOptions) -> None:
 
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
         galleries = _galleries(options) if options.sheet else {}
-        figures = measure_set(model, data, config=options, galleries=galleries, name=options.model)
+        names = {"name": options.model, "detector": options.detector}
+        figures = measure_set(model, data, config=options, galleries=galleries, **names)
         sheet.update({f"{data.name}, {name}": gallery for name, gallery in galleries.items()})
         write_sheet(options.sheet, sheet)
         return figures

@@ -281,3 +281,34 @@ def test_a_whole_run_by_folder(
     same = again.open(photo).segment(text=["Front door", "cat"], threshold=0.01)
     assert list(same.rles) == list(result.rles)
     np.testing.assert_allclose(same.scores, result.scores, atol=1e-6)
+
+
+def test_an_explanation_says_who_answered_and_why(listed: Any, photo: Photo) -> None:
+    view = listed(("wheel", [4, 4, 40, 40], 0.9)).open(photo)
+    explanation = view.explain("wheel")
+    assert 'strategy "auto" is "detect" here: it has a detector' in str(explanation)
+    assert explanation.to_dict()["phrases"][0]["chosen"].startswith("it has a detector")
+    assert "here:" not in str(view.explain("wheel", strategy="detect"))
+
+
+def test_the_command_line_takes_a_detector(
+    handless_model: TextSAM, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from textsam.cli.app import app
+
+    core = handless_model.save_pretrained(tmp_path / "core")
+    pixels = np.random.default_rng(5).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    options = ["-m", str(core), "--detector", str(folders["owlv2"])]
+    words = ["segment", str(tmp_path / "photo.png"), "-t", "wheel", "--json", *options]
+    output = CliRunner().invoke(app, words)
+    assert output.exit_code == 0, output.output
+    assert '"labels"' in output.stdout or '"wheel"' in output.stdout
+    model = TextSAM.from_pretrained(core, detector=folders["owlv2"])
+    saved = model.save_pretrained(tmp_path / "saved")
+    for folder, strategy in ((core, "strategy rank"), (saved, "strategy detect")):
+        shown = CliRunner().invoke(app, ["info", str(folder)])
+        assert strategy in shown.stdout

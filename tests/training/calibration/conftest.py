@@ -52,6 +52,7 @@ class FakeModel:
 
     name = "fake"
     has_dense_text = True
+    map_source = concept_model = detector = None
 
     def __init__(self, answer):
         self.answer = answer
@@ -65,7 +66,10 @@ class FakeModel:
 
     @property
     def parts(self):
-        return SimpleNamespace(require_clip=lambda: ModelParts.require_clip(self))
+        return SimpleNamespace(
+            require_clip=lambda: ModelParts.require_clip(self),
+            require_detector=lambda: ModelParts.require_detector(self),
+        )
 
     def concept(self, shown):
         [item] = shown

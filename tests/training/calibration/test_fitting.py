@@ -111,6 +111,21 @@ def test_what_cannot_be_calibrated_says_so(photos, boxes, fake):
         calibrate(model, [])
 
 
+def test_a_detector_is_calibrated_without_a_clip(photos, boxes, fake):
+    model = _model(fake, boxes)
+    model.has_dense_text, model.clip = False, None
+    with pytest.raises(WeightsError, match="has no detector"):
+        calibrate(model, [], strategies=["detect"])
+    model.detector = object()
+    assert default_strategies(model) == ("detect",)
+
+    fitted = _calibrate(model, photos)
+
+    assert {strategy for _, _, strategy in model.asked} == {"detect"}
+    assert fitted.strategies["detect"].presence.weights["peak"] > 0.5
+    assert fitted.fitted_on["detect"]["figures"]["all"]["recall"] > 0.8
+
+
 @pytest.mark.parametrize("options", [{"photos": 0}, {"absent": 0}, {"recall": 1.0}, {"recall": 0}])
 def test_settings_without_a_meaning_are_refused(options):
     with pytest.raises(ValueError, match=r"wanted at least 1|between 0 and 1"):

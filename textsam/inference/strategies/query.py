@@ -371,7 +371,23 @@ def answer_query(
                 return [concept_like(photo, examples, threshold=query.threshold)]
             concept = make_concept(parts, concept, photo=photo)
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
-    strategy = _strategy_of(parts, query)
+    if query.strategy == "auto":
+        strategy, reason = choose_strategy(parts)
+        answers = _answer_by(strategy, photo, query, windows=windows, embedded=embedded)
+        return [replace(answer, chosen=reason) for answer in answers]
+    return _answer_by(query.strategy, photo, query, windows=windows, embedded=embedded)
+
+
+def _answer_by(
+    strategy: str,
+    photo: EncodedPhoto,
+    query: Query,
+    *,
+    windows: WindowCache,
+    embedded: Callable[[], EmbeddedMasks],
+) -> list[PhraseAnswer]:
+    """The answers of one strategy to phrases."""
+    parts = photo.parts
     if strategy in ("detect", "concept"):
         answer = detect_answers if strategy == "detect" else concept_answers
         return answer(

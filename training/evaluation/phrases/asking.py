@@ -20,7 +20,7 @@ from textsam.values.rle import RLE, decode_rle, encode_masks, merge_rles
 
 from ..figures.matching import Matches, match_masks
 
-STRATEGIES = ("auto", "prompt", "rank", "components")
+STRATEGIES = ("auto", "prompt", "detect", "concept", "rank", "components")
 
 # Regions of the map below this many pixels are specks of the interpolation, not answers: one cell
 # (8 x 8) of the map of a 512-px model on a 512-px photo. Leaving them in would only flatter the

@@ -67,7 +67,7 @@ def _seconds(view: Any, phrase: str) -> float:
     return time.perf_counter() - start
 
 
-def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
+def measure_memory(name: str, data: DataSet, detector: str | None = None) -> dict[str, Any]:
     """Peak memory of one phrase and of twenty in one call, each in a fresh process.
 
     A process's peak never goes down again, so each loads the model and opens one photo anew.
@@ -82,14 +82,14 @@ def measure_memory(name: str, data: DataSet) -> dict[str, Any]:
     # Made-up names cost as much as real ones: each is embedded and searched for.
     phrases += [f"thing number {index}" for index in range(_MANY)]
     image = sample.image()
-    one, many = (in_fresh_process(_peak, name, image, phrases[:n]) for n in (1, _MANY))
+    one, many = (in_fresh_process(_peak, name, detector, image, phrases[:n]) for n in (1, _MANY))
     return {"one": one, "many": many, "ratio": many / one, "phrases": _MANY}
 
 
-def _peak(name: str, image: NDArray[np.uint8], phrases: list[str]) -> float:
+def _peak(name: str, detector: str | None, image: NDArray[np.uint8], phrases: list[str]) -> float:
     """MiB that the process has held after asking; run in a process of its own."""
     from textsam import TextSAM
 
-    with TextSAM.from_pretrained(name).open(image) as view:
+    with TextSAM.from_pretrained(name, detector=detector).open(image) as view:
         view.segment(text=phrases)
     return peak_bytes() / 2**20
