@@ -91,7 +91,9 @@ def test_one_photo(textsam_command, model):
         assert word in result.stdout
     assert "wrote out/wheels.png" in result.stdout
     assert Image.open("out/wheels.png").size == (40, 30)
-    assert model.loaded == [{"name": "tiny", "clip": None, "device": None, "calibration": None}]
+    assert model.loaded == [
+        {"name": "tiny", "clip": None, "detector": None, "device": None, "calibration": None}
+    ]
 
 
 def test_all_prompts_reach_the_model(textsam_command, model):
@@ -106,6 +108,8 @@ def test_all_prompts_reach_the_model(textsam_command, model):
             "m",
             "--clip",
             "c",
+                "--detector",
+                "d",
             "--device",
             "cpu",
             "--calibration",
@@ -119,7 +123,7 @@ def test_all_prompts_reach_the_model(textsam_command, model):
         | {"exclude": None, "background": None}
     ]
     assert model.loaded == [
-        {"name": "m", "clip": "c", "device": "cpu", "calibration": Path("k.json")}
+        {"name": "m", "clip": "c", "detector": "d", "device": "cpu", "calibration": Path("k.json")}
     ]
 
 

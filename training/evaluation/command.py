@@ -135,7 +135,8 @@ def measure_sets(
     sets = (read or read_sets)(options.data, limit=options.limit)
     measured: list[dict[str, Any]] = []
     for name in (options.model, *getattr(options, "compare", ())):
-        model = load_model(name, detector=getattr(options, "detector", None))
+        detector = getattr(options, "detector", None)
+        model = load_model(name) if detector is None else load_model(name, detector=detector)
         for data in sets:
             row = {"name": data.name, "path": str(data.path), "model": name}
             row |= measure(model, data)

@@ -66,7 +66,8 @@ def _run(options: EverydayOptions) -> None:
     found = {name: place for name, place in places.items() if place.is_file()}
     if not found:
         raise BadInputError(f"no photo of {_TRUTH.name} in {_ROOT}. Type: --photos FOLDER")
-    model = load_model(options.model, detector=options.detector)
+    detector = {} if options.detector is None else {"detector": options.detector}
+    model = load_model(options.model, **detector)
     cells: dict[str, list[Cell]] = {}
     verdicts: dict[str, dict[str, str]] = {}
     for name, place in progress(list(found.items()), "photos"):
