@@ -50,8 +50,8 @@ StrategyOption = Annotated[
     typer.Option(
         "--strategy",
         help="auto: every instance; prompt: one object, as in the SAM paper; detect: every "
-        "instance, by the model's detector; concept: the same, by SAM 3; rank: automatic masks ranked "
-        "by CLIP, for any SAM.",
+        "instance, by the model's detector; concept: the same, by SAM 3; rank: automatic masks "
+        "ranked by CLIP, for any SAM.",
     ),
 ]
 ThresholdOption = Annotated[
