@@ -445,7 +445,10 @@ def hub(
     requests: list[tuple[str, str, bool]] = []
 
     def start(*held: str) -> list[tuple[str, str, bool]]:
-        def download(repo: str, name: str, *, cache_dir: Any, local_files_only: bool) -> str:
+        def download(
+            repo: str, name: str, *, revision: str | None, cache_dir: Any, local_files_only: bool
+        ) -> str:
+            repo = repo if revision is None else f"{repo} at {revision}"
             requests.append((repo, name, local_files_only))
             if name not in held:
                 raise LocalEntryNotFoundError(f"{name} is not here")
@@ -464,6 +467,11 @@ def test_hub_ids_are_read_and_local_files_only_is_passed_on(hub: Callable[..., A
     assert requests == [
         ("org/clip", "open_clip_config.json", True),
         ("org/clip", FILE, True),
+    ]
+    ClipEncoder.from_pretrained("hf-hub:org/clip@v1")
+    assert requests[2:] == [
+        ("org/clip at v1", "open_clip_config.json", False),
+        ("org/clip at v1", FILE, False),
     ]
 
 

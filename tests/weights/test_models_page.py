@@ -18,7 +18,7 @@ from tests.modeling.huggingface.hub_folders import write_clipseg, write_sam3
 from tests.test_readme import as_program, read_fences
 from tests.weights.loopback_hub import LoopbackHub
 from tests.weights.test_hub import small_sam
-from textsam import TextSAM
+from textsam import TextSAM, segment
 from textsam.weights.model_table import MODELS, ModelEntry
 
 PHOTO = "examples/bus.jpg"
@@ -133,3 +133,23 @@ def test_a_name_loads_and_answers(full_hub: LoopbackHub, name: str) -> None:
             found = view.segment(text=["wheel", "door"])
             assert found.scores.dtype == "float32"
             assert {answer.phrase for answer in found.answers} == {"wheel", "door"}
+
+
+def test_every_face_takes_the_names(full_hub: LoopbackHub) -> None:
+    """Commands, the index, jobs and evaluations load by the same function."""
+    from typer.testing import CliRunner
+
+    from textsam.cli.app import app
+    from textsam.search.embed import Embedder
+    from training.evaluation.command import load_model
+
+    options = ["-t", "wheel", "--model", "clipseg-sam", "--device", "auto", "-o", "wheels.json"]
+    done = CliRunner().invoke(app, ["segment", PHOTO, *options])
+    assert done.exit_code == 0, done.output
+    assert Path("wheels.json").is_file()
+    assert Embedder.from_pretrained("sam2.1-tiny").spaces["sam"].model.endswith("hiera-tiny")
+    assert load_model("edgetam").name == "yonigozlan/EdgeTAM-hf"
+    assert len(segment(PHOTO, points=[(300, 200)], model="sam-vit-base")) > 0
+    told = CliRunner().invoke(app, ["segment", PHOTO, "-t", "wheel", "--model", "clipsegsam"])
+    assert told.exit_code == 1
+    assert "Did you mean 'clipseg-sam'" in told.output

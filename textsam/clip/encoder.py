@@ -125,7 +125,8 @@ class ClipEncoder:
 
         Args:
             name: `"ViT-L-14-336/openai"` or `"ViT-L-14-336::openai"` (open_clip's name and tag; a
-                checkpoint file may follow `::`); `"hf-hub:org/repo"`; a folder or
+                checkpoint file may follow `::`); `"hf-hub:org/repo"` or, with a revision,
+                `"hf-hub:org/repo@v1"`; a folder or
                 `"local-dir:folder"`; `"tiny"` for the model that ships with textsam.
             device: Where to put it; the CPU by default.
             dtype: Type of the weights in memory, whatever their type in the file.

@@ -63,17 +63,22 @@ class Hub:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+        repo, _, revision = repo.partition("@")
         for name in names:
             try:
                 path = hf_hub_download(
-                    repo, name, cache_dir=self.cache_dir, local_files_only=self.local_files_only
+                    repo,
+                    name,
+                    revision=revision or None,
+                    cache_dir=self.cache_dir,
+                    local_files_only=self.local_files_only,
                 )
                 return Path(path)
             except EntryNotFoundError as error:  # on the hub, or in the cache if that is all we may
                 last: Exception = error
             except Exception as error:  # of as many types as in `fetch`
                 raise explain_hub_error(
-                    error, repo, local_files_only=self.local_files_only
+                    error, repo, revision=revision, local_files_only=self.local_files_only
                 ) from error
         if isinstance(last, LocalEntryNotFoundError):
             last = explain_hub_error(last, repo, local_files_only=self.local_files_only)
