@@ -226,6 +226,7 @@ class TextSAM:
 
         Args:
             target: A device as in `from_pretrained`, or a type: `"bfloat16"`, `torch.float16`.
+                Weights that were rounded stay so, also back in float32.
 
         Raises:
             WeightsError: Torch has no such device, or encoders cannot compute in that type.
