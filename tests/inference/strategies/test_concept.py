@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.inference.conftest import build_model
 from tests.modeling.huggingface.hub_folders import write_sam3
@@ -15,10 +17,14 @@ from textsam.errors import PromptError, WeightsError
 from textsam.inference.model import TextSAM
 from textsam.inference.strategies.competition import against_rivals
 from textsam.results.segmentation import Segmentation
+from textsam.search.data_photos import DataPhoto, ListedPhotos
 from textsam.search.embed import Embedder
+from textsam.search.index import MaskIndex
+from textsam.search.job import EmbedSettings, embed_data_set
 from textsam.values.images import resize_image
 from textsam.values.judge import Candidate
 from textsam.values.rle import decode_rle, encode_mask
+from textsam.values.settings import AutomaticSettings
 
 LOW = 0.05  # random scores lie about 0.25
 
@@ -166,9 +172,21 @@ def test_everything_label_map_and_tiles(model: TextSAM) -> None:
 def test_masks_are_embedded_by_its_encoder(model: TextSAM, photo) -> None:
     view = model.open(photo)
     masks = view.segment(text="wheel", threshold=LOW)[:2]
-    vectors = Embedder(model, latents="photo").masks(view.photo, masks).vectors["sam"]
+    embedder = Embedder(model, latents="photo")
+    vectors = embedder.masks(view.photo, masks).vectors["sam"]
     assert vectors.shape == (2, 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "PNG")
+    index = MaskIndex.open("memory://", model=embedder)
+    photos = [DataPhoto(dataset="noise", image="one", encoded=stream.getvalue())]
+    loose = AutomaticSettings(
+        points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+    )
+    settings = EmbedSettings(batch=2, automatic=loose)
+    report = embed_data_set(embedder, ListedPhotos(photos), index, settings=settings)
+    assert report.masks == len(index) > 0
+    assert index.search(like=masks[0], space="sam", k=1)[0].image == "one"
 
 
 def test_it_is_not_written_again(model: TextSAM, tmp_path) -> None:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.inference.conftest import build_model
+from tests.modeling.hub_cores import write_core
 from tests.modeling.huggingface.hub_folders import write_clipseg
 from textsam.errors import WeightsError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.encoded import map_logits
-from textsam.modeling.huggingface.phrase_maps import read_map_source
+from textsam.inference.photo.encoded import embed_phrases, map_logits, to_original_frame
+from textsam.inference.photo.prediction import prompt_batch
+from textsam.modeling.huggingface.phrase_maps import ClipSegMaps, read_map_source
 from textsam.results.segmentation import Segmentation
+from textsam.search.data_photos import DataPhoto, ListedPhotos
+from textsam.search.embed import Embedder
+from textsam.search.index import MaskIndex
+from textsam.search.job import EmbedSettings, embed_data_set
+from textsam.values.prompts import make_prompt
+from textsam.values.settings import AutomaticSettings
 
-PHRASES = ["wheel", "red car"]
+# Random masks are worth nothing: all are kept.
+LOOSE = AutomaticSettings(
+    points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +148,49 @@ def test_in_place_of_a_dense_head(folder: Path, photo, tmp_path) -> None:
     model.map_source = None
     model.save_pretrained(tmp_path / "again")
     assert json.loads((tmp_path / "again/config.json").read_text())["map_source"] is None
+
+
+def test_mask_prompts_lie_where_the_map_does(
+    mapped: TextSAM, folder, photo, tmp_path, monkeypatch
+) -> None:
+    """On cores that pad photos and on those that stretch them."""
+    # Smooth, off the centre: of noise nothing is left on a grid of a quarter.
+    y, x = torch.meshgrid(torch.linspace(0, 1, 64), torch.linspace(0, 1, 64), indexing="ij")
+    blob = 6 - 60 * ((x - 0.7) ** 2 + (y - 0.3) ** 2)
+    monkeypatch.setattr(ClipSegMaps, "logits", lambda *_: blob[None])
+    write_core("sam2", tmp_path)
+    stretching = TextSAM.from_pretrained(tmp_path, map_source=folder, local_files_only=True)
+    for model in (mapped, stretching):
+        view = model.open(photo)
+        assert view.photo.frame.stretched == (model is stretching)
+        prompt = prompt_batch(view.photo, make_prompt(view.size, text="wheel"), None)
+        assert prompt.tokens is None
+        assert prompt.masks is not None
+        there = to_original_frame(prompt.masks[:, 0], view.photo.frame)[0].numpy()
+        wanted = to_original_frame(
+            map_logits(view.photo, embed_phrases(model.parts, ["wheel"])), view.photo.text_frame
+        )[0].numpy()
+        assert np.corrcoef(there.ravel(), wanted.ravel())[0, 1] > 0.97
+        found = view.segment(text="wheel", threshold=0.02)
+        assert found.size == photo.shape[:2]
+        view.click(20, 20)
+
+
+def test_embed_and_search(mapped: TextSAM, photo, phrase) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "PNG")
+    embedder = Embedder(mapped, latents="photo")
+    index = MaskIndex.open("memory://", model=embedder)
+    report = embed_data_set(
+        embedder,
+        ListedPhotos([DataPhoto(dataset="noise", image="one", encoded=stream.getvalue())]),
+        index,
+        settings=EmbedSettings(batch=2, automatic=LOOSE),
+    )
+    assert report.masks == len(index) > 0
+    view = mapped.open(photo)
+    [mask, *_] = view.segment(text=phrase, threshold=0.02)
+    assert index.search(like=mask, space="sam", k=1)[0].image == "one"
 
 
 def test_like_needs_no_map(mapped: TextSAM, photo) -> None:

@@ -167,6 +167,30 @@ def test_a_tracker_alone(folder: Path, tmp_path: Path) -> None:
     assert core.config.image_size == 112
 
 
+def test_a_detector_alone(folder: Path, tmp_path: Path) -> None:
+    """It has no core for clicks, and a random one would be no help."""
+    from transformers import Sam3Model
+
+    Sam3Model.from_pretrained(folder).save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="without the tracker.*sam3_video"):
+        read_sam3(tmp_path, name="detector")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "timm_wrapper", "architecture": "hf-hub:a/b"}, "backbone of timm"),
+        ({"patch_size": "many"}, "damaged|cannot be loaded"),
+    ],
+)
+def test_a_config_that_does_not_fit(folder: Path, tmp_path: Path, change, message) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["tracker_config"]["vision_config"]["backbone_config"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=message):
+        read_sam3(tmp_path, name="odd")
+
+
 def test_missing_weights_are_an_error(folder: Path, tmp_path: Path) -> None:
     """A detector alone would get a random tracker."""
     config = json.loads((folder / "config.json").read_text())

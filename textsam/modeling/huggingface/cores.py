@@ -264,14 +264,16 @@ def _check_backbone(values: Mapping[str, Any]) -> None:
         )
 
 
-def read_network(kind: Any, folder: Path, *, name: str) -> Any:
+def read_network(kind: Any, folder: Path, *, name: str, config: Any = None) -> Any:
     """A network of `transformers` for inference, of which no weight may be missing.
 
-    Others than its own may lie in the folder. Raises a `WeightsError`.
+    Others than its own may lie in the folder, if `config` says which is its own part. Raises a
+    `WeightsError`.
     """
     try:
         network, report = kind.from_pretrained(
             folder,
+            config=config,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

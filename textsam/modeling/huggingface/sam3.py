@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from textsam.errors import WeightsError
+from textsam.errors import WeightsError, one_line
 from textsam.modeling.huggingface.cores import HuggingFaceCore, read_core_config, read_network
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.values.files import read_settings
@@ -23,7 +23,7 @@ from textsam.values.files import read_settings
 __all__ = ["SAM3_TYPES", "ConceptModel", "Instances", "Sam3Core", "read_sam3"]
 
 SAM3_TYPES = ("sam3", "sam3_video", "sam3_tracker")  # `model_type` of folders with a SAM 3
-
+_TRACKER_PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 _TEXT_LENGTH = 32  # tokens, as in `Sam3Processor`
 _EXAMPLES_ONLY = "visual"  # the phrase that stands for "like these boxes", as in the released code
 
@@ -133,7 +133,13 @@ def read_sam3(folder: Path, *, name: str) -> tuple[Sam3Core, ConceptModel | None
         WeightsError: No tracker, or files that do not fit `transformers`.
     """
     try:
-        from transformers import AutoTokenizer, Sam3Model, Sam3TrackerModel
+        from transformers import (
+            AutoTokenizer,
+            Sam3Config,
+            Sam3Model,
+            Sam3TrackerConfig,
+            Sam3TrackerModel,
+        )
     except ImportError as error:
         raise WeightsError(
             f"{name} needs a newer transformers: pip install -U transformers"
@@ -142,11 +148,27 @@ def read_sam3(folder: Path, *, name: str) -> tuple[Sam3Core, ConceptModel | None
     config = read_settings(folder / "config.json")
     if "timm_wrapper" in str(config):  # whose name may be a folder or a repository
         raise WeightsError(f"{name} has a backbone of timm; wanted that of SAM 3, sam3_vit_model")
-    tracker = read_network(Sam3TrackerModel, folder, name=name)
+    # The published folder describes a model for videos; what describes its memory is left out.
+    own, found = (config.get(f"{part}_config") or config for part in ("tracker", "detector"))
+    try:
+        sizes = Sam3TrackerConfig(**{part: own[part] for part in _TRACKER_PARTS if part in own})
+        detector_sizes = Sam3Config(**found)
+    except Exception as error:  # it checks values by errors of its own
+        raise WeightsError(f"{folder / 'config.json'} is damaged: {one_line(error)}") from error
+    try:
+        tracker = read_network(Sam3TrackerModel, folder, name=name, config=sizes)
+    except WeightsError as error:
+        if config.get("model_type") != "sam3":
+            raise
+        raise WeightsError(
+            f"{name} holds the detector of a SAM 3 without the tracker, which turns clicks and "
+            "boxes into masks; wanted a folder with both, model_type sam3_video, as "
+            f'"facebook/sam3" has them ({error})'
+        ) from error
     core = Sam3Core(tracker, read_core_config(folder, "sam3", tracker))
     if config.get("model_type") == "sam3_tracker":
         return core, None
-    detector = read_network(Sam3Model, folder, name=name)
+    detector = read_network(Sam3Model, folder, name=name, config=detector_sizes)
     # One encoder in memory, and one run of it per photo.
     detector.vision_encoder.backbone = tracker.vision_encoder.backbone
     try:
