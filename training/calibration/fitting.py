@@ -79,7 +79,8 @@ def calibrate(
     if "concept" in chosen:
         model.parts.require_concept()
     # These need no CLIP; without one all absent phrases are drawn at random.
-    if set(chosen) - {"detect", "concept"}:
+    without_clip = {"detect", "concept", *(["auto"] if model.map_source is not None else [])}
+    if set(chosen) - without_clip:
         model.parts.require_clip()
     if "auto" in chosen and not model.has_dense_text:
         own = choose_strategy(model).strategy

@@ -172,7 +172,7 @@ def test_a_detector_alone(folder: Path, tmp_path: Path) -> None:
     from transformers import Sam3Model
 
     Sam3Model.from_pretrained(folder).save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match="without the tracker.*sam3_video"):
+    with pytest.raises(WeightsError, match=r"without the tracker.*sam3_video"):
         read_sam3(tmp_path, name="detector")
 
 
