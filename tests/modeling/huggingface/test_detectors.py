@@ -239,3 +239,12 @@ def test_boxes_of_two_runs_at_one_place() -> None:
     assert joined.own.tolist() == [[False, True], [False, False]]
     joined = join_groups([group([0, 0, 10, 10], 0.4), group([5, 0, 15, 10], 0.9)])
     assert joined.own.tolist() == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_stays_near(folders: dict[str, Path], family: str) -> None:
+    detector = Detector.from_pretrained(folders[family])
+    exact = detector.find(detector.read(photo()), PHRASES)
+    near = detector.to(torch.bfloat16).find(detector.read(photo()), PHRASES)
+    assert near.scores.dtype == np.float32
+    np.testing.assert_allclose(np.sort(near.scores), np.sort(exact.scores), atol=0.05)

@@ -109,14 +109,15 @@ class Detector:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             load: Any = AutoProcessor.from_pretrained
-            processor = load(folder, **options)
-            model, report = AutoModelForZeroShotObjectDetection.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
+            with _no_progress_bars():
+                processor = load(folder, **options)
+                model, report = AutoModelForZeroShotObjectDetection.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    **options,
+                )
         except Exception as error:  # of many types, by the part that is missing or damaged
             raise WeightsError(
                 f"{name} is not a zero-shot detector that transformers reads "
@@ -241,6 +242,22 @@ class Detector:
 
         # The network calls its own submodule, so that nothing else of its forward is repeated here.
         tower.forward = forward
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Keep a terminal free of transformers' bars: commands show a spinner of their own."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def _copied(value: Any) -> Any:
