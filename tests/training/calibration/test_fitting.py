@@ -5,7 +5,9 @@ import zlib
 import numpy as np
 import pytest
 
+from tests.modeling.huggingface.hub_folders import write_sam3
 from textsam.errors import WeightsError
+from textsam.inference.model import TextSAM
 from textsam.values.calibration import Calibration
 from textsam.values.judge import Curve, StrategyCurves
 from training.calibration import (
@@ -124,6 +126,19 @@ def test_a_detector_is_calibrated_without_a_clip(photos, boxes, fake):
     assert {strategy for _, _, strategy in model.asked} == {"detect"}
     assert fitted.strategies["detect"].presence.weights["peak"] > 0.5
     assert fitted.fitted_on["detect"]["figures"]["all"]["recall"] > 0.8
+
+
+def test_a_sam_3_is_calibrated(photos, tmp_path):
+    """Its scores of random weights say nothing; the curves are of its own evidence all the same."""
+    model = TextSAM.from_pretrained(write_sam3(tmp_path), local_files_only=True)
+    sets = [choose_photos(photos, name="pets", photos=6, seed=0)]
+    fitted = calibrate(model, sets, config=CalibrationConfig(photos=6, absent=2))
+    curves = fitted.strategies["concept"]
+    assert (set(curves.presence.weights), set(curves.score.weights)) == ({"presence"}, {"score"})
+    model.calibration = fitted
+    [answer] = model.segment(photos[0].image(), text="cat").answers
+    assert answer.levels.presence == curves.min_presence
+    assert answer.presence == curves.presence.probability(answer.evidence)
 
 
 @pytest.mark.parametrize("options", [{"photos": 0}, {"absent": 0}, {"recall": 1.0}, {"recall": 0}])
