@@ -7,7 +7,8 @@ stretched to the square. Such a network runs here but is not trained.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ __all__ = [
     "CORE_KINDS",
     "HuggingFaceCore",
     "HuggingFaceCoreConfig",
+    "no_progress_bars",
     "read_core",
     "read_core_config",
     "read_network",
@@ -271,16 +273,17 @@ def read_network(kind: Any, folder: Path, *, name: str, config: Any = None) -> A
     `WeightsError`.
     """
     try:
-        network, report = kind.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-            # A config may name an implementation that would be fetched and run.
-            attn_implementation="sdpa",
-        )
+        with no_progress_bars():
+            network, report = kind.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                # A config may name an implementation that would be fetched and run.
+                attn_implementation="sdpa",
+            )
     except Exception as error:  # it raises errors of many types, which mean the same to a user
         raise WeightsError(
             f"{name} cannot be loaded as {kind.__name__}: {one_line(error)}"
@@ -292,3 +295,19 @@ def read_network(kind: Any, folder: Path, *, name: str, config: Any = None) -> A
             "download or copy the whole folder again"
         )
     return network.eval()
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep a terminal free of transformers' bars: commands show a spinner of their own."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import WeightsError
+from textsam.modeling.huggingface.cores import no_progress_bars
 from textsam.modeling.huggingface.families import FAMILIES, DetectorFamily
 from textsam.modeling.huggingface.found_boxes import FoundBoxes, join_groups
 from textsam.modeling.precision import set_encoder_dtype
@@ -109,7 +110,7 @@ class Detector:
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             load: Any = AutoProcessor.from_pretrained
-            with _no_progress_bars():
+            with no_progress_bars():
                 processor = load(folder, **options)
                 model, report = AutoModelForZeroShotObjectDetection.from_pretrained(
                     folder,
@@ -242,22 +243,6 @@ class Detector:
 
         # The network calls its own submodule, so that nothing else of its forward is repeated here.
         tower.forward = forward
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep a terminal free of transformers' bars: commands show a spinner of their own."""
-    from transformers.utils import logging
-
-    bars: Any = logging
-
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
 
 
 def _copied(value: Any) -> Any:
