@@ -34,7 +34,7 @@ from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
 from textsam.weights.convert import read_checkpoint
 from textsam.weights.hub import fetch, hub_id
-from textsam.weights.model_table import find_entry
+from textsam.weights.model_table import MODELS, find_entry, find_repository
 from textsam.weights.parts import ModelParts
 from textsam.weights.strict import describe_keys
 
@@ -61,6 +61,10 @@ def read_model(
     A name of `model_table` may stand for several repositories, of which `revision` is the core's.
     """
     entry = None if Path(name).exists() else find_entry(str(name).partition("@")[0])
+    if entry is not None and entry.shipped:
+        name = entry.name  # "Tiny"
+    if entry is None and not Path(name).exists():
+        _refuse_helpers(str(name).partition("@")[0])
     parts = _read_core(name, revision=revision, local_files_only=local_files_only)
     if entry is None or len(entry.repositories) == 1:
         return parts
@@ -73,6 +77,18 @@ def read_model(
         source = entry.detector.id
         detector = Detector.from_pretrained(source, local_files_only=local_files_only)
     return replace(parts, name=str(name), map_source=maps, detector=detector)
+
+
+def _refuse_helpers(name: str) -> None:
+    """Refuse a detector or a map source that was given as the model."""
+    repository = find_repository(name)
+    for entry in MODELS:
+        for keyword in ("detector", "map_source"):
+            if repository is not None and getattr(entry, keyword) is repository:
+                raise WeightsError(
+                    f"{name!r} makes no masks by itself. Type: {entry.load_line}, or any core with "
+                    f'it: TextSAM.from_pretrained("sam2.1-small", {keyword}="{repository.id}")'
+                )
 
 
 def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool) -> ModelParts:

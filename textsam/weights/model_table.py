@@ -8,6 +8,7 @@ networks that transformers builds from the published sizes, 4 bytes each in file
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -126,6 +127,7 @@ class ModelEntry:
         }
 
 
+_SHORT_21 = ("sam2.1-", "sam2-", "sam2.1-hiera-", "sam2-hiera-")
 _SAM_B = Repository(id="facebook/sam-vit-base", parameters=93.7)
 _SAM21_B = Repository(id="facebook/sam2.1-hiera-base-plus", parameters=80.9)
 _DINO_T = Repository(id="IDEA-Research/grounding-dino-tiny", parameters=172.3)
@@ -144,16 +146,16 @@ MODELS: tuple[ModelEntry, ...] = (
         takes_text=True,
         shipped=True,
     ),
-    ModelEntry(name="sam-vit-base", core=_SAM_B, aliases=("sam", "sam-base", "sam-b")),
+    ModelEntry(name="sam-vit-base", core=_SAM_B, aliases=("sam", "sam-base", "sam-b", "vit-b")),
     ModelEntry(
         name="sam-vit-large",
         core=Repository(id="facebook/sam-vit-large", parameters=312.3),
-        aliases=("sam-large", "sam-l"),
+        aliases=("sam-large", "sam-l", "vit-l"),
     ),
     ModelEntry(
         name="sam-vit-huge",
         core=Repository(id="facebook/sam-vit-huge", parameters=641.1),
-        aliases=("sam-huge", "sam-h"),
+        aliases=("sam-huge", "sam-h", "vit-h"),
     ),
     ModelEntry(
         name="mobile-sam",
@@ -177,7 +179,8 @@ MODELS: tuple[ModelEntry, ...] = (
         ModelEntry(
             name=f"sam2.1-{size}",
             core=Repository(id=f"facebook/sam2.1-hiera-{size}", parameters=parameters),
-            aliases=(f"sam2-{size}", *aliases),
+            # And as other projects shorten them: "sam2.1_l", "sam2_hiera_l".
+            aliases=(f"sam2-{size}", *(f"{p}{size[0]}" for p in _SHORT_21), *aliases),
         )
         for size, parameters, aliases in (
             ("tiny", 39.0, ()),
@@ -232,7 +235,9 @@ def nearest_name(name: str) -> str | None:
     known = [known for entry in MODELS for known in (entry.name, *entry.aliases)]
     known += [part.id for part in _repositories()]
     plain = {_plain(each): each for each in known}
-    near = get_close_matches(_plain(name), plain, n=1)
+    # Files of the releases: "sam_vit_h_4b8939.pth", "sam2.1_l.pt".
+    stem = re.sub(r"(-[0-9a-f]{6})?\.(pth?|bin|safetensors)$", "", _plain(name))
+    near = get_close_matches(stem, plain, n=1)
     return plain[near[0]] if near else None
 
 
