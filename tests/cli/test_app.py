@@ -92,7 +92,7 @@ def test_one_photo(textsam_command, model):
     assert "wrote out/wheels.png" in result.stdout
     assert Image.open("out/wheels.png").size == (40, 30)
     assert model.loaded == [
-        {"name": "tiny", "clip": None, "detector": None, "device": None, "calibration": None}
+        {"name": "tiny", **dict.fromkeys(("clip", "detector", "device", "dtype", "calibration"))}
     ]
 
 
@@ -112,6 +112,8 @@ def test_all_prompts_reach_the_model(textsam_command, model):
             "d",
             "--device",
             "cpu",
+            "--dtype",
+            "bfloat16",
             "--calibration",
             "k.json",
         ),
@@ -123,7 +125,8 @@ def test_all_prompts_reach_the_model(textsam_command, model):
         | {"exclude": None, "background": None}
     ]
     assert model.loaded == [
-        {"name": "m", "clip": "c", "detector": "d", "device": "cpu", "calibration": Path("k.json")}
+        {"name": "m", "clip": "c", "detector": "d", "device": "cpu", "dtype": "bfloat16"}
+        | {"calibration": Path("k.json")}
     ]
 
 

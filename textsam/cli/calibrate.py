@@ -28,6 +28,7 @@ def calibrate(
     clip: options.ClipOption = None,
     detector: options.DetectorOption = None,
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="File to write, or a folder.")] = Path(
         "calibration.json"
     ),
@@ -56,7 +57,7 @@ def calibrate(
         strategies = None if strategy is None else calibration.check_strategies(strategy)
         target = _choose_file(out)
         sets = calibration.open_sets(data, photos=photos, seed=seed)
-        loaded = options.load_model(model, clip=clip, detector=detector, device=device)
+        loaded = options.load_model(model, clip=clip, detector=detector, device=device, dtype=dtype)
         # A second run for another strategy must not lose the curves of the first.
         kept = _load_other_curves(target, loaded)
         with TerminalProgress("photos") as bar:

@@ -27,6 +27,7 @@ def demo(
         bool, typer.Option("--mcp", help="Serve agents too, by the Model Context Protocol.")
     ] = False,
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
 ) -> None:
     """Explore photos in a browser: phrases, clicks, boxes, everything, export."""
     with one_line_errors():
@@ -41,7 +42,12 @@ def demo(
             model,
             # Loaded by the server, so that the page can be opened meanwhile.
             lambda: options.load_model(
-                model, clip=clip, detector=detector, device=device, calibration=calibration
+                model,
+                clip=clip,
+                detector=detector,
+                device=device,
+                dtype=dtype,
+                calibration=calibration,
             ),
             say=lambda text: print_line(text, console=console),
             index=index,

@@ -81,6 +81,7 @@ def embed(
     model: options.ModelOption = "tiny",
     clip: options.ClipOption = None,
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="ray: on the machines of a cluster.")
     ] = "local",
@@ -111,13 +112,15 @@ def embed(
         run: Callable[..., EmbedReport]
         # On a cluster each worker loads its own model, so that none is sent over the network.
         if engine == "ray":
-            load = partial(Embedder.from_pretrained, model, clip=clip, device=device, **embedding)
+            load = partial(
+                Embedder.from_pretrained, model, clip=clip, device=device, dtype=dtype, **embedding
+            )
             # Ray prints its plans and hints; the progress bar shows what matters.
             logging.getLogger("ray").setLevel(logging.ERROR)
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             run = partial(embed_on_ray, load, source, index, address=address, workers=workers)
         else:
-            loaded = options.load_model(model, clip=clip, device=device)
+            loaded = options.load_model(model, clip=clip, device=device, dtype=dtype)
             opened = MaskIndex.open(index)
             run = partial(embed_data_set, Embedder(loaded, **embedding), source, opened)
         report = _run_with_bar(partial(run, settings=settings), source.total, limit)

@@ -74,6 +74,7 @@ def everything(
     refine: RefineOption = None,
     model: options.ModelOption = "tiny",
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     format: FormatOption = None,
     kind: KindOption = None,
     overwrite: options.OverwriteOption = False,
@@ -98,7 +99,7 @@ def everything(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
         )
-        load = partial(options.load_model, model, device=device)
+        load = partial(options.load_model, model, device=device, dtype=dtype)
         if options.is_one_photo(photos, out):
             _one_photo(load, photos[0], out, settings, format, kind)
             return

@@ -56,6 +56,10 @@ CalibrationOption = Annotated[
     typer.Option("--calibration", metavar="FILE", help="A file written by textsam calibrate."),
 ]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="bfloat16 or float16: image encoders in half precision."),
+]
 PointOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,6 +78,7 @@ def load_model(
     clip: str | None = None,
     detector: str | None = None,
     device: str | None = None,
+    dtype: str | None = None,
     calibration: Path | None = None,
 ) -> TextSAM:
     """Load the model of a command, with a spinner on standard error."""
@@ -82,7 +87,12 @@ def load_model(
         from textsam import TextSAM
 
         return TextSAM.from_pretrained(
-            name, clip=clip, detector=detector, device=device, calibration=calibration
+            name,
+            clip=clip,
+            detector=detector,
+            calibration=calibration,
+            device=device,
+            dtype=dtype,
         )
 
 

@@ -38,6 +38,7 @@ def refine(
     ] = True,
     model: options.ModelOption = "tiny",
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
 ) -> None:
     """Refine rough masks by means of their photo; labels, scores and order stay the same."""
     with one_line_errors():
@@ -49,7 +50,7 @@ def refine(
         inputs = [path.resolve() for path in (masks, photo) if path is not None]
         if out.resolve() in inputs:
             raise ValueError(f"{out} would be overwritten; give another -o")
-        load = partial(options.load_model, model, device=device)
+        load = partial(options.load_model, model, device=device, dtype=dtype)
         if photo is not None:
             _refine_photo(load, masks, photo, out, box=box)
         elif photos is not None:

@@ -88,6 +88,7 @@ def search(
     model: QueryModelOption = None,
     clip: options.ClipOption = None,
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
 ) -> None:
     """Search an index of masks; print the results and save a contact sheet of them."""
     with one_line_errors():
@@ -107,7 +108,7 @@ def search(
             raise ValueError(f"--save-dataset {save_dataset} already exists; give another folder")
         loaded = None
         if model or clip or device:
-            loaded = options.load_model(model or "tiny", clip=clip, device=device)
+            loaded = options.load_model(model or "tiny", clip=clip, device=device, dtype=dtype)
         with open_index(index, loaded) as opened:
             # Phrases need CLIP, so that is the default where the index has both.
             space = space or ("clip" if "clip" in opened.spaces else "sam")

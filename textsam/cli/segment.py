@@ -88,6 +88,7 @@ def segment(
     detector: options.DetectorOption = None,
     calibration: options.CalibrationOption = None,
     device: options.DeviceOption = None,
+    dtype: options.DtypeOption = None,
     format: FormatOption = None,
     kind: KindOption = None,
     strategy: StrategyOption = "auto",
@@ -115,7 +116,7 @@ def segment(
         _note_phrases(text or [])
         query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
-        load = partial(options.load_model, model, device=device, **parts)
+        load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
         if options.is_one_photo(photos, out):
             output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
             _segment_one(load, photos[0], query, explain=explain, as_json=as_json, **output)

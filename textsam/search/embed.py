@@ -109,13 +109,15 @@ class Embedder:
         *,
         clip: str | Path | None = None,
         device: str | None = None,
+        dtype: str | None = None,
         **options: Any,
     ) -> Embedder:
         """Load a model as `TextSAM.from_pretrained` and make its embedder with more options.
 
         A partial of this is what Ray's workers call.
         """
-        return cls(TextSAM.from_pretrained(model, clip=clip, device=device), **options)
+        loaded = TextSAM.from_pretrained(model, clip=clip, device=device, dtype=dtype)
+        return cls(loaded, **options)
 
     @classmethod
     def for_spaces(cls, model: TextSAM, spaces: Mapping[SpaceName, VectorSpace]) -> Embedder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.detector_folders import FAMILIES, write_detector
 from textsam import TextSAM
@@ -16,9 +18,14 @@ from textsam.errors import WeightsError
 from textsam.inference.strategies.query import choose_strategy
 from textsam.modeling.huggingface.detectors import Detector, DetectorPhoto
 from textsam.modeling.huggingface.found_boxes import FoundBoxes
+from textsam.search.data_photos import DataPhoto, ListedPhotos
+from textsam.search.embed import Embedder
+from textsam.search.index import MaskIndex
+from textsam.search.job import EmbedSettings, embed_data_set
 from textsam.values.calibration import Calibration
 from textsam.values.judge import Curve, StrategyCurves
 from textsam.values.rle import decode_rle
+from textsam.values.settings import AutomaticSettings
 
 Photo = np.ndarray[Any, Any]
 
@@ -264,7 +271,7 @@ def test_a_whole_run_by_folder(
     photo: Photo,
     tmp_path: Path,
 ) -> None:
-    """Load, ask, explain, exclude, click, everything, save and load again; the network is off."""
+    """Load, ask, explain, exclude, click, everything, search, save and load again, offline."""
     core = handless_model.save_pretrained(tmp_path / "core")
     model = TextSAM.from_pretrained(core, detector=folders[family])
     assert isinstance(model.detector, Detector)
@@ -276,7 +283,17 @@ def test_a_whole_run_by_folder(
     assert str(view.explain("Front door", exclude="cat", threshold=0.01))
     view.segment(text="Front door", threshold=0.01)
     assert len(view.click(45, 25)) <= 1
-    assert view.everything("fast").labels is not None
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, "PNG")
+    photos = ListedPhotos([DataPhoto(dataset="noise", image="one", encoded=stream.getvalue())])
+    embedder = Embedder(model, latents="photo")
+    index = MaskIndex.open("memory://", model=embedder)
+    everything = AutomaticSettings(
+        points_per_side=3, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
+    )
+    settings = EmbedSettings(automatic=everything)
+    assert embed_data_set(embedder, photos, index, settings=settings).masks == len(index) > 0
+    assert index.search(like=result[0], space="sam", k=1)[0].image == "one"
     again = TextSAM.from_pretrained(model.to("cpu").save_pretrained(tmp_path / "saved"))
     same = again.open(photo).segment(text=["Front door", "cat"], threshold=0.01)
     assert list(same.rles) == list(result.rles)
@@ -294,7 +311,6 @@ def test_an_explanation_says_who_answered_and_why(listed: Any, photo: Photo) -> 
 def test_the_command_line_takes_a_detector(
     handless_model: TextSAM, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    from PIL import Image
     from typer.testing import CliRunner
 
     from textsam.cli.app import app
