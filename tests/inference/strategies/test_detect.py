@@ -15,6 +15,7 @@ from PIL import Image
 from tests.detector_folders import FAMILIES, write_detector
 from textsam import TextSAM
 from textsam.errors import WeightsError
+from textsam.inference.strategies import detect
 from textsam.inference.strategies.query import choose_strategy
 from textsam.modeling.huggingface.detectors import Detector, DetectorPhoto
 from textsam.modeling.huggingface.found_boxes import FoundBoxes
@@ -23,8 +24,8 @@ from textsam.search.embed import Embedder
 from textsam.search.index import MaskIndex
 from textsam.search.job import EmbedSettings, embed_data_set
 from textsam.values.calibration import Calibration
-from textsam.values.judge import Curve, StrategyCurves
-from textsam.values.rle import decode_rle
+from textsam.values.judge import Candidate, Curve, StrategyCurves
+from textsam.values.rle import decode_rle, encode_masks
 from textsam.values.settings import AutomaticSettings
 
 Photo = np.ndarray[Any, Any]
@@ -145,7 +146,10 @@ def test_levels_are_the_detectors_and_the_threshold_takes_their_place(
     assert "threshold=0.3" in text  # what to type to get it
 
 
-def test_a_box_that_an_excluded_phrase_fits_better_is_dropped(listed: Any, photo: Photo) -> None:
+def test_a_box_that_an_excluded_phrase_fits_better_is_dropped(
+    listed: Any, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "_decode", filled_boxes)
     near, far = [10, 5, 40, 45], [60, 5, 85, 45]
     items = [("wheel", near, 0.5), ("wheel", far, 0.45), ("steering wheel", near, 0.8)]
     view = listed(*items).open(photo)
@@ -158,6 +162,30 @@ def test_a_box_that_an_excluded_phrase_fits_better_is_dropped(listed: Any, photo
     assert len(answer.candidates) == 2
     assert answer.candidates[0].gate is None
     assert "exclusion" not in {item.gate for item in answer.candidates}
+
+
+def filled_boxes(photo: Any, boxes: Photo) -> list[Candidate]:
+    """Boxes as masks, in place of the decoder's."""
+    masks = np.zeros((len(boxes), *photo.size), bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return [Candidate(rle=rle, iou=0.9, stability=0.9) for rle in encode_masks(masks)]
+
+
+def test_the_pixels_of_an_excluded_part_are_cut(
+    listed: Any, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "_decode", filled_boxes)
+    items = [("bus", [10, 5, 80, 45], 0.6), ("wheel", [20, 30, 30, 40], 0.8)]
+    view = listed(*items, ("window", [40, 10, 50, 20], 0.5)).open(photo)
+    whole = view.segment(text="bus")[0].area
+    assert whole == 70 * 40
+    for keyword in ("exclude", "background"):
+        cut = view.segment(text="bus", **{keyword: "wheel"})
+        assert cut[0].area == whole - 100
+        assert not cut.mask[35, 25]
+    # A part that fits its phrase less well than the whole does is no rival.
+    assert view.segment(text="bus", exclude="window")[0].area == whole
 
 
 def test_phrases_share_pixels_or_do_not(listed: Any, photo: Photo) -> None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from textsam.values.judge import Candidate, Gate
+from textsam.values.judge import Candidate, Gate, PhraseAnswer, judge
 from textsam.values.rle import rle_area, rle_areas, rle_common_areas
 from textsam.values.rle_ops import subtract_rle
 
@@ -25,6 +25,19 @@ def log_odds(probability: float) -> float:
     """Log odds of a probability, kept finite."""
     chance = min(max(probability, _LIMIT), 1 - _LIMIT)
     return math.log(chance / (1 - chance))
+
+
+def cut_rivals(
+    answers: Sequence[PhraseAnswer], rivals: Sequence[tuple[Gate, Candidate]]
+) -> list[PhraseAnswer]:
+    """Answers, judged again where rivals compete with their masks."""
+    if not rivals:
+        return list(answers)
+    return [
+        # Which rivals there are depends on the threshold, too.
+        judge(replace(answer, candidates=against_rivals(answer.candidates, rivals), dependent=True))
+        for answer in answers
+    ]
 
 
 def against_rivals(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.prediction import stability_score
-from textsam.inference.strategies.competition import against_rivals, log_odds
+from textsam.inference.strategies.competition import cut_rivals, log_odds
 from textsam.inference.strategies.like import UNNAMED
 from textsam.modeling.huggingface.sam3 import Instances
 from textsam.results.mask_table import MaskResult
@@ -56,14 +56,7 @@ def concept_answers(
     rivals: list[tuple[Gate, Candidate]] = []
     for gate, names in (("exclusion", exclude), ("background", background)):
         rivals += [(gate, item) for name in names for item in found[name].kept]  # type: ignore[misc]
-    answers = [found[phrase] for phrase in phrases]
-    if not rivals:
-        return answers
-    return [
-        # Which rivals there are depends on the threshold, too.
-        judge(replace(answer, candidates=against_rivals(answer.candidates, rivals), dependent=True))
-        for answer in answers
-    ]
+    return cut_rivals([found[phrase] for phrase in phrases], rivals)
 
 
 def concept_like(

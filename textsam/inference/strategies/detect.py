@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from textsam.inference.photo.encoded import EncodedPhoto, to_original_frame
 from textsam.inference.photo.prediction import box_prompts, decode, stability_score
+from textsam.inference.strategies.competition import cut_rivals, log_odds
 from textsam.modeling.huggingface.found_boxes import FoundBoxes, box_iou
 from textsam.values.judge import (
     Candidate,
@@ -43,7 +44,6 @@ _MAX_COVERED = 0.8  # share of a mask that better ones of the phrase may cover
 _SAME_PLACE = 0.7  # IoU from which an excluded phrase's box competes with a phrase's own
 _GROUP = 64  # boxes decoded at once; of ViT-B each takes some 40 MB in the decoder
 _ROWS = 8  # masks brought to the photo's size at once
-_MIN_SCORE = 1e-6  # beyond, log odds grow without bound
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +67,8 @@ def detect_answers(
     phrases: Sequence[str],
     *,
     threshold: float | None = None,  # minimum presence and score; the usual levels by default
-    # Phrases; a box that fits one of them better is dropped, gate "exclusion".
+    # Phrases; a box that fits one of them better is dropped, gate "exclusion", and the pixels of
+    # their masks inside a mask are cut from it.
     exclude: Sequence[str] = (),
     background: Sequence[str] = (),  # the same, gate "background"
 ) -> list[PhraseAnswer]:
@@ -92,7 +93,7 @@ def detect_answers(
     rivals = _rival_scores(found, len(phrases), len(exclude))
     answers: list[PhraseAnswer] = []
     choices: list[_BoxChoice] = []
-    for column, phrase in enumerate(phrases):
+    for column, phrase in enumerate([*phrases, *exclude, *background]):
         evidence = _presence_evidence(found, column)
         answer = judge(
             PhraseAnswer(
@@ -105,16 +106,23 @@ def detect_answers(
         )
         answers.append(answer)
         if answer.gate is None:
-            choices.append(_choose(found, column, rivals, score=curves.score, levels=levels))
+            others = rivals if column < len(phrases) else {}  # rivals have none themselves
+            choices.append(_choose(found, column, others, score=curves.score, levels=levels))
         else:
             choices.append(_BoxChoice(rows=(), numbers=()))
     # Boxes that stand for several phrases are decoded once.
     rows = sorted({row for choice in choices for row in choice.rows})
     masks = dict(zip(rows, _decode(photo, found.boxes[rows]), strict=True))
-    return [
+    answers = [
         answer if answer.gate is not None else _with_masks(answer, choice, masks)
         for answer, choice in zip(answers, choices, strict=True)
     ]
+    count = len(phrases)
+    found_rivals: list[tuple[Gate, Candidate]] = []
+    for index, answer in enumerate(answers[count:]):
+        gate: Gate = "exclusion" if index < len(exclude) else "background"
+        found_rivals += [(gate, item) for item in answer.kept]
+    return cut_rivals(answers[:count], found_rivals)
 
 
 def _with_masks(
@@ -143,12 +151,7 @@ def _presence_evidence(found: FoundBoxes, column: int) -> dict[str, float]:
 
 
 def _evidence(box: float, text: float) -> dict[str, float]:
-    return {"box": _log_odds(box), "text": _log_odds(text)}
-
-
-def _log_odds(score: float) -> float:
-    chance = min(max(score, _MIN_SCORE), 1 - _MIN_SCORE)
-    return math.log(chance / (1 - chance))
+    return {"box": log_odds(box), "text": log_odds(text)}
 
 
 def _rival_scores(
@@ -200,7 +203,7 @@ def _choose(
             continue  # a rival's own box, which the phrase does not want
         if rivals:
             gate = max(rivals, key=lambda gate: float(rivals[gate][row]))
-            numbers["rival"] = (gate, evidence["text"], _log_odds(float(rivals[gate][row])))
+            numbers["rival"] = (gate, evidence["text"], log_odds(float(rivals[gate][row])))
         items.append((row, numbers))
     if not items and usable.any():  # every box is another phrase's, which the answer should say
         row = int(np.where(usable, text, -1).argmax())
