@@ -206,7 +206,7 @@ def test_what_phrases_compete_with_reaches_the_model(photos, tmp_path):
         ({"text": "wheel", "background": " "}, "empty"),
         ({"text": "wheel", "overlap": "maybe"}, "overlap is 'maybe'"),
         ({"text": "wheel", "strategy": "guess"}, "strategy is 'guess'"),
-        ({"text": "wheel", "strategy": "prompt", "exclude": "x"}, "exclude works with"),
+        ({"text": "wheel", "strategy": "prompt", "exclude": "x"}, "exclude does not work with"),
         ({"text": "wheel", "threshold": 1.5}, "threshold is 1.5"),
     ],
 )

@@ -45,7 +45,11 @@ class BackboneConfig:
         fresh = nn.ModuleList([encoder.laterals, encoder.neck, encoder.skips])
         added = nn.ModuleList([encoder.context, encoder.blocks])
         parts = ((fresh, 1.0), (added, self.added_rate), (encoder.backbone, self.rate))
-        return [RatedPart(module=module, share=share * rate) for module, rate in parts]
+        return [
+            RatedPart(module=module, share=share * rate)
+            for module, rate in parts
+            if any(True for _ in module.parameters())
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

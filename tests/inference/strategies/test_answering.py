@@ -194,7 +194,7 @@ def test_nothing_is_left_when_all_of_it_is_excluded(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strategy": "best"}, "wanted one of 'auto', 'prompt', 'detect', 'rank'"),
+        ({"strategy": "best"}, "wanted one of 'auto', 'prompt', 'detect', 'concept', 'rank'"),
         ({"overlap": "none"}, "wanted one of 'allow', 'exclusive'"),
         ({"threshold": 1.0}, "between 0 and 1"),
         ({"exclude": "dog"}, "in text and in exclude"),

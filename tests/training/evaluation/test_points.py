@@ -374,7 +374,7 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(tmp_path, perfect, capsys):
 
 
 def test_a_model_that_is_not_there_is_one_clear_line(tmp_path, monkeypatch, capsys):
-    def refuse(name):
+    def refuse(name, detector=None):
         raise WeightsError(f"no model {name!r};\nthere is tiny")
 
     fake = SimpleNamespace(TextSAM=SimpleNamespace(from_pretrained=refuse))

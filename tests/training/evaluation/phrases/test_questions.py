@@ -163,5 +163,5 @@ def test_answers_come_best_first_without_empty_masks_and_are_asked_once():
     assert found.presence == 0.8
     assert prompt.ask("dog").scores == pytest.approx([0.2])  # its first reading, whatever it scores
     assert asked == [("dog", "auto"), ("dog", "prompt")]
-    with pytest.raises(ValueError, match="can be auto, prompt, rank, components"):
+    with pytest.raises(ValueError, match="can be auto, prompt, detect, concept, rank, components"):
         StrategyView(view, "best")

@@ -285,7 +285,7 @@ def test_seconds_tell_opening_the_first_phrase_and_further_ones_apart(tmp_path, 
 def test_memory_asks_one_phrase_and_twenty_different_ones(tmp_path, monkeypatch):
     asked = []
 
-    def peak(function, name, image, phrases):
+    def peak(function, name, detector, image, phrases):
         asked.append(list(phrases))
         return 100.0 + len(phrases)
 
