@@ -23,7 +23,7 @@ MIN_COMMENT_SHARE = 0.03
 # features needed: context blocks of `tiny`, everyday phrases, a lent GPU,
 # models of the hub, cores around other projects' networks, detectors,
 # SAM 3, map sources.
-MAX_LINES = 48_900
+MAX_LINES = 48_700
 
 # A command or a recipe has the name that people type, which is often that of what it runs.
 COMMANDS = ("textsam/cli", "training/evaluation", "training/recipes", "demos/benchmarks")
