@@ -67,10 +67,9 @@ def detect_answers(
     phrases: Sequence[str],
     *,
     threshold: float | None = None,  # minimum presence and score; the usual levels by default
-    # Phrases; a box that fits one of them better is dropped, gate "exclusion", and the pixels of
-    # their masks inside a mask are cut from it.
+    # A box that fits one of these phrases better is dropped; their parts of a mask are cut from it.
     exclude: Sequence[str] = (),
-    background: Sequence[str] = (),  # the same, gate "background"
+    background: Sequence[str] = (),  # the same, with a gate of their own
 ) -> list[PhraseAnswer]:
     """Every instance of every phrase.
 
@@ -118,11 +117,11 @@ def detect_answers(
         for answer, choice in zip(answers, choices, strict=True)
     ]
     count = len(phrases)
-    found_rivals: list[tuple[Gate, Candidate]] = []
-    for index, answer in enumerate(answers[count:]):
-        gate: Gate = "exclusion" if index < len(exclude) else "background"
-        found_rivals += [(gate, item) for item in answer.kept]
-    return cut_rivals(answers[:count], found_rivals)
+    split = count + len(exclude)
+    kept: list[tuple[Gate, Candidate]] = []
+    kept += [("exclusion", item) for answer in answers[count:split] for item in answer.kept]
+    kept += [("background", item) for answer in answers[split:] for item in answer.kept]
+    return cut_rivals(answers[:count], kept)
 
 
 def _with_masks(
