@@ -162,7 +162,7 @@ MODELS: tuple[ModelEntry, ...] = (
         # The authors publish a file in their repository and none on the hub.
         core=Repository(
             id="mobile_sam.pt",
-            parameters=10.1,
+            parameters=9.8,
             page="https://github.com/ChaoningZhang/MobileSAM/tree/master/weights",
         ),
         aliases=("mobilesam",),
