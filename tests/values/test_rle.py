@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco
 
 from textsam.values import rle as rle_module
 from textsam.values.geometry import mask_to_box
@@ -126,6 +128,25 @@ def test_union(masks: np.ndarray) -> None:
     union = merge_rles(encode_masks(masks), size)
     assert union.size == size
     np.testing.assert_array_equal(decode_rle(union), masks.any(axis=0))
+
+
+@settings(deadline=None)
+@given(single)
+def test_decoding_agrees_with_pycocotools_and_warns_of_nothing(mask: np.ndarray) -> None:
+    """Its `decode` makes numpy 2 raise a DeprecationWarning in every user's own tests."""
+    rle = encode_mask(mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoded = decode_rle(rle)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = coco.decode({"size": list(rle.size), "counts": rle.counts})
+    np.testing.assert_array_equal(decoded, theirs.astype(bool))
+
+
+def test_a_damaged_code_is_not_decoded() -> None:
+    with pytest.raises(ValueError, match="damaged RLE"):
+        decode_rle(RLE((4, 4), b"1"))
 
 
 @settings(deadline=None)

@@ -106,7 +106,10 @@ def decode_rles(rles: Sequence[RLE], size: tuple[int, int]) -> NDArray[np.bool_]
     height, width = _check_same_size(rles, size)
     masks = np.empty((len(rles), height, width), dtype=np.bool_)
     for index, rle in enumerate(rles):
-        masks[index] = coco.decode(_to_coco(rle))
+        runs = rle_runs(rle)
+        # Not `coco.decode`, whose arrays make numpy 2 raise a DeprecationWarning in every caller.
+        filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        masks[index] = filled.reshape(width, height).T
     return masks
 
 
@@ -223,18 +226,23 @@ def _runs(code: bytes) -> NDArray[np.int64]:
     fifth bit of the last one is the sign. From the fourth run on, the difference to the run two
     places before is stored.
     """
-    symbols = np.frombuffer(code, dtype=np.uint8).astype(np.int64) - 48
-    if symbols.size == 0 or symbols.min() < 0 or symbols.max() > 63 or symbols[-1] & 0x20:
+    symbols = np.frombuffer(code, dtype=np.uint8) - np.uint8(48)  # those below 48 wrap around
+    if symbols.size == 0 or symbols.max() > 63 or symbols[-1] & 0x20:
         raise ValueError(
             f"damaged RLE: counts {code[:20]!r}... is not a complete COCO compressed code"
         )
-    last = (symbols & 0x20) == 0  # the last character of each number
-    start = np.flatnonzero(np.concatenate([[True], last[:-1]]))
-    place = np.arange(symbols.size) - np.repeat(start, np.diff([*start, symbols.size]))
-    if place.max() > 6:  # 7 x 5 bits hold any 32-bit run; more would overflow int64 below
+    last = np.flatnonzero(symbols < 32)  # the last character of each number
+    first = np.concatenate([[0], last[:-1] + 1])
+    more = last - first
+    if more.max() > 6:  # 7 x 5 bits hold any 32-bit run; more would overflow int64 below
         raise ValueError("damaged RLE: counts hold a run longer than 32 bits")
-    values = np.add.reduceat((symbols & 0x1F) << (5 * place), start)
-    values -= np.where(symbols[last] & 0x10, 1 << (5 * (place[last] + 1)), 0)
+    values = (symbols[first] & 0x1F).astype(np.int64)
+    for place in range(1, int(more.max()) + 1):
+        longer = np.flatnonzero(more >= place)
+        bits = (symbols[first[longer] + place] & 0x1F).astype(np.int64)
+        values[longer] |= bits << (5 * place)
+    negative = np.flatnonzero(symbols[last] & 0x10)
+    values[negative] -= 1 << (5 * (more[negative] + 1))
     values[1::2] = values[1::2].cumsum()
     values[2::2] = values[2::2].cumsum()
     return values
