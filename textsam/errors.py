@@ -13,6 +13,7 @@ from types import ModuleType
 
 __all__ = [
     "ImageError",
+    "ImageNote",
     "MissingExtraError",
     "PromptError",
     "TextSamError",
@@ -30,6 +31,10 @@ class TextSamError(Exception):
 
 class ImageError(TextSamError, ValueError):
     """An argument is not an image, or its layout is ambiguous."""
+
+
+class ImageNote(UserWarning):
+    """What was assumed when a photo was read: its white level, its page, what is behind alpha."""
 
 
 class PromptError(TextSamError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, ImageNote
 from textsam.values import images
 from textsam.values.images import load_image
 
@@ -176,18 +178,18 @@ def test_16_bit_grey_files(kind: str) -> None:
 def test_16_bit_grey_png_with_a_transparent_value() -> None:
     wide = np.full((4, 5), 10_000, np.uint16)
     wide[0] = 1234
-    image = load_image(_encoded(Image.fromarray(wide), transparency=1234))
+    image = load_image(_encoded(Image.fromarray(wide), transparency=1234), white=65535)
     assert (image[0] == 255).all()
     assert (image[1:] == 39).all()
 
 
 def test_32_bit_integers_are_refused_and_floats_read() -> None:
     deep = Image.fromarray(np.full((4, 5), 70_000, np.int32))
-    with pytest.raises(ImageError, match="32-bit integers"):
+    with pytest.raises(ImageError, match=r"int32 values in 70000\.\.70000"):
         load_image(_encoded(deep, "TIFF"))
     unit = Image.fromarray(np.full((4, 5), 0.5, np.float32))
     assert (load_image(_encoded(unit, "TIFF")) == 128).all()
-    with pytest.raises(ImageError, match=r"wanted 0\.\.1"):
+    with pytest.raises(ImageError, match=r"does not say which is white"):
         load_image(Image.fromarray(np.full((4, 5), 7.0, np.float32)))
 
 
@@ -198,6 +200,7 @@ def test_cmyk_files(kind: str) -> None:
     _assert_close(load_image(data), PICTURE, 12)
 
 
+@pytest.mark.filterwarnings("ignore:half-transparent")
 def test_alpha_is_composited_on_white() -> None:
     rgba = np.zeros((2, 5, 4), np.uint8)
     rgba[..., :3] = (200, 100, 0)
@@ -230,14 +233,16 @@ def test_palettes_with_transparency() -> None:
 
 
 def test_rgb_with_a_transparent_colour() -> None:
-    image = load_image(_encoded(Image.new("RGB", (3, 2), (1, 2, 3)), transparency=(1, 2, 3)))
+    with pytest.warns(ImageNote, match="transparent everywhere"):
+        image = load_image(_encoded(Image.new("RGB", (3, 2), (1, 2, 3)), transparency=(1, 2, 3)))
     assert (image == 255).all()
 
 
 def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     data = _encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert load_image(data)[0, 0].tolist() == [255, 0, 0]
+    with pytest.warns(ImageNote, match="2 pages; page 1 is read"):
+        assert load_image(data)[0, 0].tolist() == [255, 0, 0]
 
 
 def test_grey_arrays_in_all_layouts() -> None:
@@ -338,7 +343,8 @@ def test_overwritten_bytes_raise_nothing_else(rubbish: bytes, place: int) -> Non
         (b"<svg xmlns=''/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
         (b'{"error": 404}', "JSON"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow-heif"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1avif", "pip install -U pillow"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0crx isom", "camera raw"),
     ],
 )
 def test_bytes_that_are_no_image(data: bytes, message: str, tmp_path: Path) -> None:
@@ -362,9 +368,9 @@ def test_paths_that_lead_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             load_image(path)
 
 
-@pytest.mark.parametrize("url", ["ftp://host/a.png", "s3://b/a.png", "data:image/png;base64,xx"])
+@pytest.mark.parametrize("url", ["ftp://host/a.png", "c://b/a.png", "data:image/png;base64,xx"])
 def test_other_addresses(url: str) -> None:
-    with pytest.raises(ImageError, match="only http:// and https://"):
+    with pytest.raises(ImageError, match="of addresses these are read: http://"):
         load_image(url)
 
 
@@ -573,3 +579,42 @@ def test_reading_in_bands_changes_nothing(mode: str, monkeypatch: pytest.MonkeyP
     at_once = load_image(picture)
     monkeypatch.setattr(images, "_BAND_PIXELS", 100)  # two rows
     np.testing.assert_array_equal(load_image(picture), at_once)
+
+
+# Stores -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored() -> Iterator[Any]:
+    """The files of a store in memory."""
+    files = fsspec.filesystem("memory")
+    files.pipe("/shelf/a picture é.png", PNG)
+    yield files
+    files.rm("/shelf", recursive=True)
+
+
+def test_stores(stored: Any, tmp_path: Path) -> None:
+    _assert_close(load_image("memory://shelf/a picture é.png"), PICTURE, 0)
+    path = tmp_path / "a b.png"
+    path.write_bytes(PNG)
+    _assert_close(load_image(f"file://{path}"), PICTURE, 0)
+    _assert_close(load_image(f"FILE://{path}"), PICTURE, 0)
+
+
+def test_stores_that_disappoint(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match=r"there is no file 'memory://shelf/b\.png'"):
+        load_image("memory://shelf/b.png")
+    with pytest.raises(ImageError, match="is larger than max_bytes=20"):
+        load_image("memory://shelf/a picture é.png", max_bytes=20)
+    for address, package in (("s3://b/a.png", "s3fs"), ("gs://b/a.png", "gcsfs")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(ImageError, match=f"Type: pip install {package}"):
+            load_image(address)
+
+
+def test_stores_that_are_slow(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(stored), "_open", lambda *_, **__: time.sleep(1))
+    start = time.monotonic()
+    with pytest.raises(ImageError, match=r"took over 0\.1 s"):
+        load_image("memory://shelf/a picture é.png", timeout=0.1)
+    assert time.monotonic() - start < 0.9

@@ -1,9 +1,10 @@
 """Reads images from any source as uint8 RGB arrays (H, W, 3), and resizes them.
 
 A photo is turned upright by its EXIF orientation, so that H and W are those that a viewer shows;
-alpha is composited on white; grey, palette, CMYK, YCbCr and Lab become RGB; 16-bit grey is scaled
-from its full range, 0..65535. Of an animation or a multi-page file the first frame is read. Colour
-profiles are not applied.
+transparent pixels are shown on white; grey, palette, CMYK, YCbCr and Lab become RGB; deeper
+values are scaled by the white level that the file tells. Of an animation or a multi-page file the
+first page is read. Colour profiles are not applied. What a file leaves open is said in an
+`ImageNote`, and can be chosen. docs/photos.md lists what is read.
 
 The meaning of an array is never guessed: uint8 is 0..255, floats are 0..1, and a shape that could
 be both channels-first and channels-last is an error.
@@ -11,14 +12,10 @@ be both channels-first and channels-last is an error.
 
 from __future__ import annotations
 
-import http.client
 import io
 import math
 import os
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -26,8 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from textsam.errors import ImageError
+from textsam.errors import ImageError, require
+from textsam.values.addresses import ADDRESSES, download, fetch
 from textsam.values.geometry import as_array, is_tensor
+from textsam.values.pixels import Raster, ReadOptions, White, composite, render
+from textsam.values.tiff import (
+    TIFF_STARTS,
+    deep_raster,
+    is_plain_tiff,
+    missing_reader,
+    page_count,
+    read_tiff,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +66,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Formats that Pillow reads by a plugin: first bytes, or brands after "ftyp"; module, extra, name.
+_PLUGINS = (
+    (
+        (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+        ("pillow_heif", "photos", "HEIC"),
+    ),
+    ((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), ("pillow_jxl", "photos", "JPEG XL")),
+)
+
 # First bytes of files that are often passed by mistake, and what to do.
 _NOT_IMAGES = (
     (b"version https://git-lfs", "a Git LFS pointer; type: git lfs pull"),
@@ -72,14 +88,30 @@ _NOT_IMAGES = (
 
 
 def load_image(
-    source: ImageSource, *, timeout: float = 30.0, max_bytes: int = 256 * 1024 * 1024
+    source: ImageSource,
+    *,
+    bands: int | Sequence[int] | None = None,
+    white: White = None,
+    page: int | None = None,
+    alpha: str = "white",
+    timeout: float = 30.0,
+    max_bytes: int = 256 * 1024 * 1024,
 ) -> NDArray[np.uint8]:
     """Read an image from wherever it is.
 
     Args:
-        source: A path (str or Path), an http(s) URL, the bytes of an image file, a binary file
-            object, a PIL image, a numpy array or a torch tensor on any device. Arrays and tensors:
-            (H, W), or with 1, 3 or 4 channels, last or first; uint8 in 0..255 or floats in 0..1.
+        source: A path (str or Path), an address (https://, s3://, gs://, hf://, file://), the
+            bytes of an image file, a binary file object, a PIL image, a numpy array or a torch
+            tensor on any device. Arrays and tensors: (H, W), or with 1, 3 or 4 channels, last or first; uint8
+            in 0..255 or floats in 0..1, or any numbers with `white`.
+        bands: Which bands are red, green and blue, or the one that is grey, counted from 1 as GDAL
+            does. By default as the file says.
+        white: The value that is white (0 is black). By default what the file says; 16 bits that
+            hold 10, 12 or 14 are read as those, with a note. "auto": the value that 99.5 % of the
+            pixels do not exceed.
+        page: The page of a TIFF, or the frame of an animation, counted from 1.
+        alpha: What is behind transparent pixels, and shown where a map has no data: "white",
+            another colour ("black", "#808080"), or "ignore" to show their own colours.
         timeout: Maximum time in seconds for a whole download.
         max_bytes: Maximum size of a download.
 
@@ -88,30 +120,28 @@ def load_image(
 
     Raises:
         ImageError: The source is none of these, cannot be reached or read, is damaged, has NaN or
-            values outside its range, or has an ambiguous shape.
+            values outside its range, has an ambiguous shape, or needs a package (it says which).
+
+    Warns:
+        ImageNote: The white level was assumed, or the file has several pages, or much of it is
+            half-transparent, and the caller did not choose.
     """
+    options = ReadOptions(bands=bands, white=white, page=page, alpha=alpha)
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(source, "the PIL image")
+        return _pil_to_rgb(source, "the PIL image", options)
     if is_tensor(source):
-        return _array_to_rgb(as_array(source), "tensor")
+        return _array_to_rgb(as_array(source), "tensor", options)
     if isinstance(source, np.ndarray):
-        return _array_to_rgb(source, "array")
+        return _array_to_rgb(source, "array", options)
     if isinstance(source, str):
-        scheme, colon, _ = source.partition("://")
-        if scheme.lower() in ("http", "https"):
-            return _decode(_download(source, timeout, max_bytes), source)
-        if (colon and scheme.isalnum()) or source.startswith("data:"):
-            raise ImageError(
-                f"load_image: got {source[:80]!r}; of addresses only http:// and https:// are "
-                "read. Open it yourself and give its bytes"
-            )
-        return _decode(_read_path(source), source)
+        return _decode(_read_name(source, timeout, max_bytes), source, options)
     if isinstance(source, os.PathLike):
-        return _decode(_read_path(os.fsdecode(source)), os.fsdecode(source))
+        return _decode(_read_path(os.fsdecode(source)), os.fsdecode(source), options)
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(bytes(source), "the given bytes")
+        return _decode(bytes(source), "the given bytes", options)
     if hasattr(source, "read"):
-        return _decode(_read_file(source), f"the file {getattr(source, 'name', source)!r}")
+        name = f"the file {getattr(source, 'name', source)!r}"
+        return _decode(_read_file(source), name, options)
     hint = ""
     if isinstance(source, list | tuple):
         hint = ". It takes one image: give its items one by one, or type np.asarray(...) first"
@@ -130,6 +160,22 @@ def check_photo(photo: NDArray[np.uint8], size: tuple[int, int]) -> None:
             f"got masks of {size[0]}x{size[1]} on a photo of {photo.shape[0]}x{photo.shape[1]} "
             "(height x width): this is not the photo that they were made from"
         )
+
+
+def _read_name(name: str, timeout: float, max_bytes: int) -> bytes:
+    """The bytes of a path or an address."""
+    scheme, colon, _ = name.partition("://")
+    if scheme.lower() in ("http", "https"):
+        return download(name, timeout, max_bytes)
+    if colon and scheme.lower() in ADDRESSES:
+        return fetch(name, timeout, max_bytes)
+    if (colon and scheme.isalnum()) or name.startswith("data:"):
+        known = ", ".join(f"{each}://" for each in ("http", "https", *ADDRESSES))
+        raise ImageError(
+            f"load_image: got {name[:80]!r}; of addresses these are read: {known}. Open it "
+            "yourself and give its bytes"
+        )
+    return _read_path(name)
 
 
 def _read_path(path: str) -> bytes:
@@ -165,58 +211,67 @@ def _read_file(file: Any) -> bytes:
     return data
 
 
-def _download(url: str, timeout: float, max_bytes: int) -> bytes:
-    """Download a URL, within a total time and a number of bytes."""
-    deadline = time.monotonic() + timeout
-    too_big = f"load_image: {url} is larger than max_bytes={max_bytes}; give a larger max_bytes"
-    # Pasted addresses have spaces and umlauts; "%" is safe, so that quoted ones stay as they are.
-    quoted = urllib.parse.quote(url, safe="%/:?#[]@!$&'()*+,;=~")
-    data = bytearray()
-    try:
-        # Some servers, e.g. Wikimedia's, refuse the user agent of urllib.
-        request = urllib.request.Request(quoted, headers={"User-Agent": "textsam"})
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            declared = response.headers.get("Content-Length", "")
-            if declared.isdigit() and int(declared) > max_bytes:
-                raise ImageError(too_big)
-            # `read1` returns as soon as data arrives, so that a slow server meets the deadline.
-            while chunk := response.read1(1 << 20):
-                data += chunk
-                if len(data) > max_bytes:
-                    raise ImageError(too_big)
-                if time.monotonic() > deadline:
-                    raise TimeoutError("timed out")
-            if declared.isdigit() and len(data) < int(declared):
-                raise ImageError(
-                    f"load_image: {url} ended after {len(data)} of {declared} bytes; try again"
-                )
-    except ImageError:
-        raise
-    except urllib.error.HTTPError as error:
-        raise ImageError(f"load_image: {url} answered {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        # urllib wraps a timeout of the connection, but not one of reading.
-        if isinstance(getattr(error, "reason", error), TimeoutError):
-            why = f"took over {timeout:g} s; give a longer timeout"
-            raise ImageError(f"load_image: {url} {why}") from error
-        raise ImageError(f"load_image: cannot fetch {url}: {error}") from error
-    return bytes(data)
-
-
-def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def _decode(data: bytes, name: str, options: ReadOptions) -> NDArray[np.uint8]:
     """Decode the bytes of an image file; `name` is what errors call it."""
     if not data:
         raise ImageError(f"load_image: {name} is empty (0 bytes); wanted an image file")
     try:
-        image = Image.open(io.BytesIO(data))
+        image = _open(data)
+        pixels = _read_exactly(data, image, options)
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError(_bomb(name, error)) from error
-    except Exception as error:  # Pillow's readers raise many types for damaged headers
-        raise ImageError(
-            f"load_image: {name} is not an image that Pillow reads: {_guess(data)}"
-        ) from error
+    except Exception as error:  # the readers raise many types for damaged files
+        raise ImageError(f"load_image: {name} is damaged or cut off: {error}") from error
+    if pixels is not None:
+        return pixels
+    if image is None:
+        raise ImageError(f"load_image: {name} is not an image that Pillow reads: {_guess(data)}")
     with image:
-        return _pil_to_rgb(image, name)
+        return _pil_to_rgb(image, name, options)
+
+
+def _open(data: bytes) -> Image.Image | None:
+    """Open by Pillow, with the plugin that a format needs; None if it is no image to Pillow."""
+    plugin = next((found for starts, found in _PLUGINS if _matches(data, starts)), None)
+    if plugin is not None:
+        module, extra, name = plugin
+        try:
+            loaded = require(module, extra)
+        except ImportError as error:
+            raise ImageError(f"load_image: a {name} photo. {error}") from error
+        if module == "pillow_heif":
+            loaded.register_heif_opener()
+    try:
+        return Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise
+    except Exception:  # Pillow's readers raise many types for damaged headers
+        return None
+
+
+def _matches(data: bytes, starts: tuple[bytes, ...]) -> bool:
+    return data.startswith(starts) or (data[4:8] == b"ftyp" and data[8:12] in starts)
+
+
+def _read_exactly(
+    data: bytes, image: Image.Image | None, options: ReadOptions
+) -> NDArray[np.uint8] | None:
+    """Read what Pillow would cut to 8 bits, refuse or misread; None where Pillow is right."""
+    if not data.startswith(TIFF_STARTS):
+        raster = None if image is None else deep_raster(data, image)
+        return None if raster is None else _turned(render(raster, options), image)
+    if image is not None and is_plain_tiff(image) and options.bands is None:
+        return None
+    found = read_tiff(data, options)
+    if found is None:
+        if reason := missing_reader(image):
+            raise ImageError(reason)
+        return None
+    raster, orientation = found
+    pixels: NDArray[np.uint8] = _turned(render(raster, options), orientation)
+    return pixels
 
 
 def _guess(data: bytes) -> str:
@@ -225,11 +280,10 @@ def _guess(data: bytes) -> str:
     for prefix, meaning in _NOT_IMAGES:
         if start.startswith(prefix):
             return f"it looks like {meaning}"
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
-        return (
-            "it is HEIC. Type: pip install pillow-heif, then "
-            "pillow_heif.register_heif_opener() in Python"
-        )
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "it is AVIF, which Pillow reads from 11.3 on. Type: pip install -U pillow"
+    if data[8:10] == b"CR" or data[4:12] == b"ftypcrx ":
+        return "it is camera raw. Type: load_image(rawpy.imread(path).postprocess())"
     return f"{len(data)} bytes that begin with {data[:16]!r}"
 
 
@@ -243,13 +297,18 @@ def _bomb(name: str, error: Exception) -> str:
     )
 
 
-def _pil_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
+def _pil_to_rgb(image: Image.Image, name: str, options: ReadOptions) -> NDArray[np.uint8]:
     try:
+        _choose_page(image, options)
         image.load()
-        upright = _upright(image)
+        upright = _turned(image, image)
+        if options.bands is not None:
+            values = np.atleast_3d(np.asarray(upright))
+            raster = Raster(values=values, colours=None)
+            return render(raster, options)
         if upright.mode == "F" or upright.mode.startswith("I"):
-            return _deep_to_rgb(upright, image.format, name)
-        return _pil_colours(upright)
+            return _deep_to_rgb(upright, image, options)
+        return _pil_colours(upright, options)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -258,17 +317,35 @@ def _pil_to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
         raise ImageError(f"load_image: {name} is damaged or cut off: {error}") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn a loaded image as its EXIF (or XMP) orientation says."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # a picture with a damaged EXIF block can still be read
-        orientation = 1
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+def _choose_page(image: Image.Image, options: ReadOptions) -> None:
+    count = page_count(image)
+    # The further frames of MPO are previews and depth, those of PSD its layers; and a PIL image may
+    # have been moved to a frame by its owner.
+    has_pages = image.format in ("GIF", "WEBP", "PNG", "TIFF", "AVIF") and image.tell() == 0
+    index = options.page_index(count, note=has_pages)
+    if options.page is not None:
+        image.seek(index)
 
 
-def _pil_colours(image: Image.Image) -> NDArray[np.uint8]:
+def _turned(image: Any, orientation: Any) -> Any:
+    """Turn an image or (H, W, 3) pixels as an orientation says, or as an image's EXIF (or XMP)."""
+    if isinstance(orientation, Image.Image):
+        # Decoders of JPEG XL turn by themselves, unless it is a JPEG inside.
+        is_turned = orientation.format == "JXL" and not getattr(orientation, "jpeg", False)
+        try:
+            found = 1 if is_turned else orientation.getexif().get(_ORIENTATION_TAG, 1)
+        except Exception:  # a picture with a damaged EXIF block can still be read
+            found = 1
+        orientation = found if isinstance(found, int) else 1
+    turn = _UPRIGHT.get(orientation)
+    if turn is None:
+        return image
+    if isinstance(image, Image.Image):
+        return image.transpose(turn)
+    return np.array(Image.fromarray(image).transpose(turn))
+
+
+def _pil_colours(image: Image.Image, options: ReadOptions) -> NDArray[np.uint8]:
     """8-bit modes of PIL to RGB."""
     if image.mode == "LAB":
         from PIL import ImageCms
@@ -279,7 +356,8 @@ def _pil_colours(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "La":  # premultiplied grey, which Pillow does not convert to RGBA
         image = image.convert("LA")
     if image.has_transparency_data:
-        return _over_white(np.array(image.convert("RGBA")))
+        rgba = np.array(image.convert("RGBA"))
+        return composite(np.ascontiguousarray(rgba[..., :3]), rgba[..., 3], options)
     width, height = image.size
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     rows = max(1, _BAND_PIXELS // width)
@@ -289,33 +367,29 @@ def _pil_colours(image: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def _deep_to_rgb(image: Image.Image, file_format: str | None, name: str) -> NDArray[np.uint8]:
-    """Grey with 16 bits or more to RGB; `transpose` loses the format, so it is an argument."""
+def _deep_to_rgb(image: Image.Image, file: Image.Image, options: ReadOptions) -> NDArray[np.uint8]:
+    """Grey with 16 bits or more to RGB; turning loses the format, which `file` still has."""
     values = np.asarray(image)
-    if image.mode == "F":
-        return _array_to_rgb(values, name)
     # Pillow reads 16-bit PGM (and, in older releases, PNG) into 32-bit integers, scaled to 65535.
-    if image.mode == "I" and file_format not in ("PNG", "PPM"):
-        raise ImageError(
-            f"load_image: {name} has 32-bit integers (mode I), whose value of white is unknown. "
-            "Scale it yourself: load_image((np.asarray(image) / white).astype(np.float32))"
-        )
-    grey = ((values.astype(np.uint32) + 128) // 257).clip(0, 255).astype(np.uint8)
+    if image.mode == "I" and file.format in ("PNG", "PPM"):
+        values = values.clip(0, 65535).astype(np.uint16)
     clear = image.info.get("transparency")  # PNG may declare one grey to be transparent
-    if isinstance(clear, int):
-        grey[values == clear] = 255
-    return _grey_to_rgb(grey)
+    valid = values != clear if isinstance(clear, int) else None
+    return render(Raster(values=values[..., None], colours=(0,), valid=valid), options)
 
 
-def _array_to_rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _array_to_rgb(array: NDArray[Any], name: str, options: ReadOptions) -> NDArray[np.uint8]:
+    if options.bands is not None or options.page is not None:
+        raise ImageError(f"load_image: bands= and page= are for files; index the {name} yourself")
     array = _channels_last(array, name)
-    values = _to_bytes(array, name)
-    channels = values.shape[2]
-    if channels == 1:
-        return _grey_to_rgb(values[..., 0])
-    if channels == 4:
-        return _over_white(values)
-    return np.array(values, order="C")
+    if options.white is None:
+        array = _to_bytes(array, name)
+    elif array.dtype.kind not in "buif":
+        raise ImageError(f"load_image: the {name} is {array.dtype}; wanted real numbers")
+    channels = array.shape[2]
+    alpha = 3 if channels == 4 else None
+    colours = range(1 if channels == 1 else 3)
+    return np.array(render(Raster(values=array, colours=colours, alpha=alpha), options))
 
 
 def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -366,18 +440,6 @@ def _to_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"Type: {advice}"
         )
     return (array.astype(np.float32) * 255 + 0.5).clip(0, 255).astype(np.uint8)
-
-
-def _grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Composite (H, W, 4) uint8 on white, rounding to the nearest."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    # At most 255 * 255 + 127 = 65,152: fits 16 bits.
-    blended = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127
-    return (blended // 255).astype(np.uint8)
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
