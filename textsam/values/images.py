@@ -102,8 +102,8 @@ def load_image(
     Args:
         source: A path (str or Path), an address (https://, s3://, gs://, hf://, file://), the
             bytes of an image file, a binary file object, a PIL image, a numpy array or a torch
-            tensor on any device. Arrays and tensors: (H, W), or with 1, 3 or 4 channels, last or first; uint8
-            in 0..255 or floats in 0..1, or any numbers with `white`.
+            tensor on any device. Arrays and tensors: (H, W), or with 1, 3 or 4 channels, last or
+            first; uint8 in 0..255 or floats in 0..1, or any numbers with `white`.
         bands: Which bands are red, green and blue, or the one that is grey, counted from 1 as GDAL
             does. By default as the file says.
         white: The value that is white (0 is black). By default what the file says; 16 bits that
