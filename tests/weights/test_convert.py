@@ -222,7 +222,7 @@ def test_files_that_are_no_checkpoint(tmp_path):
     check(r"SAM 2 file.*facebook/sam2\.1-hiera", value=sam_2)
     check(r"no key begins with 'image_encoder\.'", value={"layer.weight": torch.zeros(1)})
     check("give the folder", value=to_huggingface(random_state(VIT)))
-    check("ends in '.ckpt'", name="model.ckpt", value={})
+    check("ends in '.xyz'", name="model.xyz", value={})
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     check("not a safetensors file", name="broken.safetensors")
     (tmp_path / "broken.pth").write_bytes(b"nothing")

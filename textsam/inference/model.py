@@ -117,6 +117,7 @@ class TextSAM:
         focus: FocusSettings | None = None,
         calibration: Calibration | None = None,
         name: str = "unnamed",
+        peeled: tuple[str, ...] = (),
     ) -> None:
         self.parts = ModelParts(
             sam=sam.eval(),
@@ -129,6 +130,7 @@ class TextSAM:
             focus=focus,
             calibration=calibration or Calibration(),
             name=name,
+            peeled=peeled,
         )
 
     def __repr__(self) -> str:
@@ -136,6 +138,7 @@ class TextSAM:
         parts.append(f"clip={self.clip.name}" if self.clip is not None else "no clip")
         if self.detector is not None:
             parts.append(f"detector={self.detector.name}")
+        parts += self.parts.peeled
         return f"TextSAM({', '.join(parts)})"
 
     @classmethod

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from textsam.errors import WeightsError
+from textsam.modeling.file_kinds import describe_foreign_file
 from textsam.values.files import write_atomically
 
 __all__ = ["read_metadata", "read_tensors", "write_tensors"]
@@ -36,7 +37,9 @@ def _weights_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise WeightsError(f"there is no file {path}") from error
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+        raise WeightsError(
+            describe_foreign_file(path) or f"{path} is damaged or not a safetensors file: {error}"
+        ) from error
 
 
 def write_tensors(

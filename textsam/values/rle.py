@@ -236,7 +236,7 @@ def _runs(code: bytes) -> NDArray[np.int64]:
     more = last - first
     if more.max() > 6:  # 7 x 5 bits hold any 32-bit run; more would overflow int64 below
         raise ValueError("damaged RLE: counts hold a run longer than 32 bits")
-    values = (symbols[first] & 0x1F).astype(np.int64)
+    values: NDArray[np.int64] = (symbols[first] & 0x1F).astype(np.int64)
     for place in range(1, int(more.max()) + 1):
         longer = np.flatnonzero(more >= place)
         bits = (symbols[first[longer] + place] & 0x1F).astype(np.int64)

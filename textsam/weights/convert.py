@@ -1,6 +1,5 @@
 """Read the checkpoints that other projects publish, as sizes and weights.
 
-Pickled files are opened with `weights_only=True` only, so that an untrusted file cannot run code.
 A folder of transformers' `SamModel` or `SamHQModel` contains `config.json`, optionally
 `preprocessor_config.json`, and `model.safetensors` or several shards with an index.
 Dozens of the config's fields do not affect the network and are ignored. Fields that would change it
@@ -10,12 +9,10 @@ in a way that ours cannot follow are refused.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,6 +20,7 @@ from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, ViTConfig, read_pixel_statistics
 from textsam.modeling.tensor_files import read_tensors
 from textsam.values.files import read_settings
+from textsam.weights.checkpoint_files import check_finite, read_state
 from textsam.weights.released_names import (
     from_huggingface,
     from_mobile_sam,
@@ -32,41 +30,60 @@ from textsam.weights.released_names import (
 from textsam.weights.strict import describe_keys, infer_config, mlp_ratio
 
 __all__ = [
+    "Checkpoint",
     "config_from_huggingface",
     "config_to_huggingface",
+    "open_checkpoint",
     "read_checkpoint",
     "read_huggingface",
     "write_huggingface",
 ]
 
-_PICKLED = (".pth", ".pt", ".bin")
+
+class Checkpoint(NamedTuple):
+    """A core read from another project's file or folder."""
+
+    config: SamConfig
+    weights: dict[str, Tensor]  # under our names, on the CPU
+    peeled: tuple[str, ...]  # what was around them, a phrase each: an optimizer, a prefix
 
 
 def read_checkpoint(path: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
-    """Read a published Segment Anything or MobileSAM checkpoint.
+    """Sizes and weights of `open_checkpoint`: `Sam(config).load_state_dict(weights)`."""
+    return open_checkpoint(path)[:2]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a Segment Anything, SAM-HQ or MobileSAM checkpoint, published or of a training.
 
     Args:
-        path: A `.pth`, `.pt` or `.safetensors` file with the released names, or a folder in the
-            format of Hugging Face's `SamModel` or `SamHQModel`.
+        path: A `.pth`, `.pt`, `.bin`, `.ckpt` or `.safetensors` file with the released names,
+            also inside a training's checkpoint or behind prefixes (`checkpoint_files`); or a
+            folder in the format of Hugging Face's `SamModel` or `SamHQModel`.
 
     Returns:
-        The sizes, from `config.json` or read off the shapes, and the weights under our names, on
-        the CPU: `Sam(config).load_state_dict(weights)`.
+        The sizes, from `config.json` or read off the shapes, and the weights.
 
     Raises:
         WeightsError: The file cannot be read, or is not a complete checkpoint of a known kind.
     """
     path = Path(path)
     if path.is_dir():
-        return read_huggingface(path)
+        return Checkpoint(*read_huggingface(path), ())
     if not path.exists():
         raise WeightsError(f"there is no file or folder {path}")
-    state = _read_file(path)
+    state, peeled = read_state(path)
     if any(key.startswith("vision_encoder.") for key in state):
         raise WeightsError(
             f"{path} is a Hugging Face model, whose sizes are in the config.json beside it: give "
             f"the folder, {str(path.parent)!r}"
         )
+    if any(key.startswith("image_encoder.trunk.") for key in state):
+        raise WeightsError(
+            f"{path} is a SAM 2 file, which textsam reads as a folder of transformers: "
+            'TextSAM.from_pretrained("facebook/sam2.1-hiera-small"), or tiny, base-plus, large'
+        )
+    check_finite(state, path)
     if any(key.startswith("image_encoder.patch_embed.seq.") for key in state):
         weights = from_mobile_sam(state)
     elif any(key.startswith("image_encoder.") for key in state):
@@ -76,38 +93,7 @@ def read_checkpoint(path: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
             f"{path} is not a Segment Anything checkpoint: no key begins with 'image_encoder.'; "
             f"its keys are {describe_keys(sorted(state))}"
         )
-    return infer_config(weights), weights
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return read_tensors(path)
-    if path.suffix not in _PICKLED:
-        raise WeightsError(
-            f"{path} ends in {path.suffix!r}; wanted a folder or a file that ends in .safetensors, "
-            + ", ".join(_PICKLED)
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"cannot read {path} as plain tensors (weights_only=True): {error}"
-        ) from error
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{path} contains a {type(state).__name__}, wanted a state dict")
-    inner = state.get("model")
-    if isinstance(inner, Mapping) and any("image_encoder.trunk." in str(key) for key in inner):
-        raise WeightsError(
-            f"{path} is a SAM 2 file, which textsam reads as a folder of transformers: "
-            'TextSAM.from_pretrained("facebook/sam2.1-hiera-small"), or tiny, base-plus, large'
-        )
-    other = sorted(str(key) for key, value in state.items() if not isinstance(value, Tensor))
-    if other:
-        raise WeightsError(
-            f"{path} is not a plain state dict: {describe_keys(other)} are not tensors. If the "
-            "weights are under one of these keys, save that value alone"
-        )
-    return dict(state)
+    return Checkpoint(infer_config(weights), weights, peeled)
 
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -165,7 +151,9 @@ def read_huggingface(folder: str | Path) -> tuple[SamConfig, dict[str, Tensor]]:
         read_settings(folder / "config.json"),
         read_settings(preprocessor) if preprocessor.exists() else {},
     )
-    return config, from_huggingface(_read_tensors(folder), config)
+    state = _read_tensors(folder)
+    check_finite(state, folder)
+    return config, from_huggingface(state, config)
 
 
 def write_huggingface(folder: str | Path, config: SamConfig, state: Mapping[str, Tensor]) -> None:

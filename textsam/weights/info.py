@@ -15,13 +15,16 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from textsam.errors import WeightsError
+from textsam.modeling.file_kinds import describe_foreign_file
+from textsam.modeling.tensor_files import read_metadata
 from textsam.values.files import TINY_FOLDER, read_settings
+from textsam.weights.checkpoint_files import PICKLED, read_state
 from textsam.weights.hub import hub_id
 from textsam.weights.model_table import ModelEntry, find_entry, nearest_name
 
 __all__ = ["ModelInfo", "WeightFile", "find_model", "is_here", "read_model_info"]
 
-_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_WEIGHT_SUFFIXES = (".safetensors", *PICKLED)
 # What a config.json of transformers calls its model, and what that is here.
 _CORES = {
     "sam": "SAM",
@@ -35,7 +38,7 @@ _CORES = {
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file of weights, read from its header; files of other formats are not opened."""
+    """A file of weights, read from its header; pickles only where they are the whole model."""
 
     path: Path
     size: int  # bytes
@@ -103,15 +106,30 @@ def read_model_info(name: str) -> ModelInfo:
         )
     folder = path if path.is_dir() else path.parent
     paths = sorted(folder.rglob("*")) if path.is_dir() else [path]
-    files = [_weight_file(file) for file in paths if file.suffix in _WEIGHT_SUFFIXES]
+    read = _weight_file if path.is_dir() else _checkpoint_file
+    files = [read(file) for file in paths if file.suffix in _WEIGHT_SUFFIXES]
     if not files:
+        foreign = describe_foreign_file(path)
         raise WeightsError(
-            f"{str(path)!r} has no weights; wanted {', '.join(_WEIGHT_SUFFIXES)} files"
+            foreign or f"{str(path)!r} has no weights; wanted {', '.join(_WEIGHT_SUFFIXES)} files"
         )
     config = folder / "config.json"
     # A lone .pth file may lie beside the config of another model.
     settings = read_settings(config) if config.is_file() and path.is_dir() else {}
     return ModelInfo(name, path, settings, _license(folder), files)
+
+
+def _checkpoint_file(path: Path) -> WeightFile:
+    """A lone file, which may be of a training: also what is around its weights."""
+    state, peeled = read_state(path)
+    parameters: Counter[str] = Counter()
+    for key, tensor in state.items():
+        parameters[key.partition(".")[0]] += tensor.numel()
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state.values()})
+    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    if peeled:
+        metadata["peeled off"] = "; ".join(peeled)
+    return WeightFile(path, path.stat().st_size, dict(parameters), dtypes, metadata)
 
 
 def _weight_file(path: Path) -> WeightFile:
@@ -129,7 +147,9 @@ def _weight_file(path: Path) -> WeightFile:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise WeightsError(
-            f"{str(path)!r} is not a complete safetensors file ({error}); download or copy it again"
+            describe_foreign_file(path)
+            or f"{str(path)!r} is not a complete safetensors file ({error}); download or copy it "
+            "again"
         ) from error
     return WeightFile(path, size, dict(parameters), sorted(dtypes), metadata)
 

@@ -9,6 +9,7 @@ CLIP is a `.safetensors` file of its own, whose metadata names both; others are 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from textsam.clip.pathway import PathwayConfig, TextPathway
 from textsam.errors import WeightsError
 from textsam.modeling.config import SamConfig, build_config
 from textsam.modeling.core import Core
+from textsam.modeling.file_kinds import describe_foreign_file
 from textsam.modeling.huggingface.cores import CORE_KINDS, HuggingFaceCore, read_core
 from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
@@ -32,7 +34,8 @@ from textsam.modeling.tensor_files import read_metadata, read_tensors, write_ten
 from textsam.values.calibration import CALIBRATION_FILE, Calibration
 from textsam.values.files import TINY_FOLDER, read_settings, write_atomically
 from textsam.values.settings import FocusSettings, TextSettings
-from textsam.weights.convert import read_checkpoint
+from textsam.weights.checkpoint_files import PICKLED, check_finite
+from textsam.weights.convert import open_checkpoint
 from textsam.weights.hub import fetch, hub_id
 from textsam.weights.model_table import MODELS, find_entry, find_repository
 from textsam.weights.parts import ModelParts
@@ -44,6 +47,8 @@ __all__ = [
     "write_model",
     "write_pathway",
 ]
+
+logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "textsam", 1
 _CONFIG, _WEIGHTS, _CLIP, _MAPS = "config.json", "model.safetensors", "clip", "map_source"
@@ -106,9 +111,10 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
     )
     if path.is_dir():
         if not (path / _CONFIG).exists():
-            raise WeightsError(
-                f"{path} has no {_CONFIG}: it is not a model folder of textsam or of SamModel"
-            )
+            raise WeightsError(_without_config(path))
+        for file in sorted(path.rglob("*.safetensors")):  # before another library says less of it
+            if (foreign := describe_foreign_file(file)) is not None:
+                raise WeightsError(foreign)
         config = read_settings(path / _CONFIG)
         if config.get("format") == FORMAT:
             return _read_own(path, config, name=str(name), local_files_only=local_files_only)
@@ -117,10 +123,23 @@ def _read_core(name: str | Path, *, revision: str | None, local_files_only: bool
         if config.get("model_type") in SAM3_TYPES:
             core, concepts = read_sam3(path, name=str(name))
             return ModelParts(sam=core, concept_model=concepts, name=str(name))
-    sam_config, state = read_checkpoint(path)
-    sam = Sam(sam_config)
-    sam.load_state_dict(state)
-    return ModelParts(sam=sam, name=str(name))
+    checkpoint = open_checkpoint(path)
+    sam = Sam(checkpoint.config)
+    sam.load_state_dict(checkpoint.weights)
+    for peeled in checkpoint.peeled:
+        logger.info("%s: %s", path, peeled)
+    return ModelParts(sam=sam, name=str(name), peeled=checkpoint.peeled)
+
+
+def _without_config(folder: Path) -> str:
+    """What to type for a folder that is no model folder."""
+    if (foreign := describe_foreign_file(folder)) is not None:
+        return foreign
+    what = f"{folder} has no {_CONFIG}: it is not a model folder of textsam or of SamModel"
+    files = sorted(file for file in folder.iterdir() if file.suffix in (*PICKLED, ".safetensors"))
+    if not files:
+        return what
+    return f'{what}. For the weights in it type: TextSAM.from_pretrained("{files[0]}")'
 
 
 def write_model(folder: Path, parts: ModelParts, *, dtype: torch.dtype | None = None) -> Path:
@@ -264,4 +283,5 @@ def _load(module: nn.Module, prefix: str, state: Mapping[str, Tensor], *, source
     for problem, keys in (("lacks", missing), ("has unknown", extra), ("has misshapen", shapes)):
         if keys:
             raise WeightsError(f"{source} {problem} keys of {prefix}: {describe_keys(keys)}")
+    check_finite(part, source)
     module.load_state_dict(part)

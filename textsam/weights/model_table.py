@@ -146,16 +146,18 @@ MODELS: tuple[ModelEntry, ...] = (
         takes_text=True,
         shipped=True,
     ),
-    ModelEntry(name="sam-vit-base", core=_SAM_B, aliases=("sam", "sam-base", "sam-b", "vit-b")),
+    ModelEntry(
+        name="sam-vit-base", core=_SAM_B, aliases=("sam", "sam-base", "sam-b", "vit-b", "sam-vit-b")
+    ),
     ModelEntry(
         name="sam-vit-large",
         core=Repository(id="facebook/sam-vit-large", parameters=312.3),
-        aliases=("sam-large", "sam-l", "vit-l"),
+        aliases=("sam-large", "sam-l", "vit-l", "sam-vit-l"),
     ),
     ModelEntry(
         name="sam-vit-huge",
         core=Repository(id="facebook/sam-vit-huge", parameters=641.1),
-        aliases=("sam-huge", "sam-h", "vit-h"),
+        aliases=("sam-huge", "sam-h", "vit-h", "sam-vit-h"),
     ),
     ModelEntry(
         name="mobile-sam",

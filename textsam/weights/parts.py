@@ -35,6 +35,7 @@ class ModelParts:
         focus: When to zoom in on small objects; None for never, as in Segment Anything.
         calibration: From evidence to probabilities, and the default thresholds.
         name: The name it was loaded by.
+        peeled: What was around the weights in its file, a phrase each: an optimizer, a prefix.
 
     Raises:
         WeightsError: The pathway was trained for another SAM or another CLIP.
@@ -50,6 +51,7 @@ class ModelParts:
     focus: FocusSettings | None = None
     calibration: Calibration = field(default_factory=Calibration)
     name: str = "unnamed"
+    peeled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a pathway of other widths."""
