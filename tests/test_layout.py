@@ -22,9 +22,9 @@ MIN_COMMENT_SHARE = 0.03
 # Of Python and of the page's JavaScript, CSS and HTML: 45,000 at the redesign, and what later
 # features needed: context blocks of `tiny`, everyday phrases, a lent GPU,
 # models of the hub, cores around other projects' networks, detectors,
-# SAM 3, map sources,
+# SAM 3, map sources, colours of phrases,
 # photos of every kind (TIFF, maps, stores).
-MAX_LINES = 49_600
+MAX_LINES = 49_800
 
 # A command or a recipe has the name that people type, which is often that of what it runs.
 COMMANDS = ("textsam/cli", "training/evaluation", "training/recipes", "demos/benchmarks")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textsam.values.judge import GATES, Gate, PhraseAnswer, closed_gate, is_exact, judge
+from textsam.values.prompts import split_colour
 
 # Thresholds are advised with two decimals, below 0.1 with three, rounded down so that the mask
 # passes. A threshold below the minimum would let everything pass.
@@ -59,6 +60,9 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
         return {"exclude": None}
     if gate == "background":
         return {"background": None}
+    if gate == "colour":
+        plain = split_colour(answer.phrase)
+        return {} if plain is None else {"text": plain.name}
     # A box of "detect" may be another phrase's whatever the overlap.
     if gate == "overlap" and (answer.strategy != "detect" or answer.dependent):
         return {"overlap": "allow"}

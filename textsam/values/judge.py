@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 from textsam.values.rle import RLE, rle_area, rle_common_areas
 
 Gate = Literal[
-    "presence", "map", "exclusion", "background", "score", "quality", "duplicate", "overlap"
+    "presence",
+    "map",
+    "exclusion",
+    "background",
+    "score",
+    "quality",
+    "colour",
+    "duplicate",
+    "overlap",
 ]
 
 # Why a mask, or a whole phrase, is not in the result; in the order of the steps from the phrase to
@@ -36,6 +44,7 @@ GATES: Mapping[Gate, str] = {
     "background": "a background phrase fits better",
     "score": "the phrase probably does not describe the mask",
     "quality": "the decoder itself doubts the mask's outline",
+    "colour": "the thing has another colour",
     "duplicate": "a better mask of the same phrase covers the same thing",
     "overlap": "another phrase fits these pixels better",
 }
@@ -152,8 +161,8 @@ class MaskNumbers:
         quality: Predicted IoU times the mean probability of the phrase's map inside; NaN where
             there is no map.
         ruled_out: A gate that closed whatever the levels are, and the reason in words: it repeats a
-            better mask, is a fragment at the border of a tile, or lost its pixels to other phrases.
-            None if none did.
+            better mask, is a fragment at the border of a tile, has another colour, or lost its
+            pixels to other phrases. None if none did.
         rival: The gate "exclusion" or "background", the log odds of the phrase, and the higher or
             lower ones of the best phrase that competes with it; None without competition.
         excluded: Share of its pixels that an excluded phrase wins, 0 to 1.
@@ -204,7 +213,8 @@ class PhraseAnswer:
         presence: Probability that it is in the picture at all, 0 to 1; NaN if unknown.
         evidence: The raw numbers behind `presence`, by name.
         rivaled: Presence of what is left of the phrase after excluded ("exclusion") and background
-            phrases ("background") have won their places; empty without competition.
+            phrases ("background") have won their places, and of its best mask's colour ("colour");
+            empty without competition and colours.
         best_place: Highest probability of the map after the competition; NaN without a map.
         levels: The levels that it was judged by.
         searched: Whether masks were looked for; they are not where the phrase is absent.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import operator
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,24 @@ from textsam.values.geometry import as_array, clip_boxes
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ArrayLike", "Prompt", "make_prompt", "normalize_phrases", "plain_phrase"]
+__all__ = [
+    "COLOURS",
+    "ArrayLike",
+    "ColourPhrase",
+    "Prompt",
+    "make_prompt",
+    "normalize_phrases",
+    "plain_phrase",
+    "split_colour",
+]
+
+# Colours that a phrase may begin with, other words for them, and shades that are passed over.
+COLOURS = (
+    *("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"),
+    *("black", "white", "grey"),
+)
+_SYNONYMS = {"gray": "grey", "violet": "purple", "crimson": "red", "scarlet": "red"}
+_SHADES = ("dark", "light", "bright", "pale", "deep")
 
 ArrayLike: TypeAlias = "Sequence[Any] | NDArray[Any] | torch.Tensor"
 
@@ -147,6 +164,33 @@ def plain_phrase(phrase: str) -> str:
         words = words[1:]
     plain = " ".join(words) or phrase
     return plain if plain == phrase else plain_phrase(plain)  # the "dog": the quotes come last
+
+
+class ColourPhrase(NamedTuple):
+    """A phrase that begins with a colour."""
+
+    colour: str  # one of `COLOURS`
+    name: str  # the rest
+
+
+def split_colour(phrase: str, known: Container[str] = ()) -> ColourPhrase | None:
+    """Split "dark red car" into red and "car"; None for other phrases.
+
+    Args:
+        phrase: The phrase.
+        known: Phrases in lower case that are names in spite of their colour ("red wine").
+    """
+    words = phrase.split()
+    if words and words[0].lower() in ("a", "an", "the"):
+        words = words[1:]
+    if " ".join(words).lower() in known:
+        return None
+    if len(words) > 2 and words[0].lower() in _SHADES:
+        words = words[1:]
+    if len(words) < 2:
+        return None
+    colour = _SYNONYMS.get(words[0].lower(), words[0].lower())
+    return ColourPhrase(colour, " ".join(words[1:])) if colour in COLOURS else None
 
 
 def _make_phrase(text: object, *, where: str = "text") -> str:

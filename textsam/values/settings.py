@@ -59,6 +59,8 @@ class TextSettings:
         overlap: A mask is a duplicate if more than this share of it is covered by better ones.
         exclusion_margin: Log odds by which the phrase must beat an excluded one at a pixel, or the
             pixel is cut from its masks.
+        measure_colours: Whether the colour of a phrase is measured on the pixels ("red car" is a
+            car that is red) instead of being left to the text tower.
         same_object: A click beside all masks of a phrase corrects the nearest one, if the mask of
             phrase and click alone shares this much of the smaller of the two with it.
     """
@@ -77,6 +79,7 @@ class TextSettings:
     max_hole_ratio: float = 0.02
     overlap: float = 0.4
     exclusion_margin: float = 0.0
+    measure_colours: bool = False
     same_object: float = 0.3
 
 

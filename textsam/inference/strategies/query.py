@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError, unknown_keyword
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
+from textsam.inference.strategies.coloured import answer_by_colour
 from textsam.inference.strategies.concept import concept_answers, concept_like
 from textsam.inference.strategies.detect import detect_answers
 from textsam.inference.strategies.like import (
@@ -45,7 +46,14 @@ from textsam.inference.strategies.prompt import prompt_answer
 from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import PhraseAnswer
-from textsam.values.prompts import ArrayLike, Prompt, make_prompt, normalize_phrases
+from textsam.values.prompts import (
+    ArrayLike,
+    ColourPhrase,
+    Prompt,
+    make_prompt,
+    normalize_phrases,
+    split_colour,
+)
 from textsam.values.settings import Overlap, Strategy
 from textsam.weights.parts import ModelParts
 
@@ -373,9 +381,30 @@ def answer_query(
         return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
     if query.strategy == "auto":
         strategy, reason = choose_strategy(parts)
-        answers = _answer_by(strategy, photo, query, windows=windows, embedded=embedded)
-        return [replace(answer, chosen=reason) for answer in answers]
-    return _answer_by(query.strategy, photo, query, windows=windows, embedded=embedded)
+    else:
+        strategy, reason = query.strategy, ""
+
+    def ask(
+        phrases: tuple[str, ...], exclude: tuple[str, ...], background: tuple[str, ...]
+    ) -> list[PhraseAnswer]:
+        own = replace(query, phrases=phrases, exclude=exclude, background=background)
+        return _answer_by(strategy, photo, own, windows=windows, embedded=embedded)
+
+    asked = query.phrases, query.exclude, query.background
+    colours = _colours(parts, query) if strategy in ("auto", "rank") else {}
+    # Most phrases have no colour and pass it by.
+    answers = answer_by_colour(photo, *asked, ask, colours=colours) if colours else ask(*asked)
+    return [replace(answer, chosen=reason) for answer in answers]
+
+
+def _colours(parts: ModelParts, query: Query) -> dict[str, ColourPhrase]:
+    """The phrases of a query that begin with a colour, if the model measures colours."""
+    if not parts.text_settings.measure_colours:
+        return {}
+    known = {} if parts.clip is None else parts.clip.aliases
+    phrases = (*query.phrases, *query.exclude, *query.background)
+    pairs = ((phrase, split_colour(phrase, known)) for phrase in phrases)
+    return {phrase: split for phrase, split in pairs if split is not None}
 
 
 def _answer_by(
@@ -468,7 +497,12 @@ def to_segmentation(
         iou=[candidate.iou for _, candidate in kept],
         stability=[candidate.stability for _, candidate in kept],
         labels=[phrase for phrase, _ in kept],
-        presence={a.phrase: a.presence for a in answers if not math.isnan(a.presence)},
+        presence={
+            # Of a red car: that of a car, unless no car is red.
+            a.phrase: a.rivaled.get("colour", a.presence)
+            for a in answers
+            if not math.isnan(a.presence)
+        },
         image=image,
         answers=answers,
     )

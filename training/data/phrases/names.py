@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from textsam.values.prompts import COLOURS
+
 from ...losses import soft_target
 from ..sample import Sample
 from ..source import Source
-from .colours import COLOURS, colour_shares
 from .concepts import ConceptBank
 from .pasting import NamedView
+from .view_colours import view_colours
 
 _STRIDE = 8  # pixels of the model frame in one cell of the head's map
 _MIN_CELLS = 16  # of annotated masks, for a name that is asked inside them only
@@ -288,7 +290,7 @@ class NameDraw:
         self, item: NamedView, question: _Question, masks: Tensor, rng: np.random.Generator
     ) -> _Question:
         """The same with a colour that one of the masks has, or that all of them lack."""
-        shares = colour_shares(item.view.pixels, masks)
+        shares = view_colours(item.view.pixels, masks)
         there = np.flatnonzero((shares >= _DOMINANT).any(0))
         lacking = np.flatnonzero((shares < _LACKING).all(0))
         present = len(there) > 0 and rng.random() < 0.6

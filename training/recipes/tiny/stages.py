@@ -19,10 +19,10 @@ from textsam.clip.prior import attach_prior
 from textsam.errors import TextSamError
 from textsam.inference.model import TextSAM
 from textsam.modeling.sam import Sam
+from textsam.values.prompts import COLOURS
 from textsam.values.settings import FocusSettings
 
 from ...data import LoaderConfig
-from ...data.phrases.colours import COLOURS
 from ...data.phrases.concepts import ConceptBank
 from ...data.phrases.phrase_batch import PhraseConfig, PhraseDraw
 from ...engine import CheckpointStore, EngineConfig, Trainer, TrainResult, load_weights
