@@ -389,7 +389,7 @@ def test_wrong_runs_raise_before_anything_is_written(photos, tmp_path):
 
 
 def outputs(paths, tmp_path, suffix=".json"):
-    return [photo.output for photo in find_photos(paths, tmp_path / "out", suffix=suffix)]
+    return [photo.output for photo in find_photos(paths, tmp_path / "out", suffix=suffix).photos]
 
 
 def test_names_of_outputs(tmp_path):
@@ -465,3 +465,71 @@ def test_a_file_system_without_locks_is_no_reason_not_to_run(
     monkeypatch.setattr(fcntl, "flock", refuse)
     with lock_folder(tmp_path), lock_folder(tmp_path):
         assert "cannot lock" in caplog.text
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    for name in ("in/own/a.png", "elsewhere/b.png", "elsewhere/deep/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "in"
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "again").symlink_to(root / "own")  # by name before the folder itself
+    (root / "own" / "loop").symlink_to(root)
+    (root / "to_out").symlink_to(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "z.png").touch()
+    assert outputs([root], tmp_path) == ["own/a.json", "link/b.json", "link/deep/c.json"]
+
+
+def test_every_suffix_is_read_or_counted(tmp_path):
+    for name in ("a.jpg", "b.HEIC", "c.avif", "d.jxl", "e.CR2", "f.cr2", "g.psd", "h.xmp", "i.txt"):
+        (tmp_path / name).touch()
+    found = find_photos([tmp_path], tmp_path / "out", suffix=".json")
+    assert [photo.name for photo in found.photos] == ["a.jpg", "b.HEIC", "c.avif", "d.jxl"]
+    assert found.left_out == {".cr2": 2, ".psd": 1}
+    for name in ("a.jpg", "b.HEIC", "c.avif", "d.jxl"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"There are 2 \.cr2, 1 \.psd"):
+        outputs([tmp_path], tmp_path)
+
+
+def test_patterns(tmp_path, monkeypatch):
+    for name in ("p/a.png", "p/b.jpg", "p/q/c.png", "p/odd[1].png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert outputs(["p/*.png"], tmp_path) == ["a.json", "odd[1].json"]
+    assert outputs(["p/**/*.png"], tmp_path) == ["a.json", "odd[1].json", "c.json"]
+    assert outputs(["p/odd[1].png"], tmp_path) == ["odd[1].json"]
+    with pytest.raises(ValueError, match=r"no photos match 'p/\*\.gif'"):
+        outputs(["p/*.gif"], tmp_path)
+    with pytest.raises(ValueError, match="is an address"):
+        outputs([Path("s3://bucket/a.png"), Path("p/a.png")], tmp_path)
+
+
+def test_how_photos_are_read(photos, tmp_path):
+    rgba = np.full((9, 11, 4), 100, np.uint8)
+    rgba[..., 3] = 0
+    Image.fromarray(rgba).save(photos / "a.png")
+    seen = []
+
+    class Sees(StandIn):
+        def segment(self, image, **options):
+            seen.append(int(image[0, 0, 0]))
+            return super().segment(image, **options)
+
+    def run(**reading):
+        segment_folder(
+            Sees(), photos / "a.png", tmp_path / "out", text="x", format="json", reading=reading
+        )
+
+    run(alpha="black")
+    run(alpha="black")
+    run(alpha="ignore")
+    assert seen == [0, 100]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["settings"]["reading"] == {"alpha": "ignore"}
+    with pytest.raises(TypeError, match="Type: bands="):
+        run(band=3)
+    with pytest.raises(ValueError, match="counted from 1"):
+        run(bands=(0, 1, 2))

@@ -14,8 +14,8 @@ import errno
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from textsam.batch.find_photos import RESERVED_NAMES, PhotoFile, find_photos
 from textsam.batch.journal import Journal, JournalEntry, lock_folder
-from textsam.errors import MissingExtraError, WeightsError, one_line
+from textsam.errors import MissingExtraError, WeightsError, one_line, unknown_keyword
 from textsam.pictures.draw import PICTURE_SUFFIXES
 from textsam.results.interop import to_sa1b
 from textsam.results.segmentation import PictureKind, Segmentation
 from textsam.results.storage import dump_json
 from textsam.values.files import remove_parts, write_atomically
 from textsam.values.images import load_image
+from textsam.values.pixels import ReadOptions
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class BatchReport:
 
     out_dir: Path
     photos: list[PhotoReport]
+    left_out: dict[str, int] = field(default_factory=dict)  # pictures that are not read, by suffix
 
     @property
     def failed(self) -> list[PhotoReport]:
@@ -79,15 +81,21 @@ def run_batch(
     *,
     overwrite: bool,
     on_progress: Callable[[PhotoReport], None] | None,
+    reading: Mapping[str, Any] | None = None,
 ) -> BatchReport:
     """Apply one function to many photos and write a file for each.
 
     The settings are everything that changes the outputs; `format`, `kind` and, for YOLO's `.txt`,
-    `text` say how results are written. For errors see `segment_folder`.
+    `text` say how results are written, and `reading` how photos are read. For errors see
+    `segment_folder`.
     """
+    reading = check_reading(reading or {})
+    # Settings that are left out do not change the fingerprint of earlier runs.
+    settings = {**settings, "reading": reading} if reading else settings
     inputs = [paths] if isinstance(paths, str | Path) else list(paths)
     suffix = ".json" if settings["format"] == "sa1b" else f".{settings['format']}"
-    photos = find_photos([Path(path) for path in inputs], out_dir, suffix=suffix)
+    found = find_photos([Path(path) for path in inputs], out_dir, suffix=suffix)
+    photos = found.photos
     # Found first: a run without photos must not create the folder.
     with lock_folder(out_dir):
         journal = Journal(out_dir, {**settings, "textsam": _version()})
@@ -113,9 +121,20 @@ def run_batch(
             if on_progress is not None:
                 on_progress(report)
         journal.sort()
-        batch = BatchReport(out_dir=out_dir, photos=reports)
+        batch = BatchReport(out_dir=out_dir, photos=reports, left_out=found.left_out)
         _write_summary(batch, settings)
     return batch
+
+
+def check_reading(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `load_image` that say how photos are read, checked, as JSON has them."""
+    known = [name.name for name in fields(ReadOptions)]
+    for name in reading:
+        if name not in known:
+            raise unknown_keyword(name, known, {})
+    ReadOptions(**reading)
+    given = {name: value for name, value in reading.items() if value is not None}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
 
 
 def _remove_leftovers(photos: Sequence[PhotoFile], out_dir: Path) -> None:
@@ -142,7 +161,7 @@ def _segment_photo(
             return "kept", entry.labels, None
         # Before the photo is read: if it changes meanwhile, the next run sees a difference.
         state = photo.path.stat()
-        image = load_image(photo.path)
+        image = load_image(photo.path, **settings.get("reading", {}))
         result = segment(image)
         path = journal.out_dir / photo.output
         write_result(
@@ -218,6 +237,7 @@ def _write_summary(batch: BatchReport, settings: dict[str, Any]) -> None:
         "textsam": _version(),
         "photos": len(batch.photos),
         "failed": len(batch.failed),
+        **({"left_out": batch.left_out} if batch.left_out else {}),
         "photos_with_masks": sum(bool(photo.masks) for photo in batch.photos),
         "masks": batch.masks,
     }

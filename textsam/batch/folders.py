@@ -6,7 +6,7 @@ Runs can be killed and continued, and a photo that fails does not stop a run: se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
@@ -43,6 +43,7 @@ def segment_folder(
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
+    reading: Mapping[str, Any] | None = None,
     on_progress: Callable[[PhotoReport], None] | None = None,
     **options: Unpack[PromptOptions],
 ) -> BatchReport:
@@ -50,11 +51,13 @@ def segment_folder(
 
     Args:
         model: The model.
-        paths: Photos and folders of photos; see `find_photos`.
+        paths: Photos, folders of photos and patterns ("photos/*.jpg"); see `find_photos`.
         out_dir: Output folder, created if missing; subfolders mirror those of the photos.
         format: Suffix of the results, without the dot, as in `Segmentation.save`.
         kind: Kind of picture, for pictures only.
         overwrite: Whether to recompute finished results.
+        reading: How photos are read, as keywords of `load_image`: {"bands": (3, 2, 1)}; also
+            "white", "page", "alpha".
         on_progress: Called after each photo.
         **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `strategy`,
             `threshold`, `overlap`: see `PromptOptions` in `textsam.inference.strategies.query`.
@@ -80,6 +83,7 @@ def segment_folder(
         lambda image: model.segment(image, **options),
         {**_to_json(query), "model": model.name, "format": format, "kind": kind},
         overwrite=overwrite,
+        reading=reading,
         on_progress=on_progress,
     )
 
@@ -93,6 +97,7 @@ def everything_folder(
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
+    reading: Mapping[str, Any] | None = None,
     on_progress: Callable[[PhotoReport], None] | None = None,
 ) -> BatchReport:
     """Write masks of everything in many photos into a folder; resumable.
@@ -113,6 +118,7 @@ def everything_folder(
         lambda image: model.everything(image, resolved),
         {"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
         overwrite=overwrite,
+        reading=reading,
         on_progress=on_progress,
     )
 

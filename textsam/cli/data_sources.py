@@ -38,7 +38,7 @@ def open_data(data: str, *, name: str | None = None, index: str = "") -> PhotoSo
     is_folder = path.is_dir() and not has_annotations
     if is_folder or (path.is_file() and path.suffix.lower() in PHOTO_SUFFIXES):
         # The suffix does not matter: nothing is written beside the photos.
-        photos = find_photos([path], Path(index or "no index"), suffix=".lance")
+        photos = find_photos([path], Path(index or "no index"), suffix=".lance").photos
         default = path.resolve().name if is_folder else path.stem
         paths = [photo.path.resolve() for photo in photos]
         return ListedPhotos(

@@ -118,6 +118,8 @@ def run_many(
 
 def _print_summary(report: BatchReport) -> None:
     """One row per label (in how many photos, how many masks), and one line about the run."""
+    from textsam.batch.find_photos import count_suffixes
+
     if report.masks:
         rows = [
             (label or "-", str(sum(label in photo.masks for photo in report.photos)), str(masks))
@@ -131,6 +133,8 @@ def _print_summary(report: BatchReport) -> None:
     parts += [f"{kept} kept from an earlier run"] if kept else []
     parts += [f"{failed} failed"] if failed else []
     print_line(f"{len(report.photos)} photos: {', '.join(parts)}; in {report.out_dir}")
+    if report.left_out:
+        print_line(f"left out, as they are not read: {count_suffixes(report.left_out)}")
     if failed:
         errors = report.out_dir / "errors.jsonl"
         print_line(f"errors are listed in {errors}; the same command tries these photos again")
