@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textsam.inference.dialogue import Dialogue
 from textsam.pictures.draw import palette_color
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.prompts import Prompt
 from textsam.values.rle import rle_box, rle_runs

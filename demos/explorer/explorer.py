@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textsam.inference.dialogue import Dialogue
     from textsam.inference.view import ImageView
     from textsam.results.explanation import Explanation
-    from textsam.results.mask_table import MaskResult
+    from textsam.results.mask_result import MaskResult
     from textsam.results.segmentation import Segmentation
 
 _MAX_NAME = 80  # characters of an object's name

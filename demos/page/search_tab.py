@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from textsam.errors import PromptError
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.values.images import load_image
 
 from ..explorer.searching import Indexes, photo_of, result_picture
@@ -184,7 +184,7 @@ def _chosen_mask(page: Session | None) -> MaskResult:
             raise PromptError("Choose an object in Explore first: click on it, or on its colour")
         # Without its scores: they say how well a phrase described it, not how alike others are.
         result = chosen.result
-        return MaskResult(rle=result.rle, label=result.label, image=page.explorer.view.image)
+        return MaskResult(rle=result.rle, label=result.label, photo=page.explorer.view.photo.origin)
 
 
 def _open_result(

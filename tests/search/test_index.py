@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from textsam.errors import PromptError
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.search.index import MaskIndex
 from textsam.search.queries import MaskEmbedder
 from textsam.search.records import MaskRow, MaskVectors, VectorSpace, read_rows, read_vectors
 from textsam.search.where import Where
+from textsam.values.photo import Photo
 from textsam.values.rle import encode_mask
 
 
@@ -67,7 +68,7 @@ def test_photo_and_mask(index: MaskIndex, known: ModuleType, space: str) -> None
     assert ids(index.search(image=photo(3), space=space)) == key("3#54")
     assert ids(index.search(image=photo(3), mask=mask, space=space)) == key("3#5")
     assert ids(index.search(image=photo(3), mask=encode_mask(mask), space=space)) == key("3#5")
-    knows = MaskResult(encode_mask(mask), image=photo(4))
+    knows = MaskResult(encode_mask(mask), photo=Photo(photo(4)))
     assert ids(index.search(mask=knows, space=space)) == key("4#5")
     assert ids(index.search(like=knows, space=space)) == key("4#5")
     assert ids(index.search(mask=knows, image=photo(2), space=space)) == key("2#5")
@@ -87,7 +88,7 @@ def test_like(index: MaskIndex, known: ModuleType) -> None:
     # A row is the nearest to itself, in a space that it was not found in, and without a model.
     bare = MaskIndex(index.engine)
     assert bare.search(like=first, space="sam")[0].id == first.id
-    mixed = index.search(like=[first, MaskResult(encode_mask(mask_of(5)), image=photo(3))])
+    mixed = index.search(like=[first, MaskResult(encode_mask(mask_of(5)), photo=Photo(photo(3)))])
     both = index.vectors([first.id])[first.id] + known.vector("3#5", known.CLIP)
     assert ids(mixed) == nearest(index, both)
     index.delete(Where(ids=[first.id]))

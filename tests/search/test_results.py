@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from textsam.inference.model import TextSAM
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.search import Embedder, MaskIndex, MaskRow, SearchResults, Where
 from textsam.values.rle import encode_mask
 

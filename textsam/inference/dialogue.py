@@ -11,6 +11,7 @@ decoder only, 64 kB per step for `tiny`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,15 +24,15 @@ from textsam.inference.photo.prediction import MaskLogits, Prediction, nearest_m
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.prompt import score_masks
 from textsam.results.segmentation import Segmentation
-from textsam.values.judge import Candidate
+from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.prompts import Prompt, make_prompt
 from textsam.values.rle import encode_masks
 
 __all__ = ["Dialogue", "Step"]
 
-# Steps that keep their logits: 1,000 clicks would take 64 MB. A click after going back further than
-# this starts from the mask itself.
-_MAX_LOGITS = 256
+# Steps that keep their logits, 64 kB each for `tiny` and 256 kB for a SAM. A click after going back
+# further than this starts from the mask itself.
+_MAX_LOGITS = 128
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,18 +74,20 @@ class Dialogue:
         """The last step's masks; none without a step."""
         if self.steps:
             return self.steps[-1].result
-        return Segmentation(self.photo.size, [], image=self.photo.image)
+        return Segmentation(self.photo.size, [], image=self.photo.origin)
 
     def cleared(self) -> Dialogue:
         """A dialogue about the same photo without any step."""
         return replace(self, steps=(), undone=())
 
-    def begin(self, prompt: Prompt, result: Segmentation) -> Dialogue:
-        """Start again from a result with its answers, of which the next click chooses a mask.
+    def begin(
+        self, prompt: Prompt, result: Segmentation, answers: Sequence[PhraseAnswer]
+    ) -> Dialogue:
+        """Start again from a result and the answers behind it: the next click chooses a mask.
 
         The phrase of its prompt stays in the prompts of later clicks.
         """
-        kept = tuple(item for answer in result.answers for item in answer.kept)
+        kept = tuple(item for answer in answers for item in answer.kept)
         return self.cleared()._with(Step(prompt=prompt, result=result, instances=kept))
 
     def ask(self, prompt: Prompt, *, multimask: bool | None = None) -> Dialogue:
@@ -213,7 +216,7 @@ def _segmentation(
         iou=prediction.iou[order][kept],
         stability=stability_score(torch.from_numpy(logits[kept])).numpy(),
         labels=[phrase] * len(kept),
-        image=photo.image,
+        image=photo.origin,
     )
 
 

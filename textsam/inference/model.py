@@ -40,7 +40,8 @@ from textsam.modeling.precision import (
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
-from textsam.values.images import ImageSource, load_image
+from textsam.values.images import ImageSource
+from textsam.values.photo import Photo
 from textsam.values.settings import (
     AutomaticSettings,
     FocusSettings,
@@ -266,7 +267,7 @@ class TextSAM:
         Raises:
             ImageError: It is not an image.
         """
-        return ImageView(encode_photo(self.parts, load_image(image)))
+        return ImageView(encode_photo(self.parts, Photo.open(image)))
 
     def open_tiled(
         self, image: ImageSource, *, tile: int | None = None, overlap: int | None = None

@@ -26,6 +26,7 @@ from textsam.inference.strategies.query import (
     QueryOptions,
     SegmentOptions,
     answer_query,
+    compete,
     make_query,
     show_keywords,
     to_segmentation,
@@ -134,11 +135,12 @@ class ImageView:
             return self.dialogue.result
         # First, so that a query that fails leaves no dialogue about another one.
         self.dialogue = self.dialogue.cleared()
-        result = to_segmentation(self.image, self.answers(query), overlap=query.overlap)
+        answers = compete(self.answers(query), query.overlap)
+        result = to_segmentation(self.photo.origin, answers)
         if query.like is not None:
-            self.dialogue = self.dialogue.begin(Prompt(), result)
+            self.dialogue = self.dialogue.begin(Prompt(), result, answers)
         elif len(query.phrases) == 1:  # a click may follow and keeps the phrase
-            self.dialogue = self.dialogue.begin(query.prompt(self.size), result)
+            self.dialogue = self.dialogue.begin(query.prompt(self.size), result, answers)
         return result
 
     def answers(self, query: Query) -> list[PhraseAnswer]:
@@ -163,7 +165,7 @@ class ImageView:
         explanation = explain_fully(
             result.answers,
             lambda changes: self.ask(query.changed(**changes)).answers,
-            image=self.image,
+            image=self.photo.origin,
         )
         self.dialogue = dialogue
         return explanation

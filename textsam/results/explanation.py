@@ -23,8 +23,8 @@ from textsam.results.explanation_picture import explanation_picture
 from textsam.results.gates import SweepStep, advice, sentence, sweep, to_options
 from textsam.results.storage import dump_json
 from textsam.values.files import write_atomically
-from textsam.values.images import check_photo
 from textsam.values.judge import GATES, Candidate, Gate, PhraseAnswer, closed_gate
+from textsam.values.photo import Photo, as_photo
 from textsam.values.rle import rle_area, rle_box, rle_to_json
 
 # At this threshold hardly any phrase is dropped before masks are looked for: the presence of
@@ -89,7 +89,7 @@ class Explanation:
         size: (H, W) of the photo.
         answers: What became of each phrase. Masks of a phrase that was dropped before masks were
             looked for are those of `opened`, each dropped by the phrase's gate.
-        image: (H, W, 3) uint8 RGB, or None.
+        photo: The photo, for the picture; None if it is not known.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Explanation:
         size: tuple[int, int],
         answers: Iterable[PhraseAnswer],
         *,
-        image: NDArray[np.uint8] | None = None,
+        image: NDArray[np.uint8] | Photo | None = None,
         opened: Iterable[PhraseAnswer] = (),
     ) -> None:
         """Explain the answers of a result.
@@ -114,12 +114,15 @@ class Explanation:
                 "there is nothing to explain: no phrase was asked, or the result was read from a "
                 'file, which does not hold its reasons. Type: view.segment(text="wheel").explain()'
             )
-        if image is not None:
-            check_photo(image, size)
         self.size = size
-        self.image = image
+        self.photo = as_photo(image, size)
         self._opened = {answer.phrase: answer for answer in opened}
         self.answers = tuple(_merged(answer, self._opened.get(answer.phrase)) for answer in answers)
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """(H, W, 3) uint8 RGB, read-only; None if the photo is not known."""
+        return None if self.photo is None else self.photo.pixels()
 
     @property
     def phrases(self) -> list[str]:
@@ -197,7 +200,7 @@ class Explanation:
         Raises:
             ValueError: The photo is not known.
         """
-        if self.image is None:
+        if self.photo is None:
             raise ValueError(
                 "these reasons do not know their photo; give it: "
                 'result.explain(image="photo.jpg").picture()'
@@ -205,7 +208,7 @@ class Explanation:
         chosen = self.phrases[:_MAX_BANDS] if phrases is None else list(phrases)
         answers = [answer for phrase in chosen for answer in self._about(phrase)]
         return explanation_picture(
-            self.image,
+            self.photo.pixels(),
             answers,
             sentences=[self.sentence(answer.phrase) for answer in answers],
             sweeps=[sweep([self._widest(answer)], _FINE_SWEEP) for answer in answers],
@@ -309,15 +312,16 @@ def explain_fully(
     answers: Sequence[PhraseAnswer],
     ask_again: Callable[[Mapping[str, Any]], Iterable[PhraseAnswer]],
     *,
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | Photo,
 ) -> Explanation:
     """Explain answers; phrases dropped before masks were looked for are segmented once more.
 
-    `ask_again` segments with these keywords in place of the result's own; the image is uint8 RGB.
+    `ask_again` segments with these keywords in place of the result's own.
     """
     blind = blind_phrases(answers)
     opened = ask_again({"text": blind, "threshold": LOW_THRESHOLD}) if blind else ()
-    return Explanation(image.shape[:2], answers, image=image, opened=opened)
+    photo = image if isinstance(image, Photo) else Photo(image)
+    return Explanation(photo.size, answers, image=photo, opened=opened)
 
 
 def blind_phrases(answers: Iterable[PhraseAnswer]) -> list[str]:

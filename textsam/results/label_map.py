@@ -14,6 +14,7 @@ from PIL import Image
 from textsam.pictures import draw
 from textsam.results.segmentation import Segmentation
 from textsam.values.files import write_atomically
+from textsam.values.photo import Photo, as_photo
 from textsam.values.rle import encode_masks
 
 __all__ = ["LabelMap"]
@@ -25,6 +26,7 @@ class LabelMap:
     Attributes:
         labels: (H, W) int32, read-only: 0 for none, i for `names[i - 1]`.
         names: The phrases.
+        photo: The photo, for the picture; None if it is not known.
     """
 
     def __init__(
@@ -32,7 +34,7 @@ class LabelMap:
         labels: NDArray[np.int32],
         names: Sequence[str],
         *,
-        image: NDArray[np.uint8] | None = None,
+        image: NDArray[np.uint8] | Photo | None = None,
     ) -> None:
         """Check and collect a map; the image (H, W, 3) uint8 RGB is for the picture.
 
@@ -47,16 +49,19 @@ class LabelMap:
             )
         if len(set(names)) < len(names):
             raise ValueError(f"names repeat in {list(names)}")
-        if image is not None and image.shape[:2] != array.shape:
-            raise ValueError(f"the photo is {image.shape[:2]}, the map {array.shape}")
         array.flags.writeable = False
         self.labels = array
         self.names = tuple(names)
-        self.image = image
+        self.photo = as_photo(image, (array.shape[0], array.shape[1]))
 
     def __repr__(self) -> str:
         height, width = self.labels.shape
         return f"LabelMap({height} x {width} pixels, {self.shares()})"
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """(H, W, 3) uint8 RGB, read-only; None if the photo is not known."""
+        return None if self.photo is None else self.photo.pixels()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,12 +91,12 @@ class LabelMap:
         """One mask for each phrase that covers something."""
         names = [name for name, share in self.shares().items() if share > 0]
         rles = [encode_masks(self.mask(name)[None])[0] for name in names]
-        return Segmentation(self.size, rles, labels=names, image=self.image)
+        return Segmentation(self.size, rles, labels=names, image=self.photo)
 
     def picture(self) -> Image.Image:
         """The phrases in colour over the photo, or on black if the photo is not known."""
-        photo = np.zeros((*self.size, 3), np.uint8) if self.image is None else self.image
-        return self.to_segmentation().plot(photo, scores=False, dim=0.0)
+        photo = self.photo or Photo(np.zeros((*self.size, 3), np.uint8))
+        return self.to_segmentation().plot(photo.pixels(), scores=False, dim=0.0)
 
     def save(self, path: str | Path) -> Path:
         """Write the map; the file is complete or not there at all.

@@ -1,27 +1,23 @@
-"""What is known of the masks of one image: one mask (`MaskResult`), or a column for each number."""
+"""What is known of the masks of one image, a column for each number."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from textsam.values.geometry import as_array
-from textsam.values.images import check_photo
 from textsam.values.judge import PhraseAnswer
-from textsam.values.rle import RLE, decode_rle, merge_rles, rle_area, rle_areas, rle_box, rle_runs
+from textsam.values.rle import RLE, merge_rles, rle_areas, rle_runs
 
 __all__ = [
     "NUMBERS",
-    "MaskResult",
     "MaskTable",
     "checked_answers",
-    "checked_image",
     "join_tables",
     "make_table",
     "merge_labels",
@@ -31,54 +27,6 @@ __all__ = [
 
 # The columns of numbers, and what one of them is called on a `MaskResult`.
 NUMBERS = {"scores": "score", "iou": "iou", "stability": "stability", "similarity": "similarity"}
-
-
-@dataclass(frozen=True)
-class MaskResult:
-    """One mask and what is known of it.
-
-    Attributes:
-        rle: The mask, run-length coded.
-        label: The phrase that it answers; None for a mask from points, a box, or everything.
-        score: Probability that the label describes the mask; NaN if unknown.
-        iou: Predicted IoU of the mask; NaN if unknown.
-        stability: Stability score of the mask; NaN if unknown.
-        similarity: Cosine, -1 to 1, with the mask that `ImageView.similar` was asked about; NaN for
-            masks from elsewhere.
-        image: (H, W, 3) uint8 RGB, read-only: the photo of the mask, so that the mask can be an
-            example for another photo; None if it is not known. Not copied and not compared.
-    """
-
-    rle: RLE
-    label: str | None = None
-    score: float = math.nan
-    iou: float = math.nan
-    stability: float = math.nan
-    similarity: float = math.nan
-    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
-
-    @cached_property
-    def mask(self) -> NDArray[np.bool_]:
-        """(H, W) bool, read-only, decoded when first used."""
-        return read_only(decode_rle(self.rle))
-
-    @property
-    def box(self) -> NDArray[np.float32]:
-        """(4,) float32 half-open x0, y0, x1, y1, original pixels; zeros for an empty mask."""
-        return read_only(rle_box(self.rle).astype(np.float32))
-
-    @property
-    def area(self) -> int:
-        """Number of pixels."""
-        return rle_area(self.rle)
-
-    def __repr__(self) -> str:
-        """Label, the numbers that are known, area and box; not the run-length code."""
-        numbers = {name: getattr(self, name) for name in NUMBERS.values()}
-        parts = [] if self.label is None else [repr(self.label)]
-        parts += [f"{key}={value:.2f}" for key, value in numbers.items() if not math.isnan(value)]
-        box = ", ".join(map(str, rle_box(self.rle)))
-        return f"<MaskResult {' '.join([*parts, f'area={self.area}'])} box=({box})>"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -145,18 +93,6 @@ class MaskTable:
             labels=tuple(self.labels[i] for i in index),
             presence=self.presence,
             **{name: read_only(values[index]) for name, values in self.numbers.items()},
-        )
-
-    def items(self, image: NDArray[np.uint8] | None = None) -> tuple[MaskResult, ...]:
-        """The masks one by one, each with the photo (H, W, 3) if it is given."""
-        # One and the same NaN, which equals itself inside tuples: equal masks compare as equal.
-        columns = {
-            NUMBERS[name]: [math.nan if math.isnan(value) else value for value in values.tolist()]
-            for name, values in self.numbers.items()
-        }
-        return tuple(
-            MaskResult(rle, label, image=image, **{name: c[i] for name, c in columns.items()})
-            for i, (rle, label) in enumerate(zip(self.rles, self.labels, strict=True))
         )
 
     def label_map(self, *, by: Literal["mask", "label"]) -> NDArray[np.int32]:
@@ -248,12 +184,6 @@ def merge_labels(table: MaskTable) -> MaskTable:
         labels=list(groups),
         presence=table.presence,
     )
-
-
-def checked_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A read-only view of an RGB photo of a size."""
-    check_photo(image, size)
-    return read_only(image.view())
 
 
 def checked_answers(

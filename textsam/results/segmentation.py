@@ -12,34 +12,31 @@ and, from `ImageView.similar`, `similarity`; NaN stands for "not measured".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from textsam.pictures import draw
 from textsam.results import storage
+from textsam.results.drawable import Drawable, PictureKind
 from textsam.results.explanation import Explanation
+from textsam.results.mask_result import MaskResult, mask_results
 from textsam.results.mask_table import (
-    MaskResult,
     MaskTable,
     checked_answers,
-    checked_image,
     join_tables,
     make_table,
     merge_labels,
     positions,
     read_only,
 )
-from textsam.values.files import write_atomically
 from textsam.values.geometry import as_array
-from textsam.values.images import ImageSource, load_image
+from textsam.values.images import ImageSource
 from textsam.values.judge import PhraseAnswer
+from textsam.values.photo import Photo, Remade, as_photo
 from textsam.values.rle import (
     RLE,
     decode_rle,
@@ -52,21 +49,21 @@ from textsam.values.rle import (
 
 __all__ = ["MaskResult", "PictureKind", "Segmentation"]
 
-PictureKind = Literal["overlay", "cutout", "mask", "instances", "classes", "compare"]
 
-# A notebook shows no more, and a 12-megapixel PNG would bloat its file.
-_NOTEBOOK_SIDE = 1024
-
-
-class Segmentation(Sequence[MaskResult]):
+class Segmentation(Drawable, Sequence[MaskResult]):
     """An immutable sequence of the masks of one image.
 
     Index by position (one `MaskResult`), by slice, bool array, integer array or label (a result
     again). An empty result has the same attributes with K = 0. A part of a result keeps its photo
     and its answers. Draw it with `plot`, write it with `save`.
+
+    A result does not hold the pixels of a photo that came from a path, an address or bytes: they
+    are read again when they are needed (`Photo`). Pixels that were given as an array stay, until
+    `without_image`. Decoded masks stay while somebody uses them or they are among the latest.
     """
 
-    __slots__ = ("_answers", "_cache", "_image", "_table")  # immutable: no further attributes
+    # Immutable: no further attributes.
+    __slots__ = ("_answers", "_arrays", "_items_made", "_photo", "_table")
 
     def __init__(
         self,
@@ -79,7 +76,7 @@ class Segmentation(Sequence[MaskResult]):
         similarity: ArrayLike | None = None,
         labels: Sequence[str | None] | None = None,
         presence: Mapping[str, float] | None = None,
-        image: NDArray[np.uint8] | None = None,
+        image: NDArray[np.uint8] | Photo | None = None,
         answers: Iterable[PhraseAnswer] = (),
     ) -> None:
         """Collect K masks.
@@ -94,14 +91,15 @@ class Segmentation(Sequence[MaskResult]):
             labels: K phrases or None; None for no labels at all.
             presence: Probability, 0 to 1, that each phrase that was asked for is in the image, also
                 of phrases without a mask.
-            image: (H, W, 3) uint8 RGB of the masks, for pictures. Not copied.
+            image: (H, W, 3) uint8 RGB of the masks, for pictures, which is not copied; or a
+                `Photo`, which is read when it is needed.
             answers: What became of each phrase, for `explain`.
 
         Raises:
             ValueError: Sizes or lengths do not fit, numbers are infinite, labels are no text, a
                 presence is outside 0 to 1, or answers are about another image.
         """
-        self._table = make_table(
+        table = make_table(
             size,
             rles,
             scores=scores,
@@ -111,25 +109,29 @@ class Segmentation(Sequence[MaskResult]):
             labels=labels,
             presence=presence,
         )
-        self._image = None if image is None else checked_image(image, self.size)
-        self._answers = checked_answers(answers, self.size)
-        self._cache: dict[str, Any] = {}
+        self._set(table, as_photo(image, table.size), checked_answers(answers, table.size))
+
+    def _set(
+        self, table: MaskTable, photo: Photo | None, answers: tuple[PhraseAnswer, ...]
+    ) -> None:
+        self._table = table
+        self._photo = photo
+        self._answers = answers
+        self._arrays: dict[str, Remade] = {}
+        self._items_made: tuple[MaskResult, ...] | None = None
 
     @classmethod
     def _of(
         cls,
         table: MaskTable,
-        image: NDArray[np.uint8] | None,
+        photo: Photo | None,
         answers: tuple[PhraseAnswer, ...] = (),
     ) -> Self:
-        """Wrap a table and answers that were checked before."""
+        """Wrap a table, a photo and answers that were checked before."""
         for values in table.numbers.values():
             read_only(values)  # unpickled arrays are writable
         result = cls.__new__(cls)
-        result._table = table
-        result._image = None if image is None else checked_image(image, table.size)
-        result._answers = answers
-        result._cache = {}
+        result._set(table, photo, answers)
         return result
 
     @classmethod
@@ -148,10 +150,10 @@ class Segmentation(Sequence[MaskResult]):
             ValueError: No result given, or results of images of different sizes.
         """
         parts = list(results)
-        image = next((part.image for part in parts if part.image is not None), None)
+        photo = next((part.photo for part in parts if part.photo is not None), None)
         # A dict by the answers themselves: they compare by identity.
         answers = dict.fromkeys(answer for part in parts for answer in part._answers)
-        return cls._of(join_tables([part._table for part in parts]), image, tuple(answers))
+        return cls._of(join_tables([part._table for part in parts]), photo, tuple(answers))
 
     @classmethod
     def load(cls, path: str | Path, *, image: ImageSource | None = None) -> Self:
@@ -166,7 +168,7 @@ class Segmentation(Sequence[MaskResult]):
             OSError: The file cannot be read.
         """
         table = storage.read_table(Path(path))
-        return cls._of(table, None if image is None else load_image(image))
+        return cls._of(table, as_photo(None if image is None else Photo.open(image), table.size))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -174,9 +176,27 @@ class Segmentation(Sequence[MaskResult]):
         return self._table.size
 
     @property
-    def image(self) -> NDArray[np.uint8] | None:
-        """(H, W, 3) uint8 RGB, read-only; None if the result does not know its image."""
-        return self._image
+    def photo(self) -> Photo | None:
+        """Where the photo comes from (`photo.source`), and its pixels; None if it is not known."""
+        return self._photo
+
+    def without_image(self) -> Self:
+        """The same result without its photo, e.g. to keep the results of a video's frames."""
+        return self._of(self._table, None, self._answers)
+
+    def with_image(self, image: ImageSource | None = None) -> Self:
+        """The same result with the pixels of its photo, also in pickles.
+
+        Args:
+            image: The photo; by default the one that the result knows.
+
+        Raises:
+            ImageError: The photo is not known, or cannot be read.
+            ValueError: It is of another size.
+        """
+        photo = as_photo(Photo(self._pixels(image)), self.size)
+        assert photo is not None
+        return self._of(self._table, photo.pin(), self._answers)
 
     @property
     def answers(self) -> tuple[PhraseAnswer, ...]:
@@ -194,7 +214,10 @@ class Segmentation(Sequence[MaskResult]):
 
     @property
     def masks(self) -> NDArray[np.bool_]:
-        """(K, H, W) bool, read-only; decoded when first used and kept."""
+        """(K, H, W) bool, read-only; decoded when used.
+
+        For one mask after the other take `result[i].mask`. For torch: `masks_tensor`.
+        """
         return self._cached("masks", lambda: decode_rles(self._table.rles, self.size))
 
     @property
@@ -323,7 +346,7 @@ class Segmentation(Sequence[MaskResult]):
 
     def merge(self) -> Self:
         """One mask per label: the union of its masks, with their highest score; IoU is unknown."""
-        return self._of(merge_labels(self._table), self._image, self._answers)
+        return self._of(merge_labels(self._table), self._photo, self._answers)
 
     def explain(self, *, image: ImageSource | None = None) -> Explanation:
         """Tell why the result is what it is: what was considered, and which gate dropped it.
@@ -342,127 +365,12 @@ class Segmentation(Sequence[MaskResult]):
                 "read from a file, which does not hold its reasons. Ask with a phrase: "
                 'view.segment(text="wheel").explain()'
             )
-        photo = self._image if image is None else self._photo(image)
+        photo = self._photo if image is None else self._pixels(image)
         return Explanation(self.size, self.answers, image=photo)
-
-    def plot(
-        self,
-        image: ImageSource | None = None,
-        *,
-        scores: bool = True,
-        alpha: float = 0.45,
-        outline: bool = True,
-        dim: float = 0.15,
-    ) -> Image.Image:
-        """Draw the masks over the photo.
-
-        Args:
-            image: The photo; by default the one that the result knows.
-            scores: Whether labels show their scores.
-            alpha: Opacity of the tint, 0 to 1.
-            outline: Whether masks get an outline.
-            dim: How far everything outside the masks is darkened, 0 to 1.
-
-        Returns:
-            RGB picture of the photo's size.
-
-        Raises:
-            ValueError: There is no photo, or it is not of the masks' size.
-        """
-        return draw.overlay(
-            self._photo(image),
-            self._table.rles,
-            texts=[_tag_text(item, scores=scores) for item in self],
-            colors=draw.mask_colors(self._table.labels),
-            alpha=alpha,
-            outline=outline,
-            dim=dim,
-        )
-
-    def picture(
-        self, kind: PictureKind = "overlay", *, image: ImageSource | None = None
-    ) -> Image.Image:
-        """Make a picture of the result.
-
-        Args:
-            kind: `"overlay"`: see `plot`; `"cutout"`: the photo with all else transparent;
-                `"compare"`: the photo beside the overlay; `"mask"`: the union in white on black;
-                `"instances"` and `"classes"`: the numbers of `label_map` in colours. The last three
-                need no photo.
-            image: The photo; by default the one that the result knows.
-
-        Raises:
-            ValueError: Another kind, or no photo where one is needed.
-        """
-        if kind == "overlay":
-            return self.plot(image)
-        if kind == "cutout":
-            return draw.cutout(self._photo(image), self._table.rles)
-        if kind == "compare":
-            return draw.side_by_side([Image.fromarray(self._photo(image)), self.plot(image)])
-        if kind == "mask":
-            return draw.mask_picture(self._table.rles, self.size)
-        if kind in ("instances", "classes"):
-            return draw.indexed_picture(
-                self.label_map(by="mask" if kind == "instances" else "label")
-            )
-        raise ValueError(f"got picture kind {kind!r}; wanted one of {list(get_args(PictureKind))}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object that `save` writes, e.g. for a web service."""
-        return storage.table_to_json(self._table)
-
-    def save(
-        self,
-        path: str | Path,
-        *,
-        kind: PictureKind | None = None,
-        image: ImageSource | None = None,
-        names: Sequence[str] | None = None,
-    ) -> Path:
-        """Write the result; the suffix decides the format. A file is complete or not there at all.
-
-        | suffix | content | can be loaded |
-        |---|---|---|
-        | `.png` `.jpg` `.jpeg` `.webp` | a picture, see `picture` | no |
-        | `.json` | everything but the photo, masks as COCO RLE | yes |
-        | `.npz` | everything but the photo, masks as packed bits | yes |
-        | `.txt` | YOLO segmentation: `class x1 y1 x2 y2 ...` per mask, 0 to 1 | no |
-
-        No file holds `answers`: write the reasons with `explain().save("why.json")`.
-
-        Args:
-            path: The file, replaced if it is there.
-            kind: The kind of picture; the overlay by default.
-            image: The photo, for pictures; by default the one that the result knows.
-            names: Class names in order, for `.txt` only; `class_names` by default. Give them where
-                several photos must agree.
-
-        Raises:
-            ValueError: An unknown suffix, an option that does not fit it, or no photo to draw on.
-            OSError: The file cannot be written.
-        """
-        path = Path(path)
-        data = storage.encode_result(
-            self._table,
-            path,
-            picture=lambda: self.picture(kind or "overlay", image=image),
-            kind=kind,
-            names=names,
-        )
-        return write_atomically(path, data)
 
     def __repr__(self) -> str:
         """Size, labels with their best scores, and phrases without a mask."""
         return f"<{type(self).__name__} {self._table}>"
-
-    def _repr_png_(self) -> bytes:
-        """The overlay for a notebook, on black if the photo is not known."""
-        # Without a photo on black: a notebook shows a result rather than an error.
-        photo = np.zeros((*self.size, 3), dtype=np.uint8) if self._image is None else self._image
-        picture = self.plot(photo)
-        picture.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
-        return draw.encode_picture(picture, ".png")
 
     def __eq__(self, other: object) -> bool:
         """Whether masks, numbers, labels and presence are equal; photo and answers do not count."""
@@ -474,40 +382,17 @@ class Segmentation(Sequence[MaskResult]):
         return hash(self._table)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the decoded masks."""
-        return type(self)._of, (self._table, self._image, self._answers)
+        """Pickle without decoded masks, and without pixels but after `with_image`."""
+        return type(self)._of, (self._table, self._photo, self._answers)
 
     def _take(self, chosen: Iterable[int]) -> Self:
-        return self._of(self._table.take(chosen), self._image, self._answers)
+        return self._of(self._table.take(chosen), self._photo, self._answers)
 
     def _items(self) -> tuple[MaskResult, ...]:
-        if "items" not in self._cache:
-            self._cache["items"] = self._table.items(self._image)
-        items: tuple[MaskResult, ...] = self._cache["items"]
-        return items
+        if self._items_made is None:
+            self._items_made = mask_results(self._table, self._photo)
+        return self._items_made
 
     def _cached(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """An array that is made when first used and kept, read-only."""
-        if name not in self._cache:
-            self._cache[name] = read_only(make())
-        array: NDArray[Any] = self._cache[name]
-        return array
-
-    def _photo(self, image: ImageSource | None) -> NDArray[np.uint8]:
-        if image is not None:
-            # The size settles what load_image rightly calls ambiguous: a photo three pixels high.
-            if isinstance(image, np.ndarray) and image.shape == (*self.size, 3):
-                return image if image.dtype == np.uint8 else load_image(image)
-            return load_image(image)
-        if self._image is None:
-            raise ValueError(
-                "this result does not know its photo (files of results do not hold it); give it: "
-                'plot("photo.jpg"), save(..., image="photo.jpg") or load(..., image="photo.jpg")'
-            )
-        return self._image
-
-
-def _tag_text(item: MaskResult, *, scores: bool) -> str | None:
-    if item.label is None or not scores or math.isnan(item.score):
-        return item.label
-    return f"{item.label} {item.score:.2f}"
+        """A read-only array that is made when used; a large one is not kept for ever."""
+        return self._arrays.setdefault(name, Remade()).get(make)

@@ -30,7 +30,7 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
 from textsam.inference.view import ImageView
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.search.records import MaskVectors, SpaceName, VectorSpace
 from textsam.search.results import unknown_attribute

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError, require, unknown_keyword
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.search import queries
 from textsam.search.lance_engine import (
     IN_MEMORY,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError, TextSamError, WeightsError
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.search.records import (
     FloatArray,

@@ -97,7 +97,7 @@ def instances(
         iou=iou,
         stability=stability,
         labels=detected.labels,
-        image=view.image,
+        image=view.photo.origin,
     )
 
 

@@ -98,7 +98,7 @@ def refine(
         iou=iou,
         stability=stability,
         labels=rough.labels,
-        image=view.image,
+        image=view.photo.origin,
     )
 
 

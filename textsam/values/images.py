@@ -155,9 +155,14 @@ def check_photo(photo: NDArray[np.uint8], size: tuple[int, int]) -> None:
             f"got {photo.dtype} of shape {photo.shape}; wanted uint8 (H, W, 3). "
             "Type: textsam.load_image(...)"
         )
-    if size != photo.shape[:2]:
+    check_size(size, photo.shape[:2])
+
+
+def check_size(size: tuple[int, int], photo: tuple[int, ...]) -> None:
+    """Raise a ValueError unless masks (H, W) have the size of their photo (H, W)."""
+    if size != photo:
         raise ValueError(
-            f"got masks of {size[0]}x{size[1]} on a photo of {photo.shape[0]}x{photo.shape[1]} "
+            f"got masks of {size[0]}x{size[1]} on a photo of {photo[0]}x{photo[1]} "
             "(height x width): this is not the photo that they were made from"
         )
 

@@ -121,7 +121,7 @@ def automatic_masks(
         joined.rles,
         iou=joined.iou.numpy(),
         stability=joined.stability.numpy(),
-        image=photo.image,
+        image=photo.origin,
     )
 
 

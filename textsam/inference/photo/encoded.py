@@ -24,6 +24,7 @@ from textsam.modeling.huggingface.detectors import DetectorPhoto
 from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
 from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
+from textsam.values.photo import Photo
 from textsam.weights.parts import ModelParts
 
 # Logits of a bool mask as a prompt, about as large as the decoder's own where it is sure.
@@ -39,12 +40,14 @@ class EncodedPhoto:
         image: (H, W, 3) uint8 RGB.
         frame: The original and the model frame.
         features: Output of the image encoder.
+        origin: The photo as results know it: where to read it again.
     """
 
     parts: ModelParts
     image: NDArray[np.uint8]
     frame: Frame
     features: ImageFeatures
+    origin: Photo
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,16 +85,18 @@ class EncodedPhoto:
 
 
 @torch.no_grad()
-def encode_photo(parts: ModelParts, image: NDArray[np.uint8]) -> EncodedPhoto:
-    """Encode an image (H, W, 3) uint8 RGB."""
-    height, width = image.shape[:2]
+def encode_photo(parts: ModelParts, photo: NDArray[np.uint8] | Photo) -> EncodedPhoto:
+    """Encode a photo, or pixels (H, W, 3) uint8 RGB."""
+    origin = photo if isinstance(photo, Photo) else Photo(photo)
+    image = origin.pixels()
+    height, width = origin.size
     config = parts.sam.config
     frame = Frame(
         height=height, width=width, image_size=config.image_size, stretched=config.stretched
     )
     pixels = _to_tensor(image, frame).to(parts.device)
     features = parts.sam.encode_image(parts.sam.preprocess([pixels]))
-    return EncodedPhoto(parts=parts, image=image, frame=frame, features=features)
+    return EncodedPhoto(parts=parts, image=image, frame=frame, features=features, origin=origin)
 
 
 def encode_window(photo: EncodedPhoto, window: Window) -> EncodedPhoto:

@@ -20,7 +20,7 @@ from textsam.inference.photo.prediction import stability_score
 from textsam.inference.strategies.competition import cut_rivals, log_odds
 from textsam.inference.strategies.like import UNNAMED
 from textsam.modeling.huggingface.sam3 import Instances
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.values.judge import Candidate, Curve, Gate, Levels, PhraseAnswer, StrategyCurves, judge
 from textsam.values.rle import encode_masks, rle_area
 

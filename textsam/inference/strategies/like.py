@@ -16,7 +16,6 @@ from typing import TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.errors import PromptError
@@ -24,7 +23,7 @@ from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import in_frame, photo_latents, pooled_latents
 from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies.rank import EmbeddedMasks, answer_from_masks
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import Curve, PhraseAnswer, StrategyCurves, best_first, judge, judge_mask
 from textsam.values.rle import RLE, decode_rles
@@ -83,17 +82,17 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
     latents: list[Tensor] = []
     by_photo: dict[int, list[MaskResult]] = {}
     for item in examples:
-        by_photo.setdefault(id(item.image), []).append(item)
+        by_photo.setdefault(id(item.photo), []).append(item)
     for items in by_photo.values():
-        image = items[0].image
-        assert image is not None
+        origin = items[0].photo
+        assert origin is not None
         masks = np.stack([item.mask for item in items])
-        same = photo is not None and _is_same(image, photo.image)
-        source = photo if same and photo is not None else encode_photo(parts, image)
+        same = photo is not None and _is_of(items[0], photo)
+        source = photo if same and photo is not None else encode_photo(parts, origin)
         latents.append(pooled_latents(source, in_frame(source, masks)))
         if parts.clip is not None:
             for expand in _EXAMPLE_CROPS:
-                clips.append(parts.clip.encode_masks(image, masks, expand=expand).cpu())
+                clips.append(parts.clip.encode_masks(source.image, masks, expand=expand).cpu())
     return Concept(
         name=next(iter(labels), UNNAMED),
         model=parts.name,
@@ -105,9 +104,7 @@ def make_concept(parts: ModelParts, like: Example, *, photo: EncodedPhoto | None
 def examples_within(photo: EncodedPhoto, like: Example) -> list[MaskResult] | None:
     """The examples, if all are masks of this photo; raises as `make_concept`."""
     examples = _check_examples(like)
-    images = [item.image for item in examples]
-    same = all(image is not None and _is_same(image, photo.image) for image in images)
-    return examples if same else None
+    return examples if all(_is_of(item, photo) for item in examples) else None
 
 
 def like_answer(
@@ -223,7 +220,7 @@ def _check_examples(like: Example) -> list[MaskResult]:
     if not examples:
         raise PromptError(f"like has no mask; wanted {wanted}")
     for item in examples:
-        if item.image is None:
+        if item.photo is None:
             raise PromptError(
                 "a mask in like has no photo (files of results do not contain it). Type: "
                 'Segmentation.load("result.json", image="photo.jpg")'
@@ -250,8 +247,11 @@ def _check_fits(parts: ModelParts, concept: Concept) -> None:
         )
 
 
-def _is_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
-    """Whether two arrays are views of the same memory; their content is not compared."""
+def _is_of(item: MaskResult, photo: EncodedPhoto) -> bool:
+    """Whether a mask knows this photo, or an array in the same memory; content is not compared."""
+    if item.photo is None or item.photo is photo.origin:
+        return item.photo is not None
+    one, other = item.photo.pixels(), photo.image
     place = (one.ctypes.data, one.shape, one.strides)
     return place == (other.ctypes.data, other.shape, other.strides)
 

@@ -24,9 +24,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, Unpack, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from textsam.errors import PromptError, unknown_keyword
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
@@ -46,6 +43,7 @@ from textsam.inference.strategies.prompt import prompt_answer
 from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import PhraseAnswer
+from textsam.values.photo import Photo
 from textsam.values.prompts import (
     ArrayLike,
     ColourPhrase,
@@ -483,15 +481,16 @@ def find_together(photos: Sequence[EncodedPhoto], query: Query) -> None:
     detector.find_many([photo.detector_photo for photo in photos], phrases)
 
 
-def to_segmentation(
-    image: NDArray[np.uint8], answers: Sequence[PhraseAnswer], *, overlap: Overlap
-) -> Segmentation:
-    """The candidates that no gate dropped, in the order of the phrases; image (H, W, 3)."""
-    if overlap == "exclusive":
-        answers = without_overlap(answers)
+def compete(answers: Sequence[PhraseAnswer], overlap: Overlap) -> Sequence[PhraseAnswer]:
+    """The answers after their masks have competed for pixels, if they may not share any."""
+    return without_overlap(answers) if overlap == "exclusive" else answers
+
+
+def to_segmentation(photo: Photo, answers: Sequence[PhraseAnswer]) -> Segmentation:
+    """The candidates that no gate dropped, in the order of the phrases, without their logits."""
     kept = [(answer.phrase, candidate) for answer in answers for candidate in answer.kept]
     return Segmentation(
-        (image.shape[0], image.shape[1]),
+        photo.size,
         [candidate.rle for _, candidate in kept],
         scores=[candidate.score for _, candidate in kept],
         iou=[candidate.iou for _, candidate in kept],
@@ -503,6 +502,11 @@ def to_segmentation(
             for a in answers
             if not math.isnan(a.presence)
         },
-        image=image,
-        answers=answers,
+        image=photo,
+        # A dialogue has the logits: those of 20 masks that were considered take a megabyte.
+        answers=[_without_logits(answer) for answer in answers],
     )
+
+
+def _without_logits(answer: PhraseAnswer) -> PhraseAnswer:
+    return replace(answer, candidates=tuple(replace(c, low_res=None) for c in answer.candidates))

@@ -15,7 +15,7 @@ from textsam.inference.photo.encoded import (
 )
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies.query import answer_query, make_query, to_segmentation
+from textsam.inference.strategies.query import answer_query, compete, make_query, to_segmentation
 from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
 from textsam.values.judge import is_present
@@ -46,10 +46,10 @@ def label_pixels(
     )
     if not photo.parts.has_dense_text:
         answers = answer_query(photo, query, windows=windows, embedded=embedded)
-        result = to_segmentation(photo.image, answers, overlap="exclusive")
+        result = to_segmentation(photo.origin, compete(answers, "exclusive"))
         # The result numbers the phrases that have masks; the map numbers all of them.
         numbers = np.array([0, *(1 + names.index(name) for name in result.class_names())], np.int32)
-        return LabelMap(numbers[result.label_map(by="label")], names, image=photo.image)
+        return LabelMap(numbers[result.label_map(by="label")], names, image=photo.origin)
     curves = auto.curves_of(photo.parts)
     levels = auto.map_levels(photo, curves, threshold)
     level = photo.parts.text_settings.threshold
@@ -66,4 +66,4 @@ def label_pixels(
         wins = logits > best
         best[wins] = logits[wins]
         labels[wins] = number if number <= len(names) else 0
-    return LabelMap(labels.numpy(), names, image=photo.image)
+    return LabelMap(labels.numpy(), names, image=photo.origin)

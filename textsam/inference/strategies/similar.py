@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
-from textsam.results.mask_table import MaskResult
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.rle import RLE, encode_mask
 
@@ -53,7 +53,7 @@ def similar_masks(
         similarity=cosines[order],
         iou=masks.iou[order],
         stability=masks.stability[order],
-        image=photo.image,
+        image=photo.origin,
     )
 
 

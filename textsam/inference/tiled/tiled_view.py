@@ -26,6 +26,7 @@ from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
+    compete,
     make_query,
     show_keywords,
     to_segmentation,
@@ -35,8 +36,9 @@ from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Window
-from textsam.values.images import ImageSource, load_image, resize_image
+from textsam.values.images import ImageSource, resize_image
 from textsam.values.judge import GATES, Candidate, PhraseAnswer, best_first, judge
+from textsam.values.photo import Photo
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 from textsam.weights.parts import ModelParts
 
@@ -65,7 +67,7 @@ def open_tiled(
         and image.shape[2] == 3
         and image.shape[0] > 4  # with fewer rows it may be channels first: `load_image` decides
     )
-    photo: NDArray[np.uint8] = image if is_rgb else load_image(image)  # type: ignore[assignment]
+    photo = Photo(image) if is_rgb else Photo.open(image)  # type: ignore[arg-type]
     return TiledView(parts, photo, settings=settings or TileSettings())
 
 
@@ -77,16 +79,16 @@ class TiledView:
 
     Attributes:
         parts: Networks and settings of the model.
+        photo: The photo as results know it: where to read it again.
         image: (H, W, 3) uint8 RGB.
         settings: Size and overlap of the tiles.
         windows: The tiles.
     """
 
-    def __init__(
-        self, parts: ModelParts, image: NDArray[np.uint8], *, settings: TileSettings
-    ) -> None:
+    def __init__(self, parts: ModelParts, photo: Photo, *, settings: TileSettings) -> None:
         self.parts = parts
-        self.image = image
+        self.photo = photo
+        self.image = photo.pixels()
         self.settings = settings
         self.windows: tuple[Window, ...] = tuple(tile_windows(self.size, settings))
 
@@ -142,7 +144,7 @@ class TiledView:
                 'tiles. Type strategy="auto", or ask the photo in one view: model.open(photo)'
             )
         answers = self._answers(query, progress)
-        return to_segmentation(self.image, answers, overlap=query.overlap)
+        return to_segmentation(self.photo, compete(answers, query.overlap))
 
     @show_keywords(PhraseOptions)
     def explain(self, text: str | Sequence[str], **options: Unpack[PhraseOptions]) -> Explanation:
@@ -151,7 +153,7 @@ class TiledView:
         return explain_fully(
             self._ask(query).answers,
             lambda changes: self._ask(query.changed(**changes)).answers,
-            image=self.image,
+            image=self.photo,
         )
 
     def everything(
@@ -188,11 +190,11 @@ class TiledView:
             [item.rle for item in kept],
             iou=[item.iou for item in kept],
             stability=[item.stability for item in kept],
-            image=self.image,
+            image=self.photo,
         )
 
     def _only_view(self) -> ImageView:
-        return ImageView(encode_photo(self.parts, self.image))
+        return ImageView(encode_photo(self.parts, self.photo))
 
     def _views(self, progress: Progress | None) -> Iterator[tuple[Window, ImageView]]:
         """A view of the whole photo, then one of each tile; only one exists at a time."""
