@@ -21,6 +21,7 @@ __all__ = [
     "WeightsError",
     "one_line",
     "require",
+    "unknown_attribute",
     "unknown_keyword",
 ]
 
@@ -95,6 +96,18 @@ def unknown_keyword(
     return UnknownKeywordError(
         f"there is no keyword {name!r}{advice}; wanted some of {', '.join(keywords)}"
     )
+
+
+def unknown_attribute(owner: object, name: str, advice: Mapping[str, str]) -> AttributeError:
+    """The error for an attribute that does not exist, with what other libraries' users can type.
+
+    `advice` tells what to type in place of a name.
+    """
+    kind = type(owner)
+    known = {*dir(kind), *getattr(owner, "__dict__", ())}
+    public = ", ".join(sorted(n for n in known if not n.startswith("_")))
+    hint = f"Type: {advice[name]}" if name in advice else f"It has {public}"
+    return AttributeError(f"{kind.__name__!r} has no attribute {name!r}. {hint}")
 
 
 def one_line(error: BaseException) -> str:

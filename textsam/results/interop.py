@@ -7,21 +7,26 @@ Only this file knows their names and conventions. Boxes are half-open in textsam
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_mask
 
-from textsam.errors import MissingExtraError
+from textsam.results.detections import class_labels, inclusive_ends
 from textsam.results.polygons import mask_to_rings, ring_area
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import as_array, boxes_to_xywh
-from textsam.values.rle import RLE, encode_masks, merge_rles, rle_from_json, rle_to_json
+from textsam.values.rle import (
+    RLE,
+    encode_mask,
+    encode_masks,
+    merge_rles,
+    rle_from_json,
+    rle_to_json,
+)
 
 __all__ = [
     "from_coco",
@@ -128,7 +133,7 @@ def to_sa1b(result: Segmentation, *, image_id: int, file_name: str) -> dict[str,
             "id": index + 1,
             "segmentation": rle_to_json(item.rle),
             "area": item.area,
-            "bbox": [float(side) for side in boxes_to_xywh(_inclusive(item.box[None])[0])],
+            "bbox": [float(side) for side in boxes_to_xywh(inclusive_ends(item.box[None])[0])],
             "point_coords": [],
             "crop_box": [0.0, 0.0, float(width), float(height)],
         }
@@ -163,53 +168,44 @@ def from_sa1b(payload: Mapping[str, Any]) -> Segmentation:
     )
 
 
-def to_supervision(result: Segmentation) -> Any:
-    """Make `supervision.Detections` of masks that all have a label, or all have none.
-
-    Class ids are positions in `class_names`; names are in `data["class_name"]`, scores in
-    `confidence` if all are known. supervision's boxes have inclusive ends.
-
-    Raises:
-        MissingExtraError: supervision is not installed.
-        ValueError: Some masks have a label and some have none.
-    """
-    supervision = _import_supervision()
-    labels, names = result.labels, result.class_names()
-    named = [label for label in labels if label is not None]
-    # supervision has a class for every mask or for none.
-    if named and len(named) < len(labels):
-        raise ValueError("to_supervision: some masks have a label and some have none; choose first")
-    has_labels, has_scores = bool(named), not np.isnan(result.scores).any()
-    return supervision.Detections(
-        xyxy=_inclusive(result.boxes),
-        mask=result.masks.copy(),  # a copy, because ours are read-only
-        confidence=result.scores.copy() if has_scores else None,
-        class_id=np.asarray([names.index(label) for label in named]) if has_labels else None,
-        data={"class_name": np.asarray(named)} if has_labels else {},
-    )
+def to_supervision(result: Segmentation, **options: Any) -> Any:
+    """Make `supervision.Detections`; the same as `result.to_supervision()`."""
+    return result.to_supervision(**options)
 
 
-def from_supervision(detections: Any, size: tuple[int, int] | None = None) -> Segmentation:
-    """Read `supervision.Detections` that have masks; names come from `data["class_name"]`.
+def from_supervision(
+    detections: Any,
+    size: tuple[int, int] | None = None,
+    *,
+    names: Mapping[int, str] | Sequence[str] | None = None,
+) -> Segmentation:
+    """Read `supervision.Detections` that have masks, dense or compact.
+
+    Labels come from `data["class_name"]`, or else from the class ids by `names`, or else they are
+    the class ids as text ("3").
 
     Args:
         detections: K `supervision.Detections`.
         size: (H, W), needed only if there is no mask that has it.
+        names: Class names by class id. Give the same to `to_supervision` to get the ids back.
 
     Raises:
-        ValueError: Boxes without masks, or neither masks nor a size.
+        ValueError: Boxes without masks, neither masks nor a size, or an id without a name.
     """
-    if detections.mask is None or not len(detections.mask):
+    masks = detections.mask
+    if masks is None or not len(masks):
         if len(detections.xyxy):
             raise ValueError("from_supervision: these detections have boxes but no masks")
         if size is None:
             raise ValueError("from_supervision: no detections, so give size=(height, width)")
         return Segmentation(size, [])
-    names = detections.data.get("class_name")
-    return Segmentation.from_masks(
-        np.asarray(detections.mask, dtype=np.bool_),
+    # One at a time: compact masks may not fit into memory all at once.
+    rles = [encode_mask(np.asarray(masks[i], dtype=np.bool_)) for i in range(len(masks))]
+    return Segmentation(
+        rles[0].size,
+        rles,
         scores=detections.confidence,
-        labels=None if names is None else [str(name) for name in names],
+        labels=class_labels(detections.data.get("class_name"), detections.class_id, names),
     )
 
 
@@ -272,22 +268,3 @@ def _coco_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
     # Several rings are the parts of one object, as of a car behind a pole.
     codes = coco_mask.frPyObjects(rings, *size) if rings else []
     return merge_rles([RLE(size, code["counts"]) for code in codes], size)
-
-
-def _inclusive(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half-open boxes (K, 4) to boxes with inclusive ends; empty ones stay zeros."""
-    ends = boxes.copy()
-    ends[:, 2:] = np.maximum(boxes[:, 2:] - 1, boxes[:, :2])
-    return ends
-
-
-def _import_supervision() -> ModuleType:
-    try:
-        return importlib.import_module("supervision")
-    except ImportError as error:
-        # No extra of textsam installs it: who needs its Detections has it already.
-        raise MissingExtraError(
-            "to_supervision needs supervision, which is not installed. "
-            "Type: pip install supervision",
-            name="supervision",
-        ) from error

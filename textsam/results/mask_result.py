@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from textsam.errors import unknown_attribute
 from textsam.results.drawable import Drawable
 from textsam.results.mask_table import NUMBERS, MaskTable, make_table, read_only
 from textsam.results.polygons import Ring, mask_to_rings
@@ -18,6 +19,17 @@ from textsam.values.photo import Photo, Remade
 from textsam.values.rle import RLE, decode_rle, rle_area, rle_box
 
 __all__ = ["MaskResult", "mask_results"]
+
+# What people type who come from another library.
+_ADVICE = {
+    **dict.fromkeys(["bbox", "xyxy", "boxes"], "box, half-open x0, y0, x1, y1"),
+    **dict.fromkeys(["segmentation", "masks", "numpy", "data"], "mask"),
+    **dict.fromkeys(["conf", "confidence", "scores"], "score"),
+    **dict.fromkeys(["cls", "name", "labels", "class_name"], "label"),
+    "predicted_iou": "iou",
+    "stability_score": "stability",
+    "xy": "polygons()",
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,6 +87,11 @@ class MaskResult(Drawable):
     def _table(self) -> MaskTable:
         numbers = {name: [getattr(self, own)] for name, own in NUMBERS.items()}
         return make_table(self.rle.size, [self.rle], labels=[self.label], **numbers)
+
+    if not TYPE_CHECKING:  # a type checker should know of the real attributes only
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_attribute(self, name, _ADVICE)
 
     def __repr__(self) -> str:
         """Label, the numbers that are known, area and box; not the run-length code."""

@@ -13,6 +13,7 @@ and, from `ImageView.similar`, `similarity`; NaN stands for "not measured".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -21,7 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from textsam.results import storage
-from textsam.results.drawable import Drawable, PictureKind
+from textsam.results.convertible import Convertible
+from textsam.results.drawable import PictureKind
 from textsam.results.explanation import Explanation
 from textsam.results.mask_result import MaskResult, mask_results
 from textsam.results.mask_table import (
@@ -50,7 +52,7 @@ from textsam.values.rle import (
 __all__ = ["MaskResult", "PictureKind", "Segmentation"]
 
 
-class Segmentation(Drawable, Sequence[MaskResult]):
+class Segmentation(Convertible, Sequence[MaskResult]):
     """An immutable sequence of the masks of one image.
 
     Index by position (one `MaskResult`), by slice, bool array, integer array or label (a result
@@ -304,13 +306,13 @@ class Segmentation(Drawable, Sequence[MaskResult]):
         if isinstance(key, str):
             labels = self._table.labels
             if key not in labels and key not in self._table.presence:
-                raise KeyError(f"no label {key!r}; there are {self.class_names()}")
+                raise _unknown_label(key, self.class_names())
             return self._take([index for index, label in enumerate(labels) if label == key])
         if isinstance(key, slice):
             return self._take(range(len(self))[key])
         # True is an integer in Python; as an index it is a mistake.
         if isinstance(key, Integral) and not isinstance(key, bool):
-            return self._items()[int(key)]
+            return self._items()[self._position(int(key))]
         return self._take(positions(as_array(key), len(self)))
 
     def top(
@@ -396,3 +398,11 @@ class Segmentation(Drawable, Sequence[MaskResult]):
     def _cached(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """A read-only array that is made when used; a large one is not kept for ever."""
         return self._arrays.setdefault(name, Remade()).get(make)
+
+
+def _unknown_label(label: str, names: list[str]) -> KeyError:
+    if not names:
+        return KeyError(f"no label {label!r}: these masks have none. Type: segment(text={label!r})")
+    near = get_close_matches(label, names, n=1)
+    hint = f"result[{near[0]!r}]" if near else f"segment(text={[*names, label]})"
+    return KeyError(f"no label {label!r} was asked for; there are {names}. Type: {hint}")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from textsam.clip.mask_crops import crop_batches
-from textsam.errors import PromptError
+from textsam.errors import PromptError, unknown_attribute
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
@@ -33,7 +33,6 @@ from textsam.inference.view import ImageView
 from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.search.records import MaskVectors, SpaceName, VectorSpace
-from textsam.search.results import unknown_attribute
 from textsam.values.images import ImageSource, load_image
 from textsam.values.rle import RLE, encode_mask
 

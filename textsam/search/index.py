@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, get_args
 import numpy as np
 import numpy.typing as npt
 
-from textsam.errors import PromptError, require, unknown_keyword
+from textsam.errors import PromptError, require, unknown_attribute, unknown_keyword
 from textsam.results.mask_result import MaskResult
 from textsam.search import queries
 from textsam.search.lance_engine import (
@@ -43,7 +43,7 @@ from textsam.search.records import (
     read_vectors,
     spaces_of,
 )
-from textsam.search.results import SearchResults, unknown_attribute
+from textsam.search.results import SearchResults
 from textsam.search.where import Where
 from textsam.values.images import load_image
 

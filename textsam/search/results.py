@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from textsam.errors import require
+from textsam.errors import require, unknown_attribute
 from textsam.search.records import COSINE, ROW_COLUMNS, MaskRow, VectorSpace, read_rows
 
 _MAX_SHOWN = 20  # rows of a printed table
@@ -134,14 +134,6 @@ class SearchResults(Sequence[SearchResult]):
 
         def __getattr__(self, name: str) -> Any:
             raise unknown_attribute(self, name, _ADVICE)
-
-
-def unknown_attribute(owner: object, name: str, advice: Mapping[str, str]) -> AttributeError:
-    """The error for an attribute that does not exist, with what other libraries' users can type."""
-    kind = type(owner)
-    public = ", ".join(sorted(n for n in {*vars(kind), *vars(owner)} if not n.startswith("_")))
-    hint = f"Type: {advice[name]}" if name in advice else f"It has {public}"
-    return AttributeError(f"{kind.__name__!r} has no attribute {name!r}. {hint}")
 
 
 def _read_results(table: Any) -> Iterator[SearchResult]:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from textsam import TextSAM, load_image
+
 from ..peak_memory import in_fresh_process
 
 _SIZE = (4000, 3000)  # width, height
