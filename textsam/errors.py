@@ -104,7 +104,8 @@ def unknown_attribute(owner: object, name: str, advice: Mapping[str, str]) -> At
     `advice` tells what to type in place of a name.
     """
     kind = type(owner)
-    known = {*dir(kind), *getattr(owner, "__dict__", ())}
+    # Objects with slots have no `__dict__` and ask for it here.
+    known = {*dir(kind), *(() if name == "__dict__" else getattr(owner, "__dict__", ()))}
     public = ", ".join(sorted(n for n in known if not n.startswith("_")))
     hint = f"Type: {advice[name]}" if name in advice else f"It has {public}"
     return AttributeError(f"{kind.__name__!r} has no attribute {name!r}. {hint}")

@@ -109,7 +109,7 @@ class Explorer:
         example = board.chosen_object
         if example is None:
             raise PromptError("Choose an object first: click on it, or on its colour in the list")
-        result = view.segment(like=replace(example.result, image=view.image))
+        result = view.segment(like=replace(example.result, photo=view.photo.origin))
         on_board = [item.result.rle for item in board.objects]
         new = [mask for mask in result if max(rle_iou([mask.rle], on_board)[0]) < _SAME_IOU]
         self._commit(replace(board, active=None).add(new, "like", name=example.name))

@@ -122,7 +122,7 @@ def test_sa1b_round_trip():
 
 @dataclass
 class Detections:
-    """What `supervision.Detections` 0.31 has of what is used here."""
+    """What `supervision.Detections` has of what is used here; older ones have no CompactMask."""
 
     xyxy: np.ndarray
     mask: np.ndarray | None = None
@@ -154,7 +154,50 @@ def test_supervision_round_trip():
     nothing = interop.to_supervision(seg[:0])
     assert nothing.xyxy.shape == (0, 4)
     assert nothing.mask.shape == (0, 12, 17)
+    assert nothing.class_id.dtype == int and nothing.data["class_name"].dtype.kind == "U"
+    assert list(zip(nothing.data["class_name"], nothing.confidence, strict=True)) == []
     assert interop.from_supervision(nothing, (12, 17)) == Segmentation((12, 17), [])
+
+
+@pytest.mark.usefixtures("supervision")
+def test_supervision_keeps_class_ids():
+    seg = some(scores=[0.5, 0.25, 0.75])
+    names = dict(zip((3, 7), seg.class_names(), strict=True))
+    detections = seg.to_supervision(names=names)
+    np.testing.assert_array_equal(detections.class_id, [3, 7, 3])
+    del detections.data["class_name"]
+    again = interop.from_supervision(detections, names=names)
+    assert again == Segmentation(seg.size, seg.rles, scores=seg.scores, labels=seg.labels)
+    np.testing.assert_array_equal(again.to_supervision(names=names).class_id, [3, 7, 3])
+    assert interop.from_supervision(detections).labels == ["3", "7", "3"]
+    with pytest.raises(ValueError, match="class id 3 has no name"):
+        interop.from_supervision(detections, names=["a"])
+    with pytest.raises(ValueError, match="is not in names"):
+        seg.to_supervision(names=["a"])
+
+
+def test_supervision_itself(monkeypatch):
+    """Its own reader: compact masks, loops over an empty result, annotators."""
+    supervision = pytest.importorskip("supervision")
+    seg = some(scores=[0.5, 0.25, 0.75])
+    for result in (seg, seg[:0], some(labels=None)):
+        detections = result.to_supervision()
+        np.testing.assert_array_equal(np.asarray(detections.mask), result.masks)
+        np.testing.assert_array_equal(detections.area, result.areas)
+        dense = result.to_supervision(compact=False)
+        assert isinstance(dense.mask, np.ndarray) and dense.mask.flags.writeable
+        if None not in result.labels:
+            assert interop.from_supervision(detections, result.size)[:] == (
+                interop.from_supervision(dense, result.size)
+            )
+            pairs = zip(detections["class_name"], detections.confidence, strict=True)
+            assert [f"{name} {value:.2f}" for name, value in pairs] == [
+                f"{item.label} {item.score:.2f}" for item in result
+            ]
+    scene = np.zeros((12, 17, 3), np.uint8)
+    for result in (seg, seg[:0]):
+        supervision.MaskAnnotator().annotate(scene.copy(), result.to_supervision())
+    assert isinstance(seg.to_supervision().mask, supervision.CompactMask)
 
 
 @pytest.mark.usefixtures("supervision")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import unknown_attribute
-from textsam.results import detections
+from textsam.results import foreign_objects
 from textsam.results.drawable import Drawable
 from textsam.results.polygons import Ring, mask_to_rings
 from textsam.values.geometry import boxes_to_xywh
@@ -56,7 +56,7 @@ class Convertible(Drawable):
 
         `torch.from_numpy(result.masks)` warns instead, since results are read-only.
         """
-        return detections.to_tensor(self._table, device)
+        return foreign_objects.to_tensor(self._table, device)
 
     def crop(self, index: int, *, margin: int = 0, cutout: bool = False) -> Image.Image:
         """The photo around one mask.
@@ -93,7 +93,7 @@ class Convertible(Drawable):
             MissingExtraError: supervision is not installed.
             ValueError: Some masks have a label and some have none, or a label is not in `names`.
         """
-        return detections.to_detections(self._table, names=names, compact=compact)
+        return foreign_objects.to_detections(self._table, names=names, compact=compact)
 
     def to_pandas(self) -> Any:
         """Make a `pandas.DataFrame` with a row for each mask.
@@ -104,7 +104,7 @@ class Convertible(Drawable):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        return detections.to_frame(self._table)
+        return foreign_objects.to_frame(self._table)
 
     def _position(self, index: int) -> int:
         """The position from 0 of one that is there, negative ones counted from the end."""

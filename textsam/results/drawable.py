@@ -194,10 +194,11 @@ class Drawable:
             raise ValueError(f"mask {index} is empty: there is nothing to crop")
         pixels = self._pixels(None)
         x0, y0, x1, y1 = rle_boxes([rle])[0].tolist()
-        place = (max(0, x0 - margin), max(0, y0 - margin))
-        place += (min(pixels.shape[1], x1 + margin), min(pixels.shape[0], y1 + margin))
+        height, width = self._table.size
+        left, top = max(0, x0 - margin), max(0, y0 - margin)
+        right, bottom = min(width, x1 + margin), min(height, y1 + margin)
         picture = draw.cutout(pixels, [rle]) if cutout else Image.fromarray(pixels)
-        return picture.crop(place)
+        return picture.crop((left, top, right, bottom))
 
     def _pixels(self, image: ImageSource | None) -> NDArray[np.uint8]:
         """The photo to draw on."""

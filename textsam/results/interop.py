@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pycocotools import mask as coco_mask
 
-from textsam.results.detections import class_labels, inclusive_ends
+from textsam.results.foreign_objects import class_labels, inclusive_ends
 from textsam.results.polygons import mask_to_rings, ring_area
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import as_array, boxes_to_xywh

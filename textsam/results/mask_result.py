@@ -85,7 +85,7 @@ class MaskResult(Drawable):
 
     @property
     def _table(self) -> MaskTable:
-        numbers = {name: [getattr(self, own)] for name, own in NUMBERS.items()}
+        numbers: dict[str, Any] = {name: [getattr(self, own)] for name, own in NUMBERS.items()}
         return make_table(self.rle.size, [self.rle], labels=[self.label], **numbers)
 
     if not TYPE_CHECKING:  # a type checker should know of the real attributes only

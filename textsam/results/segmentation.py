@@ -65,7 +65,7 @@ class Segmentation(Convertible, Sequence[MaskResult]):
     """
 
     # Immutable: no further attributes.
-    __slots__ = ("_answers", "_arrays", "_items_made", "_photo", "_table")
+    __slots__ = ("_answers", "_arrays", "_columns", "_items_made", "_photo")
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Segmentation(Convertible, Sequence[MaskResult]):
     def _set(
         self, table: MaskTable, photo: Photo | None, answers: tuple[PhraseAnswer, ...]
     ) -> None:
-        self._table = table
+        self._columns = table
         self._photo = photo
         self._answers = answers
         self._arrays: dict[str, Remade] = {}
@@ -171,6 +171,10 @@ class Segmentation(Convertible, Sequence[MaskResult]):
         """
         table = storage.read_table(Path(path))
         return cls._of(table, as_photo(None if image is None else Photo.open(image), table.size))
+
+    @property
+    def _table(self) -> MaskTable:
+        return self._columns
 
     @property
     def size(self) -> tuple[int, int]:

@@ -210,4 +210,4 @@ def _repeatable(source: ImageSource) -> str | bytes | None:
 def _checksum(pixels: NDArray[np.uint8]) -> int:
     """Of evenly spaced rows."""
     rows = pixels[:: max(1, len(pixels) // _CHECKED_ROWS)]
-    return zlib.crc32(np.ascontiguousarray(rows))
+    return zlib.crc32(rows.tobytes())

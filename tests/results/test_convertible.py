@@ -1,0 +1,179 @@
+"""A result as other libraries take it, and what people type who come from one of them."""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.results.test_segmentation import H, W, results, some
+from textsam.errors import ImageError, MissingExtraError
+from textsam.results.polygons import ring_area
+from textsam.results.segmentation import Segmentation
+from textsam.values.geometry import boxes_from_xywh
+from textsam.values.rle import encode_masks
+
+
+@given(results())
+@settings(max_examples=30, deadline=None)
+def test_every_form_says_the_same(seg):
+    np.testing.assert_array_equal(seg.xyxy, seg.boxes)
+    np.testing.assert_array_equal(boxes_from_xywh(seg.xywh), seg.boxes)
+    tensor = seg.masks_tensor()
+    assert tensor.dtype == torch.bool and tensor.shape == (len(seg), *seg.size)
+    np.testing.assert_array_equal(tensor.numpy(), seg.masks)
+    polygons = seg.polygons()
+    areas = [sum(ring_area(ring) for ring in rings) for rings in polygons]
+    assert areas == seg.areas.tolist()
+    for item, rings in zip(seg, polygons, strict=True):
+        for own, ring in zip(item.polygons(), rings, strict=True):
+            np.testing.assert_array_equal(own, ring)
+
+
+def test_a_tensor_of_its_own():
+    seg, masks = some()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch.from_numpy(seg.masks) warns
+        tensor = seg.masks_tensor(device="cpu")
+        tensor[:] = False
+    np.testing.assert_array_equal(seg.masks, masks)
+
+
+def test_pandas(monkeypatch):
+    pytest.importorskip("pandas")
+    seg, _ = some(iou=[0.5, math.nan, 1.0])
+    for result in (seg, seg[:0]):
+        frame = result.to_pandas()
+        assert len(frame) == len(result)
+        assert frame["label"].tolist() == result.labels
+        np.testing.assert_array_equal(frame[["x0", "y0", "x1", "y1"]], result.boxes)
+        np.testing.assert_array_equal(frame["iou"], result.iou)
+        assert frame["score"].dtype == np.float32 and frame["area"].dtype == np.int64
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        seg.to_pandas()
+
+
+def test_crops():
+    masks = np.zeros((2, H, W), bool)
+    masks[0, 3:5, 2:9] = True
+    photo = np.random.default_rng(0).integers(1, 256, (H, W, 3), dtype=np.uint8)
+    seg = Segmentation.from_masks(masks, image=photo)
+    np.testing.assert_array_equal(np.asarray(seg.crop(0)), photo[3:5, 2:9])
+    np.testing.assert_array_equal(np.asarray(seg[0].crop(margin=3)), photo[0:8, 0:12])
+    assert seg.crop(-2, margin=99).size == (W, H)
+    cutout = np.asarray(seg.crop(0, margin=1, cutout=True))
+    np.testing.assert_array_equal(cutout[..., 3] > 0, masks[0, 2:6, 1:10])
+    with pytest.raises(ValueError, match="mask 1 is empty"):
+        seg.crop(1)
+    with pytest.raises(IndexError, match="got position 2; there are 2 masks, 0 to 1"):
+        seg.crop(2)
+    with pytest.raises(ImageError, match="does not know its photo"):
+        seg.without_image().crop(0)
+
+
+def test_one_mask_is_drawn_and_saved_as_a_result_is(tmp_path):
+    seg, _ = some(image=True)
+    for suffix in ("png", "json", "npz", "txt"):
+        seg[1].save(tmp_path / f"one.{suffix}")
+        seg[1:2].save(tmp_path / f"all.{suffix}")
+    assert Segmentation.load(tmp_path / "one.json").rles == [seg.rles[1]]
+    assert Segmentation.load(tmp_path / "one.npz").labels == [seg.labels[1]]
+    for kind in ("overlay", "cutout", "mask", "instances", "compare"):
+        assert seg[1].picture(kind).tobytes() == seg[1:2].picture(kind).tobytes()
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "all.png").read_bytes()
+
+
+def test_show_takes_the_viewer_or_the_notebook(monkeypatch):
+    shown = []
+    monkeypatch.setattr("PIL.Image.Image.show", lambda picture: shown.append(picture.size))
+    seg, _ = some(image=True)
+    seg.show()
+    seg[0].show()
+    assert shown == [(W, H)] * 2
+    notebook = types.ModuleType("IPython.display")
+    notebook.display = lambda picture: shown.append("notebook")
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    monkeypatch.setattr("builtins.get_ipython", lambda: None, raising=False)
+    seg.show()
+    assert shown[2:] == ["notebook"]
+
+
+def test_a_notebook_shows_a_small_picture_and_a_table():
+    seg, _ = some(image=True, labels=["<b>", "door", None])
+    page = seg._repr_html_()
+    assert "data:image/jpeg;base64," in page and "&lt;b&gt;" in page and "<b>" not in page
+    assert page.count("<tr>") == 1 + len(seg)
+    assert seg[0]._repr_html_().count("<tr>") == 2
+    many = Segmentation((H, W), seg.rles * 20)
+    assert len(many._repr_html_()) < 30_000
+    assert many._repr_html_().count("<tr>") < 30
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("bbox", "boxes"),
+        ("conf", "scores"),
+        ("names", r"class_names\(\)"),
+        ("orig_img", "image"),
+        ("path", "photo.source"),
+        ("to_df", r"to_pandas\(\)"),
+        ("xy", "polygons"),
+        ("cpu", "masks_tensor"),
+        ("save_txt", "save"),
+        ("segmentation", "masks"),
+        ("predicted_iou", "iou"),
+        ("other", "It has .*boxes.*masks.*scores"),
+    ],
+)
+def test_names_of_other_libraries_say_what_to_type(name, advice):
+    seg, _ = some()
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'. .*{advice}"):
+        getattr(seg, name)
+    assert not hasattr(seg, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("bbox", "box"), ("segmentation", "mask"), ("conf", "score"), ("masks", "mask")],
+)
+def test_names_of_one_mask_say_what_to_type(name, advice):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'. Type: {advice}"):
+        getattr(some()[0][0], name)
+
+
+def test_what_is_not_there_says_what_is():
+    seg, _ = some()
+    with pytest.raises(IndexError, match="got position 5; there are 3 masks, 0 to 2"):
+        seg[5]
+    with pytest.raises(
+        IndexError, match=r"position 0; there is no mask \(12x17: .*'cat' \(0.10\)\)"
+    ):
+        seg["cat"][0]
+    with pytest.raises(KeyError, match=r"no label 'whel'.*Type: result\['wheel'\]"):
+        seg["whel"]
+    with pytest.raises(KeyError, match=r"no label 'dog'.*segment\(text=\['wheel', 'cat'.*'dog'\]"):
+        seg["dog"]
+    with pytest.raises(KeyError, match="these masks have none"):
+        Segmentation((H, W), encode_masks(np.zeros((1, H, W), bool)))["dog"]
+
+
+@given(st.integers(-6, 5))
+@settings(max_examples=12, deadline=None)
+def test_positions_are_those_of_a_list(index):
+    seg, _ = some(3)
+    numbers = list(range(3))
+    if -3 <= index < 3:
+        assert seg[index].rle == seg.rles[numbers[index]]
+    else:
+        with pytest.raises(IndexError):
+            seg[index]
