@@ -141,7 +141,7 @@ def _coco(folder: Path, photo: NDArray[np.uint8]) -> Path:
     result = Segmentation.from_masks(
         np.stack([_square(5, 20, 5, 30), _square(30, 48, 50, 70)]), labels=["x", "x"]
     )
-    annotations = to_coco(result, image_id=7, categories={"x": 3}, segmentation="polygon")
+    annotations = to_coco(result, image_id=7, categories={"x": 3}, polygons=True)
     annotations[1]["iscrowd"] = 1
     annotations[0]["mine"] = "kept"
     Image.fromarray(photo).save(folder / "a.png")
