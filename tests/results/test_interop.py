@@ -38,6 +38,7 @@ def test_coco_round_trip():
     assert len(interop.from_coco([], (12, 17))) == 0
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_coco_is_read_by_pycocotools(tmp_path):
     seg = some()
     data = {

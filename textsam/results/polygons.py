@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +65,10 @@ def mask_to_rings(mask: NDArray[np.bool_], *, tolerance: float = 0.0) -> list[Ri
     """
     outline = _trace(mask)
     rings = outline.rings(soft=tolerance > 0)[0]
-    rings = [ring[_kept(ring, (), _SHARE * tolerance)].astype(np.float32) for ring in rings]
-    rings = [ring for ring in rings if len(ring) >= 3]
-    return sorted(rings, key=lambda ring: -abs(ring_area(ring)))
+    simple = [ring[_kept(ring, (), _SHARE * tolerance)].astype(np.float32) for ring in rings]
+    return sorted(
+        (ring for ring in simple if len(ring) >= 3), key=lambda ring: -abs(ring_area(ring))
+    )
 
 
 def mask_to_polygons(
@@ -235,7 +236,10 @@ class _Outline:
 
     def pixels(self) -> NDArray[np.int64]:
         """(N, 2) the pixel inside of each step."""
-        return self.start + (_STEPS[self.turn] + _STEPS[(self.turn + 1) % 4] - 1) // 2
+        found: NDArray[np.int64] = (
+            self.start + (_STEPS[self.turn] + _STEPS[(self.turn + 1) % 4] - 1) // 2
+        )
+        return found
 
     def rings(
         self, bridges: Sequence[int] = (), *, centres: bool = False, soft: bool = False
@@ -412,7 +416,7 @@ def _tours(
             continue
         seen[root] = 1
         tour: list[tuple[int, int]] = []
-        ways = [((root, place) for place in range(len(rings[root])))]
+        ways: list[Iterator[tuple[int, int]]] = [zip(repeat(root, len(rings[root])), count())]
         while ways:
             here = next(ways[-1], None)
             if here is None:
@@ -428,23 +432,23 @@ def _tours(
         yield np.asarray(points, dtype=np.float32)
 
 
-def _around(number: int, entry: int, count: int) -> Iterator[tuple[int, int]]:
+def _around(number: int, entry: int, corners: int) -> Iterator[tuple[int, int]]:
     """Once around a ring, from a corner to itself."""
-    return ((number, (entry + place) % count) for place in range(count + 1))
+    return ((number, (entry + place) % corners) for place in range(corners + 1))
 
 
 def _kept(points: Points, fixed: Sequence[int], tolerance: float) -> NDArray[np.bool_]:
     """Which corners (M,) of a ring stay: those that are fixed, and Douglas and Peucker's."""
-    count = len(points)
-    if tolerance <= 0 or count < 4:
-        return np.ones(count, dtype=np.bool_)
+    total = len(points)
+    if tolerance <= 0 or total < 4:
+        return np.ones(total, dtype=np.bool_)
     first = fixed[0] if fixed else 0
     far = int(np.argmax(((points - points[first]) ** 2).sum(axis=1)))
     anchors = sorted({first, far, *fixed})
     closed = np.concatenate([points, points])
-    keep = np.zeros(2 * count, dtype=np.bool_)
+    keep = np.zeros(2 * total, dtype=np.bool_)
     keep[anchors] = True
-    chains = list(zip(anchors, [*anchors[1:], anchors[0] + count], strict=True))
+    chains = list(zip(anchors, [*anchors[1:], anchors[0] + total], strict=True))
     while chains:
         start, end = chains.pop()
         if end - start < 2:
@@ -455,7 +459,7 @@ def _kept(points: Points, fixed: Sequence[int], tolerance: float) -> NDArray[np.
             middle = start + 1 + worst
             keep[middle] = True
             chains += [(start, middle), (middle, end)]
-    kept: NDArray[np.bool_] = keep[:count] | keep[count:]
+    kept: NDArray[np.bool_] = keep[:total] | keep[total:]
     return kept
 
 
