@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pycocotools import mask as coco_mask
 
 from textsam.results.foreign_objects import class_labels, inclusive_ends
