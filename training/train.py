@@ -20,6 +20,7 @@ from rich.table import Table
 
 from textsam.errors import TextSamError, require
 
+from .data.source import NoMasksError
 from .recipes.base import Recipe, end_process, place_in_run
 from .recipes.registry import RECIPES, find_recipe, summary
 
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         job = parse(words).prepare()
+    except NoMasksError as error:  # typed well, but there is nothing in it
+        return _complain(error, status=1)
     except (TextSamError, ValueError, OSError) as error:
         return _complain(error, status=_BAD_INPUT)
     try:

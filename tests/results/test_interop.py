@@ -94,6 +94,35 @@ def test_coco_without_a_mask_raises(segmentation):
         interop.from_coco([{"segmentation": segmentation}], (4, 4))
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"segmentation": None}, "1 row with no mask"),
+        ({"segmentation": {"size": [12, 17], "counts": [5]}}, "1 row with a damaged run-length"),
+        ({"segmentation": [[1e9, 1, 2, 2, 3, 3]]}, "1 row with a polygon far outside"),
+        ({"segmentation": {"size": [17, 12], "counts": [204]}}, "1 row with a mask of another"),
+        ({"category_id": 99}, "1 row with a category that has no name"),
+        ({"category_id": "7", "score": "0.5", "segmentation": [1, 1, 5, 1, 5, 5]}, ""),
+        ({"score": None}, ""),
+    ],
+)
+def test_coco_a_row_costs_at_most_itself(change, told, caplog):
+    annotations = interop.to_coco(some(), image_id=1, categories=CATEGORIES)
+    annotations[1] |= change
+    names = {number: name for name, number in CATEGORIES.items()}
+    read = interop.from_coco(annotations, (12, 17), categories=names)
+    assert read[0] == some()[0] and len(read) == (2 if told and "name" not in told else 3)
+    assert told in caplog.text and bool(caplog.text) == bool(told)
+    if told:
+        with pytest.raises(ValueError, match="annotation 2"):
+            interop.from_coco(annotations, (12, 17), categories=names, strict=True)
+
+
+def test_coco_a_whole_file_says_what_is_wanted():
+    with pytest.raises(ValueError, match="wanted a list: the rows of its"):
+        interop.from_coco({"images": [], "annotations": []}, (4, 4))
+
+
 def test_coco_names_must_fit():
     with pytest.raises(ValueError, match=r"label 'wheel'; wanted one of the categories \['door'\]"):
         interop.to_coco(some(), image_id=1, categories={"door": 1})
@@ -101,7 +130,7 @@ def test_coco_names_must_fit():
         interop.to_coco(some(labels=None), image_id=1, categories=CATEGORIES)
     annotations = interop.to_coco(some(), image_id=1, categories=CATEGORIES)
     with pytest.raises(ValueError, match="category_id 7"):
-        interop.from_coco(annotations, (12, 17), categories={3: "door"})
+        interop.from_coco(annotations, (12, 17), categories={3: "door"}, strict=True)
     with pytest.raises(ValueError, match="size"):
         interop.from_coco(annotations, (17, 12))
 

@@ -388,7 +388,6 @@ def test_save_and_load_round_trip(tmp_path_factory, suffix, seg):
     assert path.read_bytes() == first
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation")  # theirs, which we do not call
 def test_json_is_coco_inside(tmp_path):
     from pycocotools import mask as coco
 

@@ -7,14 +7,15 @@ Only this file knows their names and conventions. Boxes are half-open in textsam
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pycocotools import mask as coco_mask
 
+from textsam.results.coco_rows import BadRowError, RowProblems, annotation_mask, plain_id
 from textsam.results.foreign_objects import class_labels, inclusive_ends
 from textsam.results.polygons import mask_to_polygons
 from textsam.results.segmentation import Segmentation
@@ -39,6 +40,9 @@ __all__ = [
     "to_sa1b",
     "to_supervision",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 def to_coco(
@@ -102,30 +106,56 @@ def from_coco(
     size: tuple[int, int],
     *,
     categories: Mapping[int, str] | None = None,
+    strict: bool = False,
 ) -> Segmentation:
-    """Read the COCO annotations, or results, of one image.
+    """Read the COCO annotations, or results, of one image, as tools write them.
 
     Args:
         annotations: With `segmentation` as polygons or as run-length code of either kind; crowds
             included.
         size: (H, W) of the image, which COCO keeps in its list of images.
         categories: Name of each category id; without it, masks have no label.
+        strict: Raise for the first row that lacks something. Otherwise a row without a mask of
+            this size is left out, a category without a name is no label, and one line in the log
+            counts both.
 
     Raises:
-        ValueError: A segmentation is damaged or of another size, or a category has no name.
+        ValueError: There are rows and none has a mask of this size; or any lacks one, if strict.
     """
+    if isinstance(annotations, Mapping):
+        raise ValueError(
+            f"from_coco: got an object with {sorted(map(str, annotations))[:5]}; wanted a list: "
+            'the rows of its "annotations" that are of one image'
+        )
+    names = None if categories is None else {plain_id(k): v for k, v in categories.items()}
+    problems = RowProblems(strict=strict)
     rles: list[RLE] = []
     labels: list[str | None] = []
     scores: list[float] = []
-    for annotation in annotations:
-        rles.append(_coco_rle(annotation.get("segmentation"), size))
-        number = annotation.get("category_id")
-        if categories is not None and number not in categories:
-            raise ValueError(
-                f"from_coco: got category_id {number!r}; wanted one of {sorted(categories)}"
+    index = -1
+    for index, annotation in enumerate(annotations):
+        row = f"annotation {annotation.get('id', index)!a}"
+        try:
+            rles.append(_coco_rle(annotation, size))
+        except BadRowError as error:
+            problems.add(error.kind, f"{row}, {error}")
+            continue
+        number = plain_id(annotation.get("category_id"))
+        if names is not None and number not in names:
+            problems.add(
+                "a category that has no name, kept without a label",
+                f"{row} with category_id {number!r}; wanted one of {list(names)}",
             )
-        labels.append(None if categories is None or number is None else categories[number])
-        scores.append(float(annotation.get("score", math.nan)))
+        labels.append(None if names is None else names.get(number))
+        score = annotation.get("score")
+        scores.append(math.nan if score is None else float(score))
+    if problems:
+        logger.warning("from_coco: of %d rows %s", index + 1, problems)
+    if index >= 0 and not rles:
+        raise ValueError(
+            f"from_coco: none of {index + 1} rows has a mask of size {tuple(size)} (height, "
+            f"width); wanted a run-length code or polygons: {problems}"
+        )
     return Segmentation(size, rles, scores=scores, labels=labels)
 
 
@@ -263,16 +293,11 @@ def _plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.generic) else number
 
 
-def _coco_rle(segmentation: Any, size: tuple[int, int]) -> RLE:
-    if isinstance(segmentation, Mapping):
-        return rle_from_json(segmentation)
-    flat = isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes)
-    if not flat or any(len(ring) < 6 or len(ring) % 2 for ring in segmentation):
-        raise ValueError(
-            f"from_coco: got segmentation {str(segmentation)[:80]}; wanted a run-length code or "
-            "polygons [[x0, y0, x1, y1, x2, y2, ...], ...]"
-        )
-    rings = [[float(place) for place in ring] for ring in segmentation]
-    # Several rings are the parts of one object, as of a car behind a pole.
-    codes = coco_mask.frPyObjects(rings, *size) if rings else []
-    return merge_rles([RLE(size, code["counts"]) for code in codes], size)
+def _coco_rle(annotation: Mapping[str, Any], size: tuple[int, int]) -> RLE:
+    rle = annotation_mask(annotation, size)
+    # `to_coco` writes an empty mask as no polygon; a box alone is no mask.
+    if rle is None and annotation.get("segmentation") == [] and not annotation.get("area"):
+        return merge_rles([], size)
+    if rle is None:
+        raise BadRowError("no mask: neither a run-length code nor polygons of three points")
+    return rle

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.view import ImageView
+from textsam.results.coco_rows import declared_size, find_photo, plain_id
 from textsam.results.segmentation import MaskResult, Segmentation
 from textsam.values.images import ImageSource
 
@@ -50,7 +51,7 @@ def read_images(images: Any, *, where: str = "images") -> dict[Hashable, Row]:
         payload, where = read_json(images), str(images)
         images = payload.get("images") if isinstance(payload, dict) else payload
     check_objects(images, ("id", "file_name"), where=where)
-    return {row["id"]: row for row in images}
+    return {plain_id(row["id"]): row for row in images}
 
 
 def check_objects(rows: Any, keys: Sequence[str], *, where: str) -> None:
@@ -94,7 +95,7 @@ def group_by_photo(rows: Iterable[RowT]) -> dict[Hashable, list[RowT]]:
     """Group COCO rows by `image_id`, photos in the order of their first row."""
     groups: dict[Hashable, list[RowT]] = {}
     for row in rows:
-        groups.setdefault(row["image_id"], []).append(row)
+        groups.setdefault(plain_id(row["image_id"]), []).append(row)
     return groups
 
 
@@ -119,7 +120,7 @@ def segment_photos(
             f"e.g. {unknown[0]!r}; give the images of the same set"
         )
     for done, (number, group) in enumerate(groups.items(), start=1):
-        path = Path(photos) / images[number]["file_name"]
+        path = find_photo(Path(photos), images[number])
         try:
             with model.open(path) as view:
                 _check_size(view.size, images[number])
@@ -133,7 +134,7 @@ def segment_photos(
 
 
 def _check_size(size: tuple[int, int], image: Row) -> None:
-    wanted = (image.get("height", size[0]), image.get("width", size[1]))
+    wanted = declared_size(image) or size
     if wanted != size:
         # A common cause is EXIF orientation: photos are turned upright, the boxes were not.
         raise ImageError(

@@ -16,7 +16,8 @@ get worse, and so do masks with a missing part; for these, `box=False` does the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,15 @@ from textsam.errors import PromptError
 from textsam.inference.model import TextSAM
 from textsam.inference.photo.prediction import depth_inside, stability_score
 from textsam.inference.view import ImageView
-from textsam.results.interop import from_coco
+from textsam.results.coco_rows import (
+    BadRowError,
+    RowProblems,
+    annotation_mask,
+    plain_id,
+    read_coco_file,
+)
 from textsam.results.segmentation import Segmentation
-from textsam.tasks.inputs import check_objects, open_photo, read_images, read_json, segment_photos
+from textsam.tasks.inputs import open_photo, read_images, segment_photos
 from textsam.values.files import write_atomically
 from textsam.values.geometry import as_array, boxes_to_xywh, mask_to_box
 from textsam.values.images import ImageSource
@@ -39,6 +46,7 @@ from textsam.values.rle import (
     RLE,
     decode_rle,
     encode_masks,
+    merge_rles,
     rle_area,
     rle_box,
     rle_iou,
@@ -46,6 +54,8 @@ from textsam.values.rle import (
 )
 
 __all__ = ["refine", "refine_coco"]
+
+logger = logging.getLogger(__name__)
 
 # A prediction that overlaps less with the rough mask (IoU) is a mask of something else.
 _MIN_IOU = 0.3
@@ -129,23 +139,30 @@ def refine_coco(
         Number of masks that were refined.
 
     Raises:
-        ValueError: The file is not COCO's, or a mask in it cannot be read; the message names it.
+        ValueError: The file is not COCO's, or masks are not for their photo. Single rows that
+            cannot be read stay as they are, and one line in the log counts them.
         OSError: A file or photo cannot be read or written.
     """
-    payload = read_json(annotations)
-    payload = payload if isinstance(payload, dict) else {}
-    images = read_images(payload.get("images"), where=f'{annotations}, "images"')
-    rows: Any = payload.get("annotations")
-    check_objects(rows, ("image_id",), where=f'{annotations}, "annotations"')
+    payload = read_coco_file(Path(annotations))
+    images = read_images(payload["images"], where=f'{annotations}, "images"')
+    problems = RowProblems()
+    rows: list[Any] = []
+    for index, row in enumerate(payload["annotations"]):
+        if not isinstance(row, dict) or plain_id(row.get("image_id")) not in images:
+            problems.add("a photo that is not listed, left as it is", f"annotation {index}")
+        elif row.get("segmentation") and not row.get("iscrowd"):
+            rows.append(row)
+
+    if problems and not rows:
+        raise ValueError(f"{annotations}: no row has a mask and a photo: {problems}")
+
+    def rough(view: ImageView, group: list[Any]) -> Segmentation:
+        return Segmentation(view.size, [_readable(row, view.size, problems) for row in group])
+
     pairs = segment_photos(
         model,
-        [row for row in rows if row.get("segmentation") and not row.get("iscrowd")],
-        lambda view, group: refine(
-            view,
-            from_coco([{"segmentation": row["segmentation"]} for row in group], view.size),
-            box=box,
-            point=point,
-        ),
+        rows,
+        lambda view, group: refine(view, rough(view, group), box=box, point=point),
         images=images,
         photos=photos,
         progress=progress,
@@ -159,7 +176,19 @@ def refine_coco(
         row["bbox"] = [float(side) for side in boxes_to_xywh(rle_box(mask.rle))]
         row["area"] = rle_area(mask.rle)
     write_atomically(out, json.dumps(payload).encode())
+    if problems:
+        logger.warning("%s: %s", annotations, problems)
     return count
+
+
+def _readable(row: Mapping[str, Any], size: tuple[int, int], problems: RowProblems) -> RLE:
+    """The mask of a row; an empty one, which stays as it is, if it cannot be read."""
+    try:
+        rle = annotation_mask(row, size)
+    except BadRowError as error:
+        problems.add(f"{error.kind}, left as it is", f"annotation {row.get('id')!a}: {error}")
+        rle = None
+    return merge_rles([], size) if rle is None else rle
 
 
 def _refine_mask(

@@ -1,31 +1,43 @@
 """COCO and LVIS: one JSON of instances and a folder of photos.
 
-Foreign: polygons and both run-length codes, `iscrowd`, xywh boxes, LVIS's `coco_url` and its lists
-of negative categories. LVIS names have underscores for spaces; here they get their spaces back.
+Foreign: what `textsam.results.coco_rows` reads, `iscrowd`, LVIS's `coco_url` and its lists of
+negative categories. LVIS names have underscores for spaces; here they get their spaces back.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+import logging
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from pycocotools import mask as coco
-
 from textsam.errors import ImageError
-from textsam.values.rle import RLE, merge_rles, rle_from_json
+from textsam.results.coco_rows import (
+    BadRowError,
+    RowProblems,
+    annotation_mask,
+    box_as_mask,
+    category_names,
+    declared_size,
+    find_photo,
+    plain_id,
+    read_coco_file,
+)
 
-from .sample import ObjectMask, Sample
+from .sample import LYING, ObjectMask, Sample, read_header, turn_upright
 from .source import PackedRecords
+
+logger = logging.getLogger(__name__)
 
 
 class CocoSource:
     """Photos of a COCO or LVIS file, in the order of its `images`.
 
     The JSON is read whole once (COCO's train2017 needs some 3 GB while it is), then kept as text, a
-    record a photo. Photos are opened only when they are asked for.
+    record a photo. Photos are opened only when they are asked for. A row that cannot be understood
+    costs that row: lines in the log count them; `strict` makes the first one an error.
     """
 
     def __init__(
@@ -35,6 +47,7 @@ class CocoSource:
         *,
         name: str | None = None,
         exhaustive: bool = False,
+        strict: bool = False,
     ) -> None:
         path = Path(instances)
         self.name = name or path.stem
@@ -42,19 +55,23 @@ class CocoSource:
         if not self.images.is_dir():
             raise NotADirectoryError(f"{self.name}: there is no folder {self.images} of photos")
         # The largest part of the memory; only packed records are kept.
-        content = _read_json(path)
-        self.lvis = any("neg_category_ids" in image for image in content["images"])
+        content = read_coco_file(path)
+        rows = [row for row in content["images"] if isinstance(row, Mapping)]
+        self.lvis = any("neg_category_ids" in row for row in rows)
         if self.lvis and exhaustive:
             raise ValueError(
                 f"{path} is LVIS (it has neg_category_ids), where not every category was looked "
                 "for in every photo. Leave exhaustive out"
             )
         self.exhaustive = exhaustive
-        self.labels = {
-            int(c["id"]): str(c["name"]).replace("_", " ") if self.lvis else str(c["name"])
-            for c in content["categories"]
-        }
-        self._records = _records(content)
+        self.problems = RowProblems(strict=strict)
+        names = category_names(content["categories"], self.problems)
+        self.labels = {k: v.replace("_", " ") if self.lvis else v for k, v in names.items()}
+        # Annotations that are a mask to train on, a crowd, a box alone, or nothing.
+        self.shapes: Counter[str] = Counter()
+        self._records = self._pack(content)
+        if self.problems or self.shapes[_BOX] or self.shapes[_NONE]:
+            logger.warning("%s: %s", self.name, self.describe_lack())
 
     def __len__(self) -> int:
         return len(self._records)
@@ -63,104 +80,141 @@ class CocoSource:
         record = self._records[index]
         image = record["image"]
         try:
-            size = (int(image["height"]), int(image["width"]))
-            return Sample(
-                image_id=str(image["id"]),
-                source=self.name,
-                encoded=self._file(image),
-                size=size,
-                exhaustive=self.exhaustive,
-                void=None,
-                objects=tuple(self._object(a, size) for a in record["annotations"]),
-                absent=tuple(self.labels[i] for i in image.get("neg_category_ids", ())),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.name}: photo {image.get('id')!r} lacks or garbles {error}"
-            ) from error
+            path = find_photo(self.images, image)
+        except ImageError as error:
+            raise ImageError(f"{self.name}: {error}") from error
+        stored, orientation = read_header(path)
+        rows = record["annotations"]
+        upright = stored if orientation not in LYING else (stored[1], stored[0])
+        size = _drawn_size(record, stored, upright)
+        # Tools that ignore EXIF draw on the pixels as they are stored.
+        lying = size == stored != upright
+        found = [self._object(row, size) for row in rows]
+        objects = [item for item in found if item is not None]
+        if lying:
+            objects = [replace(o, rle=turn_upright(o.rle, orientation)) for o in objects]
+        return Sample(
+            image_id=str(image["id"]),
+            source=self.name,
+            encoded=path,
+            size=upright if lying else size,
+            # A thing that is there without a mask must not count as absent.
+            exhaustive=self.exhaustive and len(objects) == len(rows),
+            void=None,
+            objects=tuple(objects),
+            absent=self._absent(image),
+        )
 
-    def _object(self, annotation: Mapping[str, Any], size: tuple[int, int]) -> ObjectMask:
-        rle, rough = rle_from_coco(annotation, size)
+    def describe_lack(self) -> str:
+        """How many rows are no mask to train on, and why."""
+        total = sum(self.shapes.values())
+        parts = [f"{count} {what}" for what, count in sorted(self.shapes.items()) if what != _MASK]
+        left_out = f"; {self.problems}" if self.problems else ""
+        return f"of {total} annotations {', '.join(parts) or 'all have a mask'}{left_out}"
+
+    def _object(self, annotation: Mapping[str, Any], size: tuple[int, int]) -> ObjectMask | None:
+        """The object of a row; None for one that cannot be understood, which is counted.
+
+        Where the mask is missing or damaged the box stands in, to be ignored, so that the object is
+        still known to be there; COCO has polygons of fewer than three points.
+        """
+        rle, damage = None, None
+        try:
+            rle = annotation_mask(annotation, size)
+        except BadRowError as error:
+            damage = error
+            self._count(error, annotation)
+        rough = rle is None
+        if rle is None:
+            try:
+                rle = box_as_mask(annotation, size)
+            except BadRowError as error:
+                if damage is None:
+                    self._count(error, annotation)
+                return None
         return ObjectMask(
-            label=self.labels[annotation["category_id"]],
+            label=self.labels.get(annotation["category_id"], ""),
             kind="thing",
             rle=rle,
-            ignore=rough or bool(annotation.get("iscrowd", 0)),
+            ignore=rough or annotation["iscrowd"],
             group=annotation["group"],
         )
 
-    def _file(self, image: Mapping[str, Any]) -> Path:
-        """Where a photo is: by `file_name`, or by the end of LVIS's `coco_url`."""
-        named = PurePosixPath(image.get("file_name") or image["coco_url"])
-        choices = [self.images / named.name, self.images.joinpath(*named.parts[-2:])]
-        if image.get("file_name"):
-            choices.insert(0, self.images / named)
-        for path in choices:
-            if path.is_file():
-                return path
-        raise ImageError(f"{self.name}: there is no photo {choices[0]}")
+    def _count(self, error: BadRowError, annotation: Mapping[str, Any]) -> None:
+        row = f"annotation {annotation['id']!a}: {error}"
+        if self.problems.add(error.kind, row):
+            logger.warning("%s: %s; only its box counts, if it has one", self.name, row)
+
+    def _absent(self, image: Mapping[str, Any]) -> tuple[str, ...]:
+        numbers = map(plain_id, image.get("neg_category_ids") or ())
+        return tuple(self.labels[n] for n in numbers if n in self.labels)
+
+    def _pack(self, content: Mapping[str, Any]) -> PackedRecords:
+        """A record a photo, with the rows that belong to it."""
+        photos: dict[Hashable, Mapping[str, Any]] = {}
+        for index, image in enumerate(content["images"]):
+            number = plain_id(image.get("id")) if isinstance(image, Mapping) else None
+            if number is None or number in photos:
+                self.problems.add("a photo without an id, or with one that is taken", f"{index}")
+            else:
+                photos[number] = {**{k: image[k] for k in _KEPT if k in image}, "id": number}
+        rows: dict[Hashable, list[dict[str, Any]]] = {number: [] for number in photos}
+        for index, annotation in enumerate(content["annotations"]):
+            if isinstance(annotation, Mapping):
+                self._add(annotation, rows)
+            else:
+                self.problems.add("no annotation", f"annotation {index}")
+        # Popped, so that the lists of a large file do not stay beside their text.
+        return PackedRecords(
+            {"image": image, "annotations": rows.pop(number)} for number, image in photos.items()
+        )
+
+    def _add(
+        self, annotation: Mapping[str, Any], rows: Mapping[Hashable, list[dict[str, Any]]]
+    ) -> None:
+        photo, category = plain_id(annotation.get("image_id")), annotation.get("category_id")
+        row = f"annotation {annotation.get('id')!a}"
+        if photo not in rows:
+            where = f"{row}, which belongs to photo {photo!a}"
+            self.problems.add("a photo that is not among the images", where)
+            return
+        if category is not None and plain_id(category) not in self.labels:
+            where = f"{row}, of category {category!a}"
+            self.problems.add("a category that has no name, kept without a label", where)
+        crowd = bool(annotation.get("iscrowd"))
+        shape, box = annotation.get("segmentation"), annotation.get("bbox")
+        self.shapes["are crowds" if crowd else _MASK if shape else _BOX if box else _NONE] += 1
+        rows[photo].append(
+            {
+                "id": annotation.get("id"),
+                "category_id": plain_id(category),
+                "segmentation": shape,
+                "bbox": box,
+                "iscrowd": crowd,
+                "group": _group(annotation),
+            }
+        )
 
 
-def rle_from_coco(annotation: Mapping[str, Any], size: tuple[int, int]) -> tuple[RLE, bool]:
-    """The mask of a COCO annotation: polygons, uncompressed or compressed runs.
-
-    Polygons of fewer than three points are left out; COCO has some. Where no other is left, the
-    filled box stands in, so that the object is still known to be there.
-
-    Returns:
-        The mask, and whether it is only the box.
-    """
-    shape = annotation["segmentation"]
-    if isinstance(shape, Mapping):
-        rle = rle_from_json(shape)
-        if rle.size != size:
-            raise ValueError(
-                f"annotation {annotation.get('id')!r}: its mask has size {rle.size}; wanted {size} "
-                "(height, width), as its photo"
-            )
-        return rle, False
-    polygons = [list(map(float, p)) for p in shape if len(p) >= 6 and len(p) % 2 == 0]
-    rough = not polygons
-    if rough:
-        x, y, width, height = map(float, annotation["bbox"])
-        polygons = [[x, y, x + width, y, x + width, y + height, x, y + height]]
-    if not all(math.isfinite(value) for polygon in polygons for value in polygon):
-        raise ValueError(f"annotation {annotation.get('id')!r}: a coordinate is not finite")
-    codes = coco.frPyObjects(polygons, *size)
-    return merge_rles([RLE(size, code["counts"]) for code in codes], size), rough
+_KEPT = ("file_name", "coco_url", "path", "height", "width", "neg_category_ids")
+_MASK, _BOX, _NONE = "have a mask", "have a bbox and no mask", "have neither a mask nor a bbox"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    wanted = ("images", "annotations", "categories")
-    got = sorted(content) if isinstance(content, dict) else type(content).__name__
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in wanted):
-        raise ValueError(f"{path} holds {got}; wanted the lists {', '.join(wanted)}, as COCO has")
-    return content
+def _drawn_size(
+    record: Mapping[str, Any], stored: tuple[int, int], upright: tuple[int, int]
+) -> tuple[int, int]:
+    """(H, W) of the pixels that masks were drawn on: the photo's, as it is stored or upright."""
+    declared = declared_size(record["image"])
+    said = [declared]
+    for row in record["annotations"]:
+        if isinstance(row["segmentation"], Mapping):
+            said.append(declared_size(_sides(row["segmentation"].get("size"))))
+    return next((size for size in said if size in (stored, upright)), declared) or upright
 
 
-def _records(content: Mapping[str, Any]) -> PackedRecords:
-    of: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    keys: Sequence[str] = ("id", "category_id", "segmentation", "bbox", "iscrowd")
-    for annotation in content["annotations"]:
-        if annotation.get("image_id") not in of:
-            raise ValueError(
-                f"annotation {annotation.get('id')!r} belongs to photo "
-                f"{annotation.get('image_id')!r}, which is not among the images"
-            )
-        kept = {k: annotation[k] for k in keys if k in annotation}
-        of[annotation["image_id"]].append({**kept, "group": _group(annotation)})
-    keys = ("id", "file_name", "coco_url", "height", "width", "neg_category_ids")
-    return PackedRecords(
-        {
-            "image": {k: image[k] for k in keys if k in image},
-            "annotations": of.pop(image["id"], []),
-        }
-        for image in content["images"]
-    )
+def _sides(size: Any) -> dict[str, Any]:
+    two = isinstance(size, Sequence) and len(size) == 2
+    return {"height": size[0], "width": size[1]} if two else {}
 
 
 def _group(annotation: Mapping[str, Any]) -> str:

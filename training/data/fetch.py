@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .batch import ViewBatch
 from .plan import Draw, RowOrder, Use, photo_seed, random_for
 from .sample import BROKEN, Sample
-from .source import BrokenSample, GroupedSource, Source, StreamSource
+from .source import BrokenSample, GroupedSource, NoMasksError, Source, StreamSource
 from .views import View, ViewConfig, make_view
 
 # Rows of a stream that are sent along with a batch, to replace broken ones.
@@ -111,7 +111,7 @@ class Fetcher:
             if view is not None:
                 return _LoadedView(view=view, sample=sample, origin=(draw.source, row))
             skipped.empty[draw.source] += 1
-        raise ValueError(
+        raise NoMasksError(
             f"source {draw.source!r}: none of {_ATTEMPTS} photos drawn one after the other can be "
             f"shown: {len(reasons)} are broken{f' ({reasons[0]})' if reasons else ''}, in "
             f"{_ATTEMPTS - len(reasons)} no mask of {self.view.min_area} px up to "

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from .fetch import SPARES, Fetched, Fetcher, Finish, StepDraws, StreamReader, row_order
 from .plan import Draw, Plan
 from .sample import Sample
-from .source import BrokenSample, Source, StreamSource
+from .source import BrokenSample, NoMasksError, Source, StreamSource
 from .views import ViewConfig
 
 logger = logging.getLogger(__name__)
@@ -109,9 +109,13 @@ class ViewLoader:
             # The seed that it draws for its workers must not come from the run's own generator.
             generator=torch.Generator(),
         )
-        for fetched in loader:
-            self._note(fetched)
-            yield fetched.batch
+        try:
+            for fetched in loader:
+                self._note(fetched)
+                yield fetched.batch
+        except NoMasksError as error:  # of a worker it brings that worker's traceback along
+            _, _, told = str(error).rpartition(f"{NoMasksError.__name__}: ")
+            raise NoMasksError(told.strip()) from error
 
     def _note(self, fetched: Fetched) -> None:
         """Count and report what was skipped."""

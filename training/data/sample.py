@@ -20,7 +20,7 @@ BROKEN = (ValueError, OSError)
 
 # EXIF orientations that rotate by 90 degrees.
 _ORIENTATION_TAG = 0x0112
-_LYING = (5, 6, 7, 8)
+LYING = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,12 @@ class Sample:
 
 def upright_size(encoded: bytes | Path) -> tuple[int, int]:
     """(H, W) of a photo as `load_image` turns it, from the file's header alone."""
+    (height, width), orientation = read_header(encoded)
+    return (width, height) if orientation in LYING else (height, width)
+
+
+def read_header(encoded: bytes | Path) -> tuple[tuple[int, int], int]:
+    """(H, W) of a photo as it is stored, and its EXIF orientation, 1 for upright."""
     try:
         with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded) as image:
             width, height = image.size
@@ -98,4 +104,12 @@ def upright_size(encoded: bytes | Path) -> tuple[int, int]:
     except Exception as error:  # PIL's readers raise whatever a damaged header leads them to
         what = f"{len(encoded)} bytes" if isinstance(encoded, bytes) else str(encoded)
         raise ImageError(f"cannot read the size of the photo in {what}: {error}") from error
-    return (width, height) if orientation in _LYING else (height, width)
+    return (height, width), int(orientation)
+
+
+def turn_upright(rle: RLE, orientation: int) -> RLE:
+    """A mask that was drawn on the stored pixels of a lying photo, turned as the photo is."""
+    mask = decode_rle(rle)
+    # As `PIL.ImageOps.exif_transpose` turns the photo.
+    turned = {5: mask.T, 6: mask[::-1].T, 7: mask[::-1, ::-1].T, 8: mask[:, ::-1].T}
+    return encode_mask(np.ascontiguousarray(turned[orientation]))

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from textsam.errors import TextSamError
+
 from .sample import BROKEN, Sample
+
+
+class NoMasksError(TextSamError, ValueError):
+    """A source has nothing to train on or to measure: no mask, or no photo that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

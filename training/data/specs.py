@@ -125,8 +125,8 @@ def _parquet(spec: SourceSpec, *, name: str | None, window: int) -> ParquetSourc
     return ParquetSource(paths, name=name, window=window)
 
 
-def _lvis(spec: SourceSpec, *, name: str | None) -> CocoSource:
-    source = CocoSource(spec.path, str(spec.beside), name=name)
+def _lvis(spec: SourceSpec, **options: Any) -> CocoSource:
+    source = CocoSource(spec.path, str(spec.beside), **options)
     if not source.lvis:
         usage = _KINDS["coco"].usage
         raise ValueError(f"{spec.path} has no neg_category_ids, so it is not LVIS. Type: {usage}")
@@ -240,9 +240,9 @@ _KINDS: dict[str, _Kind] = {
     "coco": _Kind(
         "coco:INSTANCES.json@IMAGES?exhaustive=true",
         lambda spec, **options: CocoSource(spec.path, spec.beside, **options),
-        {"exhaustive": False},
+        {"exhaustive": False, "strict": False},
     ),
-    "lvis": _Kind("lvis:LVIS.json@IMAGES", _lvis, {}),
+    "lvis": _Kind("lvis:LVIS.json@IMAGES", _lvis, {"strict": False}),
     "sa1b": _Kind("sa1b:FOLDER", _at_path(Sa1bSource), {}),
     "pngs": _Kind(
         "pngs:IMAGES@LABELS?names=NAMES.txt or pngs:IMAGES@LABELS?values=object",

@@ -17,8 +17,15 @@ from zlib import crc32
 
 import numpy as np
 
+from textsam.values.rle import rle_area
+
 from ..data import Sample, Source, SourceSpec, StreamSource, open_source
-from ..data.sample import BROKEN
+from ..data.sample import BROKEN, upright_size
+from ..data.source import NoMasksError
+from ..evaluation.data_sets import evenly_spaced
+
+# Photos of a large set that are looked at for a mask before a run begins.
+_LOOKED_AT = 1000
 
 _SHARE = re.compile(r"(?<=[?&])share=([^&]*)(&|$)")
 
@@ -92,8 +99,44 @@ def open_mix(specs: Sequence[str]) -> DataMix:
         sources[name] = source
         if share is not None:
             shares[name] = share
+    for name, source in sources.items():
+        check_masks(name, source)
     kinds = tuple(spec.kind for spec in parsed)
     return DataMix(sources=sources, shares=shares or None, kinds=kinds)
+
+
+def check_masks(name: str, source: Source | StreamSource | Sequence[Sample]) -> None:
+    """Raise a `NoMasksError` if a source has no mask to train on; a stream is not looked at.
+
+    It reads photos from the first on until one has a mask, and evenly spread ones of a large set.
+    """
+    if isinstance(source, StreamSource) or not len(source):  # the loader names an empty one
+        return
+    broken: list[str] = []
+    ignored = bare = 0
+    rows = evenly_spaced(len(source), _LOOKED_AT)
+    for row in rows:
+        try:
+            sample = source[row]
+            upright_size(sample.encoded)
+        except BROKEN as error:
+            broken.append(" ".join(str(error).split()))
+            continue
+        if any(not item.ignore and rle_area(item.rle) for item in sample.objects):
+            return
+        ignored += bool(sample.objects)
+        bare += not sample.objects
+    what = [
+        f"{len(broken)} cannot be read (the first: {broken[0]})" if broken else "",
+        f"{ignored} have only crowds, boxes or empty masks" if ignored else "",
+        f"{bare} have no annotation" if bare else "",
+    ]
+    describe = getattr(source, "describe_lack", None)
+    raise NoMasksError(
+        f"{name}: none of {len(rows)} photos can be trained on: {', '.join(filter(None, what))}"
+        + ("" if describe is None else f"; {describe()}")
+        + ". Wanted masks of single things; textsam.tasks.instances makes them of boxes"
+    )
 
 
 class SomeRows(Sequence[Sample]):

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from tests.training.data.coco_faults import FAULTS, CocoFault, square_mask, write_coco
 from textsam.errors import ImageError
 from textsam.values.rle import decode_rle, encode_mask, rle_area, rle_to_json
 from training.data.coco import CocoSource
@@ -87,14 +90,14 @@ def test_lvis_knows_what_is_absent_and_is_never_exhaustive(tmp_path: Path) -> No
     [
         ({"size": [40, 81], "counts": [3240]}, r"size \(40, 81\); wanted \(40, 80\)"),
         ({"size": [40, 80], "counts": [5]}, "damaged RLE"),
-        ([[1.0, 2.0, float("nan"), 2.0, 3.0, 3.0]], "not finite"),
-        (5, "lacks or garbles"),
+        (5, "annotation 0: a segmentation that is no mask"),
     ],
 )
-def test_broken_annotations_name_themselves(
+def test_if_strict_a_broken_row_is_an_error(
     tmp_path: Path, segmentation: Any, message: str
 ) -> None:
-    source = CocoSource(_write(tmp_path, [{"segmentation": segmentation}]), tmp_path / "images")
+    path = _write(tmp_path, [{"segmentation": segmentation}])
+    source = CocoSource(path, tmp_path / "images", strict=True)
     with pytest.raises(ValueError, match=message):
         source[0]
 
@@ -118,4 +121,74 @@ def test_construction_opens_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise AssertionError("a photo was opened")
 
     monkeypatch.setattr(Image, "open", refuse)
-    assert CocoSource(path, tmp_path / "images")[0].image_id == "7"
+    assert len(CocoSource(path, tmp_path / "images")) == 1
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_row_costs_at_most_itself(
+    fault: CocoFault, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = CocoSource(write_coco(tmp_path, fault.change), tmp_path / "images", exhaustive=True)
+    sample = source[0]
+    wanted = decode_rle(sample.objects[0].rle)  # of the sound row
+    assert wanted.sum() == square_mask().sum() and not sample.objects[0].ignore
+    assert sample.image().shape[:2] == sample.size
+    assert len(sample.objects) == (1 if fault.fate == "out" else 2)
+    if fault.fate != "out":
+        np.testing.assert_array_equal(decode_rle(sample.objects[1].rle), wanted)
+        assert sample.objects[1].ignore == (fault.fate == "box")
+    # An object without a place may be anywhere, so its name is not absent.
+    assert sample.exhaustive or (fault.fate == "out" and "among" not in fault.told)
+    assert fault.told in caplog.text and (fault.told or fault.fate == "box" or not caplog.text)
+    told = str(source.problems)
+    assert str(source[0]) == str(sample) and str(source.problems) == told  # counted once
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_turn_as_their_photo_does(tmp_path: Path, orientation: int) -> None:
+    """Drawn on the stored pixels of a photo that EXIF lays on its side."""
+    mask = np.zeros((40, 80), bool)
+    mask[5:15, 10:30] = True
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = _write(tmp_path, [{"segmentation": [SQUARE]}], file_name="b.png")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "images" / "b.png", exif=exif)
+    sample = CocoSource(path, tmp_path / "images")[0]
+    shown = sample.image()[..., 0] > 127
+    if orientation > 4:  # of a photo that is only mirrored the size does not tell
+        np.testing.assert_array_equal(decode_rle(sample.objects[0].rle), shown)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800\0"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(JUNK, st.sampled_from(["segmentation", "bbox", "iscrowd", "category_id", "id", "counts"]))
+def test_no_value_of_a_row_costs_another_row(tmp_path: Path, junk: Any, key: str) -> None:
+    def spoil(content: dict[str, Any], folder: Path) -> None:
+        row = content["annotations"][1]
+        row |= (
+            {"segmentation": {"size": [40, 80], "counts": junk}} if key == "counts" else {key: junk}
+        )
+
+    sample = CocoSource(write_coco(tmp_path, spoil), tmp_path / "images")[0]
+    np.testing.assert_array_equal(decode_rle(sample.objects[0].rle), square_mask())
+
+
+def test_one_line_counts_what_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def spoil(content: dict[str, Any], folder: Path) -> None:
+        rows = [{**content["annotations"][0], "id": n, "image_id": 50 + n} for n in range(2, 7)]
+        content["annotations"] += [*rows, {"id": 7, "image_id": 7, "bbox": [1, 1, 2, 2]}]
+
+    CocoSource(write_coco(tmp_path, spoil), tmp_path / "images")
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "instances: of 3 annotations 1 have a bbox and no mask; 5 rows with a photo that is not "
+        "among the images (the first: annotation 2, which belongs to photo 52)"
+    )
