@@ -34,7 +34,10 @@ BLOCKS: dict[str, list[str]] = {
     "hub": ["weights/__init__", "weights/hub", "weights/model_table"],
     "modeling": ["modeling/"],
     "clip": ["clip/"],
-    "weights": [f"weights/{name}" for name in ("convert", "info", "model_folder", "parts")]
+    "weights": [
+        f"weights/{name}"
+        for name in ("checkpoint_files", "convert", "info", "model_folder", "parts")
+    ]
     + ["weights/released_names", "weights/strict"],
     "pictures": ["pictures/"],
     "results": ["results/"],

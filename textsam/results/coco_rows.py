@@ -185,7 +185,11 @@ def read_coco_file(path: Path) -> dict[str, Any]:
     """Read a COCO file; a ValueError if it is no JSON or another kind of it."""
     try:
         content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {path}") from error
     except (ValueError, RecursionError) as error:
+        if not path.stat().st_size:
+            raise ValueError(f"{path} is empty; wanted a COCO file") from error
         raise ValueError(f"{path} is not JSON: {error}") from error
     wanted = "wanted the lists images, annotations, categories, as COCO has"
     if not isinstance(content, dict):

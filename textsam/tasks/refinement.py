@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +146,7 @@ def refine_coco(
     payload = read_coco_file(Path(annotations))
     images = read_images(payload["images"], where=f'{annotations}, "images"')
     problems = RowProblems()
-    rows: list[Any] = []
-    for index, row in enumerate(payload["annotations"]):
-        if not isinstance(row, dict) or plain_id(row.get("image_id")) not in images:
-            problems.add("a photo that is not listed, left as it is", f"annotation {index}")
-        elif row.get("segmentation") and not row.get("iscrowd"):
-            rows.append(row)
-
+    rows = _rough_rows(payload["annotations"], images, problems)
     if problems and not rows:
         raise ValueError(f"{annotations}: no row has a mask and a photo: {problems}")
 
@@ -179,6 +173,19 @@ def refine_coco(
     if problems:
         logger.warning("%s: %s", annotations, problems)
     return count
+
+
+def _rough_rows(
+    annotations: list[Any], images: Mapping[Hashable, Any], problems: RowProblems
+) -> list[dict[str, Any]]:
+    """The rows with a mask that is no crowd, of photos that are listed."""
+    rows = []
+    for index, row in enumerate(annotations):
+        if not isinstance(row, dict) or plain_id(row.get("image_id")) not in images:
+            problems.add("a photo that is not listed, left as it is", f"annotation {index}")
+        elif row.get("segmentation") and not row.get("iscrowd"):
+            rows.append(row)
+    return rows
 
 
 def _readable(row: Mapping[str, Any], size: tuple[int, int], problems: RowProblems) -> RLE:

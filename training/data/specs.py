@@ -204,6 +204,8 @@ def _guess(text: str) -> SourceSpec:
         kinds = [kind for kind, ending in endings.items() if any(path.glob(ending))]
         if len(kinds) == 1 and not any(path.glob("*.png")):
             return SourceSpec(kind=kinds[0], path=text)
+    if path.suffix.lower() == ".json" and path.is_file():
+        raise ValueError(f"{text!r} alone lacks its photos. Type: coco:{text}@FOLDER_OF_PHOTOS")
     there = "cannot be told from its path" if path.exists() else "is not there"
     raise ValueError(
         f"{text!r}: what it holds {there}. Say its kind:\n  "
