@@ -85,7 +85,11 @@ def to_coco(
         if polygons:
             rings = mask_to_polygons(item.mask, tolerance=tolerance)
             segmentation = [[float(place) for place in ring.ravel()] for ring in rings]
-            written = _coco_rle({"segmentation": segmentation}, result.size) if tolerance > 0 else item.rle
+            written = (
+                _coco_rle({"segmentation": segmentation}, result.size)
+                if tolerance > 0
+                else item.rle
+            )
         annotation: dict[str, Any] = {
             "id": int(first_id) + index,
             "image_id": _plain(image_id),

@@ -130,7 +130,7 @@ def refine_coco(
             polygons or RLE.
         photos: The folder to which the `file_name` of an image is relative.
         out: The file to write, complete or not at all. Masks are written as compressed RLE, with
-            their new `bbox` and `area`. Crowds stay as they are.
+            their new `bbox` and `area`. Crowds, and rows that cannot be read, stay.
         box: As `refine`.
         point: As `refine`.
         progress: Called with (photos done, number of photos) after each photo.
@@ -139,8 +139,7 @@ def refine_coco(
         Number of masks that were refined.
 
     Raises:
-        ValueError: The file is not COCO's, or masks are not for their photo. Single rows that
-            cannot be read stay as they are, and one line in the log counts them.
+        ValueError: The file is not COCO's, or masks are not for their photo.
         OSError: A file or photo cannot be read or written.
     """
     payload = read_coco_file(Path(annotations))
