@@ -57,6 +57,18 @@ class ImageFeatures:
             detail=None if self.detail is None else self.detail[index],
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[ImageFeatures]) -> ImageFeatures:
+        """Several as one batch; without the pyramid, which the decoder does not read."""
+        if len(parts) == 1:
+            return parts[0]
+        details = [part.detail for part in parts if part.detail is not None]
+        return cls(
+            embedding=torch.cat([part.embedding for part in parts]),
+            skips=tuple(map(torch.cat, zip(*(part.skips for part in parts), strict=True))),
+            detail=torch.cat(details) if details else None,
+        )
+
     def of_prompts(self, image_index: Tensor) -> ImageFeatures:
         """Repeat the features for each prompt, given the index of its image, (P,) int64.
 

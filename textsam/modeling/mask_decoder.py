@@ -9,6 +9,7 @@ batch gives the same results as one prompt at a time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -40,6 +41,40 @@ class PromptBatch:
     def __len__(self) -> int:
         """Number of prompts P."""
         return len(self.points)
+
+
+def join_prompts(batches: Sequence[PromptBatch], images: Sequence[int]) -> PromptBatch:
+    """One batch of several, each on the image of that index; prompts with fewer points are padded.
+
+    All batches have the same number of extra tokens, or none has any.
+    """
+    if len(batches) == 1 and images[0] == 0:
+        return batches[0]
+    count = max(batch.points.shape[1] for batch in batches)
+    counts = torch.tensor([len(batch) for batch in batches])
+    device = batches[0].points.device
+    masks = [batch.masks for batch in batches]
+    some = next((mask for mask in masks if mask is not None), None)
+    filled = [
+        some.new_zeros(len(batch), *some.shape[1:]) if mask is None else mask
+        for batch, mask in zip(batches, masks, strict=True)
+        if some is not None
+    ]
+    has_mask = torch.tensor([mask is not None for mask in masks]).repeat_interleave(counts)
+    tokens = [batch.tokens for batch in batches if batch.tokens is not None]
+    return PromptBatch(
+        points=torch.cat([_padded(b.points, count, 0) for b in batches]),
+        labels=torch.cat([_padded(b.labels[..., None], count, ABSENT)[..., 0] for b in batches]),
+        image_index=torch.tensor(images).repeat_interleave(counts).to(device),
+        masks=torch.cat(filled) if filled else None,
+        has_mask=None if bool(has_mask.all()) else has_mask.to(device),
+        tokens=torch.cat(tokens) if tokens else None,
+    )
+
+
+def _padded(rows: Tensor, count: int, value: int) -> Tensor:
+    """Rows (P, N, n) padded to (P, count, n)."""
+    return F.pad(rows, (0, 0, 0, count - rows.shape[1]), value=value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,15 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from textsam.inference.model import TextSAM
-from textsam.inference.photo.encoded import EncodedPhoto, to_original_frame
-from textsam.inference.photo.prediction import box_prompts, decode, stability_score
-from textsam.inference.photo.zoom import WindowCache, predict
+from textsam.inference.photo.many_objects import masks_of_prompts
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.tasks.detections import read_boxes
@@ -36,14 +29,10 @@ from textsam.tasks.inputs import Row, open_photo, read_images, read_results, seg
 from textsam.values.files import open_atomically
 from textsam.values.images import ImageSource
 from textsam.values.prompts import ArrayLike, Prompt
-from textsam.values.rle import RLE, encode_masks, rle_to_json
+from textsam.values.rle import rle_to_json
 from textsam.values.settings import FocusSettings
 
 __all__ = ["instances", "refine_results"]
-
-# Boxes decoded at once. Full-size logits of a group are in memory together, and on a CPU small
-# groups are also faster than large ones.
-_GROUP = 8
 
 
 def instances(
@@ -87,15 +76,13 @@ def instances(
     if focus is not None:
         settings = (photo.parts.focus or FocusSettings()) if focus else None
         photo = replace(photo, parts=replace(photo.parts, focus=settings))
-    rles, iou, stability = _masks_of_boxes(
-        photo, detected.boxes, windows=view.windows, refine=refine
-    )
+    found = masks_of_prompts(photo, [Prompt(box=box) for box in detected.boxes], refine=refine)
     return Segmentation(
         view.size,
-        rles,
+        found.rles,
         scores=detected.scores,
-        iou=iou,
-        stability=stability,
+        iou=found.iou,
+        stability=found.stability,
         labels=detected.labels,
         image=view.photo.origin,
     )
@@ -159,44 +146,3 @@ def refine_results(
             file.write(json.dumps(values).encode())
         file.write(b"\n]\n")
     return count
-
-
-def _masks_of_boxes(
-    photo: EncodedPhoto, boxes: NDArray[np.float32], *, windows: WindowCache, refine: bool
-) -> tuple[list[RLE], list[float], list[float]]:
-    """Masks, predicted IoU and stability of N boxes, in their order."""
-    rles: list[RLE] = []
-    iou: list[float] = []
-    stability: list[float] = []
-    for start in range(0, len(boxes), _GROUP):
-        group = boxes[start : start + _GROUP]
-        if photo.parts.focus is None:
-            logits, predicted = _decode_on_photo(photo, group, refine=refine)
-        else:
-            logits, predicted = _decode_on_windows(photo, group, windows=windows, refine=refine)
-        rles += encode_masks((logits > 0).numpy())
-        iou += predicted.tolist()
-        stability += stability_score(logits).tolist()
-    return rles, iou, stability
-
-
-def _decode_on_photo(
-    photo: EncodedPhoto, boxes: NDArray[np.float32], *, refine: bool
-) -> tuple[Tensor, Tensor]:
-    """Logits (P, H, W) and predicted IoU (P,) of boxes on the whole photo, decoded at once."""
-    # Of the decoder's four masks, the first is for unambiguous prompts, such as boxes.
-    low_res, iou = (values[:, :1] for values in decode(photo, box_prompts(photo, boxes)))
-    if refine:
-        prompts = box_prompts(photo, boxes, low_res=low_res)
-        low_res, iou = (values[:, :1] for values in decode(photo, prompts))
-    return to_original_frame(low_res[:, 0], photo.frame), iou[:, 0]
-
-
-def _decode_on_windows(
-    photo: EncodedPhoto, boxes: NDArray[np.float32], *, windows: WindowCache, refine: bool
-) -> tuple[Tensor, Tensor]:
-    """The same, with a window of its own for each box that is small enough."""
-    predictions = [predict(photo, Prompt(box=box), windows=windows, refine=refine) for box in boxes]
-    logits = np.stack([prediction.masks[0].full_size() for prediction in predictions])
-    iou = [float(prediction.iou[0]) for prediction in predictions]
-    return torch.from_numpy(logits), torch.tensor(iou)

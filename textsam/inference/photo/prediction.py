@@ -7,6 +7,7 @@ they were decoded on. The logits of the photo are computed from those when they 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,15 +26,18 @@ from textsam.inference.photo.encoded import (
     to_mask_prompts,
     to_original_frame,
 )
+from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.mask_decoder import (
     BOX_END,
     BOX_START,
     FOREGROUND,
     NOT_A_POINT,
     PromptBatch,
+    join_prompts,
 )
 from textsam.values.geometry import Frame, Window
 from textsam.values.prompts import Prompt
+from textsam.weights.parts import ModelParts
 
 # Logits outside a window or a box: the decoder is never surer that a pixel is outside.
 _OUTSIDE = -10.0
@@ -97,20 +101,14 @@ def point_prompts(
     )
 
 
-def box_prompts(
-    photo: EncodedPhoto, boxes: NDArray[np.float32], *, low_res: Tensor | None = None
-) -> PromptBatch:
-    """P prompts of a box each, half-open (P, 4) in original pixels, as `prompt_batch` makes them.
-
-    `low_res` (P, 1, m, m) are logits of an earlier prediction for each box, to be refined.
-    """
+def box_prompts(photo: EncodedPhoto, boxes: NDArray[np.float32]) -> PromptBatch:
+    """P prompts of a box each, half-open (P, 4) in original pixels, as `prompt_batch` makes them."""
     count, device = len(boxes), photo.parts.device
     corners = photo.frame.boxes_to_model(boxes).reshape(count, 2, 2)
     return PromptBatch(
         points=torch.as_tensor(corners, dtype=torch.float32, device=device),
         labels=torch.tensor([BOX_START, BOX_END]).expand(count, 2).to(device),
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
-        masks=None if low_res is None else low_res.to(device),
     )
 
 
@@ -194,20 +192,37 @@ class Prediction:
         return np.stack([mask.low_res() for mask in self.masks])
 
 
-@torch.no_grad()
 def decode(photo: EncodedPhoto, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
     """Decode P prompts in the model frame: logits (P, 4, m, m) and IoU (P, 4), on the CPU."""
-    output = photo.parts.sam.decode(photo.features, prompts)
+    return _decode(photo.parts, photo.features, prompts)
+
+
+@torch.no_grad()
+def _decode(
+    parts: ModelParts, features: ImageFeatures, prompts: PromptBatch
+) -> tuple[Tensor, Tensor]:
+    output = parts.sam.decode(features, prompts)
     return output.logits.float().cpu(), output.iou.float().cpu()
 
 
-def decode_prompt(
-    photo: EncodedPhoto, prompt: Prompt, low_res: NDArray[np.float32] | None = None
-) -> Prediction:
-    """Decode one prompt on the whole photo, with logits (m, m) of an earlier one as mask prompt."""
-    logits, iou = decode(photo, prompt_batch(photo, prompt, low_res))
-    masks = tuple(MaskLogits(frame=photo.frame, grids=grid[None]) for grid in logits[0].numpy())
-    return Prediction(masks=masks, iou=iou[0].numpy())
+def decode_prompts(
+    photos: Sequence[EncodedPhoto],  # of one model, for each prompt
+    prompts: Sequence[Prompt],
+    low_res: Sequence[NDArray[np.float32] | None],  # (m, m) logits in place of a prompt's mask
+) -> list[Prediction]:
+    """Decode prompts in one run, each on its photo; the logits may be of an earlier prediction."""
+    distinct = list({id(photo): photo for photo in photos}.values())
+    number = {id(photo): index for index, photo in enumerate(distinct)}
+    batches = [prompt_batch(*each) for each in zip(photos, prompts, low_res, strict=True)]
+    batch = join_prompts(batches, [number[id(photo)] for photo in photos])
+    features = ImageFeatures.join([photo.features for photo in distinct])
+    logits, iou = _decode(photos[0].parts, features, batch)
+    return [
+        Prediction(
+            masks=tuple(MaskLogits(frame=photo.frame, grids=grid[None]) for grid in grids), iou=row
+        )
+        for photo, grids, row in zip(photos, logits.numpy(), iou.numpy(), strict=True)
+    ]
 
 
 def within_box(
