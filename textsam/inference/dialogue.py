@@ -11,6 +11,7 @@ decoder only, 64 kB per step for `tiny`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res, text_map
+from textsam.inference.photo.many_objects import masks_of_prompts
 from textsam.inference.photo.prediction import MaskLogits, Prediction, nearest_mask, stability_score
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.prompt import score_masks
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.prompts import Prompt, make_prompt
-from textsam.values.rle import encode_masks
+from textsam.values.rle import decode_rle, encode_masks, rle_area
 
 __all__ = ["Dialogue", "Step"]
 
@@ -42,9 +44,9 @@ class Step:
     Attributes:
         prompt: All prompts up to this step.
         result: The masks that came out.
-        mask: Logits that the next click corrects; None after a phrase alone, whose instances have
-            logits of their own.
-        instances: After a phrase alone, the candidate behind each mask of `result`.
+        mask: Logits that the next click corrects; None after a phrase alone or several objects,
+            whose instances have logits of their own.
+        instances: After those, the candidate behind each mask of `result`.
     """
 
     prompt: Prompt
@@ -98,7 +100,46 @@ class Dialogue:
         """
         if prompt.text is not None:
             self.photo.parts.require_text_prompts()
+        self.windows.start_object()
         return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
+
+    def ask_each(self, prompts: Sequence[Prompt], *, multimask: bool = False) -> Dialogue:
+        """Start again from several objects, of which the next click chooses one.
+
+        One mask of each, or its three readings, best predicted IoU first; also where it is empty.
+        """
+        phrase = prompts[0].text if prompts else None
+        if phrase is not None:
+            self.photo.parts.require_text_prompts()
+        found = masks_of_prompts(self.photo, prompts, multimask=multimask)
+        scores = None
+        if phrase is not None and self.photo.parts.has_dense_text:
+            # One at a time: masks of many boxes are not in memory together.
+            probability = text_map(self.photo, phrase)
+            scores = [
+                score_masks(self.photo, decode_rle(rle)[None], probability)[0][1]
+                if rle_area(rle)
+                else math.nan
+                for rle in found.rles
+            ]
+        result = Segmentation(
+            self.photo.size,
+            found.rles,
+            scores=scores,
+            iou=found.iou,
+            stability=found.stability,
+            labels=[phrase] * len(found.rles),
+            image=self.photo.image,
+        )
+        instances = tuple(
+            Candidate(rle=rle, iou=iou, stability=stability, low_res=low_res)
+            for rle, iou, stability, low_res in zip(
+                found.rles, found.iou, found.stability, found.low_res, strict=True
+            )
+        )
+        return self.cleared()._with(
+            Step(prompt=Prompt(text=phrase), result=result, instances=instances)
+        )
 
     def click(self, x: float, y: float, *, foreground: bool = True) -> Dialogue:
         """Add a point: the last mask is corrected, phrase and box stay in the prompt.

@@ -106,12 +106,13 @@ class ImageView:
         """Segment by phrases, points, a box, a mask, or examples; original pixels everywhere.
 
         A phrase alone gives every instance, maybe none, and so do examples (`like`). Points, a box
-        or a mask, with or without a phrase, mean ONE object.
+        or a mask, with or without a phrase, mean ONE object. Several boxes or sets of points mean
+        one object each: they give the masks that they have one by one, in order, empty ones too.
 
         Args:
             text: A phrase or several.
-            **options: `exclude`, `background`, `points`, `labels`, `box`, `mask`, `like`,
-                `strategy`, `threshold`, `overlap`, `multimask`: see `SegmentOptions`,
+            **options: `exclude`, `background`, `points`, `labels`, `box`, `boxes`, `mask`,
+                `like`, `strategy`, `threshold`, `overlap`, `multimask`: see `SegmentOptions`,
                 `ObjectOptions` and `PhraseOptions` in `textsam.inference.strategies.query`.
 
         Returns:
@@ -129,7 +130,11 @@ class ImageView:
 
     def ask(self, query: Query) -> Segmentation:
         """As `segment`, for a query that has been made before: one for many photos."""
-        if query.is_one_object:
+        if query.is_several_objects:
+            prompts = query.prompts(self.size)
+            self.dialogue = self.dialogue.ask_each(prompts, multimask=bool(query.multimask))
+            return self.dialogue.result
+        if query.is_placed:
             prompt = query.prompt(self.size)
             self.dialogue = self.dialogue.ask(prompt, multimask=query.multimask)
             return self.dialogue.result
@@ -289,6 +294,8 @@ class ImageView:
         if text is not None:
             self.photo.parts.require_text_prompts()
         last = None if previous is None else previous.masks[reading]
+        if last is None:
+            self.windows.start_object()
         return predict(self.photo, prompt, windows=self.windows, previous=last)
 
     def text_map(self, phrase: str) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError
 from textsam.tasks.inputs import check_results, group_by_photo
 from textsam.values.geometry import as_array, boxes_from_xywh
-from textsam.values.prompts import ArrayLike, make_prompt
+from textsam.values.prompts import ArrayLike, make_prompts
 
 __all__ = ["DetectedBoxes", "read_boxes"]
 
@@ -134,14 +134,9 @@ def _check_boxes(boxes: Any, size: tuple[int, int]) -> NDArray[np.float32]:
     if array.ndim != 2 or array.shape[1] != 4:
         hint = ". For one box type: [box]" if array.shape == (4,) else ""
         raise PromptError(f"boxes have shape {array.shape}; {_WANTED}{hint}")
-    corners = np.zeros(array.shape, np.float32)
-    for index, row in enumerate(array):
-        try:
-            # The same checks as for a box that a user draws.
-            corners[index] = make_prompt(size, box=row).box
-        except PromptError as error:
-            raise PromptError(f"box {index}: {error}") from error
-    return corners
+    # The same checks as for boxes that a user draws.
+    corners = [prompt.box for prompt in make_prompts(size, boxes=array)]
+    return np.array(corners, dtype=np.float32)
 
 
 def _check_labels(labels: Any, count: int) -> tuple[str | None, ...]:

@@ -7,6 +7,7 @@ All coordinates are continuous (x, y) pixels of the ORIGINAL image, where pixel 
 
 from __future__ import annotations
 
+import math
 import operator
 import unicodedata
 from collections.abc import Container, Sequence
@@ -27,7 +28,10 @@ __all__ = [
     "ArrayLike",
     "ColourPhrase",
     "Prompt",
+    "check_pixels",
     "make_prompt",
+    "make_prompts",
+    "nesting",
     "normalize_phrases",
     "plain_phrase",
     "split_colour",
@@ -114,6 +118,112 @@ def make_prompt(
     return prompt
 
 
+def make_prompts(
+    size: tuple[int, int],
+    *,
+    text: str | None = None,
+    points: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+    boxes: ArrayLike | None = None,
+) -> list[Prompt]:
+    """Check the prompts of K objects: a box, a set of points, or both for each.
+
+    Args:
+        size: (H, W) of the original image.
+        text: One phrase, for all of them.
+        points: (K, N, 2) of (x, y), or K lists of (x, y) of any lengths.
+        labels: (K, N), or K lists as long as the points'; all 1 by default.
+        boxes: (K, 4) of half-open x0, y0, x1, y1; may be empty.
+
+    Raises:
+        PromptError: As `make_prompt`, with the number of the object; or lengths that differ.
+    """
+    columns: dict[str, list[Any]] = {}
+    for name, values, depths, wanted in (
+        ("boxes", boxes, (2,), "boxes=[[x0, y0, x1, y1], ...], one for each object"),
+        ("points", points, (3,), "points=[[[x, y], ...], ...], a set of points for each object"),
+        ("labels", labels, (1, 2), "labels=[[1, 0], ...], as many as points"),
+    ):
+        if values is None:
+            continue
+        depth = nesting(values)
+        rows = list(values) if depth else []
+        if depth not in depths and (rows or depth != 1):
+            hint = ""
+            if depth > max(depths):
+                hint = (
+                    ", of one photo. Where each photo of a list has its own type: "
+                    f'segment_pairs([(photo, {{"{name}": ...}}), ...])'
+                )
+            raise PromptError(f"{name} = {values!r:.80}; wanted {wanted}{hint}")
+        columns[name] = rows
+    counts = {name: len(rows) for name, rows in columns.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise PromptError(f"got {listed}; wanted as many of each, in the order of the objects")
+    names = {"boxes": "box", "points": "points", "labels": "labels"}
+    what = "box" if "boxes" in columns else "point set"
+    prompts = []
+    for index in range(max(counts.values())):
+        one = {names[name]: rows[index] for name, rows in columns.items()}
+        try:
+            prompts.append(make_prompt(size, text=text, **one))
+        except PromptError as error:
+            raise PromptError(f"{what} {index}: {error}") from error
+    return prompts
+
+
+def nesting(values: Any) -> int:
+    """Axes of a table that may be ragged: 1 for (x, y), 2 for a list of them, 0 for a number."""
+    if hasattr(values, "ndim"):
+        return int(values.ndim)
+    if not isinstance(values, list | tuple):
+        return 0
+    return 1 + max(map(nesting, values), default=0)
+
+
+# Photos up to this side, pixels, are icons, in which a box may well lie in the first pixel.
+_ICON = 8
+
+
+def check_pixels(name: str, values: Any, size: tuple[int, int]) -> None:
+    """Ask whether fractions of the photo were meant by coordinates that all lie in 0..1.
+
+    They are taken as typed if they are whole numbers (integers), or on an icon.
+
+    Raises:
+        PromptError: With the pixels to type.
+    """
+    height, width = size
+    try:
+        array = as_array(values)
+        leaves = array.ravel().tolist() if array.dtype.kind in "iuf" else []
+    except (ValueError, TypeError):  # ragged
+        leaves = _leaves(values)
+    if max(size) <= _ICON or not leaves or any(not 0 <= value <= 1 for value in leaves):
+        return
+    if all(isinstance(value, int) for value in leaves):
+        return
+    sides = [width, height]
+    pixels = [round(value * sides[index % 2]) for index, value in enumerate(leaves)]
+    pairs = [tuple(pixels[i : i + 2]) for i in range(0, len(pixels), 2)]
+    fours = [tuple(pixels[i : i + 4]) for i in range(0, len(pixels), 4)]
+    meant: Any = pairs if name == "points" else fours[0] if name == "box" else fours
+    whole = "whole numbers" if name == "points" else "whole numbers: box=(0, 0, 1, 1)"
+    raise PromptError(
+        f"{name} = {values!r:.80} lies in 0..1, which is one pixel at the corner. Were fractions "
+        f"of the photo meant? Type: {name}={meant!r:.80}. For that pixel type {whole}"
+    )
+
+
+def _leaves(values: Any) -> list[Any]:
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, list | tuple):
+        return [leaf for item in values for leaf in _leaves(item)]
+    return [values] if isinstance(values, int | float) else [math.nan]
+
+
 def normalize_phrases(text: str | Sequence[str], name: str = "text") -> list[str]:
     """One phrase or several as a list of clean phrases in the same order, with repeats.
 
@@ -197,7 +307,10 @@ def _make_phrase(text: object, *, where: str = "text") -> str:
     if not isinstance(text, str):
         hint = ""
         if isinstance(text, list | tuple):
-            hint = ". A prompt has one phrase: segment once for each"
+            hint = (
+                ". A prompt has one phrase; for a phrase of each photo type: "
+                'segment_pairs([(photo, "dog"), (other, "cat")])'
+            )
         elif isinstance(text, bytes):
             hint = '. Type: text.decode("utf-8")'
         raise PromptError(
@@ -221,7 +334,10 @@ def _make_points(
     elif array.shape == (2,):
         array = array[None]
     if array.ndim != 2 or array.shape[1] != 2:
-        raise PromptError(f"points have shape {array.shape}; {wanted}")
+        hint = ""
+        if array.ndim == 3:
+            hint = ". For several objects type: segment(photo, points=...)"
+        raise PromptError(f"points have shape {array.shape}; {wanted}{hint}")
     for index, (x, y) in enumerate(array):
         if not (0 <= x <= width and 0 <= y <= height):
             hint = ""
@@ -257,7 +373,7 @@ def _make_box(box: Any, size: tuple[int, int]) -> NDArray[np.float32]:
     wanted = "wanted x0, y0, x1, y1 in pixels, e.g. box=(30, 40, 200, 180)"
     array = _to_floats(box, "box", wanted)
     if array.shape != (4,):
-        hint = ". A prompt has one box: segment once for each" if array.ndim == 2 else ""
+        hint = ". For several boxes type: segment(photo, boxes=...)" if array.ndim == 2 else ""
         raise PromptError(f"box has shape {array.shape}; {wanted}{hint}")
     shown = "(" + ", ".join(f"{side:g}" for side in array) + ")"
     if array[2] <= array[0] or array[3] <= array[1]:

@@ -48,7 +48,10 @@ from textsam.values.prompts import (
     ArrayLike,
     ColourPhrase,
     Prompt,
+    check_pixels,
     make_prompt,
+    make_prompts,
+    nesting,
     normalize_phrases,
     split_colour,
 )
@@ -88,14 +91,18 @@ class ObjectOptions(PhraseOptions, total=False):
     """How phrases become masks, or which object, in original pixels; the same for every photo.
 
     Attributes:
-        points: (N, 2) x, y; or one (x, y).
-        labels: (N,) 1 on the object, 0 not on it; all 1 by default.
-        box: (4,) half-open x0, y0, x1, y1.
+        points: (N, 2) x, y of one object, or one (x, y). (K, N, 2), or K lists of points, for K
+            objects.
+        labels: (N,) 1 on the object, 0 not on it; all 1 by default. (K, N) for K objects.
+        box: (4,) half-open x0, y0, x1, y1 of one object.
+        boxes: (K, 4) boxes of K objects, one mask for each, in order. They go with one phrase for
+            all of them, and with K sets of points.
     """
 
     points: ArrayLike | None
     labels: ArrayLike | int | None
     box: ArrayLike | None
+    boxes: ArrayLike | None
 
 
 class PromptOptions(ObjectOptions, total=False):
@@ -115,7 +122,8 @@ class SegmentOptions(ObjectOptions, total=False):
     Attributes:
         mask: (H, W) bool, or float logits: a rough mask to start from.
         multimask: Whether to return all three readings of an ambiguous prompt, best predicted IoU
-            first. By default only for a single point.
+            first. By default only for a single point. Of several objects: three masks of the first,
+            then three of the next; by default one mask of each.
         like: Examples instead of text: `segmentation[0]`, a `Segmentation` of one label, a list of
             masks, or a `Concept` that `TextSAM.concept` made of them. Goes with `threshold` and
             `overlap` only.
@@ -136,14 +144,16 @@ class QueryOptions(SegmentOptions, total=False):
 class Query:
     """What is asked of a photo, checked as far as possible without the photo.
 
-    Made by `make_query`. Phrases alone (`is_one_object` is False, `like` is None) mean every
-    instance; points, a box or a mask mean one object; `like` means everything like the examples.
+    Made by `make_query`. Phrases alone (`is_placed` is False, `like` is None) mean every instance;
+    points, a box or a mask mean one object; boxes or sets of points one object each; `like` means
+    everything like the examples.
 
     Attributes:
         phrases: Each phrase once, in order.
         points: As typed, like the next three; `prompt` checks them against the photo.
         labels: Labels of the points.
         box: A box.
+        boxes: Boxes of several objects, also if they were given as `box`.
         mask: A mask.
         like: Examples.
         exclude: Phrases that are not wanted.
@@ -158,6 +168,7 @@ class Query:
     points: ArrayLike | None = None
     labels: ArrayLike | int | None = None
     box: ArrayLike | None = None
+    boxes: ArrayLike | None = None
     mask: ArrayLike | None = None
     like: Example | Concept | None = None
     exclude: tuple[str, ...] = ()
@@ -168,9 +179,15 @@ class Query:
     multimask: bool | None = None
 
     @property
-    def is_one_object(self) -> bool:
-        """Whether the query means one object, by points, a box or a mask."""
-        return any(value is not None for value in (self.points, self.box, self.mask))
+    def is_placed(self) -> bool:
+        """Whether the query means one object or several by where they are."""
+        places = (self.points, self.box, self.boxes, self.mask)
+        return any(value is not None for value in places)
+
+    @property
+    def is_several_objects(self) -> bool:
+        """Whether the query means several objects, by boxes or sets of points."""
+        return self.boxes is not None or nesting(self.points) > 2
 
     def changed(self, *, text: Sequence[str] | None = None, threshold: float | None) -> Query:
         """The same query for some of its phrases, or with another threshold."""
@@ -178,14 +195,51 @@ class Query:
         return replace(self, phrases=phrases, threshold=threshold)
 
     def prompt(self, size: tuple[int, int]) -> Prompt:
-        """The prompt of one object for a photo (H, W); raises what `make_prompt` raises."""
-        return make_prompt(
+        """The prompt of one object for a photo (H, W).
+
+        Raises:
+            PromptError: As `make_prompt`; fractions in place of pixels; or only points that are not
+                on the object.
+        """
+        self._check_pixels(size)
+        prompt = make_prompt(
             size,
             text=self.phrases[0] if self.phrases else None,
             points=self.points,
             labels=self.labels,
             box=self.box,
             mask=self.mask,
+        )
+        _check_foreground(prompt)
+        return prompt
+
+    def prompts(self, size: tuple[int, int]) -> list[Prompt]:
+        """The prompts of several objects, with the errors of `prompt`."""
+        self._check_pixels(size)
+        prompts = make_prompts(
+            size,
+            text=self.phrases[0] if self.phrases else None,
+            points=self.points,
+            labels=self.labels,  # type: ignore[arg-type]
+            boxes=self.boxes,
+        )
+        for number, prompt in enumerate(prompts):
+            _check_foreground(prompt, f"point set {number}: ")
+        return prompts
+
+    def _check_pixels(self, size: tuple[int, int]) -> None:
+        for name in ("points", "box", "boxes"):
+            if getattr(self, name) is not None:
+                check_pixels(name, getattr(self, name), size)
+
+
+def _check_foreground(prompt: Prompt, where: str = "") -> None:
+    """Refuse points that only say where the object is not."""
+    named = any(value is not None for value in (prompt.text, prompt.box, prompt.mask))
+    if len(prompt.points) and not prompt.labels.any() and not named:
+        raise PromptError(
+            f"{where}all points have label 0, beside the object, and nothing says what the object "
+            "is. Give a point on it with label 1, or text=, box= or mask= too"
         )
 
 
@@ -208,6 +262,10 @@ def make_query(**options: Unpack[QueryOptions]) -> Query:
     threshold = values.get("threshold", 0.5)
     if isinstance(threshold, str | bool) or not 0 < threshold < 1:
         raise PromptError(f"threshold is {threshold!r}; wanted a probability, between 0 and 1")
+    if nesting(values.get("box")) > 1:
+        if "boxes" in values:
+            raise PromptError("box and boxes both hold several boxes; give boxes alone")
+        values["boxes"] = values.pop("box")
     _check_combination(values)
     for name in ("text", "exclude", "background"):
         if name in values:
@@ -217,10 +275,10 @@ def make_query(**options: Unpack[QueryOptions]) -> Query:
         both = [phrase for phrase in query.phrases if phrase in getattr(query, name)]
         if both:
             raise PromptError(f"{both[0]!r} is in text and in {name}, so no pixel would be left")
-    if query.is_one_object and len(query.phrases) > 1:
+    if query.is_placed and len(query.phrases) > 1:
         raise PromptError(
-            f"{len(query.phrases)} phrases with points, a box or a mask, which mean one object; "
-            "give one phrase, or the phrases alone"
+            f"{len(query.phrases)} phrases with points, boxes or a mask, which mean one object "
+            "each; give one phrase for all, or the phrases alone"
         )
     return query
 
@@ -236,17 +294,24 @@ def _check_combination(values: dict[str, Any]) -> None:
                 "and overlap only"
             )
         return
-    is_one_object = bool(values.keys() & {"points", "box", "mask"})
-    if not is_one_object and "text" not in values:
+    is_placed = bool(values.keys() & {"points", "box", "boxes", "mask"})
+    if not is_placed and "text" not in values:
         raise PromptError(
             'nothing to segment; type text="wheel", points=[(x, y)], box=(x0, y0, x1, y1), '
-            "mask=... or like=..."
+            "boxes=[[x0, y0, x1, y1], ...], mask=... or like=..."
+        )
+    several = [name for name, depth in (("boxes", 0), ("points", 2)) if _deeper(values, name, depth)]
+    single = [name for name in ("box", "mask", "points") if name in values and name not in several]
+    if several and single:
+        raise PromptError(
+            f"{several[0]} means several objects and {single[0]} one; give one box and one set of "
+            "points for each object: boxes=[[x0, y0, x1, y1], ...], points=[[[x, y]], ...]"
         )
     if "labels" in values and "points" not in values:
         raise PromptError("labels belong to points; give points=[(x, y), ...] too")
     for name in ("exclude", "background"):
-        if name in values and is_one_object:
-            raise PromptError(f"{name} goes with phrases alone; leave out points, box and mask")
+        if name in values and is_placed:
+            raise PromptError(f"{name} goes with phrases alone; leave out points, boxes and mask")
         if name in values and values.get("strategy") == "prompt":
             raise PromptError(
                 f'{name} does not work with strategy "prompt", which gives one object for one '
@@ -254,13 +319,18 @@ def _check_combination(values: dict[str, Any]) -> None:
             )
 
 
+def _deeper(values: dict[str, Any], name: str, depth: int) -> bool:
+    return name in values and nesting(values[name]) > depth
+
+
 # What other libraries call a keyword here.
 _FOREIGN_NAMES = {
     "text": "prompt prompts text_prompt texts phrase phrases query classes class_names",
     "threshold": "conf confidence box_threshold text_threshold score_threshold",
-    "points": "point point_coords click clicks",
-    "labels": "label point_labels",
-    "box": "boxes bbox bboxes input_boxes",
+    "points": "point point_coords click clicks input_points",
+    "labels": "label point_labels input_labels",
+    "box": "bbox",
+    "boxes": "bboxes input_boxes boxes_xyxy xyxy",
     "mask": "masks mask_input",
     "multimask": "multimask_output",
     "exclude": "negative negatives negative_prompt",
@@ -470,7 +540,7 @@ def _strategy_of(parts: ModelParts, query: Query) -> str:
 
 def reads_boxes(parts: ModelParts, query: Query) -> bool:
     """Whether the model's detector answers a query."""
-    is_phrases = not query.is_one_object and query.like is None
+    is_phrases = not query.is_placed and query.like is None
     return is_phrases and _strategy_of(parts, query) == "detect"
 
 
