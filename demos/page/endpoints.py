@@ -66,7 +66,8 @@ _PARAMETERS = {
     "text": 'Phrases separated by commas: "wheel, window".',
     "exclude": "Phrases to exclude, separated by commas.",
     "points": "Clicks [x, y] or [x, y, 1 or 0] in pixels of the photo; 0: not on the object.",
-    "box": "[x0, y0, x1, y1] around one object, in pixels of the photo.",
+    "box": "[x0, y0, x1, y1] around one object, in pixels of the photo; or a list of them: one "
+    "mask for each.",
     "strategy": '"auto": every instance; "prompt": one object; "detect": boxes of a '
     'detector; "concept": instances of SAM 3; "rank": ranked automatic masks.',
     "threshold": "Minimum probability of a phrase and of a mask, 0 to 1; 0: the calibrated levels.",

@@ -121,7 +121,7 @@ def test_all_prompts_reach_the_model(textsam_command, model):
     assert result.exit_code == 0, result.output
     assert model.prompts == [
         {"text": ["wheel"], "points": [[4, 2.5], [7, 8]], "labels": [1, 0], "box": [0, 0, 9, 9]}
-        | {"strategy": "prompt", "threshold": 0.3, "overlap": "allow"}
+        | {"boxes": None, "strategy": "prompt", "threshold": 0.3, "overlap": "allow"}
         | {"exclude": None, "background": None}
     ]
     assert model.loaded == [
@@ -474,3 +474,10 @@ def test_python_dash_m_is_the_command_and_starts_light():
     assert told.returncode == 0, told.stderr
     for command in ("segment", "info", "doctor"):
         assert command in told.stdout
+
+
+def test_repeated_boxes_are_an_object_each(textsam_command, model):
+    two = ("-b", "2,2,30,30", "-b", "10,10,40,30")
+    assert textsam_command("segment", "street.jpg", *two).exit_code == 0
+    assert model.prompts[-1]["box"] is None
+    assert model.prompts[-1]["boxes"] == [[2, 2, 30, 30], [10, 10, 40, 30]]

@@ -26,6 +26,7 @@ def correct() -> None:
     view.segment(points=[(300, 200)], labels=[1], multimask=True)
     view.segment(box=(60, 40, 400, 420), mask=np.ones((3, 3), bool))
     view("bus", exclude="wheel")
+    view.segment(boxes=[[60, 40, 400, 420], [1, 2, 3, 4]])
     view.segment("bus", exclude="wheel", background=["street"], strategy="rank")
     view.segment(like=results[0][0], threshold=0.5)
     view.explain("bus", exclude="wheel")
@@ -37,7 +38,7 @@ def wrong() -> None:
     """Each line has one mistake."""
     model = TextSAM.from_pretrained()
     view = model.open("dog.jpg")
-    view.segment(boxes=(0, 0, 9, 9))  # type: ignore[call-arg]
+    view.segment(bbox=(0, 0, 9, 9))  # type: ignore[call-arg]
     view.segment(text=3)  # type: ignore[arg-type]
     view.segment(text="a", strategy="guess")  # type: ignore[arg-type]
     view.explain("a", box=(0, 0, 9, 9))  # type: ignore[call-arg]

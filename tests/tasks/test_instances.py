@@ -15,10 +15,9 @@ from PIL import Image
 
 from textsam.errors import ImageError, PromptError
 from textsam.inference.model import TextSAM
-from textsam.inference.photo import zoom
+from textsam.inference.photo import many_objects, zoom
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.view import ImageView
-from textsam.tasks import instances as module
 from textsam.tasks.detections import read_boxes
 from textsam.tasks.instances import instances, refine_results
 from textsam.values.geometry import boxes_to_xywh
@@ -29,8 +28,7 @@ from textsam.values.settings import FocusSettings
 Photo = NDArray[np.uint8]
 # More than a group, so that the last one is a short one; the last box is the whole photo.
 BOXES = np.array(
-    [(3 * k, k, 3 * k + 20 + 4 * k, k + 12 + 2 * k) for k in range(module._GROUP + 2)]
-    + [(0, 0, 90, 50)],
+    [(3 * k, k, 3 * k + 20 + 4 * k, k + 12 + 2 * k) for k in range(10)] + [(0, 0, 90, 50)],
     np.float32,
 )
 NAMES = [f"thing {k % 3}" for k in range(len(BOXES))]
@@ -80,14 +78,15 @@ def test_an_empty_mask_keeps_its_place(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = model.open(photo)
-    real = module.decode
+    real = many_objects.predict_each
 
-    def second_is_empty(photo, prompts):
-        logits, iou = real(photo, prompts)
-        logits[1] = -5.0
-        return logits, iou
+    def second_is_empty(photo, prompts, *, refine=None):
+        for index, found in enumerate(real(photo, prompts, refine=refine)):
+            if index == 1:
+                found.masks[0].grids[:] = -5.0
+            yield found
 
-    monkeypatch.setattr(module, "decode", second_is_empty)
+    monkeypatch.setattr(many_objects, "predict_each", second_is_empty)
     found = instances(view, BOXES[:4], labels=NAMES[:4])
     assert found.labels == NAMES[:4]
     assert found.areas[1] == 0 and found.stability[1] == 0
@@ -169,13 +168,13 @@ def test_a_close_look_makes_as_many_passes_as_asked(
     model: TextSAM, photo: Photo, monkeypatch: pytest.MonkeyPatch, refine: bool, passes: int
 ) -> None:
     calls = []
-    real = zoom.decode_prompt
+    real = zoom.decode_prompts
 
-    def counted(photo, prompt, low_res=None):
-        calls.append(photo.size)
-        return real(photo, prompt, low_res)
+    def counted(photos, prompts, low_res):
+        calls.extend(photo.size for photo in photos)
+        return real(photos, prompts, low_res)
 
-    monkeypatch.setattr(zoom, "decode_prompt", counted)
+    monkeypatch.setattr(zoom, "decode_prompts", counted)
     view = open_with(model, photo, FocusSettings())
     instances(view, [(10, 10, 20, 20)], refine=refine)  # on a window
     assert len(calls) == passes and calls[0] != view.size

@@ -59,7 +59,7 @@ def segment_folder(
         reading: How photos are read, as keywords of `load_image`: {"bands": (3, 2, 1)}; also
             "white", "page", "alpha".
         on_progress: Called after each photo.
-        **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `strategy`,
+        **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `boxes`, `strategy`,
             `threshold`, `overlap`: see `PromptOptions` in `textsam.inference.strategies.query`.
             They apply to every photo, points and boxes in pixels of each.
 
@@ -132,11 +132,7 @@ def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -
 
 def _to_json(query: Query) -> dict[str, Any]:
     """The settings of a run, for its journal and its summary."""
-    lists = {
-        name: None if value is None else as_array(value).tolist()
-        for name in ("points", "labels", "box")
-        for value in [getattr(query, name)]
-    }
+    lists = {name: _as_lists(getattr(query, name)) for name in ("points", "labels", "box", "boxes")}
     return {
         "text": list(query.phrases) or None,
         "exclude": list(query.exclude) or None,
@@ -146,3 +142,10 @@ def _to_json(query: Query) -> dict[str, Any]:
         "threshold": query.threshold,
         "overlap": query.overlap,
     }
+
+
+def _as_lists(values: Any) -> Any:
+    """A table as lists; sets of points may be of different lengths."""
+    if isinstance(values, list | tuple):
+        return [_as_lists(item) for item in values]
+    return values if values is None else as_array(values).tolist()

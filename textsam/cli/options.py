@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -67,8 +67,13 @@ PointOption = Annotated[
     ),
 ]
 BoxOption = Annotated[
-    str | None,
-    typer.Option("-b", "--box", metavar="X0,Y0,X1,Y1", help="A box around the object, in pixels."),
+    list[str] | None,
+    typer.Option(
+        "-b",
+        "--box",
+        metavar="X0,Y0,X1,Y1",
+        help="A box around the object, in pixels; repeated: an object for each box.",
+    ),
 ]
 
 
@@ -120,9 +125,12 @@ def parse_points(texts: Sequence[str]) -> tuple[list[list[float]], list[int]]:
     return points, labels
 
 
-def parse_box(text: str) -> list[float]:
-    """Read a box `X0,Y0,X1,Y1`."""
-    return _parse_numbers("--box", text, "X0,Y0,X1,Y1", (4,))
+def parse_boxes(texts: Sequence[str]) -> dict[str, Any]:
+    """Read boxes `X0,Y0,X1,Y1`: the keyword `box` for one, `boxes` for several."""
+    boxes = [_parse_numbers("--box", text, "X0,Y0,X1,Y1", (4,)) for text in texts]
+    if len(boxes) > 1:
+        return {"box": None, "boxes": boxes}
+    return {"box": boxes[0] if boxes else None, "boxes": None}
 
 
 def is_one_photo(photos: Sequence[Path], out: Path | None) -> bool:
@@ -157,7 +165,8 @@ def choose_target(
 
 def _parse_numbers(option: str, text: str, form: str, counts: tuple[int, ...]) -> list[float]:
     try:
-        numbers = [float(part) for part in text.split(",")]
+        # Whole numbers stay so: 0,0,1,1 is a pixel, 0.0,0.0,1.0,1.0 may be meant as fractions.
+        numbers = [float(part) if "." in part else int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if len(numbers) not in counts:

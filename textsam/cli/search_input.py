@@ -12,7 +12,7 @@ from PIL import Image
 
 from textsam.cli.console import make_console, print_line
 from textsam.cli.data_sources import open_photo, short_name
-from textsam.cli.options import parse_box, parse_points
+from textsam.cli.options import parse_boxes, parse_points
 from textsam.errors import ImageError, PromptError
 from textsam.pictures.contact_sheet import Cell, contact_sheet, fitted_size, mask_cell
 from textsam.pictures.draw import PALETTE, PICTURE_SUFFIXES
@@ -39,7 +39,7 @@ class SearchInput:
     image: str | None
     like: str | None
     points: Sequence[str] | None
-    box: str | None
+    box: list[str] | None
 
     def check(self) -> None:
         """Check that exactly one thing is named, before a model is loaded."""
@@ -70,7 +70,9 @@ class SearchInput:
             photo = load_image(self.like)
             points, labels = parse_points(self.points or [])
             query: dict[str, Any] = {"points": points, "labels": labels} if points else {}
-            query |= {"box": parse_box(self.box)} if self.box else {}
+            query |= parse_boxes(self.box or [])
+            if query["boxes"]:
+                raise PromptError("a search starts from one object; give one --box")
             result = load().segment(photo, **query)
             if not len(result) or not result[0].area:
                 raise PromptError(f"there is no mask at the point or box of {self.like}")

@@ -110,7 +110,7 @@ def segment(
             "background": background or None,
             "points": points or None,
             "labels": labels or None,
-            "box": None if box is None else options.parse_box(box),
+            **options.parse_boxes(box or []),
         }
         _check_query(query, photos)
         _note_phrases(text or [])
@@ -143,7 +143,7 @@ def _note_phrases(phrases: Sequence[str]) -> None:
 
 
 def _check_query(query: dict[str, Any], photos: Sequence[Path]) -> None:
-    if query["text"] or query["points"] or query["box"]:
+    if query["text"] or query["points"] or query["box"] or query["boxes"]:
         return
     # `textsam segment bus.jpg wheel`: the phrase was read as a photo.
     words = [path.name for path in photos[1:] if not path.exists() and not path.suffix]
@@ -209,7 +209,7 @@ def _check_explain(path: Path, query: dict[str, Any], *, others: Sequence[Path |
         raise ValueError(f"--explain {path}: wanted a file {' '.join(suffixes)}")
     if any(other is not None and other.resolve() == path.resolve() for other in others):
         raise ValueError(f"--explain {path} is the photo or the result itself; give another file")
-    if not query["text"] or query["points"] or query["box"]:
+    if not query["text"] or query["points"] or query["box"] or query["boxes"]:
         raise PromptError("--explain works for phrases: give -t, without --point and --box")
 
 

@@ -308,8 +308,8 @@ def _make_phrase(text: object, *, where: str = "text") -> str:
         hint = ""
         if isinstance(text, list | tuple):
             hint = (
-                ". A prompt has one phrase; for a phrase of each photo type: "
-                'segment_pairs([(photo, "dog"), (other, "cat")])'
+                ". A prompt has one phrase: segment once for each; or, where each photo has its "
+                'own, type: segment_pairs([(photo, "dog"), (other, "cat")])'
             )
         elif isinstance(text, bytes):
             hint = '. Type: text.decode("utf-8")'

@@ -62,7 +62,7 @@ def test_each_keyword_is_documented_once_and_has_a_field() -> None:
 @pytest.mark.parametrize(
     ("typed", "keyword"),
     [
-        ("boxes", "box"),
+        ("bboxes", "boxes"),
         ("bbox", "box"),
         ("prompt", "text"),
         ("text_prompt", "text"),
@@ -89,7 +89,7 @@ def test_a_keyword_like_no_other_lists_all() -> None:
 def test_an_unknown_keyword_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     """With a model that does not exist and a photo that does not exist, the keyword is named."""
     with pytest.raises(UnknownKeywordError):
-        segment("nowhere.jpg", model="nowhere", boxes=(0, 0, 4, 4))
+        segment("nowhere.jpg", model="nowhere", bbox=(0, 0, 4, 4))
     with pytest.raises(UnknownKeywordError, match="Type: text="):
         segment_folder(None, "nowhere", tmp_path, prompt="wheel")
     # A folder of photos takes no mask, which belongs to one photo.
@@ -124,9 +124,9 @@ def test_what_does_not_go_together(options: dict[str, Any], message: str) -> Non
 def test_a_query_has_one_form() -> None:
     query = make_query(text=["a", " a ", "b  c"], exclude="d", threshold=0.25)
     assert query.phrases == ("a", "b c") and query.exclude == ("d",)
-    assert not query.is_one_object
+    assert not query.is_placed
     query = make_query(text="a", box=[0, 1, 2, 3], strategy="auto", overlap=None)
-    assert query.is_one_object and query.overlap == "allow"
+    assert query.is_placed and query.overlap == "allow"
     assert query.prompt((5, 5)).box.tolist() == [0, 1, 2, 3]
 
 

@@ -102,7 +102,7 @@ def point_prompts(
 
 
 def box_prompts(photo: EncodedPhoto, boxes: NDArray[np.float32]) -> PromptBatch:
-    """P prompts of a box each, half-open (P, 4) in original pixels, as `prompt_batch` makes them."""
+    """P prompts of a box each, half-open (P, 4) original pixels, as `prompt_batch` makes them."""
     count, device = len(boxes), photo.parts.device
     corners = photo.frame.boxes_to_model(boxes).reshape(count, 2, 2)
     return PromptBatch(

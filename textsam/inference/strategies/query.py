@@ -300,7 +300,7 @@ def _check_combination(values: dict[str, Any]) -> None:
             'nothing to segment; type text="wheel", points=[(x, y)], box=(x0, y0, x1, y1), '
             "boxes=[[x0, y0, x1, y1], ...], mask=... or like=..."
         )
-    several = [name for name, depth in (("boxes", 0), ("points", 2)) if _deeper(values, name, depth)]
+    several = [name for name in ("boxes", "points") if _means_several(values, name)]
     single = [name for name in ("box", "mask", "points") if name in values and name not in several]
     if several and single:
         raise PromptError(
@@ -319,8 +319,8 @@ def _check_combination(values: dict[str, Any]) -> None:
             )
 
 
-def _deeper(values: dict[str, Any], name: str, depth: int) -> bool:
-    return name in values and nesting(values[name]) > depth
+def _means_several(values: dict[str, Any], name: str) -> bool:
+    return name in values and (name == "boxes" or nesting(values[name]) > 2)
 
 
 # What other libraries call a keyword here.
