@@ -129,7 +129,7 @@ class Dialogue:
             iou=found.iou,
             stability=found.stability,
             labels=[phrase] * len(found.rles),
-            image=self.photo.image,
+            image=self.photo.origin,
         )
         instances = tuple(
             Candidate(rle=rle, iou=iou, stability=stability, low_res=low_res)
