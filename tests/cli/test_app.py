@@ -96,6 +96,22 @@ def test_one_photo(textsam_command, model):
     ]
 
 
+@pytest.mark.parametrize(
+    ("typed", "threshold"),
+    [
+        (["0.3"], 0.3),
+        (["a wheel=0.3"], {"a wheel": 0.3}),
+        (["0.5", "Text=0.2"], {"wheel": 0.5, "Text": 0.2}),  # --text is an option, too
+        (["=0.3"], 0.3),
+    ],
+)
+def test_thresholds_of_phrases_reach_the_model(textsam_command, model, typed, threshold):
+    options = [word for text in typed for word in ("--threshold", text)]
+    result = textsam_command("segment", "street.jpg", "-t", "wheel", "-t", "text", *options)
+    assert result.exit_code == 0, result.output
+    assert model.prompts[0]["threshold"] == threshold
+
+
 def test_all_prompts_reach_the_model(textsam_command, model):
     result = textsam_command(
         *("segment", "street.jpg", "-t", "wheel", "-p", "4,2.5", "-p", "7,8,0", "-b", "0,0,9,9"),
@@ -306,6 +322,7 @@ def test_a_folder_with_a_bad_photo(textsam_command):
         ([".", "-t", "x", "--exclude", "x", "-o", "out"], "'x' is in text and in exclude"),
         ([".", "-p", "1,1", "--exclude", "x", "-o", "out"], "goes with phrases alone"),
         ([".", "-t", "x", "--threshold", "7", "-o", "out"], "threshold is 7.0"),
+        (["street.jpg", "-t", "x", "--threshold", "x=y"], "--threshold x=y: wanted a probab"),
         ([".", "-t", "x", "--explain", "a.png", "-o", "out"], "--explain is about one photo"),
         (["street.jpg", "-t", "x", "--explain", "a.txt"], "--explain a.txt: wanted a file"),
         (["street.jpg", "-t", "x", "--explain", "street.jpg"], "is the photo or the result"),

@@ -45,7 +45,7 @@ class StandIn:
 
     def __init__(self):
         self.calibration = Calibration(strategies={"rank": OLD})
-        self.parts = SimpleNamespace(require_clip=lambda: self.clip)
+        self.parts = SimpleNamespace(require_clip=lambda: self.clip, phrase_key=str.casefold)
 
     @contextmanager
     def open(self, image):
@@ -153,6 +153,22 @@ def test_options_reach_the_fit(calibrate, tmp_path):
             **{"recall": 0.8, "seed": 3},
         }
         assert told["figures"]["all"]["absent"] == 20
+
+
+def test_levels_by_phrase_are_learnt_and_told(calibrate, tmp_path):
+    result = calibrate("pets.parquet", "--per-phrase", "--absent", 2)
+    assert result.exit_code == 0, result.output
+    curves = Calibration.load(tmp_path / "calibration.json").strategies["auto"]
+    assert set(curves.phrases) == set(LABELS)
+    assert curves.of("cat").min_presence == curves.phrases["cat"].min_presence
+    shown = " ".join(result.stdout.split())
+    assert "auto: levels by phrase" in shown
+    assert "F1 of instances on photos left out of the fit: 0." in shown
+    few = calibrate("pets.parquet", "--per-phrase", "--photos", 5)
+    if few.exit_code == 0:  # five photos may not show enough
+        assert "the common levels stay for" in " ".join(few.stdout.split())
+    assert calibrate("pets.parquet").exit_code == 0  # without the option no phrase has its own
+    assert not Calibration.load(tmp_path / "calibration.json").strategies["auto"].phrases
 
 
 def test_a_second_run_keeps_the_other_strategy(calibrate, tmp_path):

@@ -77,6 +77,8 @@ def segment_folder(
     # A mask or examples belong to one photo, so a run has no such keywords.
     check_keywords(options, PromptOptions)
     query = make_query(**options)
+    if isinstance(query.threshold, Mapping):  # one of another phrase is wrong for every photo
+        query = query.settled(model.parts)
     return run_batch(
         paths,
         Path(out_dir),

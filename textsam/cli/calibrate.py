@@ -45,13 +45,20 @@ def calibrate(
     recall: Annotated[
         float, typer.Option(help="Share of present phrases that the default threshold keeps.")
     ] = 0.9,
+    per_phrase: Annotated[
+        bool,
+        typer.Option(
+            "--per-phrase",
+            help="Also learn levels of single phrases, from at least 3 photos with and 3 without.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of photos and phrases.")] = 0,
 ) -> None:
     """Fit a model's probabilities and default thresholds on your own labelled photos."""
     with one_line_errors():
         calibration: Any = options.import_guest("training.calibration", "train")
         config = calibration.CalibrationConfig(
-            photos=photos, absent=absent, recall=recall, seed=seed
+            photos=photos, absent=absent, recall=recall, per_phrase=per_phrase, seed=seed
         )
         # All checks come before the model, which is slow to load.
         strategies = None if strategy is None else calibration.check_strategies(strategy)
@@ -67,6 +74,8 @@ def calibrate(
         fitted.save(target)
         for name in strategies or calibration.default_strategies(loaded):
             _print_fit(name, fitted)
+            if per_phrase and name != "like":
+                _print_phrases(name, fitted)
         print_line(
             f"wrote {target}; use it by TextSAM.from_pretrained("
             f'"{loaded.name}", calibration="{target}")'
@@ -153,6 +162,30 @@ def _print_fit(strategy: str, fitted: Calibration) -> None:
     print_line(
         f"{strategy}: phrases with a presence of at least {curves.min_presence:.3f} get masks, "
         f"masks with a score of at least {curves.min_score:.3f} are kept"
+    )
+
+
+def _print_phrases(strategy: str, fitted: Calibration) -> None:
+    """Show the levels of single phrases, and which phrases have none of their own."""
+    from textsam.cli.tables import make_table
+
+    curves, facts = fitted.strategies[strategy], fitted.fitted_on[strategy]
+    rows = [
+        (phrase, f"{own.min_presence:.3f}", f"{own.min_score:.3f}")
+        for phrase, own in curves.phrases.items()
+    ]
+    if rows:
+        title = f"{strategy}: levels by phrase"
+        columns = ("presence", "score")
+        make_console().print(
+            make_table("phrase", *columns, rows=rows, right=[*columns], title=title)
+        )
+    if left_out := facts["left_out"]:
+        few = "; ".join(f"{phrase} ({why})" for phrase, why in left_out.items())
+        print_line(f"{strategy}: the common levels stay for {few}")
+    print_line(
+        f"{strategy}: F1 of instances on photos left out of the fit: {facts['f1_common']:.3f} with "
+        f"the common levels, {facts['f1_own']:.3f} with levels by phrase"
     )
 
 

@@ -75,7 +75,9 @@ class HintingCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after a hint for names of other tools."""
         own = {name for parameter in self.params for name in parameter.opts}
-        for word in args:
+        for before, word in zip(["", *args], args, strict=False):
+            if before == "--threshold":  # of a phrase: wheel=0.3
+                continue
             assignment = _ASSIGNMENT.fullmatch(word)
             # A photo may be called a=b.jpg.
             if assignment is not None and not Path(word).exists():

@@ -133,6 +133,33 @@ def parse_boxes(texts: Sequence[str]) -> dict[str, Any]:
     return {"box": boxes[0] if boxes else None, "boxes": None}
 
 
+def parse_thresholds(
+    texts: Sequence[str], phrases: Sequence[str]
+) -> float | dict[str, float] | None:
+    """Read `0.3`, for all phrases, and `wheel=0.3`, for one; the latter wins."""
+    from textsam.values.prompts import plain_phrase
+
+    common: float | None = None
+    own: dict[str, float] = {}
+    for text in texts:
+        phrase, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            raise PromptError(
+                f"--threshold {text}: wanted a probability, 0.3, or one of a phrase, wheel=0.3"
+            ) from None
+        if phrase:
+            own[phrase] = value
+        else:
+            common = value
+    if common is None or not own:
+        return own or common
+    named = {plain_phrase(phrase).casefold() for phrase in own}
+    others = [phrase for phrase in phrases if plain_phrase(phrase).casefold() not in named]
+    return dict.fromkeys(others, common) | own
+
+
 def is_one_photo(photos: Sequence[Path], out: Path | None) -> bool:
     """Whether a command line names one photo rather than a run over many."""
     if len(photos) == 1 and not photos[0].is_dir():

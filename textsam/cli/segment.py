@@ -55,10 +55,12 @@ StrategyOption = Annotated[
     ),
 ]
 ThresholdOption = Annotated[
-    float | None,
+    list[str] | None,
     typer.Option(
         "--threshold",
-        help="Minimum probability of a phrase and of a mask (default: the model's own levels).",
+        metavar="P|PHRASE=P",
+        help="Minimum probability of a phrase and of a mask (default: the model's own levels); may "
+        "be repeated for single phrases: --threshold wheel=0.3.",
     ),
 ]
 OverlapOption = Annotated[
@@ -114,7 +116,8 @@ def segment(
         }
         _check_query(query, photos)
         _note_phrases(text or [])
-        query |= {"strategy": strategy, "threshold": threshold, "overlap": overlap}
+        minimum = options.parse_thresholds(threshold or [], text or [])
+        query |= {"strategy": strategy, "threshold": minimum, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
         load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
         if options.is_one_photo(photos, out):

@@ -236,7 +236,7 @@ class ClipEncoder:
         """Clear the cached embeddings of phrases; needed after the text tower was trained."""
         self._cache.clear()
 
-    def _plain(self, phrase: str) -> str:
+    def plain(self, phrase: str) -> str:
         """What the tower reads of a phrase."""
         words = plain_phrase(phrase).split()
         # The longest end that is known: the noun that a phrase is about comes last in English.
@@ -271,7 +271,7 @@ class ClipEncoder:
         """
         phrases = normalize_phrases(phrases)
         if self.plain_phrases if plain is None else plain:
-            phrases = [self._plain(phrase) for phrase in phrases]
+            phrases = [self.plain(phrase) for phrase in phrases]
         sentences = self.templates if templates is None else resolve_templates(templates)
         rows: dict[str, Tensor] = {}
         for phrase in dict.fromkeys(phrases):

@@ -14,12 +14,14 @@ from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.inference.photo.encoded import encode_photo
-from textsam.inference.strategies.like import Concept, Example, make_concept
+from textsam.inference.strategies.exemplars import Example
+from textsam.inference.strategies.like import Concept
 from textsam.inference.strategies.query import (
     Query,
     QueryOptions,
     SegmentOptions,
     find_together,
+    learn_concept,
     make_query,
     reads_boxes,
     show_keywords,
@@ -41,6 +43,7 @@ from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.calibration import Calibration
 from textsam.values.images import ImageSource
+from textsam.values.judge import Threshold
 from textsam.values.photo import Photo
 from textsam.values.settings import (
     AutomaticSettings,
@@ -293,17 +296,20 @@ class TextSAM:
         )
         return open_tiled(self.parts, image, settings=settings)
 
-    def concept(self, like: Example) -> Concept:
-        """Make a concept of masks, to find in many photos by `segment(like=concept)`.
+    def concept(self, like: Example | Concept, unlike: Example | None = None) -> Concept:
+        """Make a concept of examples, to find in many photos by `segment(like=concept)`.
 
         Args:
-            like: `segmentation[0]`, a `Segmentation` of one label, or a list of masks, all with
-                their photo. Several examples tell more of the kind and less of one object.
+            like: `segmentation[0]`, a `Segmentation` of one label, a photo with the place of the
+                thing in it, `("dog.jpg", (x0, y0, x1, y1))`, where a point (x, y), a mask (H, W) or
+                a phrase may stand for the box; or a list of these. Several examples tell more of
+                the kind and less of one object. Or a concept, to change what it is not.
+            unlike: Examples of what is not meant: things that were found by mistake.
 
         Raises:
-            PromptError: No mask, an empty one, one without its photo, or masks with several labels.
+            PromptError: No example, an empty one, one without its photo, or several labels.
         """
-        return make_concept(self.parts, like)
+        return learn_concept(self.parts, like, unlike)
 
     @overload
     def segment(
@@ -346,8 +352,8 @@ class TextSAM:
                 "the list holds numbers, not images: a list means several images; "
                 "give one image as a numpy array"
             )
-        if query.like is not None and not isinstance(query.like, Concept):
-            query = replace(query, like=self.concept(query.like))  # once for all images
+        if query.like is not None:  # once for all images
+            query = replace(query, like=self.concept(query.like, query.unlike), unlike=None)
         if not reads_boxes(self.parts, query):
             return [self.open(item).ask(query) for item in image]
         results: list[Segmentation] = []
@@ -373,7 +379,7 @@ class TextSAM:
         phrases: str | list[str],
         *,
         background: str | list[str] | None = None,
-        threshold: float | None = None,
+        threshold: Threshold = None,
     ) -> LabelMap:
         """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)

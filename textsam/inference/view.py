@@ -38,7 +38,7 @@ from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Frame
-from textsam.values.judge import PhraseAnswer
+from textsam.values.judge import PhraseAnswer, Threshold
 from textsam.values.prompts import ArrayLike, Prompt, make_prompt
 from textsam.values.settings import AutomaticSettings, Preset, Strategy
 
@@ -241,14 +241,15 @@ class ImageView:
         phrases: str | list[str],
         *,
         background: str | list[str] | None = None,
-        threshold: float | None = None,
+        threshold: Threshold = None,
     ) -> LabelMap:
         """Give each pixel the phrase that describes it best, or none.
 
         Args:
             phrases: The map numbers them from 1.
             background: Phrases that compete for pixels and leave them unlabelled ("wall", "sky").
-            threshold: Minimum presence of a phrase, in (0, 1); the calibration's level by default.
+            threshold: Minimum presence of a phrase, in (0, 1), for all or by phrase; the
+                calibration's level by default.
 
         Raises:
             PromptError: As `segment`.

@@ -296,6 +296,7 @@ class Explanation:
             "evidence": {key: _number(value) for key, value in answer.evidence.items()},
             "min_presence": answer.levels.min_presence,
             "min_score": answer.levels.min_score,
+            "own_levels": answer.levels.own,
             "gate": gate,
             "reason": reason,
             "sentence": self.sentence(answer.phrase),

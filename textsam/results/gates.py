@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textsam.values.judge import GATES, Gate, PhraseAnswer, closed_gate, is_exact, judge
+from textsam.values.judge import GATES, Gate, Levels, PhraseAnswer, closed_gate, is_exact, judge
 from textsam.values.prompts import split_colour
 
 # Thresholds are advised with two decimals, below 0.1 with three, rounded down so that the mask
@@ -57,7 +57,7 @@ def advice(answer: PhraseAnswer, *, opened: PhraseAnswer | None = None) -> dict[
         points = [item.point for item in answer.candidates if item.gate == gate and item.point]
         return {"points": [(round(x, 1), round(y, 1)) for x, y in points[:1]]} if points else {}
     if gate == "exclusion":
-        return {"exclude": None}
+        return {"unlike" if answer.strategy == "like" else "exclude": None}
     if gate == "background":
         return {"background": None}
     if gate == "colour":
@@ -118,20 +118,32 @@ def sentence(
 def _verdict(answer: PhraseAnswer, *, opened: PhraseAnswer | None, command_line: bool) -> str:
     name = repr(answer.phrase)
     gate, reason = closed_gate(answer)
+    by_example = gate == "exclusion" and answer.strategy == "like"
     if gate is None:
         count = len(answer.kept)
         left = f"{name}: {count} mask{'s' if count > 1 else ''}"
         chance = "" if math.isnan(answer.presence) else f", presence {answer.presence:.2f}"
+        chance += _used_levels(answer.levels)
         dropped = Counter(item.gate for item in answer.candidates if item.gate is not None)
         lost = ", ".join(f"{dropped[key]} by {key}" for key in GATES if dropped[key])
         return f"{left}{chance}" + (f"; dropped: {lost}" if lost else "")
-    text = f"{name}: nothing, the {gate} gate closed: {GATES[gate]}"
+    why = "it looks more like an example of what is not meant" if by_example else GATES[gate]
+    text = f"{name}: nothing, the {gate} gate closed: {why}"
     numbers = ", ".join(part for part in (reason, _shortfall(answer, gate)) if part)
     text += f" ({numbers})" if numbers else ""
     options = to_options(advice(answer, opened=opened), command_line=command_line)
     if options:
         return f"{text}; to get past it, {options}"
     return f"{text}; try other words for it" if gate in ("presence", "map") else text
+
+
+def _used_levels(levels: Levels) -> str:
+    """The levels, where they are not those that all phrases share."""
+    if levels.fixed or not (levels.own or levels.threshold is not None):
+        return ""
+    whose = "threshold" if levels.threshold is not None else "the phrase's own levels"
+    numbers = dict.fromkeys((f"{levels.min_presence:.2f}", f"{levels.min_score:.2f}"))
+    return f" ({whose} {' and '.join(numbers)})"
 
 
 def sweep(answers: Sequence[PhraseAnswer], thresholds: Iterable[float]) -> tuple[SweepStep, ...]:

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from textsam.errors import WeightsError
 from textsam.values.files import write_atomically
-from textsam.values.judge import Curve, StrategyCurves
+from textsam.values.judge import Curve, PhraseLevels, StrategyCurves
+from textsam.values.prompts import plain_phrase
 
 __all__ = ["CALIBRATION_FILE", "Calibration"]
 
@@ -37,6 +38,11 @@ class Calibration:
     def save(self, path: str | Path) -> Path:
         """Write the file; it is complete or not there at all."""
         content = {"format": _FORMAT, **asdict(self)}
+        for curves in content["strategies"].values():
+            del curves["phrase"]
+            # Left out where there are none. A textsam that does not know them uses the common ones.
+            if not curves["phrases"]:
+                del curves["phrases"]
         data = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         return write_atomically(Path(path), data.encode())
 
@@ -67,6 +73,12 @@ def _curves(raw: Mapping[str, Any]) -> StrategyCurves:
         score=_curve(raw["score"]),
         min_presence=_level(raw["min_presence"]),
         min_score=_level(raw["min_score"]),
+        phrases={
+            plain_phrase(phrase).casefold(): PhraseLevels(
+                min_presence=_level(own["min_presence"]), min_score=_level(own["min_score"])
+            )
+            for phrase, own in raw.get("phrases", {}).items()
+        },
     )
 
 

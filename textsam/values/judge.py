@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,9 @@ Gate = Literal[
     "overlap",
 ]
 
+# A gate, the log odds of the phrase, and those of the best one that competes with it.
+Rival: TypeAlias = tuple[Gate, float, float]
+
 # Why a mask, or a whole phrase, is not in the result; in the order of the steps from the phrase to
 # the result.
 GATES: Mapping[Gate, str] = {
@@ -48,6 +51,15 @@ GATES: Mapping[Gate, str] = {
     "duplicate": "a better mask of the same phrase covers the same thing",
     "overlap": "another phrase fits these pixels better",
 }
+
+# `segment(threshold=...)`: one probability for all phrases, or one by phrase.
+Threshold: TypeAlias = float | Mapping[str, float] | None
+
+
+def threshold_of(threshold: Threshold, phrase: str) -> float | None:
+    """The threshold of a phrase; None for the calibration's levels."""
+    return threshold.get(phrase) if isinstance(threshold, Mapping) else threshold
+
 
 # The map is never searched below this probability, where nearly everything would be a region.
 _LOWEST_PLACE = 0.1
@@ -83,6 +95,14 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhraseLevels:
+    """Default levels of one phrase, learnt from photos with and without it."""
+
+    min_presence: float
+    min_score: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StrategyCurves:
     """The curves and default levels of a strategy.
 
@@ -91,12 +111,25 @@ class StrategyCurves:
         score: Probability that a phrase describes a mask.
         min_presence: Default presence below which a phrase gets no masks.
         min_score: Default score below which a mask is dropped.
+        phrases: Levels that take the place of the two for some phrases, by the plain phrase in
+            lower case (`plain_phrase`).
+        phrase: The phrase whose own levels these are; None for the common ones.
     """
 
     presence: Curve
     score: Curve
     min_presence: float = 0.5
     min_score: float = 0.5
+    phrases: Mapping[str, PhraseLevels] = field(default_factory=dict)
+    phrase: str | None = None
+
+    def of(self, *keys: str) -> Self:
+        """The same curves with the levels of the first of these phrases that has its own."""
+        key = next((key for key in keys if key in self.phrases), None)
+        if key is None:
+            return self
+        own = self.phrases[key]
+        return replace(self, min_presence=own.min_presence, min_score=own.min_score, phrase=key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +147,7 @@ class Levels:
         max_covered: Share of a mask that better masks of the phrase may cover; 1 for any.
         threshold: `segment(threshold=...)`; None for the defaults.
         fixed: Whether the strategy drops nothing, so that a threshold changes nothing ("prompt").
+        own: Whether `presence` and `score` are the phrase's own, from a calibration per phrase.
     """
 
     presence: float = 0.0
@@ -123,6 +157,7 @@ class Levels:
     max_covered: float = 1.0
     threshold: float | None = None
     fixed: bool = False
+    own: bool = False
 
     def at(self, threshold: float | None) -> Self:
         """The same model's levels with another threshold, or with none."""
@@ -171,7 +206,7 @@ class MaskNumbers:
     score: float = math.nan
     quality: float = math.nan
     ruled_out: tuple[Gate, str] | None = None
-    rival: tuple[Gate, float, float] | None = None
+    rival: Rival | None = None
     excluded: float = 0.0
 
 

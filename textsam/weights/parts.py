@@ -15,6 +15,8 @@ from textsam.modeling.huggingface.phrase_maps import MapSource
 from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.modeling.sam import Sam
 from textsam.values.calibration import Calibration
+from textsam.values.judge import StrategyCurves
+from textsam.values.prompts import plain_phrase
 from textsam.values.settings import FocusSettings, TextSettings
 
 __all__ = ["ModelParts"]
@@ -85,6 +87,17 @@ class ModelParts:
     def has_text_prompts(self) -> bool:
         """Whether a phrase changes what the decoder gets: by its map, its tokens or both."""
         return self.map_source is not None or self.pathway is not None
+
+    def phrase_key(self, phrase: str) -> str:
+        """A text that is the same for phrases that the model reads alike: "The dogs", "dog"."""
+        plain = plain_phrase(phrase) if self.clip is None else self.clip.plain(phrase)
+        return plain.casefold()
+
+    def own_levels(self, curves: StrategyCurves, phrase: str) -> StrategyCurves:
+        """The curves with the phrase's own levels, if the calibration has learnt some."""
+        if not curves.phrases:
+            return curves
+        return curves.of(plain_phrase(phrase).casefold(), self.phrase_key(phrase))
 
     def require_sam(self) -> Sam:
         """The core, if it is our own network, which can be trained and saved; else an error."""

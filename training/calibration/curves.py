@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def fit_curves(
     fitted = [phrase for phrase in phrases if phrase.evidence]
     # Phrases without evidence are answered with nothing, whatever the curve says.
     presence = _fit([p.evidence for p in fitted], [p.present for p in fitted], what="presence")
-    chances = [_chance(phrase, presence) for phrase in phrases]
+    chances = [chance_of(phrase, presence) for phrase in phrases]
     there = [chance for chance, is_there in zip(chances, present, strict=True) if is_there]
     min_presence = presence_level(there, recall=recall)
     passed = [p for p, chance in zip(phrases, chances, strict=True) if chance >= min_presence]
@@ -77,7 +77,7 @@ def fit_curves(
         )
     # Fitted on masks of phrases that pass: a score is given that the phrase is there.
     score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
-    scored = [_scored(phrase, score) for phrase in passed if phrase.present]
+    scored = [score_masks(phrase, score) for phrase in passed if phrase.present]
     matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
     min_score = score_level(scored)
     if keep is not None and matched:
@@ -94,16 +94,8 @@ def measure_curves(
     phrases: Sequence[PhraseEvidence], *, recall: float, seed: int, keep: float | None = None
 ) -> dict[str, Any]:
     """Figures (see `judge`) on photos left out of the fit, by the set's name and for "all"."""
-    photos = sorted({(phrase.source, phrase.photo) for phrase in phrases})
-    if len(photos) < FOLDS:
-        raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")
-    order = np.random.default_rng(seed).permutation(len(photos))
-    # Photos, not phrases, are dealt into folds: phrases of one photo are not independent.
-    fold_of = {photos[index]: place % FOLDS for place, index in enumerate(order)}
     judged: list[tuple[PhraseEvidence, StrategyCurves]] = []
-    for fold in range(FOLDS):
-        inside = [p for p in phrases if fold_of[p.source, p.photo] == fold]
-        outside = [p for p in phrases if fold_of[p.source, p.photo] != fold]
+    for inside, outside in deal_photos(phrases, seed=seed):
         curves = fit_curves(outside, recall=recall, keep=keep)
         judged += [(phrase, curves) for phrase in inside]
     sources = sorted({phrase.source for phrase in phrases})
@@ -112,6 +104,23 @@ def measure_curves(
         for source in sources:
             figures[source] = judge([item for item in judged if item[0].source == source])
     return figures
+
+
+def deal_photos(
+    phrases: Sequence[PhraseEvidence], *, seed: int
+) -> Iterator[tuple[list[PhraseEvidence], list[PhraseEvidence]]]:
+    """The phrases of the photos in each fold, and those of the others."""
+    photos = sorted({(phrase.source, phrase.photo) for phrase in phrases})
+    if len(photos) < FOLDS:
+        raise ValueError(f"got {len(photos)} photos; wanted at least {FOLDS}")
+    order = np.random.default_rng(seed).permutation(len(photos))
+    # Photos, not phrases, are dealt into folds: phrases of one photo are not independent.
+    fold_of = {photos[index]: place % FOLDS for place, index in enumerate(order)}
+    for fold in range(FOLDS):
+        yield (
+            [p for p in phrases if fold_of[p.source, p.photo] == fold],
+            [p for p in phrases if fold_of[p.source, p.photo] != fold],
+        )
 
 
 def judge(judged: Iterable[tuple[PhraseEvidence, StrategyCurves]]) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def judge(judged: Iterable[tuple[PhraseEvidence, StrategyCurves]]) -> dict[str, 
         `right` (share), `score_ece`; of the instances of present phrases `instance_recall` and
         `instance_precision` at IoU .5. None where there is nothing to measure.
     """
-    rows = [(p, _chance(p, c.presence), c) for p, c in judged]
+    rows = [(p, chance_of(p, c.presence), c) for p, c in judged]
     there = [(p, chance, c) for p, chance, c in rows if p.present]
     absent = [(p, chance, c) for p, chance, c in rows if not p.present]
     claims: list[Claim] = []
@@ -132,7 +141,7 @@ def judge(judged: Iterable[tuple[PhraseEvidence, StrategyCurves]]) -> dict[str, 
     for phrase, chance, curves in rows:
         if chance < curves.min_presence:
             continue
-        scored = _scored(phrase, curves.score)
+        scored = score_masks(phrase, curves.score)
         kept = scored.scores >= curves.min_score
         claims += [
             Claim(probability=float(scored.scores[k]), true=phrase.masks[k].right)
@@ -161,7 +170,8 @@ def judge(judged: Iterable[tuple[PhraseEvidence, StrategyCurves]]) -> dict[str, 
     }
 
 
-def _chance(phrase: PhraseEvidence, presence: Curve) -> float:
+def chance_of(phrase: PhraseEvidence, presence: Curve) -> float:
+    """Presence of a phrase, 0 where the strategy proposed nothing."""
     return presence.probability(phrase.evidence) if phrase.evidence else 0.0
 
 
@@ -183,7 +193,8 @@ def _fit(evidence: Sequence[Mapping[str, float]], truth: Sequence[bool], *, what
     return Curve(weights=dict(zip(names, slopes.tolist(), strict=True)), bias=bias)
 
 
-def _scored(phrase: PhraseEvidence, score: Curve) -> ScoredMasks:
+def score_masks(phrase: PhraseEvidence, score: Curve) -> ScoredMasks:
+    """The masks of a phrase with their scores."""
     masks = phrase.masks
     return ScoredMasks(
         scores=np.array([score.probability(mask.evidence) for mask in masks], dtype=np.float64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from textsam import __version__
@@ -13,6 +14,7 @@ from textsam.values.calibration import Calibration
 from .choice import CalibrationSet
 from .curves import fit_curves, measure_curves
 from .evidence import STRATEGIES, Progress, gather
+from .phrase_levels import add_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class CalibrationConfig:
     # Share of the masks that match an object which the default level of scores lets pass; None for
     # the level with the best F1 of instances.
     keep: float | None = None
+    # Also learn levels of single phrases, for those with enough photos: see `phrase_levels`.
+    per_phrase: bool = False
     seed: int = 0  # Decides photos, absent phrases and folds
 
     def __post_init__(self) -> None:
@@ -70,7 +74,8 @@ def calibrate(
     The photos should not be those that it was trained on, which it knows too well. Curves of
     strategies that are not fitted come from `kept`, the model's by default. `fitted_on` has by
     strategy the `model`, `textsam` (its version), the settings, `sets` (photos of each), and
-    cross-validated `figures` by set (see `training.calibration.curves.judge`).
+    cross-validated `figures` by set (see `training.calibration.curves.judge`); with `per_phrase`
+    also what `add_levels` says.
     """
     config = config or CalibrationConfig()
     chosen = check_strategies(strategies or default_strategies(model))
@@ -93,7 +98,18 @@ def calibrate(
     kept = model.calibration if kept is None else kept
     curves, fitted_on = dict(kept.strategies), dict(kept.fitted_on)
     for strategy, phrases in evidence.items():
-        curves[strategy] = fit_curves(phrases, recall=config.recall, keep=config.keep)
+        own = fit_curves(phrases, recall=config.recall, keep=config.keep)
+        by_phrase: dict[str, Any] = {}
+        # An example is no phrase that could be looked up.
+        if config.per_phrase and strategy != "like":
+            own, by_phrase = add_levels(
+                phrases,
+                own,
+                key=model.parts.phrase_key,
+                fit=partial(fit_curves, recall=config.recall, keep=config.keep),
+                seed=config.seed,
+            )
+        curves[strategy] = own
         fitted_on[strategy] = {
             "model": model.name,
             "textsam": __version__,
@@ -102,5 +118,6 @@ def calibrate(
             "figures": measure_curves(
                 phrases, recall=config.recall, keep=config.keep, seed=config.seed
             ),
+            **by_phrase,
         }
     return Calibration(strategies=curves, fitted_on=fitted_on)

@@ -68,6 +68,8 @@ class EvaluationOptions(Options):
     json: Path | None = None
     # Measure only this many photos of each set, spread evenly over it; of a stream the first ones.
     limit: int | None = None
+    # Measure only the rows of a training file that `tiny` was not trained on, one of twenty
+    kept_out: bool = False
     seed: int = 0  # Decides every random choice; the same seed gives the same items
 
     def check(self) -> None:
@@ -132,7 +134,8 @@ def measure_sets(
     Returns:
         For each set its `name`, `path` and figures, and `broken` if photos were left out.
     """
-    sets = (read or read_sets)(options.data, limit=options.limit)
+    kept_out = {"kept_out": True} if getattr(options, "kept_out", False) else {}
+    sets = (read or read_sets)(options.data, limit=options.limit, **kept_out)
     measured: list[dict[str, Any]] = []
     for name in (options.model, *getattr(options, "compare", ())):
         detector = getattr(options, "detector", None)

@@ -16,6 +16,7 @@ import numpy as np
 from textsam.errors import ImageError, MissingExtraError
 
 from ..data import Sample, Source, StreamSource, is_spec, load_samples, open_source
+from ..data.plan import is_kept_out
 from ..data.sample import BROKEN, upright_size
 
 T = TypeVar("T")
@@ -43,14 +44,19 @@ class DataSet:
     broken: int = 0  # number of photos that could not be read and are left out
 
 
-def read_sets(data: Iterable[Path | str], *, limit: int | None = None) -> list[DataSet]:
+def read_sets(
+    data: Iterable[Path | str], *, limit: int | None = None, kept_out: bool = False
+) -> list[DataSet]:
     """Read every set before anything is measured, so that a bad one costs no time.
 
     Of a source only the annotations of the photos to measure are read, and no photo is decoded.
-    Broken photos are left out; a line on stderr counts them.
+    Broken photos are left out; a line on stderr counts them. With `kept_out` only the rows of a
+    file that the training of `tiny` leaves out are read.
     """
     return with_unique_names(
-        _read_source(str(item), limit) if is_spec(str(item)) else _read_file(Path(item), limit)
+        _read_source(str(item), limit)
+        if is_spec(str(item))
+        else _read_file(Path(item), limit, kept_out)
         for item in data
     )
 
@@ -94,8 +100,10 @@ def report_broken(name: str, reasons: Sequence[str], *, sound: int) -> None:
         print(" ".join((note + reasons[0]).split()), file=sys.stderr)
 
 
-def _read_file(path: Path, limit: int | None) -> DataSet:
+def _read_file(path: Path, limit: int | None, kept_out: bool) -> DataSet:
     every = _load_file(path)
+    if kept_out:
+        every = [sample for row, sample in enumerate(every) if is_kept_out(row)]
     indices = evenly_spaced(len(every), limit)
     samples, broken = _sound_samples(path.stem, indices, every.__getitem__)
     labels = sorted({o.label for sample in every for o in sample.objects} - {""})

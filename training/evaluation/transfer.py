@@ -1,10 +1,12 @@
-"""Concept transfer: masks by one example from another photo, beside masks by name.
+"""Concept transfer: masks by examples from other photos, beside masks by name.
 
     python -m training.evaluation.transfer DATA.parquet ... [--limit N]
 
-Each photo that names all it has (or all it lacks) is asked twice for the same things: by name, and
-by one object of that name that was cut from another photo of the file, `segment(like=...)`. The
-truth, the absent names and the figures are those of `training.evaluation.text`.
+Each photo that names all it has (or all it lacks) is asked several times for the same things: by
+name; by one object of that name that was cut from another photo of the file, `segment(like=...)`;
+with `--positives 3` by three; and with `--negatives 3` by these and `unlike=` one object each of
+the three names that CLIP puts nearest. The truth, the absent names and the figures are those of
+`training.evaluation.text`.
 """
 
 from __future__ import annotations
@@ -31,34 +33,54 @@ from .phrases.examples import Examples
 from .phrases.questions import NAMELESS, Siblings, questions_of
 from .phrases.strategy_tally import StrategyTally
 
-WAYS = ("by name", "by example")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions(EvaluationOptions):
-    """Ask photos for things by one example from another photo, and by name."""
+    """Ask photos for things by examples from other photos, and by name."""
 
-    minimum: ClassVar[Mapping[str, int]] = {"absent": 0}
+    minimum: ClassVar[Mapping[str, int]] = {"absent": 0, "positives": 1, "negatives": 0}
+
+    positives: int = 1  # Also ask by this many examples, if that is more than one
+    negatives: int = 0  # And by these with this many examples of what is not meant
 
     absent: int = 10  # Absent names drawn for a photo, half of them siblings
 
 
-def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[str, Any]:
+def ways_of(positives: int, negatives: int) -> dict[str, tuple[int, int]]:
+    """The ways to ask: numbers of examples of what is meant and of what is not; (0, 0) by name."""
+    ways = {"by name": (0, 0), "by example": (1, 0)}
+    if positives > 1:
+        ways[f"by {positives} examples"] = (positives, 0)
+    if negatives:
+        ways[f"by {positives} + {negatives} unlike"] = (positives, negatives)
+    return ways
+
+
+def measure_set(
+    model: Any, data: DataSet, *, absent: int, seed: int, positives: int = 1, negatives: int = 0
+) -> dict[str, Any]:
     """Measure one file.
 
     Returns:
-        `photos`, and by each of `WAYS` the figures of a strategy (see `StrategyTally.figures`) with
-        `union`, the mean IoU over (photo, phrase), and `seconds`, the median of a question to a
-        photo that is encoded.
+        `photos`, `ways`, and by each of `ways_of` the figures of a strategy (see
+        `StrategyTally.figures`) with `union`, the mean IoU over (photo, phrase), and `seconds`, the
+        median of a question to a photo that is encoded.
     """
     if model.clip is None:
         raise WeightsError("this model has no CLIP, so names and examples cannot be compared")
     labels = [label for label in data.labels if label not in NAMELESS]
     siblings = Siblings.from_clip(model.clip, labels)
-    examples = Examples(model, data.samples, seed=seed)
-    tallies = {way: StrategyTally(way, labels) for way in WAYS}
-    unions: dict[str, list[float]] = {way: [] for way in WAYS}
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    ways = ways_of(positives, negatives)
+    examples = {
+        way: Examples(
+            *(model, data.samples), seed=seed, positives=own, negatives=other, siblings=siblings
+        )
+        for way, (own, other) in ways.items()
+        if own
+    }
+    tallies = {way: StrategyTally(way, labels) for way in ways}
+    unions: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     photos = 0
     for sample in progress(data.samples, data.name):
         if not (sample.exhaustive or sample.absent):
@@ -67,16 +89,19 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
         drawn = questions_of(
             sample, vocabulary, siblings, defaultdict(int), absent=absent, seed=seed
         )
-        # Both ways are asked the same questions, so those without an example go for both.
-        questions = examples.answerable(drawn, besides=sample.image_id)
+        # All ways are asked the same questions, so those without an example go for all.
+        questions = examples["by example"].answerable(drawn, besides=sample.image_id)
         if not questions.any:
             continue
         photos += 1
         with model.open(sample.image()) as view:
             if model.has_dense_text:
                 view.text_map(labels[0])  # or the first way alone would pay for the map's features
-            by_example = partial(examples.segment, view, image_id=sample.image_id)
-            for way, segment in zip(WAYS, (view.segment, by_example), strict=True):
+            asked: dict[str, Any] = {"by name": view.segment} | {
+                way: partial(each.segment, view, image_id=sample.image_id)
+                for way, each in examples.items()
+            }
+            for way, segment in asked.items():
                 answers = StrategyView(view, "auto", segment=segment)
                 started = time.perf_counter()
                 tallies[way].add_photo(answers, sample, questions)
@@ -88,13 +113,14 @@ def measure_set(model: Any, data: DataSet, *, absent: int, seed: int) -> dict[st
                 ]
     return {
         "photos": photos,
+        "ways": list(ways),
         **{
             way: {
                 **tallies[way].figures(seed=seed),
                 "union": mean(unions[way]),
                 "seconds": float(np.median(seconds[way])) if seconds[way] else None,
             }
-            for way in WAYS
+            for way in ways
         },
     }
 
@@ -103,13 +129,16 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
     rows = [
         {"title": f"{row['name']}, {way}", "photos": row["photos"], **row[way]}
         for row in sets
-        for way in WAYS
+        for way in row["ways"]
     ]
     columns = [
         *columns_of("", {"set, asked": "title", "photos": "photos"}),
         *columns_of("verdicts", ("present", "absent")),
         Column("union", "union"),
-        *columns_of("instances", {"recall": "recall", "prec": "precision"}),
+        *columns_of(
+            "instances",
+            {"recall": "recall", "prec": "precision", "prec all": "precision_all"},
+        ),
         *columns_of("verdicts", {"answered": "recall", "empty": "absent_empty"}),
         *columns_of("verdicts", {"hard": "siblings_empty", "AUROC": "auroc"}),
         Column("ECE mask", "masks/ece"),
@@ -118,15 +147,17 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
     ]
     notes = [
         "by example: one object of the name, from another photo of the file; the same questions",
-        "recall, prec: instances at IoU .5; answered, empty: shares of present and absent names "
-        "(hard: siblings); s: median of a question to an encoded photo",
+        "recall, prec: instances at IoU .5 (all: masks of absent names count, too); answered, "
+        "empty: shares of present and absent names (hard: siblings); s: median of a question to an "
+        "encoded photo",
     ]
     show_figures(f"Concept transfer, model {model}", columns, rows, notes=notes)
 
 
 def _run(options: TransferOptions) -> None:
     def measure(model: Any, data: DataSet) -> dict[str, Any]:
-        return measure_set(model, data, absent=options.absent, seed=options.seed)
+        numbers = {"positives": options.positives, "negatives": options.negatives}
+        return measure_set(model, data, absent=options.absent, seed=options.seed, **numbers)
 
     _show(measure_sets(options, measure), model=options.model)
 

@@ -222,8 +222,21 @@ BAD = {
         lambda photo: masks_of(photo, [(1, 1, 9, 9), (9, 9, 20, 20)], ["wheel", "door"]),
         r"like=result\['wheel'\]",
     ),
-    "a word": (lambda photo: "wheel", "like is a str"),
-    "an array": (lambda photo: photo, "like is a ndarray"),
+    "a word": (lambda photo: "wheel", r"like is 'wheel' alone.*like=\('wheel', \(x0"),
+    "words": (lambda photo: ["wheel", "door"], "like is 'wheel' alone"),
+    "a photo": (lambda photo: photo, "like is photo alone"),
+    "a dictionary": (lambda photo: {"box": (1, 1, 9, 9)}, "like is a dict"),
+    "three numbers": (lambda photo: (1, 2, 3), r"place of shape \(3,\)"),
+    "a box outside": (lambda photo: (photo, (90, 90, 99, 99)), "outside the image"),
+    "a mask of another size": (
+        lambda photo: (photo, np.ones((3, 3), bool)),
+        r"mask has shape \(3, 3\); wanted \(64, 40\)",
+    ),
+    "a result of another size": (
+        lambda photo: (photo, masks_of(np.zeros((9, 9, 3), np.uint8), [(1, 1, 3, 3)], ["a"])),
+        r"has size \(9, 9\), its photo \(64, 40\)",
+    ),
+    "what is not there": (lambda photo: (photo, "giraffe"), "finds no 'giraffe'"),
 }
 
 

@@ -20,6 +20,7 @@ from training.data import ObjectMask, Sample
 from training.evaluation import command, transfer
 from training.evaluation.data_sets import DataSet
 from training.evaluation.phrases.examples import Examples
+from training.evaluation.phrases.questions import Siblings
 
 SIZE = (24, 40)
 LABELS = ("door", "horse", "wheel")
@@ -72,15 +73,20 @@ class Knowing:
     def __init__(self, sees: dict[str, str]) -> None:
         self.sees = sees
         self.made: list[tuple[int, str]] = []
+        self.unlike: list[list[str]] = []
 
-    def concept(self, shown: Segmentation) -> str:
-        [item] = shown
-        assert item.image is not None
-        number = int(item.image[0, 0, 0])
-        truth = {o.label: o.rle for o in SAMPLES[number].objects}
-        assert item.rle == truth[str(item.label)]
-        self.made.append((number, str(item.label)))
-        return self.sees.get(str(item.label), str(item.label))
+    def concept(self, shown: list[Segmentation], unlike: list[Segmentation] | None = None) -> str:
+        seen: list[tuple[int, str]] = []
+        for item in [each[0] for each in (*shown, *(unlike or []))]:
+            assert item.image is not None
+            number = int(item.image[0, 0, 0])
+            truth = {o.label: o.rle for o in SAMPLES[number].objects}
+            assert item.rle == truth[str(item.label)]
+            seen.append((number, str(item.label)))
+        self.made += seen[: len(shown)]
+        self.unlike.append([label for _, label in seen[len(shown) :]])
+        [label] = {label for _, label in seen[: len(shown)]}
+        return self.sees.get(label, label)
 
     @contextmanager
     def open(self, image: np.ndarray) -> Any:
@@ -103,7 +109,7 @@ DATA = DataSet(name="known", path=Path("known.parquet"), samples=SAMPLES, labels
 def test_a_model_that_knows_is_right_both_ways() -> None:
     model = Knowing({})
     found = transfer.measure_set(model, DATA, absent=10, seed=0)
-    for way in transfer.WAYS:
+    for way in transfer.ways_of(1, 0):
         assert found[way]["union"] == 1
         assert found[way]["instances"]["recall"] == found[way]["instances"]["precision"] == 1
         assert found[way]["verdicts"]["absent_empty"] == 1
@@ -117,7 +123,7 @@ def test_a_model_that_knows_is_right_both_ways() -> None:
 
 def test_examples_that_mislead_are_seen_in_the_figures() -> None:
     found = transfer.measure_set(Knowing({"wheel": "door"}), DATA, absent=10, seed=0)
-    name, example = (found[way] for way in transfer.WAYS)
+    name, example = (found[way] for way in found["ways"])
     assert name["union"] == 1
     assert example["union"] == pytest.approx(3 / 5)  # both wheels are lost
     assert example["instances"]["recall"] == pytest.approx(3 / 5)
@@ -133,6 +139,21 @@ def test_an_example_is_of_another_photo() -> None:
     assert examples.concept("sail", besides="0") is None
     with pytest.raises(ValueError, match="no photo but 2"):
         examples.segment(None, text="horse", image_id="2")
+
+
+def test_several_examples_and_examples_of_other_names() -> None:
+    model = Knowing({})
+    found = transfer.measure_set(model, DATA, absent=10, seed=0, positives=3, negatives=2)
+    assert found["ways"] == ["by name", "by example", "by 3 examples", "by 3 + 2 unlike"]
+    for way in found["ways"]:  # the same questions
+        assert found[way]["verdicts"]["present"] == 5
+    assert max(map(len, model.unlike)) == 2
+    siblings = Siblings(LABELS, np.eye(3, dtype=np.float32))
+    examples = Examples(model, SAMPLES, seed=0, positives=3, negatives=2, siblings=siblings)
+    model.made.clear()
+    examples.concept("wheel", besides="9")
+    assert sorted(model.made) == [(0, "wheel"), (1, "wheel")]  # there is no third
+    assert sorted(model.unlike[-1]) == ["door", "horse"]
 
 
 def test_the_command(

@@ -18,8 +18,9 @@ from textsam.values.judge import Candidate, Gate, PhraseAnswer, judge
 from textsam.values.prompts import COLOURS, ColourPhrase
 
 Phrases: TypeAlias = tuple[str, ...]
-# Answers phrases, given those that are excluded and those in the background.
-Ask: TypeAlias = Callable[[Phrases, Phrases, Phrases], list[PhraseAnswer]]
+# Answers phrases, given those that are excluded and those in the background; `typed` is a phrase
+# with its colour, which the only phrase stands for.
+Ask: TypeAlias = Callable[..., list[PhraseAnswer]]
 
 
 def answer_by_colour(
@@ -63,7 +64,8 @@ def _ask_one(
     ask: Ask,
 ) -> PhraseAnswer:
     colour, name = colours[phrase]
-    [answer] = ask((name,), tuple(p for p in exclude if p != name), background)
+    others = tuple(other for other in exclude if other != name)
+    [answer] = ask((name,), others, background, typed=phrase)
     shares = colour_shares(photo.image, [item.rle for item in answer.candidates])
     matches = [colour_match(row, colour) for row in shares]
     candidates = tuple(

@@ -21,7 +21,17 @@ from textsam.inference.strategies.competition import cut_rivals, log_odds
 from textsam.inference.strategies.like import UNNAMED
 from textsam.modeling.huggingface.sam3 import Instances
 from textsam.results.mask_result import MaskResult
-from textsam.values.judge import Candidate, Curve, Gate, Levels, PhraseAnswer, StrategyCurves, judge
+from textsam.values.judge import (
+    Candidate,
+    Curve,
+    Gate,
+    Levels,
+    PhraseAnswer,
+    StrategyCurves,
+    Threshold,
+    judge,
+    threshold_of,
+)
 from textsam.values.rle import encode_masks, rle_area
 
 # The model's own probabilities, at the threshold of its released code.
@@ -39,7 +49,8 @@ def concept_answers(
     photo: EncodedPhoto,
     phrases: Sequence[str],
     *,
-    threshold: float | None,  # minimum presence and score; the curves' own levels by default
+    # Minimum presence and score, for all or by phrase; the curves' own levels by default.
+    threshold: Threshold,
     exclude: Sequence[str] = (),
     background: Sequence[str] = (),
 ) -> list[PhraseAnswer]:
@@ -50,7 +61,12 @@ def concept_answers(
     """
     model = photo.parts.require_concept()
     found = {
-        phrase: _answer(photo, phrase, model.find(photo.concept_features, phrase), threshold)
+        phrase: _answer(
+            photo,
+            phrase,
+            model.find(photo.concept_features, phrase),
+            threshold_of(threshold, phrase),
+        )
         for phrase in dict.fromkeys([*phrases, *exclude, *background])
     }
     rivals: list[tuple[Gate, Candidate]] = []
@@ -62,16 +78,22 @@ def concept_answers(
 def concept_like(
     photo: EncodedPhoto,
     examples: Sequence[MaskResult],  # of this photo
+    unlike: Sequence[MaskResult] = (),  # what is not meant, of this photo
     *,
     threshold: float | None,
 ) -> PhraseAnswer:
-    """Every instance of what the boxes of examples show, the examples included."""
+    """Every instance of what the boxes of examples show, the examples included.
+
+    The boxes of `unlike` have SAM 3's label for what is not meant.
+    """
     model = photo.parts.require_concept()
     height, width = photo.size
-    boxes = np.stack([item.box for item in examples])
+    boxes = np.stack([item.box for item in (*examples, *unlike)])
+    labels = [1] * len(examples) + [0] * len(unlike)
     shares = (boxes / [width, height, width, height]).astype(np.float32)
     name = next((item.label for item in examples if item.label is not None), UNNAMED)
-    return _answer(photo, name, model.find(photo.concept_features, boxes=shares), threshold)
+    found = model.find(photo.concept_features, boxes=shares, labels=labels)
+    return _answer(photo, name, found, threshold)
 
 
 def _answer(
@@ -79,7 +101,13 @@ def _answer(
 ) -> PhraseAnswer:
     """The judged answer of what was found, best score first."""
     curves = photo.parts.calibration.strategies.get("concept", CONCEPT_CURVES)
-    levels = Levels(presence=curves.min_presence, score=curves.min_score, threshold=threshold)
+    curves = photo.parts.own_levels(curves, name)
+    levels = Levels(
+        presence=curves.min_presence,
+        score=curves.min_score,
+        threshold=threshold,
+        own=curves.phrase is not None,
+    )
     evidence = {"presence": log_odds(found.presence)}
     answer = judge(
         PhraseAnswer(

@@ -27,9 +27,11 @@ from textsam.values.judge import (
     MaskNumbers,
     PhraseAnswer,
     StrategyCurves,
+    Threshold,
     best_first,
     judge,
     judge_mask,
+    threshold_of,
 )
 from textsam.values.rle import encode_masks, rle_area
 from textsam.weights.parts import ModelParts
@@ -66,7 +68,8 @@ def detect_answers(
     photo: EncodedPhoto,
     phrases: Sequence[str],
     *,
-    threshold: float | None = None,  # minimum presence and score; the usual levels by default
+    # Minimum presence and score, for all or by phrase; the usual levels by default.
+    threshold: Threshold = None,
     # A box that fits one of these phrases better is dropped; their parts of a mask are cut from it.
     exclude: Sequence[str] = (),
     background: Sequence[str] = (),  # the same, with a gate of their own
@@ -81,12 +84,6 @@ def detect_answers(
         PromptError: A phrase that the detector cannot read.
     """
     curves = detect_curves(photo.parts)
-    levels = Levels(
-        presence=curves.min_presence,
-        score=curves.min_score,
-        max_covered=_MAX_COVERED,
-        threshold=threshold,
-    )
     detector = photo.parts.require_detector()
     found = detector.find(photo.detector_photo, [*phrases, *exclude, *background])
     rivals = _rival_scores(found, len(phrases), len(exclude))
@@ -94,6 +91,14 @@ def detect_answers(
     choices: list[_BoxChoice] = []
     for column, phrase in enumerate([*phrases, *exclude, *background]):
         evidence = _presence_evidence(found, column)
+        own = photo.parts.own_levels(curves, phrase)
+        levels = Levels(
+            presence=own.min_presence,
+            score=own.min_score,
+            max_covered=_MAX_COVERED,
+            threshold=threshold_of(threshold, phrase),
+            own=own.phrase is not None,
+        )
         answer = judge(
             PhraseAnswer(
                 phrase=phrase,

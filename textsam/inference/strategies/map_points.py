@@ -123,12 +123,17 @@ def map_levels(photo: EncodedPhoto, curves: StrategyCurves, threshold: float | N
         quality=settings.min_quality,
         place=settings.threshold,
         threshold=threshold,
+        own=curves.phrase is not None,
     )
 
 
-def curves_of(parts: ModelParts) -> StrategyCurves:
-    """The model's calibration of `auto`, or the map's own probabilities without one."""
-    return parts.calibration.strategies.get("auto", DEFAULT_CURVES)
+def curves_of(parts: ModelParts, phrase: str | None = None) -> StrategyCurves:
+    """The model's calibration of `auto`, or the map's own probabilities without one.
+
+    With the levels of a phrase that has its own.
+    """
+    curves = parts.calibration.strategies.get("auto", DEFAULT_CURVES)
+    return curves if phrase is None else parts.own_levels(curves, phrase)
 
 
 def look(

@@ -20,29 +20,32 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, Unpack, get_args
 
 from textsam.errors import PromptError, unknown_keyword
+from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies.coloured import answer_by_colour
 from textsam.inference.strategies.concept import concept_answers, concept_like
 from textsam.inference.strategies.detect import detect_answers
+from textsam.inference.strategies.exemplars import Example, ExamplePhotos, read_examples
 from textsam.inference.strategies.like import (
     Concept,
-    Example,
-    examples_within,
+    all_within,
     like_answer,
     make_concept,
+    with_negatives,
 )
 from textsam.inference.strategies.map_points import curves_of, instances_of
 from textsam.inference.strategies.overlap import without_overlap
 from textsam.inference.strategies.prompt import prompt_answer
-from textsam.inference.strategies.rank import EmbeddedMasks, rank_answers
+from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks, rank_answers
+from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
-from textsam.values.judge import PhraseAnswer
+from textsam.values.judge import PhraseAnswer, Threshold, threshold_of
 from textsam.values.photo import Photo
 from textsam.values.prompts import (
     ArrayLike,
@@ -55,7 +58,7 @@ from textsam.values.prompts import (
     normalize_phrases,
     split_colour,
 )
-from textsam.values.settings import Overlap, Strategy
+from textsam.values.settings import AutomaticSettings, Overlap, Strategy
 from textsam.weights.parts import ModelParts
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -75,7 +78,8 @@ class PhraseOptions(TypedDict, total=False):
             which needs no training. "auto" means "concept", "detect" or "rank" for a model that
             makes no map of a phrase.
         threshold: Minimum probability, in (0, 1), that a phrase is in the photo and that it
-            describes a mask. By default the two levels of the model's calibration.
+            describes a mask; one for all phrases, or by phrase: `{"wheel": 0.3}`. By default, and
+            for phrases that are not named, the two levels of the model's calibration.
         overlap: "allow", or "exclusive": each pixel belongs to at most one mask. Parts win over
             their wholes, then the higher score wins.
     """
@@ -83,7 +87,7 @@ class PhraseOptions(TypedDict, total=False):
     exclude: str | Sequence[str] | None
     background: str | Sequence[str] | None
     strategy: Strategy
-    threshold: float | None
+    threshold: Threshold
     overlap: Overlap
 
 
@@ -125,13 +129,18 @@ class SegmentOptions(ObjectOptions, total=False):
             first. By default only for a single point. Of several objects: three masks of the first,
             then three of the next; by default one mask of each.
         like: Examples instead of text: `segmentation[0]`, a `Segmentation` of one label, a list of
-            masks, or a `Concept` that `TextSAM.concept` made of them. Goes with `threshold` and
-            `overlap` only.
+            masks, or a `Concept` that `TextSAM.concept` made of them; or a photo with the place of
+            the thing in it: `("dog.jpg", (x0, y0, x1, y1))`, a point, a mask or a phrase in place
+            of the box; or several of these. Boxes, points and masks alone are in the photo that is
+            segmented. Goes with `unlike`, `threshold` and `overlap` only.
+        unlike: Examples of what is not meant, given as those of `like`. A mask that looks more like
+            one of them than like the examples of `like` is dropped.
     """
 
     mask: ArrayLike | None
     multimask: bool | None
     like: Example | Concept | None
+    unlike: Example | None
 
 
 class QueryOptions(SegmentOptions, total=False):
@@ -156,10 +165,12 @@ class Query:
         boxes: Boxes of several objects, also if they were given as `box`.
         mask: A mask.
         like: Examples.
+        unlike: Examples of what is not meant.
         exclude: Phrases that are not wanted.
         background: Phrases that compete with the others and get no mask.
         strategy: How phrases become masks.
-        threshold: Minimum probability; None for the levels of the model's calibration.
+        threshold: Minimum probability, one or by phrase; None for the levels of the model's
+            calibration.
         overlap: Whether masks may share pixels.
         multimask: Whether to return all readings; None to decide by the prompt.
     """
@@ -171,10 +182,11 @@ class Query:
     boxes: ArrayLike | None = None
     mask: ArrayLike | None = None
     like: Example | Concept | None = None
+    unlike: Example | None = None
     exclude: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
     strategy: Strategy = "auto"
-    threshold: float | None = None
+    threshold: Threshold = None
     overlap: Overlap = "allow"
     multimask: bool | None = None
 
@@ -189,7 +201,28 @@ class Query:
         """Whether the query means several objects, by boxes or sets of points."""
         return self.boxes is not None or nesting(self.points) > 2
 
-    def changed(self, *, text: Sequence[str] | None = None, threshold: float | None) -> Query:
+    def settled(self, parts: ModelParts) -> Query:
+        """The query with thresholds under its own phrases, where they were typed in other words.
+
+        Raises:
+            PromptError: A threshold of a phrase that is not asked for.
+        """
+        if not isinstance(self.threshold, Mapping):
+            return self
+        phrases = {parts.phrase_key(phrase): phrase for phrase in reversed(self.phrases)}
+        found: dict[str, float] = {}
+        for name, value in self.threshold.items():
+            phrase = name if name in self.phrases else phrases.get(parts.phrase_key(name))
+            if phrase is None:
+                asked = ", ".join(map(repr, self.phrases)) or "no phrase"
+                raise PromptError(
+                    f"threshold names {name!r}, and the phrases are {asked}; name one of them, or "
+                    "give one number for all"
+                )
+            found[phrase] = value if name == phrase else found.get(phrase, value)
+        return replace(self, threshold=found)
+
+    def changed(self, *, text: Sequence[str] | None = None, threshold: Threshold) -> Query:
         """The same query for some of its phrases, or with another threshold."""
         phrases = self.phrases if text is None else tuple(text)
         return replace(self, phrases=phrases, threshold=threshold)
@@ -258,10 +291,8 @@ def make_query(**options: Unpack[QueryOptions]) -> Query:
         if name in values and values[name] not in get_args(choices):
             wanted = ", ".join(map(repr, get_args(choices)))
             raise PromptError(f"{name} is {values[name]!r}; wanted one of {wanted}")
-    # 0.5 stands for "not given", which is valid.
-    threshold = values.get("threshold", 0.5)
-    if isinstance(threshold, str | bool) or not 0 < threshold < 1:
-        raise PromptError(f"threshold is {threshold!r}; wanted a probability, between 0 and 1")
+    if "threshold" in values:
+        values["threshold"] = check_threshold(values["threshold"])
     if nesting(values.get("box")) > 1:
         if "boxes" in values:
             raise PromptError("box and boxes both hold several boxes; give boxes alone")
@@ -283,17 +314,44 @@ def make_query(**options: Unpack[QueryOptions]) -> Query:
     return query
 
 
+def check_threshold(threshold: Any) -> Threshold:
+    """One probability, or one by phrase, as floats; a `PromptError` for anything else."""
+    if isinstance(threshold, Mapping):
+        names = normalize_phrases(list(threshold), "threshold") if threshold else []
+        values = [_probability(value, f"threshold[{name!r}]") for name, value in threshold.items()]
+        return dict(zip(names, values, strict=True)) or None
+    return _probability(threshold, "threshold")
+
+
+def _probability(value: Any, name: str) -> float:
+    hint = ', or one by phrase: {"wheel": 0.3}' if name == "threshold" else ""
+    wanted = f"{name} is {value!r}; wanted a probability, between 0 and 1{hint}"
+    try:
+        number = math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < 1:
+        raise PromptError(wanted)
+    return number
+
+
 def _check_combination(values: dict[str, Any]) -> None:
     """Refuse keywords that do not go together."""
+    if isinstance(values.get("threshold"), Mapping) and "text" not in values:
+        raise PromptError("threshold by phrase goes with text; without it give one number")
     if "like" in values:
-        others = values.keys() - {"like", "threshold", "overlap", "strategy"}
+        others = values.keys() - {"like", "unlike", "threshold", "overlap", "strategy"}
         # "auto" is the default, so that giving it says nothing.
         if others or values.get("strategy", "auto") != "auto":
             raise PromptError(
-                "like replaces text, points, box and mask; give segment(like=...) with threshold "
-                "and overlap only"
+                "like replaces text, points, box and mask; give segment(like=...) with unlike, "
+                "threshold and overlap only"
             )
         return
+    if "unlike" in values:
+        raise PromptError(
+            'unlike goes with like; to leave out what a phrase names, type exclude="steering wheel"'
+        )
     is_placed = bool(values.keys() & {"points", "box", "boxes", "mask"})
     if not is_placed and "text" not in values:
         raise PromptError(
@@ -334,7 +392,8 @@ _FOREIGN_NAMES = {
     "mask": "masks mask_input",
     "multimask": "multimask_output",
     "exclude": "negative negatives negative_prompt",
-    "like": "example examples reference exemplar",
+    "like": "example examples reference exemplar exemplars visual_prompts positives refer_image",
+    "unlike": "dislike not_like negative_examples negative_exemplars",
 }
 
 
@@ -439,23 +498,24 @@ def answer_query(
         WeightsError: The model cannot answer by that strategy.
     """
     parts = photo.parts
+    query = query.settled(parts)
     if query.like is not None:
-        concept = query.like
-        if not isinstance(concept, Concept):
-            examples = examples_within(photo, concept) if parts.concept_model is not None else None
-            if examples is not None:
-                return [concept_like(photo, examples, threshold=query.threshold)]
-            concept = make_concept(parts, concept, photo=photo)
-        return [like_answer(photo, concept, threshold=query.threshold, embedded=embedded)]
+        return [_like_answer(photo, query, embedded=embedded)]
     if query.strategy == "auto":
         strategy, reason = choose_strategy(parts)
     else:
         strategy, reason = query.strategy, ""
 
     def ask(
-        phrases: tuple[str, ...], exclude: tuple[str, ...], background: tuple[str, ...]
+        phrases: tuple[str, ...],
+        exclude: tuple[str, ...],
+        background: tuple[str, ...],
+        *,
+        typed: str | None = None,  # "red car", where the only phrase is "car"
     ) -> list[PhraseAnswer]:
         own = replace(query, phrases=phrases, exclude=exclude, background=background)
+        if typed is not None:
+            own = replace(own, threshold=threshold_of(query.threshold, typed))
         return _answer_by(strategy, photo, own, windows=windows, embedded=embedded)
 
     asked = query.phrases, query.exclude, query.background
@@ -473,6 +533,62 @@ def _colours(parts: ModelParts, query: Query) -> dict[str, ColourPhrase]:
     phrases = (*query.phrases, *query.exclude, *query.background)
     pairs = ((phrase, split_colour(phrase, known)) for phrase in phrases)
     return {phrase: split for phrase, split in pairs if split is not None}
+
+
+def learn_concept(
+    parts: ModelParts,
+    like: Example | Concept,
+    unlike: Example | None = None,
+    *,
+    photos: ExamplePhotos | None = None,
+) -> Concept:
+    """Embed examples of what is meant and of what is not; see `SegmentOptions`.
+
+    Raises:
+        PromptError: No example, an empty one, one without its photo, or several labels.
+    """
+    photos = photos or ExamplePhotos(parts)
+    others = _examples(photos, unlike, "unlike")
+    if isinstance(like, Concept):
+        return with_negatives(photos, like, others) if others else like
+    return make_concept(photos, _examples(photos, like, "like"), others)
+
+
+def _examples(photos: ExamplePhotos, given: Example | None, name: str) -> list[MaskResult]:
+    def find(photo: EncodedPhoto, phrase: str) -> Segmentation:
+        query = make_query(text=phrase)
+        # Made for this photo only: a model without maps ranks its automatic masks.
+        answers = answer_query(
+            photo,
+            query,
+            windows=WindowCache(),
+            embedded=lambda: embed_masks(
+                photo, automatic_masks(photo, settings=AutomaticSettings.from_preset("fast"))
+            ),
+        )
+        return to_segmentation(photo.origin, answers)
+
+    return [] if given is None else read_examples(photos, given, name=name, find=find)
+
+
+def _like_answer(
+    photo: EncodedPhoto, query: Query, *, embedded: Callable[[], EmbeddedMasks]
+) -> PhraseAnswer:
+    """The answer to examples."""
+    assert query.like is not None
+    photos = ExamplePhotos(photo.parts, photo)
+    if isinstance(query.like, Concept) or photo.parts.concept_model is None:
+        concept = learn_concept(photo.parts, query.like, query.unlike, photos=photos)
+    else:
+        like, unlike = (
+            _examples(photos, query.like, "like"),
+            _examples(photos, query.unlike, "unlike"),
+        )
+        if all_within(photo, [*like, *unlike]):
+            return concept_like(photo, like, unlike, threshold=threshold_of(query.threshold, ""))
+        concept = make_concept(photos, like, unlike)
+    threshold = threshold_of(query.threshold, "")
+    return like_answer(photo, concept, threshold=threshold, embedded=embedded)
 
 
 def _answer_by(
@@ -516,7 +632,6 @@ def _answer_by(
 def _map_answers(photo: EncodedPhoto, query: Query) -> list[PhraseAnswer]:
     """The answers that start from the map of each phrase."""
     parts = photo.parts
-    curves = curves_of(parts)
     exclude = embed_phrases(parts, query.exclude) if query.exclude else None
     background = embed_phrases(parts, query.background) if query.background else None
     embeddings = embed_phrases(parts, query.phrases)
@@ -525,8 +640,8 @@ def _map_answers(photo: EncodedPhoto, query: Query) -> list[PhraseAnswer]:
             photo,
             embedding,
             phrase,
-            curves=curves,
-            threshold=query.threshold,
+            curves=curves_of(parts, phrase),
+            threshold=threshold_of(query.threshold, phrase),
             exclude=exclude,
             background=background,
         )

@@ -16,7 +16,18 @@ from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
 from textsam.results.segmentation import Segmentation
-from textsam.values.judge import Candidate, Curve, Gate, Levels, PhraseAnswer, StrategyCurves, judge
+from textsam.values.judge import (
+    Candidate,
+    Curve,
+    Gate,
+    Levels,
+    PhraseAnswer,
+    Rival,
+    StrategyCurves,
+    Threshold,
+    judge,
+    threshold_of,
+)
 from textsam.values.rle import decode_rles
 
 # What else a mask may show: a CLIP trained with a softmax scores a phrase only against others.
@@ -45,23 +56,6 @@ class EmbeddedMasks:
     embeddings: Tensor | None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _RivalOdds:
-    """Log odds of a phrase and of the phrases that it competes with, for N masks."""
-
-    own: Tensor  # (N,) of the phrase
-    # (N, R) of its rivals, of which the first `excluded` are excluded phrases and the others are
-    # background.
-    others: Tensor
-    excluded: int  # number of excluded phrases
-
-    def of(self, index: int) -> tuple[Gate, float, float]:
-        """The gate of a mask's strongest rival, the phrase's log odds and the rival's."""
-        best = int(self.others[index].argmax())
-        gate: Gate = "exclusion" if best < self.excluded else "background"
-        return gate, float(self.own[index]), float(self.others[index, best])
-
-
 def embed_masks(photo: EncodedPhoto, masks: Segmentation) -> EmbeddedMasks:
     """Embed the masks of a photo that are not empty by masked CLIP, if the model has a CLIP."""
     masks = masks[masks.areas > 0]
@@ -82,7 +76,8 @@ def rank_answers(
     phrases: Sequence[str],
     *,
     curves: StrategyCurves | None = None,  # probabilities from the evidence; CLIP's own by default
-    threshold: float | None = None,  # minimum presence and score; the curves' own levels by default
+    # Minimum presence and score, for all or by phrase; the curves' own levels by default.
+    threshold: Threshold = None,
     # Phrases; a mask that one of them describes better is dropped, gate "exclusion".
     exclude: Sequence[str] = (),
     background: Sequence[str] = (),  # the same, gate "background"
@@ -108,9 +103,6 @@ def rank_answers(
     results = []
     for number, phrase in enumerate(phrases):
         evidence = [{"clip": float(value)} for value in odds[:, number]]
-        rival = (
-            _RivalOdds(own=odds[:, number], others=best, excluded=len(exclude)) if rivals else None
-        )
         top = {"clip": float(odds[:, number].max())} if evidence else {}
         results.append(
             answer_from_masks(
@@ -119,12 +111,25 @@ def rank_answers(
                 embedded.masks,
                 evidence,
                 top,
-                curves=curves,
-                threshold=threshold,
-                rival=rival,
+                curves=photo.parts.own_levels(curves, phrase),
+                threshold=threshold_of(threshold, phrase),
+                rivals=_rivals(odds[:, number], best, excluded=len(exclude)),
             )
         )
     return results
+
+
+def _rivals(own: Tensor, others: Tensor, *, excluded: int) -> list[Rival | None]:
+    """For each of N masks its strongest rival.
+
+    Log odds (N,) of a phrase and (N, R) of its rivals, of which the first are excluded phrases and
+    the others background.
+    """
+    if not others.shape[1]:
+        return [None] * len(own)
+    values, places = others.max(1)
+    gates: list[Gate] = ["exclusion" if k < excluded else "background" for k in places.tolist()]
+    return list(zip(gates, own.tolist(), values.tolist(), strict=True))
 
 
 def answer_from_masks(
@@ -136,7 +141,7 @@ def answer_from_masks(
     *,
     curves: StrategyCurves,
     threshold: float | None,  # minimum presence and score; the curves' own levels by default
-    rival: _RivalOdds | None = None,  # log odds of other phrases for the masks
+    rivals: Sequence[Rival | None],  # (N,) what competes for each mask
 ) -> PhraseAnswer:
     """The answer with automatic masks as candidates, best score first."""
     levels = Levels(
@@ -144,6 +149,7 @@ def answer_from_masks(
         score=curves.min_score,
         max_covered=_MAX_COVERED,
         threshold=threshold,
+        own=curves.phrase is not None,
     )
     if not len(masks):
         nothing = PhraseAnswer(phrase=name, strategy=strategy, levels=levels, searched=True)
@@ -164,7 +170,7 @@ def answer_from_masks(
         Candidate(
             rle=masks.rles[index],
             score=float(scores[index]),
-            rival=None if rival is None else rival.of(index),
+            rival=rivals[index],
             iou=float(masks.iou[index]),
             stability=float(masks.stability[index]),
             evidence=evidence[index],

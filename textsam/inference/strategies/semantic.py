@@ -18,7 +18,7 @@ from textsam.inference.strategies import map_points as auto
 from textsam.inference.strategies.query import answer_query, compete, make_query, to_segmentation
 from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
-from textsam.values.judge import is_present
+from textsam.values.judge import Threshold, is_present, threshold_of
 from textsam.values.prompts import normalize_phrases
 
 
@@ -30,7 +30,7 @@ def label_pixels(
     background: str | Sequence[str] | None,
     # Minimum presence of a phrase; the calibration's level by default. A pixel needs
     # `TextSettings.threshold`, as in the regions of `auto`.
-    threshold: float | None,
+    threshold: Threshold,
     windows: WindowCache,
     # Gives the photo's automatic masks, for a model without phrase maps.
     embedded: Callable[[], EmbeddedMasks],
@@ -50,17 +50,19 @@ def label_pixels(
         # The result numbers the phrases that have masks; the map numbers all of them.
         numbers = np.array([0, *(1 + names.index(name) for name in result.class_names())], np.int32)
         return LabelMap(numbers[result.label_map(by="label")], names, image=photo.origin)
-    curves = auto.curves_of(photo.parts)
-    levels = auto.map_levels(photo, curves, threshold)
+    query = query.settled(photo.parts)
     level = photo.parts.text_settings.threshold
     best = torch.full(photo.size, float(np.log(level / (1 - level))))
     labels = torch.zeros(photo.size, dtype=torch.int32)
     phrases = [*query.phrases, *query.background]
     # One phrase at a time, so that memory holds two maps of the photo's size for any number.
-    for number, embedding in enumerate(embed_phrases(photo.parts, phrases), start=1):
+    embeddings = embed_phrases(photo.parts, phrases)
+    for number, (phrase, embedding) in enumerate(zip(phrases, embeddings, strict=True), start=1):
         maps = map_logits(photo, embedding[None])
+        curves = auto.curves_of(photo.parts, phrase)
         presence = curves.presence.probability({"peak": auto.peak_of(photo, maps[0])})
-        if not is_present(presence, levels):
+        own = threshold_of(query.threshold, phrase)
+        if not is_present(presence, auto.map_levels(photo, curves, own)):
             continue
         logits = to_original_frame(maps, photo.text_frame)[0]
         wins = logits > best

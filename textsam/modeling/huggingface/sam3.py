@@ -6,6 +6,7 @@ the detector's own neck reads that encoding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class ConceptModel:
         phrase: str | None = None,
         # (N, 4) x0, y0, x1, y1 as shares of the photo's sides
         boxes: NDArray[np.float32] | None = None,
+        labels: Sequence[int] | None = None,  # N, 1 or 0 for what is not meant; all 1 by default
     ) -> Instances:
         """Every instance of a phrase, of what boxes show, or of both."""
         device, dtype = self.network.device, self.network.dtype
@@ -86,9 +88,8 @@ class ConceptModel:
             # The network wants centre and size.
             centred = torch.cat([(first + last) / 2, last - first], dim=-1)
             examples["input_boxes"] = centred.to(device, dtype)
-            examples["input_boxes_labels"] = torch.ones(centred.shape[:2], dtype=torch.int64).to(
-                device
-            )
+            signs = [1] * len(boxes) if labels is None else list(labels)
+            examples["input_boxes_labels"] = torch.tensor([signs]).to(device)
         out = self.network(
             vision_embeds=features,
             input_ids=text.input_ids,

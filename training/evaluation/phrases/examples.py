@@ -1,4 +1,4 @@
-"""One object of another photo in place of a phrase: how `segment(like=...)` is measured."""
+"""Objects of other photos in place of a phrase: how `segment(like=...)` is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textsam.values.rle import rle_area
 
 from ...data.sample import ObjectMask, Sample
 from ..data_sets import seeded_rng
-from .questions import NAMELESS, Questions
+from .questions import NAMELESS, Questions, Siblings
 
 # An example is no speck: its side is at least this share of the root of the photo's area.
 _MIN_SIDE = 0.1
@@ -20,30 +20,65 @@ _MAX_PHOTOS = 8  # that are tried for an example of a label
 
 
 class Examples:
-    """For each label one object of another photo, as the model embeds it."""
+    """For each label objects of other photos, one of each, as the model embeds them.
 
-    def __init__(self, model: Any, samples: Sequence[Sample], *, seed: int) -> None:
+    `positives` of the label, and `negatives` of the labels that the model's CLIP puts nearest to it
+    (`siblings`), one each; fewer where the photos do not have them.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        samples: Sequence[Sample],
+        *,
+        seed: int,
+        positives: int = 1,
+        negatives: int = 0,
+        siblings: Siblings | None = None,
+    ) -> None:
         self.model = model
         self.samples = samples
         self.seed = seed
+        self.positives = positives
+        self.negatives = negatives
+        self.siblings = siblings
         self._rows: dict[str, list[int]] = {}
         for row, sample in enumerate(samples):
             # Rows only: photos are decoded and embedded when an example of them is needed.
             for label in {o.label for o in sample.objects if _is_clear(o, sample)} - NAMELESS:
                 self._rows.setdefault(label, []).append(row)
-        self._concepts: dict[tuple[str, int], Any] = {}
+        self._cut: dict[tuple[str, int], Any] = {}
+        self._concepts: dict[tuple[tuple[str, int], ...], Any] = {}
 
     def concept(self, label: str, *, besides: str) -> Any:
-        """An example of the label; None if no photo but `besides` has a clear one."""
+        """A concept of the label; None if no photo but `besides` has a clear one."""
+        like = self._rows_of(label, self.positives, besides=besides)
+        if not like:
+            return None
+        unlike: list[tuple[str, int]] = []
+        if self.negatives:
+            assert self.siblings is not None
+            for other in self.siblings.nearest([label], set(self._rows) - {label}):
+                if len(unlike) < self.negatives:
+                    unlike += self._rows_of(other, 1, besides=besides)
+        key = (*like, ("", -1), *unlike)
+        if key not in self._concepts:
+            self._concepts[key] = self.model.concept(
+                [self._example(*each) for each in like],
+                [self._example(*each) for each in unlike] or None,
+            )
+        return self._concepts[key]
+
+    def _rows_of(self, label: str, count: int, *, besides: str) -> list[tuple[str, int]]:
+        """Up to `count` photos with a clear object of the label, which can be read."""
         rows = self._rows.get(label, [])
+        found: list[tuple[str, int]] = []
         for index in seeded_rng(self.seed, label).permutation(len(rows))[:_MAX_PHOTOS]:
             row = rows[index]
-            if self.samples[row].image_id != besides:
-                if (label, row) not in self._concepts:
-                    self._concepts[label, row] = self._embed(label, self.samples[row])
-                if self._concepts[label, row] is not None:
-                    return self._concepts[label, row]
-        return None
+            other = self.samples[row].image_id != besides
+            if len(found) < count and other and self._example(label, row) is not None:
+                found.append((label, row))
+        return found
 
     def answerable(self, questions: Questions, *, besides: str) -> Questions:
         """Those of a photo's questions that there is an example for."""
@@ -69,16 +104,20 @@ class Examples:
         masks: Segmentation = view.segment(like=concept, **options)
         return masks
 
-    def _embed(self, label: str, sample: Sample) -> Any:
+    def _example(self, label: str, row: int) -> Any:
         """One clear object of the photo, drawn with its id; None if the photo cannot be read."""
+        if (label, row) not in self._cut:
+            self._cut[label, row] = self._cut_out(label, self.samples[row])
+        return self._cut[label, row]
+
+    def _cut_out(self, label: str, sample: Sample) -> Any:
         try:
             image = sample.image()
         except ImageError:
             return None
         clear = [o for o in sample.objects if o.label == label and _is_clear(o, sample)]
         place = int(seeded_rng(self.seed, sample.image_id).integers(len(clear)))
-        example = Segmentation(sample.size, [clear[place].rle], labels=[label], image=image)
-        return self.model.concept(example)
+        return Segmentation(sample.size, [clear[place].rle], labels=[label], image=image)
 
 
 def _is_clear(item: ObjectMask, sample: Sample) -> bool:

@@ -31,9 +31,9 @@ from textsam.values.rle import rle_area
 
 from ...data import Sample
 from ...data.phrases.concepts import ConceptBank, ObjectKey
+from ...data.plan import is_kept_out
 from ...objectives.distillation import CropTable, TextTable, text_embeddings
 from ...pretrained import BACKBONE, PIXEL_MEAN, PIXEL_STD, efficientnet_lite_state
-from .stage_settings import is_kept_out
 from .vocabulary import PhraseList, imagenet_names
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from ...data import LoaderConfig, Sample, ViewConfig, load_samples
 from ...data.phrases.names import NameConfig, NameRules
 from ...data.phrases.pasting import PasteConfig
 from ...data.phrases.phrase_batch import PhraseConfig
+from ...data.plan import is_kept_out
 from ...engine import EngineConfig
 from ...losses import LossConfig
 from ...objectives.joint import JointObjectiveConfig
@@ -408,11 +409,6 @@ def _read_samples(data: Path, hold_out_names: bool) -> dict[str, list[Sample]]:
         name: [kept for sample in rows if (kept := _without_names(sample)).objects]
         for name, rows in samples.items()
     }
-
-
-def is_kept_out(row: int) -> bool:
-    """Whether a row of a training file is kept out of the last stage: one of twenty."""
-    return row % 20 == 7
 
 
 def _with_labels(sample: Sample) -> Sample:

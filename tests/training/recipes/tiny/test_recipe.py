@@ -19,11 +19,12 @@ from torch import nn
 from tests.warm_python import run_group
 from textsam.errors import TextSamError
 from textsam.inference.model import TextSAM
+from training.data.plan import is_kept_out
 from training.engine import CheckpointStore, rate_factor
 from training.recipes.tiny import lease, stages
 from training.recipes.tiny import recipe as recipe_module
 from training.recipes.tiny.recipe import TinyClipRecipe, TinyRecipe
-from training.recipes.tiny.stage_settings import FILES, is_kept_out
+from training.recipes.tiny.stage_settings import FILES
 from training.recipes.tiny.stages import STAGES
 
 SCRIPT = Path(__file__).with_name("small_tiny.py")
