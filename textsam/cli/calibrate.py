@@ -74,12 +74,8 @@ def calibrate(
         fitted.save(target)
         for name in strategies or calibration.default_strategies(loaded):
             _print_fit(name, fitted)
-            if per_phrase and name != "like":
-                _print_phrases(name, fitted)
-        print_line(
-            f"wrote {target}; use it by TextSAM.from_pretrained("
-            f'"{loaded.name}", calibration="{target}")'
-        )
+        use = f'TextSAM.from_pretrained("{loaded.name}", calibration="{target}")'
+        print_line(f"wrote {target}; use it by {use}")
 
 
 def _choose_file(out: Path) -> Path:
@@ -163,6 +159,8 @@ def _print_fit(strategy: str, fitted: Calibration) -> None:
         f"{strategy}: phrases with a presence of at least {curves.min_presence:.3f} get masks, "
         f"masks with a score of at least {curves.min_score:.3f} are kept"
     )
+    if "f1_own" in fitted.fitted_on[strategy]:
+        _print_phrases(strategy, fitted)
 
 
 def _print_phrases(strategy: str, fitted: Calibration) -> None:

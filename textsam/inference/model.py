@@ -368,10 +368,13 @@ class TextSAM:
         image: ImageSource,
         settings: AutomaticSettings | Preset | None = None,
         *,
+        names: Phrases = None,
+        threshold: Threshold = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Masks of everything in an image; options and errors as `ImageView.everything`, `open`."""
-        return self.open(image).everything(settings, progress=progress)
+        view = self.open(image)
+        return view.everything(settings, names=names, threshold=threshold, progress=progress)
 
     def label_map(
         self,

@@ -20,6 +20,7 @@ from textsam.inference.photo.encoded import EncodedPhoto, text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
+from textsam.inference.strategies.naming import name_masks, naming_query
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -73,7 +74,7 @@ class ImageView:
     def _forget(self) -> None:
         self.windows = WindowCache()
         self._automatic: dict[AutomaticSettings, Segmentation] = {}
-        self._embedded: EmbeddedMasks | None = None
+        self._embedded: tuple[Segmentation, EmbeddedMasks] | None = None
         self.dialogue = Dialogue(photo=self.photo, windows=self.windows)
 
     def fork(self) -> ImageView:
@@ -179,6 +180,8 @@ class ImageView:
         self,
         settings: AutomaticSettings | Preset | None = None,
         *,
+        names: str | Sequence[str] | None = None,
+        threshold: Threshold = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Masks of everything, from a grid of points (Appendix B); made once per settings.
@@ -186,14 +189,27 @@ class ImageView:
         Args:
             settings: `AutomaticSettings`, or "paper", "released-code" or "fast" (the default: few
                 points, levels that suit small models, and a second look at each mask).
+            names: Phrases that compete for each mask by masked CLIP. A mask gets the one that fits
+                it best, with a score, or none.
+            threshold: Minimum probability of a name, for all or by name: `{"wheel": 0.3}`; by
+                default the levels of the model's calibration.
             progress: Called with (points done, points in all).
 
         Returns:
-            Masks with predicted IoU and stability, without labels.
+            Masks with predicted IoU and stability; with `names` also labels and scores, None and
+            NaN where no name fits, and without masks that are empty.
 
         Raises:
-            PromptError: An unknown preset.
+            PromptError: An unknown preset, or an empty name.
+            WeightsError: Names for a model without a CLIP.
         """
+        if names is not None:
+            # Before the masks, which take seconds.
+            query = naming_query(self.photo.parts, names, threshold)
+            masks = self.everything(settings, progress=progress)
+            return name_masks(self.photo.parts, self._embedded_masks(masks), query)
+        if threshold is not None:
+            raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
         wanted = AutomaticSettings.from_preset(settings)
         if wanted not in self._automatic:
             masks = automatic_masks(self.photo, settings=wanted, progress=progress)
@@ -330,8 +346,9 @@ class ImageView:
         self.dialogue = self.dialogue.redo()
         return self.dialogue.result
 
-    def _embedded_masks(self) -> EmbeddedMasks:
-        """Automatic masks with embeddings, made at the first call."""
-        if self._embedded is None:
-            self._embedded = embed_masks(self.photo, self.everything())
-        return self._embedded
+    def _embedded_masks(self, masks: Segmentation | None = None) -> EmbeddedMasks:
+        """Automatic masks with embeddings; those of the last masks are kept."""
+        masks = self.everything() if masks is None else masks
+        if self._embedded is None or self._embedded[0] is not masks:
+            self._embedded = masks, embed_masks(self.photo, masks)
+        return self._embedded[1]

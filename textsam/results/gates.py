@@ -102,6 +102,9 @@ def phrase_hint(phrase: str, *, command_line: bool = False) -> str:
     if place is None:
         return ""
     choice = "choose by the boxes of the result" if command_line else "choose by mask.box"
+    name = phrase[place.end() :].strip()
+    if place.start() == 0 and name:  # "left wheel", not "the wheel on the left"
+        choice = f'type {"-t " if command_line else "text="}"{name}" and {choice}'
     return f"{place.group()!r} says which of several, and is not judged; {choice}"
 
 

@@ -131,6 +131,11 @@ class StrategyCurves:
         own = self.phrases[key]
         return replace(self, min_presence=own.min_presence, min_score=own.min_score, phrase=key)
 
+    def levels(self, threshold: float | None, **others: float) -> Levels:
+        """The levels that they give, with a threshold and other levels of the strategy."""
+        common = {"presence": self.min_presence, "score": self.min_score, **others}
+        return Levels(**common, threshold=threshold, own=self.phrase is not None)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:

@@ -98,18 +98,18 @@ def calibrate(
     kept = model.calibration if kept is None else kept
     curves, fitted_on = dict(kept.strategies), dict(kept.fitted_on)
     for strategy, phrases in evidence.items():
-        own = fit_curves(phrases, recall=config.recall, keep=config.keep)
+        fitted = fit_curves(phrases, recall=config.recall, keep=config.keep)
         by_phrase: dict[str, Any] = {}
         # An example is no phrase that could be looked up.
         if config.per_phrase and strategy != "like":
-            own, by_phrase = add_levels(
+            fitted, by_phrase = add_levels(
                 phrases,
-                own,
+                fitted,
                 key=model.parts.phrase_key,
                 fit=partial(fit_curves, recall=config.recall, keep=config.keep),
                 seed=config.seed,
             )
-        curves[strategy] = own
+        curves[strategy] = fitted
         fitted_on[strategy] = {
             "model": model.name,
             "textsam": __version__,

@@ -25,7 +25,6 @@ from textsam.values.judge import (
     Candidate,
     Curve,
     Gate,
-    Levels,
     PhraseAnswer,
     StrategyCurves,
     Threshold,
@@ -102,12 +101,7 @@ def _answer(
     """The judged answer of what was found, best score first."""
     curves = photo.parts.calibration.strategies.get("concept", CONCEPT_CURVES)
     curves = photo.parts.own_levels(curves, name)
-    levels = Levels(
-        presence=curves.min_presence,
-        score=curves.min_score,
-        threshold=threshold,
-        own=curves.phrase is not None,
-    )
+    levels = curves.levels(threshold)
     evidence = {"presence": log_odds(found.presence)}
     answer = judge(
         PhraseAnswer(

@@ -91,13 +91,8 @@ def detect_answers(
     choices: list[_BoxChoice] = []
     for column, phrase in enumerate([*phrases, *exclude, *background]):
         evidence = _presence_evidence(found, column)
-        own = photo.parts.own_levels(curves, phrase)
-        levels = Levels(
-            presence=own.min_presence,
-            score=own.min_score,
-            max_covered=_MAX_COVERED,
-            threshold=threshold_of(threshold, phrase),
-            own=own.phrase is not None,
+        levels = photo.parts.own_levels(curves, phrase).levels(
+            threshold_of(threshold, phrase), max_covered=_MAX_COVERED
         )
         answer = judge(
             PhraseAnswer(

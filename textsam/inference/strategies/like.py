@@ -261,9 +261,9 @@ def _rivals(rows: Tensor, concept: Concept) -> list[Rival | None]:
     if concept.negatives is None or not len(rows):
         return [None] * len(rows)
     own = (rows @ (concept.latent if concept.clip is None else concept.clip)).tolist()
-    others = (rows @ concept.negatives.T).amax(1)
+    nearest = (rows @ concept.negatives.T).amax(1)
     # A cosine with the best of several is higher by chance than one with a mean.
-    others = (others if concept.clip is None else others - _MARGIN).tolist()
+    others = (nearest if concept.clip is None else nearest - _MARGIN).tolist()
     pairs = zip(own, others, strict=True)
     return [("exclusion", _log_odds(mine), _log_odds(other)) for mine, other in pairs]
 

@@ -117,14 +117,7 @@ def propose(
 def map_levels(photo: EncodedPhoto, curves: StrategyCurves, threshold: float | None) -> Levels:
     """The levels of a strategy that works from the map, for the photo's model."""
     settings = photo.parts.text_settings
-    return Levels(
-        presence=curves.min_presence,
-        score=curves.min_score,
-        quality=settings.min_quality,
-        place=settings.threshold,
-        threshold=threshold,
-        own=curves.phrase is not None,
-    )
+    return curves.levels(threshold, quality=settings.min_quality, place=settings.threshold)
 
 
 def curves_of(parts: ModelParts, phrase: str | None = None) -> StrategyCurves:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
@@ -20,7 +21,6 @@ from textsam.values.judge import (
     Candidate,
     Curve,
     Gate,
-    Levels,
     PhraseAnswer,
     Rival,
     StrategyCurves,
@@ -28,7 +28,9 @@ from textsam.values.judge import (
     judge,
     threshold_of,
 )
-from textsam.values.rle import decode_rles
+from textsam.values.rle import decode_rle, decode_rles, rle_boxes
+from textsam.values.rle_ops import crop_rle
+from textsam.weights.parts import ModelParts
 
 # What else a mask may show: a CLIP trained with a softmax scores a phrase only against others.
 BACKGROUND = (
@@ -41,6 +43,7 @@ RANK_CURVES = StrategyCurves(
     score=Curve(weights={"clip": 1.0}, bias=0.0),
 )
 _CROP = 1.5  # side of a crop by the mask's box; the paper takes 1x to 2x (Appendix D.5)
+_CUT_SIDE = 1024  # pixels; a longer cut of a big photo is read in steps of 2, 3, ...
 BATCH = 32  # masks decoded and cropped at once
 _MAX_COVERED = 0.6  # share of a mask that better ones of the phrase may cover
 _MAX_DROPPED = 8  # dropped masks that an answer keeps
@@ -67,6 +70,28 @@ def embed_masks(photo: EncodedPhoto, masks: Segmentation) -> EmbeddedMasks:
     for start in range(0, len(rles), BATCH):
         part = decode_rles(rles[start : start + BATCH], photo.size)
         rows.append(clip.encode_masks(photo.image, part, expand=_CROP).cpu())
+    return EmbeddedMasks(masks=masks, embeddings=torch.cat(rows))
+
+
+def embed_cut(parts: ModelParts, image: NDArray[np.uint8], masks: Segmentation) -> EmbeddedMasks:
+    """As `embed_masks`, of a big photo that is not encoded: only what is around a mask is read."""
+    clip = parts.require_clip()
+    masks = masks[masks.areas > 0]
+    rows = [torch.zeros(0, clip.width)]
+    for rle, box in zip(masks.rles, rle_boxes(masks.rles).tolist(), strict=True):
+        x0, y0, x1, y1 = box
+        side = math.ceil(_CROP * max(x1 - x0, y1 - y0)) + 1
+        left, top = (max(0, (a + b - side) // 2) for a, b in ((x0, x1), (y0, y1)))
+        right = min(masks.size[1], (x0 + x1 + side) // 2 + 1)
+        bottom = min(masks.size[0], (y0 + y1 + side) // 2 + 1)
+        mask = decode_rle(crop_rle(rle, (left, top, right, bottom)))
+        step = max(1, side // _CUT_SIDE)
+        if mask[::step, ::step].any():
+            mask = mask[::step, ::step]
+        else:  # a line thinner than the step
+            step = 1
+        part = np.ascontiguousarray(image[top:bottom:step, left:right:step])
+        rows.append(clip.encode_masks(part, mask, expand=_CROP).cpu())
     return EmbeddedMasks(masks=masks, embeddings=torch.cat(rows))
 
 
@@ -144,13 +169,7 @@ def answer_from_masks(
     rivals: Sequence[Rival | None],  # (N,) what competes for each mask
 ) -> PhraseAnswer:
     """The answer with automatic masks as candidates, best score first."""
-    levels = Levels(
-        presence=curves.min_presence,
-        score=curves.min_score,
-        max_covered=_MAX_COVERED,
-        threshold=threshold,
-        own=curves.phrase is not None,
-    )
+    levels = curves.levels(threshold, max_covered=_MAX_COVERED)
     if not len(masks):
         nothing = PhraseAnswer(phrase=name, strategy=strategy, levels=levels, searched=True)
         return replace(judge(nothing), presence=0.0)
@@ -177,10 +196,10 @@ def answer_from_masks(
         )
         for index in map(int, np.argsort(-scores, kind="stable"))
     ]
-    return _without_worst(judge(replace(answer, candidates=tuple(candidates), searched=True)))
+    return without_worst(judge(replace(answer, candidates=tuple(candidates), searched=True)))
 
 
-def _without_worst(answer: PhraseAnswer) -> PhraseAnswer:
+def without_worst(answer: PhraseAnswer) -> PhraseAnswer:
     """The answer with the masks of the result and the best of the dropped ones."""
     dropped = [item for item in answer.candidates if item.gate is not None]
     forgotten = dropped[_MAX_DROPPED:]

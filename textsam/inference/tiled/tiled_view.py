@@ -23,6 +23,7 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
+from textsam.inference.strategies.naming import name_masks, naming_query
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -31,13 +32,14 @@ from textsam.inference.strategies.query import (
     show_keywords,
     to_segmentation,
 )
+from textsam.inference.strategies.rank import embed_cut
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Window
 from textsam.values.images import ImageSource, resize_image
-from textsam.values.judge import GATES, Candidate, PhraseAnswer, best_first, judge
+from textsam.values.judge import GATES, Candidate, PhraseAnswer, Threshold, best_first, judge
 from textsam.values.photo import Photo
 from textsam.values.settings import AutomaticSettings, Preset, TileSettings
 from textsam.weights.parts import ModelParts
@@ -160,19 +162,38 @@ class TiledView:
         self,
         settings: AutomaticSettings | Preset | None = None,
         *,
+        names: str | Sequence[str] | None = None,
+        threshold: Threshold = None,
         progress: Progress | None = None,
     ) -> Segmentation:
         """Masks of everything in tiles and in the whole; see `ImageView.everything`.
 
         Args:
             settings: `AutomaticSettings` or a preset's name, for each tile.
+            names: Phrases that compete for each mask, after pieces of one object are joined.
+            threshold: Minimum probability of a name, for all or by name.
             progress: Called after each picture with (done, all).
 
         Returns:
-            Masks with predicted IoU and stability, best IoU first, without labels.
+            Masks with predicted IoU and stability, best IoU first; with `names` also labels and
+            scores, None and NaN where no name fits.
         """
         if self.fits:
-            return self._only_view().everything(settings)
+            view = self._only_view()
+            return view.everything(settings, names=names, threshold=threshold)
+        if names is None and threshold is not None:
+            raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
+        query = None
+        if names is not None:
+            query = naming_query(self.parts, names, threshold)
+        masks = self._everything(settings, progress)
+        if query is None:
+            return masks
+        return name_masks(self.parts, embed_cut(self.parts, self.image, masks), query)
+
+    def _everything(
+        self, settings: AutomaticSettings | Preset | None, progress: Progress | None
+    ) -> Segmentation:
         pieces: list[Piece] = []
         for window, view in self._views(progress):
             pieces += [
