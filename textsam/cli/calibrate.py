@@ -37,7 +37,8 @@ def calibrate(
         typer.Option(
             "--strategy",
             "-s",
-            help="auto, detect, concept, rank or like; may be repeated (default: the model's own).",
+            help="auto, detect, concept, rank, everything (its names) or like; may be repeated "
+            "(default: the model's own).",
         ),
     ] = None,
     photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
@@ -60,12 +61,11 @@ def calibrate(
         config = calibration.CalibrationConfig(
             photos=photos, absent=absent, recall=recall, per_phrase=per_phrase, seed=seed
         )
-        # All checks come before the model, which is slow to load.
+        # Before the model, which is slow to load.
         strategies = None if strategy is None else calibration.check_strategies(strategy)
         target = _choose_file(out)
         sets = calibration.open_sets(data, photos=photos, seed=seed)
         loaded = options.load_model(model, clip=clip, detector=detector, device=device, dtype=dtype)
-        # A second run for another strategy must not lose the curves of the first.
         kept = _load_other_curves(target, loaded)
         with TerminalProgress("photos") as bar:
             fitted: Calibration = calibration.calibrate(
@@ -74,8 +74,8 @@ def calibrate(
         fitted.save(target)
         for name in strategies or calibration.default_strategies(loaded):
             _print_fit(name, fitted)
-        use = f'TextSAM.from_pretrained("{loaded.name}", calibration="{target}")'
-        print_line(f"wrote {target}; use it by {use}")
+        use = f'from_pretrained("{loaded.name}", calibration="{target}")'
+        print_line(f"wrote {target}; use it by TextSAM.{use}")
 
 
 def _choose_file(out: Path) -> Path:
@@ -93,7 +93,7 @@ def _choose_file(out: Path) -> Path:
 
 
 def _load_other_curves(target: Path, model: TextSAM) -> Calibration | None:
-    """The calibration that the file already holds, to keep its other strategies."""
+    """The calibration that the file holds: a second run keeps the curves of other strategies."""
     from textsam.values.calibration import Calibration
 
     if not target.exists():

@@ -20,7 +20,7 @@ from textsam.inference.photo.encoded import EncodedPhoto, text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
-from textsam.inference.strategies.naming import name_masks, naming_query
+from textsam.inference.strategies.naming import name_maps, name_masks, naming_query
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -189,8 +189,8 @@ class ImageView:
         Args:
             settings: `AutomaticSettings`, or "paper", "released-code" or "fast" (the default: few
                 points, levels that suit small models, and a second look at each mask).
-            names: Phrases that compete for each mask by masked CLIP. A mask gets the one that fits
-                it best, with a score, or none.
+            names: Phrases that compete for each mask, by masked CLIP and by their maps. A mask gets
+                the one that fits it best, with a score, or none.
             threshold: Minimum probability of a name, for all or by name: `{"wheel": 0.3}`; by
                 default the levels of the model's calibration.
             progress: Called with (points done, points in all).
@@ -207,7 +207,8 @@ class ImageView:
             # Before the masks, which take seconds.
             query = naming_query(self.photo.parts, names, threshold)
             masks = self.everything(settings, progress=progress)
-            return name_masks(self.photo.parts, self._embedded_masks(masks), query)
+            embedded, maps = self._embedded_masks(masks), name_maps(self.photo, query)
+            return name_masks(self.photo.parts, embedded, query, maps)
         if threshold is not None:
             raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
         wanted = AutomaticSettings.from_preset(settings)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from textsam.inference.strategies.concept import CONCEPT_CURVES
 from textsam.inference.strategies.detect import DETECT_CURVES
 from textsam.inference.strategies.like import LIKE_CURVES
 from textsam.inference.strategies.map_points import DEFAULT_CURVES
+from textsam.inference.strategies.naming import NAMING_CURVES
 from textsam.inference.strategies.rank import RANK_CURVES
 from textsam.values.calibration import Calibration
 from textsam.values.judge import Curve, PhraseAnswer, StrategyCurves
@@ -44,6 +46,7 @@ _OPEN: Mapping[str, StrategyCurves] = {
     "detect": replace(DETECT_CURVES, min_presence=0.0, min_score=0.0),
     "concept": replace(CONCEPT_CURVES, min_presence=0.0, min_score=0.0),
     "rank": replace(RANK_CURVES, min_presence=0.0, min_score=0.0),
+    "everything": replace(NAMING_CURVES, min_presence=0.0, min_score=0.0),
     "like": StrategyCurves(  # with or without a map
         presence=Curve(weights={}, bias=0.0),
         score=LIKE_CURVES.score,
@@ -126,15 +129,35 @@ def gather(
                             seed=seed,
                         )
                         for strategy in strategies:
-                            segment, own = partial(view.segment, strategy=strategy), questions
+                            own = questions
                             if strategy == "like":
-                                segment = partial(examples.segment, view, image_id=sample.image_id)
                                 own = examples.answerable(questions, besides=sample.image_id)
+                            segment = _segment_by(strategy, view, item, sample, own, examples)
                             evidence[strategy] += _ask_photo(segment, item, sample, own)
                 done += 1
                 if progress is not None:
                     progress(done, total)
     return evidence
+
+
+def _segment_by(
+    strategy: str,
+    view: Any,
+    item: CalibrationSet,
+    sample: Sample,
+    questions: Questions,
+    examples: Examples,
+) -> Callable[..., Any]:
+    """What answers a phrase, `segment(text=...)`."""
+    if strategy == "like":
+        return partial(examples.segment, view, image_id=sample.image_id)
+    if strategy != "everything":
+        return partial(view.segment, strategy=strategy)
+    # All labels compete in one call.
+    asked = [p.label for p in questions.phrases] + [a.label for a in questions.absent]
+    names = list(dict.fromkeys([*asked, *item.vocabulary(sample)]))
+    answers = {answer.phrase: answer for answer in view.everything(names=names).answers}
+    return lambda text: SimpleNamespace(answers=(answers[text],))
 
 
 def _ask_photo(

@@ -10,10 +10,11 @@ from typing import Any
 from textsam import __version__
 from textsam.inference.strategies.query import choose_strategy
 from textsam.values.calibration import Calibration
+from textsam.values.judge import StrategyCurves
 
 from .choice import CalibrationSet
 from .curves import fit_curves, measure_curves
-from .evidence import STRATEGIES, Progress, gather
+from .evidence import STRATEGIES, PhraseEvidence, Progress, gather
 from .phrase_levels import add_levels
 
 
@@ -98,17 +99,7 @@ def calibrate(
     kept = model.calibration if kept is None else kept
     curves, fitted_on = dict(kept.strategies), dict(kept.fitted_on)
     for strategy, phrases in evidence.items():
-        fitted = fit_curves(phrases, recall=config.recall, keep=config.keep)
-        by_phrase: dict[str, Any] = {}
-        # An example is no phrase that could be looked up.
-        if config.per_phrase and strategy != "like":
-            fitted, by_phrase = add_levels(
-                phrases,
-                fitted,
-                key=model.parts.phrase_key,
-                fit=partial(fit_curves, recall=config.recall, keep=config.keep),
-                seed=config.seed,
-            )
+        fitted, by_phrase = _fit(model, strategy, phrases, config)
         curves[strategy] = fitted
         fitted_on[strategy] = {
             "model": model.name,
@@ -121,3 +112,15 @@ def calibrate(
             **by_phrase,
         }
     return Calibration(strategies=curves, fitted_on=fitted_on)
+
+
+def _fit(
+    model: Any, strategy: str, phrases: Sequence[PhraseEvidence], config: CalibrationConfig
+) -> tuple[StrategyCurves, dict[str, Any]]:
+    """The curves of a strategy, and facts about its levels by phrase."""
+    fit = partial(fit_curves, recall=config.recall, keep=config.keep)
+    fitted = fit(phrases)
+    # An example is no phrase that could be looked up.
+    if not config.per_phrase or strategy == "like":
+        return fitted, {}
+    return add_levels(phrases, fitted, key=model.parts.phrase_key, fit=fit, seed=config.seed)

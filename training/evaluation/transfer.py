@@ -46,13 +46,14 @@ class TransferOptions(EvaluationOptions):
     absent: int = 10  # Absent names drawn for a photo, half of them siblings
 
 
-def ways_of(positives: int, negatives: int) -> dict[str, tuple[int, int]]:
-    """The ways to ask: numbers of examples of what is meant and of what is not; (0, 0) by name."""
-    ways = {"by name": (0, 0), "by example": (1, 0)}
+def ways_of(positives: int, negatives: int) -> dict[str, dict[str, int]]:
+    """The ways to ask: numbers of `positives` and `negatives`; none by name."""
+    ways = {"by name": {}, "by example": {"positives": 1}}
     if positives > 1:
-        ways[f"by {positives} examples"] = (positives, 0)
+        ways[f"by {positives} examples"] = {"positives": positives}
     if negatives:
-        ways[f"by {positives} + {negatives} unlike"] = (positives, negatives)
+        numbers = {"positives": positives, "negatives": negatives}
+        ways[f"by {positives} + {negatives} unlike"] = numbers
     return ways
 
 
@@ -67,16 +68,14 @@ def measure_set(
         median of a question to a photo that is encoded.
     """
     if model.clip is None:
-        raise WeightsError("this model has no CLIP, so names and examples cannot be compared")
+        raise WeightsError("the model has no CLIP, so names and examples cannot be compared")
     labels = [label for label in data.labels if label not in NAMELESS]
     siblings = Siblings.from_clip(model.clip, labels)
     ways = ways_of(positives, negatives)
     examples = {
-        way: Examples(
-            *(model, data.samples), seed=seed, positives=own, negatives=other, siblings=siblings
-        )
-        for way, (own, other) in ways.items()
-        if own
+        way: Examples(model, data.samples, seed=seed, **numbers, siblings=siblings)
+        for way, numbers in ways.items()
+        if numbers
     }
     tallies = {way: StrategyTally(way, labels) for way in ways}
     unions: dict[str, list[float]] = {way: [] for way in ways}
@@ -85,10 +84,8 @@ def measure_set(
     for sample in progress(data.samples, data.name):
         if not (sample.exhaustive or sample.absent):
             continue
-        vocabulary = sample.absent or labels
-        drawn = questions_of(
-            sample, vocabulary, siblings, defaultdict(int), absent=absent, seed=seed
-        )
+        known = sample.absent or labels
+        drawn = questions_of(sample, known, siblings, defaultdict(int), absent=absent, seed=seed)
         # All ways are asked the same questions, so those without an example go for all.
         questions = examples["by example"].answerable(drawn, besides=sample.image_id)
         if not questions.any:
@@ -111,18 +108,15 @@ def measure_set(
                     masked_iou(answers.ask(p.label).union, p.truth, exclude=p.ignored)
                     for p in questions.phrases
                 ]
-    return {
-        "photos": photos,
-        "ways": list(ways),
-        **{
-            way: {
-                **tallies[way].figures(seed=seed),
-                "union": mean(unions[way]),
-                "seconds": float(np.median(seconds[way])) if seconds[way] else None,
-            }
-            for way in ways
-        },
+    figures = {
+        way: {
+            **tallies[way].figures(seed=seed),
+            "union": mean(unions[way]),
+            "seconds": float(np.median(seconds[way])) if seconds[way] else None,
+        }
+        for way in ways
     }
+    return {"photos": photos, "ways": list(ways), **figures}
 
 
 def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
@@ -142,7 +136,6 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
         *columns_of("verdicts", {"answered": "recall", "empty": "absent_empty"}),
         *columns_of("verdicts", {"hard": "siblings_empty", "AUROC": "auroc"}),
         Column("ECE mask", "masks/ece"),
-        Column("pres", "verdicts/ece"),
         Column("s", "seconds", 2),
     ]
     notes = [

@@ -71,8 +71,8 @@ class FakeModel:
             require_detector=lambda: ModelParts.require_detector(self),
         )
 
-    def concept(self, shown):
-        [item] = shown
+    def concept(self, shown, unlike=None):
+        [[item]] = shown
         return item.label
 
     @contextmanager

@@ -23,7 +23,7 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
-from textsam.inference.strategies.naming import name_masks, naming_query
+from textsam.inference.strategies.naming import name_maps, name_masks, naming_query
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -186,13 +186,20 @@ class TiledView:
         query = None
         if names is not None:
             query = naming_query(self.parts, names, threshold)
-        masks = self._everything(settings, progress)
+        maps: list[TileMaps] = []
+        masks = self._everything(settings, progress, query, maps)
         if query is None:
             return masks
-        return name_masks(self.parts, embed_cut(self.parts, self.image, masks), query)
+        values = np.stack([each.values for each in maps]) if maps else None
+        embedded = embed_cut(self.parts, self.image, masks)
+        return name_masks(self.parts, embedded, query, values)
 
     def _everything(
-        self, settings: AutomaticSettings | Preset | None, progress: Progress | None
+        self,
+        settings: AutomaticSettings | Preset | None,
+        progress: Progress | None,
+        query: Query | None,
+        maps: list[TileMaps],  # filled with the map of each name
     ) -> Segmentation:
         pieces: list[Piece] = []
         for window, view in self._views(progress):
@@ -204,6 +211,11 @@ class TiledView:
                 )
                 for item in view.everything(settings)
             ]
+            seen = None if query is None else name_maps(view.photo, query)
+            if seen is not None:
+                maps += [TileMaps(self.size) for _ in seen] if not maps else []
+                for whole, part in zip(maps, seen, strict=True):
+                    whole.add(part, window)
         joined = join_pieces(pieces, self.windows, reach=self.settings.overlap, nested=True)
         kept = [item for item in joined if item.gate is None]
         return Segmentation(
