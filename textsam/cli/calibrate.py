@@ -37,8 +37,7 @@ def calibrate(
         typer.Option(
             "--strategy",
             "-s",
-            help="auto, detect, concept, rank, everything (its names) or like; may be repeated "
-            "(default: the model's own).",
+            help="auto, detect, concept, rank, everything or like (default: the model's own).",
         ),
     ] = None,
     photos: Annotated[int, typer.Option(help="Photos of each source.")] = 60,
