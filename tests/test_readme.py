@@ -89,6 +89,17 @@ def test_python_runs(readme: str, folder: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+def test_what_others_would_type_runs(repo: Path, folder: Path) -> None:
+    """docs/coming_from.md: all its blocks as one program."""
+    pytest.importorskip("supervision")
+    page = (repo / "docs" / "coming_from.md").read_text(encoding="utf-8")
+    program = as_program(read_fences(page))
+    assert program.count("model") > 10
+    (folder / "page.py").write_text(program, encoding="utf-8")
+    done = run_python("page.py", cwd=folder)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
 def test_commands_run(readme: str, folder: Path) -> None:
     commands = textsam_commands(read_fences(readme))
     assert any(command[1:2] == ["segment"] for command in commands), commands
@@ -117,12 +128,13 @@ def test_the_two_commands_are_there(readme: str) -> None:
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/phrases.md"),
         *("docs/training.md", "docs/embeddings.md", "docs/explorer.md", "docs/search.md"),
-        "docs/models.md",
+        *("docs/models.md", "docs/coming_from.md"),
     ],
 )
 def test_links_into_the_repo_exist(name: str, repo: Path) -> None:
     page = repo / name
-    links = [first or second for first, second in _LINK.findall(page.read_text(encoding="utf-8"))]
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))  # registry["vit_b"](...) is no link
+    links = [first or second for first, second in _LINK.findall(text)]
     for link in links:
         if not re.match(r"[a-z]+:|#", link):
             assert (page.parent / link.partition("#")[0]).exists(), f"{name} links to {link}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import types
@@ -177,3 +178,45 @@ def test_positions_are_those_of_a_list(index):
     else:
         with pytest.raises(IndexError):
             seg[index]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.35, 0.6, 0.8]))
+@settings(max_examples=25, deadline=None)
+def test_geojson_keeps_holes_and_parts(seed, share):
+    """Filled part by part, without its holes, it is the mask again."""
+    mask = np.random.default_rng(seed).random((9, 11)) < share
+    collection = json.loads(json.dumps(Segmentation.from_masks(mask[None]).to_geojson()))
+    [feature] = collection["features"]
+    assert feature["properties"] == {"label": None, "area": int(mask.sum())}
+    kind, places = feature["geometry"]["type"], feature["geometry"]["coordinates"]
+    parts = [places] if kind == "Polygon" else places
+    filled = np.zeros(mask.shape, int)
+    for part in parts:
+        assert all(ring[0] == ring[-1] for ring in part)
+        inside = [rings_to_mask([np.array(ring[:-1])], mask.shape) for ring in part]
+        filled += inside[0].astype(int) - sum(hole.astype(int) for hole in inside[1:])
+    np.testing.assert_array_equal(filled, mask)
+
+
+def rings_to_mask(rings, size):
+    """Even-odd at the centres of pixels, one by one."""
+    y, x = np.mgrid[0 : size[0], 0 : size[1]] + 0.5
+    inside = np.zeros(size, bool)
+    for ring in rings:
+        for (x0, y0), (_, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            inside ^= (x < x0) & ((y0 > y) != (y1 > y))  # edges are vertical or horizontal
+    return inside
+
+
+def test_geojson_is_read_by_geopandas():
+    geopandas = pytest.importorskip("geopandas")
+    seg, _ = some(iou=[0.5, math.nan, 1.0])
+    frame = geopandas.GeoDataFrame.from_features(seg.to_geojson())
+    assert frame["label"].tolist() == seg.labels and frame.is_valid.all()
+    np.testing.assert_allclose(frame.area, seg.areas)
+    np.testing.assert_allclose(frame.bounds, seg.boxes)
+    rough = geopandas.GeoDataFrame.from_features(seg.to_geojson(tolerance=1))
+    assert rough.geometry.count_coordinates().sum() < frame.geometry.count_coordinates().sum()
+    empty = Segmentation((3, 4), encode_masks(np.zeros((1, 3, 4), bool))).to_geojson()
+    assert empty["features"][0]["geometry"] is None
+    assert Segmentation((3, 4), []).to_geojson() == {"type": "FeatureCollection", "features": []}

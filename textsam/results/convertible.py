@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import unknown_attribute
-from textsam.results import foreign_objects
+from textsam.results import features, foreign_objects
 from textsam.results.drawable import Drawable
 from textsam.results.polygons import Ring, mask_to_rings
 from textsam.values.geometry import boxes_to_xywh
@@ -105,6 +105,18 @@ class Convertible(Drawable):
             MissingExtraError: pandas is not installed.
         """
         return foreign_objects.to_frame(self._table)
+
+    def to_geojson(self, *, tolerance: float = 0.0) -> dict[str, Any]:
+        """Make a GeoJSON `FeatureCollection` with a feature for each mask, in pixel coordinates.
+
+        x points right and y down, as in the photo: a map shows it upside down. Holes are inner
+        rings, several parts a `MultiPolygon`; an empty mask has no geometry. Properties are
+        `label`, `area`, and the numbers that are known: `score`, `iou`, `stability`, `similarity`.
+
+        Args:
+            tolerance: Maximum distance in pixels of a corner from the line that replaces it.
+        """
+        return features.to_features(self._table, tolerance=tolerance)
 
     def _position(self, index: int) -> int:
         """The position from 0 of one that is there, negative ones counted from the end."""
