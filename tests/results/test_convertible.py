@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.results.test_segmentation import H, W, results, some
 from textsam.errors import ImageError, MissingExtraError
+from textsam.results import interop
 from textsam.results.polygons import ring_area
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import boxes_from_xywh
@@ -220,3 +221,17 @@ def test_geojson_is_read_by_geopandas():
     empty = Segmentation((3, 4), encode_masks(np.zeros((1, 3, 4), bool))).to_geojson()
     assert empty["features"][0]["geometry"] is None
     assert Segmentation((3, 4), []).to_geojson() == {"type": "FeatureCollection", "features": []}
+
+
+def test_coco_has_ids_by_default():
+    seg, _ = some(3)  # wheel, door, wheel; asked for: wheel, cat
+    assert [a["category_id"] for a in seg.to_coco()] == [1, 3, 1]
+    assert [a["id"] for a in seg.to_coco(first_id=5)] == [5, 6, 7]
+    assert seg.to_coco(image_id=4, categories={"wheel": 8, "door": 9}) == interop.to_coco(
+        seg, image_id=4, categories={"wheel": 8, "door": 9}
+    )
+    assert [a["category_id"] for a in some(2, labels=None, presence=None)[0].to_coco()] == [1, 1]
+    with pytest.raises(ValueError, match="mask 1 has label None"):
+        some(2, labels=["wheel", None])[0].to_coco()
+    assert seg[:0].to_coco() == []
+    json.dumps(seg.to_coco(image_id=np.int64(3), polygons=True))

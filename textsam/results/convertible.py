@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import unknown_attribute
-from textsam.results import features, foreign_objects
+from textsam.results import coco_annotations, features, foreign_objects
 from textsam.results.drawable import Drawable
+from textsam.results.mask_result import mask_results
 from textsam.results.polygons import Ring, mask_to_rings
 from textsam.values.geometry import boxes_to_xywh
 from textsam.values.rle import decode_rle, rle_boxes
@@ -105,6 +106,46 @@ class Convertible(Drawable):
             MissingExtraError: pandas is not installed.
         """
         return foreign_objects.to_frame(self._table)
+
+    def to_coco(
+        self,
+        *,
+        image_id: int = 1,
+        categories: Mapping[str, int] | None = None,
+        first_id: int = 1,
+        polygons: bool = False,
+        tolerance: float = 0.0,
+    ) -> list[dict[str, Any]]:
+        """Make COCO annotations, one per mask; those with a `score` are COCO results as well.
+
+        Args:
+            image_id: COCO's id of the image.
+            categories: COCO's category id of each label; by default `class_names` from 1, and 1 for
+                masks that all have no label. Give it where several photos must agree.
+            first_id: Id of the first annotation; the others follow.
+            polygons: Write polygons, for tools that cannot read run-length codes: one for each part
+                of a mask. COCO has no holes, so each is cut out along a bridge of no width, which
+                pycocotools fills right. Run-length codes, the default, are exact and small.
+            tolerance: For polygons, the maximum distance in pixels of a corner from the line that
+                replaces it; 0 is exact, 0.5 is invisible and takes a third of the corners.
+
+        Returns:
+            K annotations; `area` and `bbox` are those of the segmentation as written.
+
+        Raises:
+            ValueError: A mask has no label, or a label no category.
+        """
+        names = self._table.names()
+        if categories is None and names:
+            categories = {name: number for number, name in enumerate(names, start=1)}
+        return coco_annotations.to_annotations(
+            mask_results(self._table, None),
+            image_id=image_id,
+            categories=categories,
+            first_id=first_id,
+            polygons=polygons,
+            tolerance=tolerance,
+        )
 
     def to_geojson(self, *, tolerance: float = 0.0) -> dict[str, Any]:
         """Make a GeoJSON `FeatureCollection` with a feature for each mask, in pixel coordinates.

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from textsam.results.coco_annotations import plain_number
 from textsam.results.coco_rows import BadRowError, RowProblems, annotation_mask, plain_id
 from textsam.results.foreign_objects import class_labels, inclusive_ends
-from textsam.results.polygons import mask_to_polygons
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import as_array, boxes_to_xywh
 from textsam.values.rle import (
@@ -25,8 +25,6 @@ from textsam.values.rle import (
     encode_mask,
     encode_masks,
     merge_rles,
-    rle_area,
-    rle_box,
     rle_from_json,
     rle_to_json,
 )
@@ -54,55 +52,14 @@ def to_coco(
     polygons: bool = False,
     tolerance: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Make COCO annotations, one per mask; those with a `score` are COCO results as well.
-
-    Args:
-        result: Masks, each with a label.
-        image_id: COCO's id of the image.
-        categories: COCO's category id of each label.
-        first_id: Id of the first annotation; the others follow.
-        polygons: Write polygons, for tools that cannot read run-length codes: one for each part of
-            a mask. COCO has no holes, so each is cut out along a bridge of no width, which
-            pycocotools fills right. Run-length codes, the default, are exact and small.
-        tolerance: For polygons, the maximum distance in pixels of a corner from the line that
-            replaces it; 0 is exact, 0.5 is invisible and takes a third of the corners.
-
-    Returns:
-        K annotations; `area` and `bbox` are those of the segmentation as written.
-
-    Raises:
-        ValueError: A mask has no label, or a label no category.
-    """
-    annotations = []
-    for index, item in enumerate(result):
-        if item.label is None or item.label not in categories:
-            raise ValueError(
-                f"to_coco: mask {index} has label {item.label!r}; wanted one of the categories "
-                f"{sorted(categories)}"
-            )
-        segmentation: Any = rle_to_json(item.rle)
-        written = item.rle
-        if polygons:
-            rings = mask_to_polygons(item.mask, tolerance=tolerance)
-            segmentation = [[float(place) for place in ring.ravel()] for ring in rings]
-            written = (
-                _coco_rle({"segmentation": segmentation}, result.size)
-                if tolerance > 0
-                else item.rle
-            )
-        annotation: dict[str, Any] = {
-            "id": int(first_id) + index,
-            "image_id": _plain(image_id),
-            "category_id": _plain(categories[item.label]),
-            "segmentation": segmentation,
-            "area": rle_area(written),
-            "bbox": [float(side) for side in boxes_to_xywh(rle_box(written))],
-            "iscrowd": 0,
-        }
-        if not math.isnan(item.score):
-            annotation["score"] = float(item.score)
-        annotations.append(annotation)
-    return annotations
+    """Make COCO annotations; the same as `result.to_coco(...)`."""
+    return result.to_coco(
+        image_id=image_id,
+        categories=categories,
+        first_id=first_id,
+        polygons=polygons,
+        tolerance=tolerance,
+    )
 
 
 def from_coco(
@@ -185,7 +142,8 @@ def to_sa1b(result: Segmentation, *, image_id: int, file_name: str) -> dict[str,
             if not math.isnan(value):
                 annotation[name] = value
         annotations.append(annotation)
-    image = {"image_id": _plain(image_id), "width": width, "height": height, "file_name": file_name}
+    number = plain_number(image_id)
+    image = {"image_id": number, "width": width, "height": height, "file_name": file_name}
     return {"image": image, "annotations": annotations}
 
 
@@ -290,11 +248,6 @@ def from_label_map(
         [encode_masks((array == number)[None])[0] for number in present],
         labels=None if labels is None else [labels[number] for number in present],
     )
-
-
-def _plain(number: Any) -> Any:
-    """A numpy number as Python's, which JSON can write."""
-    return number.item() if isinstance(number, np.generic) else number
 
 
 def _coco_rle(annotation: Mapping[str, Any], size: tuple[int, int]) -> RLE:
