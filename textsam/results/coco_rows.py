@@ -133,7 +133,8 @@ def find_photo(folder: Path, image: Mapping[str, Any]) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise ImageError(f"there is no photo {places[0]}, nor {places[-1]}")
+    ends = (places[0], places[-1])
+    raise ImageError(f"there is no photo {', nor '.join(map(str, dict.fromkeys(ends)))}")
 
 
 def annotation_mask(annotation: Mapping[str, Any], size: tuple[int, int]) -> RLE | None:

@@ -110,7 +110,8 @@ class CocoSource:
         total = sum(self.shapes.values())
         parts = [f"{count} {what}" for what, count in sorted(self.shapes.items()) if what != _MASK]
         left_out = f"; {self.problems}" if self.problems else ""
-        return f"of {total} annotations {', '.join(parts) or 'all have a mask'}{left_out}"
+        said = f"of {total} annotations {', '.join(parts) or 'all have a mask'}"
+        return f"{said if total else 'it has no annotation of its photos'}{left_out}"
 
     def _object(self, annotation: Mapping[str, Any], size: tuple[int, int]) -> ObjectMask | None:
         """The object of a row; None for one that cannot be understood, which is counted.

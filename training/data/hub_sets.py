@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from textsam.errors import ImageError, require
+from textsam.results.coco_rows import RowProblems
 from textsam.values.rle import RLE, encode_mask, rle_from_json
 
 from .label_pngs import LabelMapConfig, objects_of_map, read_label_map
-from .sample import ObjectMask, Sample, upright_size
+from .sample import ObjectMask, Sample, readable_objects, upright_size
 from .source import sound_samples
 
 
@@ -83,6 +84,7 @@ class _Rows:
             if columns.labels and columns.names is None:
                 columns = replace(columns, names=_class_names(features, columns.labels))
         self.columns = columns
+        self.problems = RowProblems()
         self.dataset = dataset
         self.has_masks = not columns.bare
 
@@ -94,12 +96,13 @@ class _Rows:
             encoded = _encoded(_field(fields, columns.image))
             size = upright_size(encoded)
             void: RLE | None = None
+            complete = True
             if columns.label_map is not None and columns.map_config is not None:
                 values = read_label_map(_encoded(_field(fields, columns.label_map)))
                 objects, empty = objects_of_map(values, config=columns.map_config)
                 void = encode_mask(empty) if empty.any() else None
             else:
-                objects = self._objects(fields, size)
+                objects, complete = self._objects(fields, size, photo=str(number))
             given = _field(fields, columns.image_id) if columns.image_id else number
         except (KeyError, TypeError) as error:
             raise ValueError(f"{self.name}: row {number} is not as said: {error!r}") from error
@@ -108,23 +111,33 @@ class _Rows:
             source=self.name,
             encoded=encoded,
             size=size,
-            exhaustive=columns.exhaustive,
+            exhaustive=columns.exhaustive and complete,
             void=void,
             objects=objects,
         )
 
-    def _objects(self, fields: Mapping[str, Any], size: tuple[int, int]) -> tuple[ObjectMask, ...]:
+    def _objects(
+        self, fields: Mapping[str, Any], size: tuple[int, int], *, photo: str
+    ) -> tuple[tuple[ObjectMask, ...], bool]:
+        """The objects that can be read, and whether those are all."""
         columns = self.columns
         if columns.bare:
-            return ()
-        rles = [_mask(value, size) for value in _field(fields, columns.masks or "")]
-        labels = _field(fields, columns.labels) if columns.labels else [""] * len(rles)
-        if len(labels) != len(rles):
-            raise ValueError(f"{len(rles)} masks and {len(labels)} labels; wanted one for each")
-        return tuple(
-            ObjectMask(label=self._label(label), kind="unknown", rle=rle)
-            for label, rle in zip(labels, rles, strict=True)
-        )
+            return (), True
+        values = _field(fields, columns.masks or "")
+        labels = _field(fields, columns.labels) if columns.labels else [""] * len(values)
+        if len(labels) != len(values):
+            raise ValueError(f"{len(values)} masks and {len(labels)} labels; wanted one for each")
+
+        def read(pair: tuple[Any, Any]) -> ObjectMask:
+            rle = _mask(pair[1], size)
+            if rle.size != tuple(size):
+                raise ValueError(f"it has size {rle.size}; wanted {size} (height, width)")
+            return ObjectMask(label=pair[0], kind="unknown", rle=rle)
+
+        pairs = zip(labels, values, strict=True)
+        found, complete = readable_objects(pairs, read, self.problems, photo=photo)
+        # Names last: one that is missing is a mistake in what was said of the set, not of a mask.
+        return tuple(replace(item, label=self._label(item.label)) for item in found), complete
 
     def _label(self, value: Any) -> str:
         if isinstance(value, str):

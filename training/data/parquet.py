@@ -7,6 +7,7 @@ It may have a `group` (text, or null), of the photo or of an object, whose own c
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,11 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from textsam.values.rle import RLE
+from textsam.results.coco_rows import RowProblems
+from textsam.values.rle import RLE, rle_from_json
 
-from .sample import ObjectMask, Sample
+from .sample import ObjectMask, Sample, readable_objects
 
 _COLUMNS = ("image", "image_id", "height", "width", "exhaustive", "void", "objects")
+logger = logging.getLogger(__name__)
+
 # Training works without these.
 _OPTIONAL = ("source", "group")
 
@@ -29,10 +33,19 @@ _OPTIONAL = ("source", "group")
 def load_samples(paths: Sequence[Path | str]) -> list[Sample]:
     """Read Parquet files of the schema above; images stay encoded until they are asked for."""
     samples: list[Sample] = []
+    problems = RowProblems()
     for path in paths:
         table = pq.read_table(path)
         _check_columns(path, table.column_names)
-        samples.extend(_sample(row) for row in table.to_pylist())
+        for index, row in enumerate(table.to_pylist()):
+            try:
+                samples.append(_sample(row, problems))
+            except ValueError as error:
+                problems.add("a photo that cannot be read", f"{path}, row {index}: {error}")
+    if problems and not samples:
+        raise ValueError(f"no row can be read: {problems}")
+    if problems:
+        logger.warning("%s", problems)
     return samples
 
 
@@ -64,6 +77,7 @@ class ParquetSource:
                         self._where.append((path, number))
         if not self.groups:
             raise ValueError(f"ParquetSource: {', '.join(map(str, paths))}: no row in them")
+        self.problems = RowProblems()
         self._ends = np.cumsum(self.groups)
         self._process = -1
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
@@ -76,7 +90,7 @@ class ParquetSource:
             raise IndexError(f"{self.name}: row {index} of {len(self)}")
         group = int(np.searchsorted(self._ends, index, side="right"))
         row = index - int(self._ends[group]) + self.groups[group]
-        return _sample(self._table(group).slice(row, 1).to_pylist()[0])
+        return _sample(self._table(group).slice(row, 1).to_pylist()[0], self.problems)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tables": OrderedDict(), "_process": -1}
@@ -107,23 +121,35 @@ def _check_columns(path: Path | str, names: Sequence[str]) -> None:
         )
 
 
-def _sample(row: dict[str, Any]) -> Sample:
-    size = (row["height"], row["width"])
-    return Sample(
-        image_id=row["image_id"],
-        source=row.get("source") or "",
-        encoded=row["image"]["bytes"],
-        size=size,
-        exhaustive=row["exhaustive"],
-        void=None if row["void"] is None else RLE(size, row["void"].encode()),
-        objects=tuple(
-            ObjectMask(
-                label=o["label"],
-                kind=o["kind"],
-                rle=RLE(size, o["rle"].encode()),
-                ignore=bool(o["ignore"]),
-                group=o.get("group") or row.get("group") or "",
-            )
-            for o in row["objects"]
-        ),
-    )
+def _sample(row: dict[str, Any], problems: RowProblems) -> Sample:
+    """The photo of a row; a ValueError if it cannot be read, as sources raise for broken photos."""
+
+    def read(item: dict[str, Any]) -> ObjectMask:
+        return ObjectMask(
+            label=item["label"],
+            kind=item["kind"],
+            rle=_mask(item["rle"], size),
+            ignore=bool(item["ignore"]),
+            group=item.get("group") or row.get("group") or "",
+        )
+
+    try:
+        size = (int(row["height"]), int(row["width"]))
+        photo = str(row["image_id"])
+        objects, complete = readable_objects(row["objects"], read, problems, photo=photo)
+        return Sample(
+            image_id=row["image_id"],
+            source=row.get("source") or "",
+            encoded=row["image"]["bytes"],
+            size=size,
+            # An object whose mask is lost may be anywhere, so its name is not absent.
+            exhaustive=row["exhaustive"] and complete,
+            void=None if row["void"] is None else _mask(row["void"], size),
+            objects=objects,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it lacks or garbles a column: {error}") from error
+
+
+def _mask(counts: str, size: tuple[int, int]) -> RLE:
+    return rle_from_json({"size": size, "counts": counts})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from textsam.values.rle import rle_from_json
+from textsam.results.coco_rows import RowProblems, annotation_mask
 
-from .sample import ObjectMask, Sample
+from .sample import ObjectMask, Sample, readable_objects
 from .source import PackedRecords
 
 
@@ -24,6 +27,7 @@ class Sa1bSource:
         self.name = name or self.folder.name
         if not self.folder.is_dir():
             raise NotADirectoryError(f"{self.name}: there is no folder {self.folder}")
+        self.problems = RowProblems()
         self._names = PackedRecords(sorted(_json_files(str(self.folder), "")))
         if not self._names:
             raise ValueError(f"{self.folder} has no sa_*.json; wanted SA-1B's folder, unpacked")
@@ -37,13 +41,15 @@ class Sa1bSource:
             content = json.loads(path.read_bytes())
             image = content["image"]
             size = (int(image["height"]), int(image["width"]))
-            codes = [a["segmentation"] for a in content["annotations"]]
+            rows = list(content["annotations"])
             file_name = str(image.get("file_name") or f"{path.stem}.jpg")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not an annotation of SA-1B: {error!r}") from error
         photo = path.with_name(file_name)
         if not photo.is_file():
             raise FileNotFoundError(f"{self.name}: there is no photo {photo}")
+        read = partial(_object, size=size)
+        objects, _ = readable_objects(rows, read, self.problems, photo=path.stem)
         return Sample(
             image_id=path.stem,
             source=self.name,
@@ -51,10 +57,15 @@ class Sa1bSource:
             size=size,
             exhaustive=False,
             void=None,
-            objects=tuple(
-                ObjectMask(label="", kind="unknown", rle=rle_from_json(code)) for code in codes
-            ),
+            objects=objects,
         )
+
+
+def _object(annotation: Mapping[str, Any], *, size: tuple[int, int]) -> ObjectMask:
+    rle = annotation_mask(annotation, size)
+    if rle is None:
+        raise ValueError("it has no segmentation")
+    return ObjectMask(label="", kind="unknown", rle=rle)
 
 
 def _json_files(folder: str, inside: str) -> list[str]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from textsam.errors import ImageError
+from textsam.results.coco_rows import RowProblems
 from textsam.values.images import load_image
 from textsam.values.rle import RLE, decode_rle, encode_mask
 
 # Raised for broken photos and annotations (`ImageError` is a ValueError); anything else is a bug
 # and is not caught.
 BROKEN = (ValueError, OSError)
+
+logger = logging.getLogger(__name__)
 
 # EXIF orientations that rotate by 90 degrees.
 _ORIENTATION_TAG = 0x0112
@@ -84,6 +90,28 @@ class Sample:
     def void_mask(self) -> NDArray[np.bool_]:
         """Pixels to ignore, (H, W) bool."""
         return np.zeros(self.size, dtype=bool) if self.void is None else decode_rle(self.void)
+
+
+def readable_objects(
+    rows: Iterable[Any], read: Callable[[Any], ObjectMask], problems: RowProblems, *, photo: str
+) -> tuple[tuple[ObjectMask, ...], bool]:
+    """The objects of a photo's rows that can be read, and whether those are all.
+
+    The others are counted in `problems`, and the first is named in the log; a ValueError if none
+    can be read.
+    """
+    objects: list[ObjectMask] = []
+    where = ""
+    for index, row in enumerate(rows):
+        try:
+            objects.append(read(row))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            where = f"photo {photo!a}, mask {index}: {type(error).__name__}: {error}"
+            if problems.add("a mask that cannot be read", where):
+                logger.warning("%s; it and others like it are left out", where)
+    if where and not objects:
+        raise ValueError(where)
+    return tuple(objects), not where
 
 
 def upright_size(encoded: bytes | Path) -> tuple[int, int]:

@@ -208,8 +208,8 @@ def _guess(text: str) -> SourceSpec:
         raise ValueError(f"{text!r} alone lacks its photos. Type: coco:{text}@FOLDER_OF_PHOTOS")
     there = "cannot be told from its path" if path.exists() else "is not there"
     raise ValueError(
-        f"{text!r}: what it holds {there}. Say its kind:\n  "
-        + "\n  ".join(kind.usage for kind in _KINDS.values())
+        f"{text!r}: what it holds {there}. Say its kind: "
+        + "; ".join(kind.usage for kind in _KINDS.values())
     )
 
 

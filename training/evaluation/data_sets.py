@@ -106,6 +106,7 @@ def _read_file(path: Path, limit: int | None, kept_out: bool) -> DataSet:
         every = [sample for row, sample in enumerate(every) if is_kept_out(row)]
     indices = evenly_spaced(len(every), limit)
     samples, broken = _sound_samples(path.stem, indices, every.__getitem__)
+    _check_objects(path.stem, samples, every)
     labels = sorted({o.label for sample in every for o in sample.objects} - {""})
     return DataSet(name=path.stem, path=path, samples=samples, labels=tuple(labels), broken=broken)
 
@@ -122,6 +123,7 @@ def _read_source(spec: str, limit: int | None) -> DataSet:
         # Always the stream's first epoch, so that two runs measure the same photos.
         rows = islice(source.rows(seed=0, epoch=0), limit)
         samples, broken = _sound_samples(name, rows, source.sample)
+    _check_objects(name, samples, source)
     labels = {o.label for sample in samples for o in sample.objects} - {""}
     labels |= _listed_labels(source)
     return DataSet(
@@ -178,6 +180,27 @@ def _sound_samples(
         raise BadInputError(_with_name(name, error)) from error
     report_broken(name, reasons, sound=len(samples))
     return tuple(samples), len(reasons)
+
+
+def _check_objects(name: str, samples: Sequence[Sample], source: object) -> None:
+    """Refuse a set in which nothing can be measured, in place of a table without a number.
+
+    Photos in which every label of the set is known to be absent can be asked for them.
+    """
+    if not samples:
+        raise BadInputError(f"{name} has no photo")
+    measurable = (
+        sample.exhaustive or sample.absent or any(not item.ignore for item in sample.objects)
+        for sample in samples
+    )
+    if any(measurable):
+        return
+    only = sum(bool(sample.objects) for sample in samples)
+    describe = getattr(source, "describe_lack", None)
+    raise BadInputError(
+        f"{name}: no object to measure in {len(samples)} photos: {only} have only crowds or boxes, "
+        f"{len(samples) - only} no annotation" + ("" if describe is None else f"; {describe()}")
+    )
 
 
 def _check_size(sample: Sample) -> None:

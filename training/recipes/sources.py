@@ -110,8 +110,10 @@ def check_masks(name: str, source: Source | StreamSource | Sequence[Sample]) -> 
 
     It reads photos from the first on until one has a mask, and evenly spread ones of a large set.
     """
-    if isinstance(source, StreamSource) or not len(source):  # the loader names an empty one
+    if isinstance(source, StreamSource):
         return
+    if not len(source):
+        raise NoMasksError(f"{name} has no photo; wanted photos with masks")
     broken: list[str] = []
     ignored = bare = 0
     rows = evenly_spaced(len(source), _LOOKED_AT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,47 @@ def test_a_file_of_another_schema_is_named(tmp_path: Path) -> None:
     for read in (load_samples, ParquetSource):
         with pytest.raises(ValueError, match=r"edges\.parquet has no column .*objects"):
             read([path])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: row.update(image=None),
+        lambda row: row.update(height=None),
+        lambda row: row.update(objects=None),
+        lambda row: row.update(void="junk"),
+    ],
+)
+def test_one_bad_photo_costs_itself(parquet: Path, tmp_path: Path, change: Any) -> None:
+    path, (_, good) = _changed(parquet, tmp_path, change), load_samples([parquet])
+    assert load_samples([path]) == [good]
+    source = ParquetSource([path])
+    with pytest.raises(ValueError, match=r"lacks or garbles|damaged RLE"):
+        source[0]
+    assert source[1] == good
+
+
+@pytest.mark.parametrize("junk", [None, "junk", ""])
+def test_one_bad_mask_costs_itself(parquet: Path, tmp_path: Path, junk: str | None) -> None:
+    whole = load_samples([parquet])[0].objects
+
+    def add(row: dict[str, Any]) -> None:
+        row["exhaustive"] = True
+        row["objects"].append({**row["objects"][0], "rle": junk})
+
+    source = ParquetSource([_changed(parquet, tmp_path, add)])
+    assert source[0].objects == whole and len(source.problems) == 1
+    assert not source[0].exhaustive  # what was lost may be anywhere
+    assert load_samples([tmp_path / "changed.parquet"])[0] == source[0]
+
+
+def _changed(parquet: Path, folder: Path, change: Any) -> Path:
+    """The file with its first row changed."""
+    table = pq.read_table(parquet)
+    rows = table.to_pylist()
+    change(rows[0])
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / "changed.parquet")
+    return folder / "changed.parquet"
 
 
 def test_lazy_rows_equal_the_eager_ones(grouped_parquet: list[Path]) -> None:

@@ -56,6 +56,19 @@ def test_what_is_broken_names_itself(folder: Path) -> None:
         source[1]
 
 
+def test_one_bad_mask_costs_itself(folder: Path, drawing: Callable) -> None:
+    path = folder / "part-0" / "sa_2.json"
+    content = json.loads(path.read_text())
+    for row in (None, {}, {"segmentation": {"size": [1, 1], "counts": "0"}}):
+        content["annotations"].insert(1, row)
+    path.write_text(json.dumps(content))
+    source = Sa1bSource(folder)
+    sample = source[0]
+    for item, mask in zip(sample.objects, drawing(2)[1], strict=True):
+        np.testing.assert_array_equal(decode_rle(item.rle), mask)
+    assert len(source.problems) == 3
+
+
 def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no sa_\*\.json"):
         Sa1bSource(tmp_path)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.training.data.coco_faults import write_coco
 from textsam.values.rle import decode_rle, encode_mask
 from training.data import ParquetSource, load_samples
 from training.data.coco import CocoSource
@@ -140,7 +141,7 @@ def test_rows_of_another_schema_are_no_traceback(tmp_path: Path) -> None:
     [
         ("voc:{}", "VOC: looked in .* for the folders JPEGImages"),
         ("voc:{}/none", "there is no folder .*none"),
-        ("coco:{}/i.json@{}", "no folder|No such file"),
+        ("coco:{}/i.json@{}", "no folder|no file"),
         ("vok:{}", "there is no file vok:.*'vok' is no kind of source"),
         ("bsds500:{}", "contours and no masks"),
         ("parquet:{}", r"has no \*\.parquet in it"),
@@ -153,6 +154,24 @@ def test_a_source_that_cannot_be_opened_is_one_line(
         read_sets([spec.format(tmp_path, tmp_path)])
     assert points.main([spec.format(tmp_path, tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "2 are crowds"),
+        (lambda c: [a.pop("segmentation") for a in c["annotations"]], "2 have a bbox and no mask"),
+        (lambda c: c["annotations"].clear(), "1 no annotation"),
+        (lambda c: c["images"].clear(), "has no photo"),
+    ],
+)
+def test_a_set_in_which_nothing_can_be_measured_is_one_line(
+    tmp_path: Path, change: Any, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_coco(tmp_path, lambda content, folder: change(content))
+    assert points.main([f"coco:{path}@{tmp_path / 'images'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "error: instances" in line and told in line
 
 
 def test_a_stream_is_cut_off_and_broken_rows_are_counted(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +67,59 @@ def test_clip_cannot_be_trained(
     words = ["--data", coco_data(6), "--model", str(model_folder(phrases=True))]
     assert main(["finetune", *words, "--frozen", "image_encoder"]) == 2
     assert "Add clip to --frozen" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], "annotations .* are crowds"),
+        (
+            lambda c: [a.update(segmentation=None, bbox=[1, 1, 9, 9]) for a in c["annotations"]],
+            "have a bbox and no mask",
+        ),
+        (lambda c: c["annotations"].clear(), "2 have no annotation; it has no annotation"),
+        (lambda c: c["images"].clear(), "has no photo"),
+        (lambda c: [i.update(file_name="x.png") for i in c["images"]], "cannot be read .*no photo"),
+        (
+            lambda c: [a.update(segmentation=5) for a in c["annotations"]],
+            "neither|a segmentation that is no mask",
+        ),
+    ],
+)
+def test_a_set_without_a_mask_is_one_line(
+    change: Callable[[Any], Any],
+    told: str,
+    coco_data: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--data", coco_data(2), "--folder", str(tmp_path / "run"), *SETTINGS]
+    content = json.loads((tmp_path / "instances.json").read_text())
+    change(content)
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    assert main(["finetune", *words]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert err.startswith("error: instances") and re.search(told, err)
+
+
+def test_a_set_whose_masks_are_all_too_small_fails_in_a_line(
+    model_folder: Callable[..., Path],
+    coco_data: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Which shows only when views are made; with and without workers."""
+    words = ["--data", coco_data(2), "--model", str(model_folder()), *SETTINGS]
+    content = json.loads((tmp_path / "instances.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = [[1.0, 1.0, 3.0, 1.0, 3.0, 3.0]]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    for workers in ("0", "1"):
+        run = ["--folder", str(tmp_path / f"run{workers}"), "--workers", workers]
+        assert main(["finetune", *words, *run]) == 1
+        err = " ".join(capsys.readouterr().err.split())
+        assert err.startswith("error: source 'instances': none of 200 photos")
+        assert "Traceback" not in err
 
 
 def test_photos_are_held_out_by_source_and_never_trained_on() -> None:
