@@ -2,6 +2,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
 import textsam
-from textsam.cli.app import app
+from textsam.cli import options
+from textsam.cli.app import EXAMPLES, app
 from textsam.cli.doctor import Finding, examine
 from textsam.errors import PromptError, WeightsError
 from textsam.results.segmentation import Segmentation
@@ -178,6 +183,118 @@ def test_json_of_one_photo(textsam_command):
     assert len(Segmentation.load("a.npz")) == 1
 
 
+@pytest.mark.parametrize("words", [["street.jpg", "garage door"], ["garage door", "street.jpg"]])
+def test_a_word_that_is_no_file_is_the_phrase(textsam_command, model, words):
+    result = textsam_command("segment", *words, "-o", "a.json")
+    assert result.exit_code == 0, result.output
+    assert "there is no file 'garage door'; read as -t \"garage door\"" in result.stderr
+    assert model.prompts[-1]["text"] == ["garage door"]
+
+
+def test_patterns_are_expanded(textsam_command):
+    make_folder()
+    result = textsam_command("segment", "photos/*.jpg", "photos/**/*.png", "-t", "x", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in Path("out").glob("*.png")} == {"a.png", "b.png", "c.png"}
+    # One match is one photo.
+    textsam_command("segment", "street*", "-t", "x", "-o", "one.json")
+    assert Path("one.json").is_file()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(min_size=1, max_size=400), st.text(min_size=1, max_size=400))
+def test_names_of_files_are_short_and_their_own(first, second):
+    names = [options.choose_target("photo.jpg", None, None, [text]) for text in (first, second)]
+    for name in names:
+        assert len(name.name.encode()) <= 180
+        assert options.choose_target("photo.jpg", name, None, []) == name
+    long = [options.choose_target("p.jpg", None, None, [text * 400]) for text in ("é", "e")]
+    assert long[0] != long[1]
+
+
+def test_a_long_phrase(textsam_command):
+    result = textsam_command("segment", "street.jpg", "-t", "very " * 50 + "wheel")
+    assert result.exit_code == 0, result.output
+    (name,) = (path.name for path in Path().glob("street_very*.png"))
+    textsam_command("segment", "street.jpg", "-t", "very " * 50 + "wheel")
+    assert [path.name for path in Path().glob("street_very*.png")] == [name]
+
+
+def test_one_rule_for_names_of_output(textsam_command):
+    """A dot and letters name a file; any other name, or that of a folder, a folder."""
+    make_folder()
+    Path("old.png").mkdir()
+    for name in ("results.v2", "results.2026", "masks", "old.png"):
+        for source in ("street.jpg", "photos"):
+            result = textsam_command("segment", source, "-t", "x", "-o", name)
+            assert result.exit_code == 0, result.output
+        assert Path(name, "street.png").is_file() and Path(name, "a.png").is_file()
+
+
+def test_photos_are_read_as_chosen(textsam_command, model):
+    seen = []
+    ask = model.segment
+    model.segment = lambda image, **rest: seen.append(image[0, 0].tolist()) or ask(image, **rest)
+    pixels = np.full((30, 40, 4), (10, 20, 30, 0), np.uint8)
+    Image.fromarray(pixels).save("clear.png")
+    Path("clear").mkdir()
+    Image.fromarray(pixels).save("clear/a.png")
+    Image.fromarray(pixels).save("clear/b.png")
+    result = textsam_command("segment", "clear.png", "-t", "x", "-o", "a.json")
+    assert result.stderr.count("note: the photo is transparent everywhere") == 1
+    for options_, colour in (
+        (["--alpha", "ignore"], [10, 20, 30]),
+        (["--alpha", "black"], [0, 0, 0]),
+        (["--bands", "3,2,1"], [30, 20, 10]),
+        (["--bands", "2", "--white", "40"], [128] * 3),
+    ):
+        textsam_command("segment", "clear.png", "-t", "x", "-o", "a.json", *options_)
+        assert seen[-1] == colour
+        textsam_command("segment", "clear", "-t", "x", "-o", "out", *options_)
+        assert seen[-2:] == [colour, colour]
+    result = textsam_command("segment", "clear", "-t", "x", "-o", "out2")
+    assert result.stderr.count("note:") == 1  # once for all photos
+
+
+def test_what_a_folder_leaves_out_is_counted(textsam_command):
+    make_folder()
+    Path("photos/a.CR2").touch()
+    Path("photos/a.xmp").touch()
+    result = textsam_command("segment", "photos", "-t", "wheel", "-o", "out")
+    assert "left out, as they are not read: 1 .cr2" in result.stdout
+
+
+def test_a_photo_at_an_address(textsam_command):
+    path = Path("street.jpg").resolve()
+    result = textsam_command("segment", f"file://{path}", "-t", "wheel")
+    assert result.exit_code == 0, result.output
+    assert Path("street_wheel.png").is_file()
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_examples_of_the_help_are_right(textsam_command, line):
+    name, *words = shlex.split(line)[1:]
+    group = typer.main.get_command(app)
+    command = group.commands[name]
+    # Parsed as a command line is, without running it.
+    command.make_context(name, words, parent=group.make_context("textsam", [name]))
+    shown = " ".join(textsam_command(name, "--help").stdout.split())
+    assert line in shown
+
+
+def test_options_are_grouped(textsam_command):
+    for name, panels in (
+        ("segment", ("What to find", "Results", "Model", "Reading photos")),
+        ("everything", ("What to find", "Results", "Model", "Reading photos")),
+        ("search", ("What to find", "Which masks count", "Results", "Model")),
+    ):
+        shown = textsam_command(name, "--help").stdout
+        assert all(panel in shown for panel in panels)
+        # Nothing is left but --help.
+        rest = shown.partition(" Options ")[2].partition("╰")[0]
+        assert rest.count("--") == 1
+
+
 class Explains(StandIn):
     """As `StandIn`, and gives its reasons; a cat is seen only with a low threshold."""
 
@@ -304,7 +421,18 @@ def test_a_folder_with_a_bad_photo(textsam_command):
     ("arguments", "message"),
     [
         (["street.jpg"], "no prompt; type for example: textsam segment street.jpg -t wheel"),
-        (["street.jpg", "boat"], "textsam segment street.jpg -t boat"),
+        (["street.jpg", "red", "boat"], '-t "red boat" for one phrase, or -t "red" -t "boat"'),
+        (["boat", "-t", "x"], "there is no file 'boat'"),
+        (["*.gif", "-t", "x"], "no photos match '\\*.gif'"),
+        (["street.jpg", "s3://b/a.jpg", "-t", "x", "-o", "out"], "is an address: give it alone"),
+        (["street.jpg", "street.jpg", "-t", "x", "-o", "a.png"], "Type: -o a$"),
+        (["street.jpg", "-t", "x", "-o", "street.final"], "wanted a folder, or a file"),
+        (["street.jpg", "-t", "x", "--bands", "3,2"], "--bands 3,2: wanted one number or three"),
+        (["street.jpg", "-t", "x", "--bands", "0,1,2"], "counted from 1"),
+        (["street.jpg", "-t", "x", "--bands", "4,3,2"], "the photo has 3 bands"),
+        (["street.jpg", "-t", "x", "--white", "much"], "--white much: wanted a number"),
+        (["street.jpg", "-t", "x", "--page", "2"], "the photo has 1 page"),
+        (["street.jpg", "-t", "x", "--alpha", "none"], '"ignore" or a colour'),
         (["no.jpg", "-t", "x"], "no.jpg"),
         (["street.jpg", "-t", "x", "-o", "a.bmp"], "-o a.bmp: wanted"),
         (["street.jpg", "-t", "x", "-o", "a.png", "--format", "json"], "disagree"),

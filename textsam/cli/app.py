@@ -33,10 +33,39 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# In this order they stand in the help.
-_COMMANDS = (segment, everything, refine, embed, search, demo, calibrate, models, info, doctor)
-for _command in _COMMANDS:
-    app.command(cls=HintingCommand)(_command)
+# In this order they stand in the help, each with lines to start from.
+EXAMPLES = {
+    segment: (
+        "textsam segment bus.jpg -t wheel -o wheel.png",
+        "textsam segment photos/ -t dog -t cat -o masks --format json",
+        "textsam segment scene.tif -t field --bands 4,3,2 --white auto -o field.png",
+    ),
+    everything: (
+        "textsam everything bus.jpg -o everything.json",
+        "textsam everything photos/ -o masks --preset paper",
+    ),
+    refine: (
+        "textsam refine rough.json --photo bus.jpg -o better.json",
+        "textsam refine instances.json --photos photos/ -o better.json",
+    ),
+    embed: (
+        "textsam embed photos/ -o masks.lance",
+        "textsam embed coco:instances.json@photos -o masks.lance",
+    ),
+    search: (
+        'textsam search masks.lance -t "yellow bus" -o found.png',
+        "textsam search masks.lance --like bus.jpg -p 120,240",
+    ),
+    demo: ("textsam demo", "textsam demo --port 8080"),
+    calibrate: ("textsam calibrate coco:instances.json@photos -o calibration.json",),
+    models: ("textsam models",),
+    info: ("textsam info tiny", "textsam info sam_vit_b_01ec64.pth"),
+    doctor: ("textsam doctor",),
+}
+for _command, _lines in EXAMPLES.items():
+    # A blank line keeps the lines apart.
+    _epilog = "\n\n".join([f"Example{'s' * (len(_lines) > 1)}:", *_lines])
+    app.command(cls=HintingCommand, epilog=_epilog)(_command)
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -18,9 +20,13 @@ _TRACEBACK = "TEXTSAM_TRACEBACK"
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors into one line on standard error and an exit code: 1, or 130 for Ctrl-C."""
+    """Turn errors into one line on standard error and an exit code: 1, or 130 for Ctrl-C.
+
+    What was assumed about a photo (`ImageNote`) becomes a line, too, once for all photos.
+    """
     try:
-        yield
+        with _notes():
+            yield
     # How typer ends a command on purpose.
     except (typer.Exit, typer.Abort):
         raise
@@ -37,6 +43,29 @@ def one_line_errors() -> Iterator[None]:
         more = "" if expected else f" (set {_TRACEBACK}=1 for the traceback)"
         typer.echo(f"error: {one_line(error)}{more}", err=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    from textsam.errors import ImageNote
+
+    said: set[str] = set()
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
+        if not issubclass(category, ImageNote):
+            show_others(message, category, *rest, **options)
+            return
+        # The same note about another photo differs in its numbers only.
+        kind = re.sub(r"\d+", "", str(message))
+        if kind not in said:
+            typer.echo(f"note: {message}", err=True)
+        said.add(kind)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ImageNote)
+        warnings.showwarning = show
+        yield
 
 
 def make_console(*, stderr: bool = False) -> Console:

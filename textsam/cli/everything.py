@@ -26,16 +26,20 @@ PresetOption = Annotated[
     ),
 ]
 PointsPerSideOption = Annotated[
-    int | None, typer.Option("--points-per-side", help="Points along each side of the grid.")
+    int | None,
+    typer.Option("--points-per-side", help="Points along each side of the grid."),
 ]
 PredIouThreshOption = Annotated[
-    float | None, typer.Option("--pred-iou-thresh", help="Minimum predicted IoU of a mask.")
+    float | None,
+    typer.Option("--pred-iou-thresh", help="Minimum predicted IoU of a mask."),
 ]
 StabilityScoreThreshOption = Annotated[
-    float | None, typer.Option("--stability-score-thresh", help="Minimum stability of a mask.")
+    float | None,
+    typer.Option("--stability-score-thresh", help="Minimum stability of a mask."),
 ]
 CropNLayersOption = Annotated[
-    int | None, typer.Option("--crop-n-layers", help="Layers of crops besides the whole photo.")
+    int | None,
+    typer.Option("--crop-n-layers", help="Layers of crops besides the whole photo."),
 ]
 MinMaskRegionAreaOption = Annotated[
     int | None,
@@ -78,6 +82,10 @@ def everything(
     format: FormatOption = None,
     kind: KindOption = None,
     overwrite: options.OverwriteOption = False,
+    bands: options.BandsOption = None,
+    white: options.WhiteOption = None,
+    page: options.PageOption = None,
+    alpha: options.AlphaOption = None,
 ) -> None:
     """Find everything in photos, from a grid of points, and write pictures or masks of it.
 
@@ -99,25 +107,31 @@ def everything(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
         )
+        names, phrases = options.split_words(photos, None)
+        if phrases:
+            raise ValueError(f'no phrases here. Type: textsam segment {names[0]} -t "{phrases[0]}"')
         load = partial(options.load_model, model, device=device, dtype=dtype)
-        if options.is_one_photo(photos, out):
-            _one_photo(load, photos[0], out, settings, format, kind)
+        reading = options.parse_reading(bands, white, page, alpha)
+        if options.is_one_photo(names, out):
+            _one_photo(load, names[0], out, settings, format, kind, reading)
             return
         from textsam.batch.folders import everything_folder
         from textsam.cli.tables import run_many
 
         assert out is not None  # as is_one_photo has checked
         writing: dict[str, Any] = {"format": format or "png", "kind": kind, "overwrite": overwrite}
-        run_many(partial(everything_folder, load(), photos, out, settings=settings, **writing))
+        writing |= {"settings": settings, "reading": reading}
+        run_many(partial(everything_folder, load(), names, out, **writing))
 
 
 def _one_photo(
     load: Callable[[], TextSAM],
-    photo: Path,
+    photo: str,
     out: Path | None,
     settings: AutomaticSettings,
     format: str | None,
     kind: Any,
+    reading: dict[str, Any],
 ) -> None:
     from textsam.batch.batch_run import write_result
     from textsam.cli.tables import result_table
@@ -129,14 +143,14 @@ def _one_photo(
     suffix = target.suffix.lower()
     if suffix == ".txt":
         raise ValueError(f"-o {target}: YOLO's .txt needs a class for each mask; write .json")
-    image = load_image(photo)
+    image = load_image(photo, **reading)
     model = load()
     with TerminalProgress("points") as bar:
         result = model.everything(image, settings, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Both layouts end in .json, so the suffix does not tell them apart.
     layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")
-    write_result(result, target, name=photo.name, image=image, format=layout, kind=kind)
+    write_result(result, target, name=Path(photo).name, image=image, format=layout, kind=kind)
     if len(result):
         make_console().print(result_table(result))
     print_line(f"{len(result)} masks; wrote {target}")

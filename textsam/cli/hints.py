@@ -1,4 +1,4 @@
-"""Answers to command lines that people know from other tools.
+"""Commands whose --help has groups, and answers to command lines known from other tools.
 
 `yolo`, Segment Anything's `amg.py` and LangSAM have their own names for options and commands. Such
 a name fails with a line that says what to type here. Numbers after `--box` and `--point` may also
@@ -42,6 +42,17 @@ _UNNEEDED = {
     "Leave it out and open the file that is written": "show",
 }
 
+# The groups of options in --help, by the names of the parameters; the others stay in "Options".
+_PANELS = {
+    "What to find": "text exclude background point box strategy threshold overlap mask image like "
+    "space k exact preset points_per_side pred_iou_thresh stability_score_thresh crop_n_layers "
+    "min_mask_region_area refine",
+    "Which masks count": "data_set label min_area max_area min_aspect max_aspect",
+    "Results": "out format kind explain as_json overwrite save_dataset",
+    "Model": "model clip detector calibration device dtype",
+    "Reading photos": "bands white page alpha",
+}
+
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 # Ultralytics writes source=bus.jpg.
 _ASSIGNMENT = re.compile(r"(\w+)=.+")
@@ -52,6 +63,7 @@ def _by_name(table: dict[str, str]) -> dict[str, str]:
 
 
 _COMMAND_OF, _OPTION_OF, _REASON_OF = map(_by_name, (_COMMANDS, _OPTIONS, _UNNEEDED))
+_PANEL_OF = _by_name(_PANELS)
 
 
 class HintingGroup(TyperGroup):
@@ -71,6 +83,12 @@ class HintingGroup(TyperGroup):
 
 class HintingCommand(TyperCommand):
     """A subcommand: says which of its options was probably meant."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for parameter in self.params:
+            if panel := _PANEL_OF.get(parameter.name or ""):
+                parameter.rich_help_panel = panel  # type: ignore[attr-defined]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after a hint for names of other tools."""

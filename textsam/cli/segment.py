@@ -64,7 +64,8 @@ ThresholdOption = Annotated[
     ),
 ]
 OverlapOption = Annotated[
-    Overlap, typer.Option("--overlap", help="Whether masks may share pixels.")
+    Overlap,
+    typer.Option("--overlap", help="Whether masks may share pixels."),
 ]
 ExplainOption = Annotated[
     Path | None,
@@ -99,42 +100,61 @@ def segment(
     explain: ExplainOption = None,
     as_json: options.JsonOption = False,
     overwrite: options.OverwriteOption = False,
+    bands: options.BandsOption = None,
+    white: options.WhiteOption = None,
+    page: options.PageOption = None,
+    alpha: options.AlphaOption = None,
 ) -> None:
     """Find things in photos and write pictures or masks of them.
 
     A run over many photos can be stopped; the same command continues it.
     """
     with one_line_errors():
+        names, phrases = options.split_words(photos, text)
         points, labels = options.parse_points(point or [])
         query: dict[str, Any] = {
-            "text": text or None,
+            "text": phrases or None,
             "exclude": exclude or None,
             "background": background or None,
             "points": points or None,
             "labels": labels or None,
             **options.parse_boxes(box or []),
         }
-        _check_query(query, photos)
-        _note_phrases(text or [])
-        minimum = options.parse_thresholds(threshold or [], text or [])
+        _check_query(query, names)
+        _note_phrases(phrases)
+        minimum = options.parse_thresholds(threshold or [], phrases)
         query |= {"strategy": strategy, "threshold": minimum, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
         load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
-        if options.is_one_photo(photos, out):
-            output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
-            _segment_one(load, photos[0], query, explain=explain, as_json=as_json, **output)
+        output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
+        output["reading"] = options.parse_reading(bands, white, page, alpha)
+        if options.is_one_photo(names, out):
+            _segment_one(load, names[0], query, explain=explain, as_json=as_json, **output)
             return
         if explain is not None:
             raise ValueError("--explain is about one photo; leave it out, or name one photo")
-        from textsam.batch.folders import segment_folder
-        from textsam.cli.tables import run_many
+        output["overwrite"] = overwrite
+        _segment_many(load, names, query, as_json=as_json, **output)
 
-        assert out is not None  # as is_one_photo has checked
-        query |= {"format": format or "png", "kind": kind, "overwrite": overwrite}
-        run_many(
-            partial(segment_folder, load(), photos, out, **query),
-            on_photo=_print_photo_json if as_json else None,
-        )
+
+def _segment_many(
+    load: Callable[[], TextSAM],
+    photos: Sequence[str],
+    query: dict[str, Any],
+    *,
+    out: Path,
+    format: str | None,
+    as_json: bool,
+    **output: Any,
+) -> None:
+    from textsam.batch.folders import segment_folder
+    from textsam.cli.tables import run_many
+
+    output |= {"format": format or "png", **query}
+    run_many(
+        partial(segment_folder, load(), photos, out, **output),
+        on_photo=_print_photo_json if as_json else None,
+    )
 
 
 def _note_phrases(phrases: Sequence[str]) -> None:
@@ -145,23 +165,21 @@ def _note_phrases(phrases: Sequence[str]) -> None:
             typer.echo(f'note: "{phrase}": {hint}', err=True)
 
 
-def _check_query(query: dict[str, Any], photos: Sequence[Path]) -> None:
+def _check_query(query: dict[str, Any], photos: Sequence[str]) -> None:
     if query["text"] or query["points"] or query["box"] or query["boxes"]:
         return
-    # `textsam segment bus.jpg wheel`: the phrase was read as a photo.
-    words = [path.name for path in photos[1:] if not path.exists() and not path.suffix]
-    phrase = words[0] if words else "wheel"
-    raise PromptError(f"no prompt; type for example: textsam segment {photos[0]} -t {phrase}")
+    raise PromptError(f"no prompt; type for example: textsam segment {photos[0]} -t wheel")
 
 
 def _segment_one(
     load: Callable[[], TextSAM],
-    photo: Path,
+    photo: str,
     query: dict[str, Any],
     *,
     out: Path | None,
     format: str | None,
     kind: Any,
+    reading: dict[str, Any],
     explain: Path | None,
     as_json: bool,
 ) -> None:
@@ -173,9 +191,9 @@ def _segment_one(
     if out is not None or not as_json:
         target = options.choose_target(photo, out, format, query["text"] or [])
     if explain is not None:
-        _check_explain(explain, query, others=[photo, target])
+        _check_explain(explain, query, others=[Path(photo), target])
     # Before the model: a mistyped name should fail at once.
-    image = load_image(photo)
+    image = load_image(photo, **reading)
     model = load()
     result = model.segment(image, **query)
     explanation = None
@@ -193,7 +211,7 @@ def _segment_one(
     if explanation is not None and explain is not None:
         explanation.save(explain)
     if as_json:
-        paths = {"source": str(photo), "output": None if target is None else str(target)}
+        paths = {"source": photo, "output": None if target is None else str(target)}
         paths |= {} if explain is None else {"explanation": str(explain)}
         typer.echo(json.dumps({**paths, **result.to_dict()}))
         return
@@ -216,7 +234,7 @@ def _check_explain(path: Path, query: dict[str, Any], *, others: Sequence[Path |
         raise PromptError("--explain works for phrases: give -t, without --point and --box")
 
 
-def _print_result(photo: Path, result: Segmentation, explanation: Explanation | None) -> None:
+def _print_result(photo: str, result: Segmentation, explanation: Explanation | None) -> None:
     from textsam.cli.tables import explanation_table, result_table
 
     console = make_console()
