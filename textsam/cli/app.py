@@ -8,6 +8,7 @@ line; 130, stopped with Ctrl-C. Each command imports what is slow inside its fun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 
 # In this order they stand in the help, each with lines to start from.
-EXAMPLES = {
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     segment: (
         "textsam segment bus.jpg -t wheel -o wheel.png",
         "textsam segment photos/ -t dog -t cat -o masks --format json",
