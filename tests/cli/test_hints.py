@@ -38,7 +38,24 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("everything bus.jpg --checkpoint sam.pth", "Type: --model"),
         ("everything bus.jpg --convert-to-rle", "Type: --format json"),
         ("amg bus.jpg", "Type: textsam everything ..."),
-        ("segment bus.jpg --treshold 0.3", "--threshold"),  # a slip of the pen
+        ("i bus.jpg out.png", "Type: textsam segment ..."),
+        ("segmet bus.jpg -t wheel", "'segment'"),
+        ("help", "Type: textsam --help"),
+        ("segment help", "Type: textsam segment --help"),
+        ("segment -i bus.jpg -t wheel", "Type: textsam segment PHOTO"),
+        ("segment --source bus.jpg --classes wheel", "Type: textsam segment PHOTO"),
+        ("segment bus.jpg --classes wheel", "Type: --text"),
+        ("segment bus.jpg --prompt wheel", "Type: --text"),
+        ("segment bus.jpg -t wheel --output a.png", "Type: --out"),
+        ("segment bus.jpg -t wheel --conf 0.3", "Type: --threshold"),
+        ("segment bus.jpg -t wheel -c 0.3", "Type: --threshold 0.3"),
+        ("segment bus.jpg -t wheel -f json", "Type: --format"),
+        ("segment bus.jpg -t wheel --save-txt", "Type: --format txt"),
+        # Slips of the pen: the nearest one.
+        ("segment bus.jpg --treshold 0.3", "Type: --threshold"),
+        ("segment bus.jpg --txt wheel", "Type: --text"),
+        ("segment bus.jpg -t wheel --band 3,2,1", "Type: --bands"),
+        ("segment bus.jpg -t wheel --excude cat", "Type: --exclude"),
     ],
 )
 def test_names_of_other_tools_are_answered(run: Any, line: str, advice: str) -> None:

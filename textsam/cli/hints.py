@@ -8,6 +8,7 @@ be separated by spaces, as those tools have them.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 # What other tools call a command or an option here.
 _COMMANDS = {
-    "segment": "predict detect track run seg infer",
+    "segment": "predict detect track run seg infer find cutout remove rembg i p",
     "everything": "auto amg automatic generate",
     "demo": "gui ui web app serve",
     "embed": "index embeddings",
@@ -32,11 +33,20 @@ _OPTIONS = {
     "--exclude": "negative-prompt not",
     "--device cuda": "gpu",
     "--point X,Y,0": "point-labels",
-    "--format json": "convert-to-rle",
+    "--format json": "convert-to-rle save-json",
+    "--format txt": "save-txt",
+    "--kind cutout": "save-crop remove-background transparent only-mask",
+    "--overwrite": "exist-ok force",
+    "--page": "frame",
+    "--bands": "channels rgb",
+    # Short names, which these commands do not have.
+    "--format": "f",
+    "--threshold 0.3": "c",
+    "--device": "d",
 }
 # Options of other tools that are not needed here, and what to do instead.
 _UNNEEDED = {
-    "Type: textsam {command} PHOTO": "source input image images img",
+    "Type: textsam {command} PHOTO": "source input image images img i s",
     "The weights say it; leave it out": "model-type config",
     "Each model has one input size; leave it out": "imgsz image-size",
     "Leave it out and open the file that is written": "show",
@@ -53,6 +63,7 @@ _PANELS = {
     "Reading photos": "bands white page alpha",
 }
 
+_SHORT = re.compile(r"-[a-zA-Z]")
 _NUMBER = re.compile(r"-?\d+(\.\d*)?")
 # Ultralytics writes source=bus.jpg.
 _ASSIGNMENT = re.compile(r"(\w+)=.+")
@@ -74,6 +85,8 @@ class HintingGroup(TyperGroup):
         name = args[0]
         # Options such as --version are left to click.
         if name not in self.commands and not name.startswith("-"):
+            if name == "help":
+                ctx.fail("Type: textsam --help, or textsam segment --help")
             if name in _COMMAND_OF:
                 ctx.fail(f"there is no command {name!r}. Type: textsam {_COMMAND_OF[name]} ...")
             if Path(name).exists():
@@ -93,6 +106,8 @@ class HintingCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after a hint for names of other tools."""
         own = {name for parameter in self.params for name in parameter.opts}
+        if args == ["help"] and not Path("help").exists():
+            ctx.fail(f"Type: textsam {ctx.info_name} --help")
         for before, word in zip(["", *args], args, strict=False):
             if before == "--threshold":  # of a phrase: wheel=0.3
                 continue
@@ -100,21 +115,26 @@ class HintingCommand(TyperCommand):
             # A photo may be called a=b.jpg.
             if assignment is not None and not Path(word).exists():
                 self._check_option(ctx, f"--{assignment[1]}", own, typed=word)
-            elif word.startswith("--"):
+            elif word.startswith("--") or _SHORT.fullmatch(word):
                 option = word.partition("=")[0]
-                if option not in own:
+                if option not in {*own, "--", "--help", "-h"}:
                     self._check_option(ctx, option, own, typed=option)
         return super().parse_args(ctx, _join_numbers(args, own))
 
     @staticmethod
     def _check_option(ctx: Any, option: str, own: set[str], *, typed: str) -> None:
-        name = option.removeprefix("--").replace("_", "-")
+        name = option.lstrip("-").replace("_", "-")
         ours = f"--{name}" if f"--{name}" in own else _OPTION_OF.get(name)
         if ours is not None and ours.split()[0] in own:
             ctx.fail(f"{typed} is not an option. Type: {ours}")
         if name in _REASON_OF:
             reason = _REASON_OF[name].format(command=ctx.info_name)
             ctx.fail(f"{typed} is not an option. {reason}")
+        # The first letters count, and where they differ, how alike the words are.
+        near = [each for each in sorted(own) if name and each.startswith(f"--{name[:2]}")]
+        alike = get_close_matches(option, near or own, n=1, cutoff=0.5)
+        if alike and option.startswith("--"):
+            ctx.fail(f"{typed} is not an option. Type: {alike[0]}")
 
 
 def _join_numbers(args: list[str], own: set[str]) -> list[str]:
