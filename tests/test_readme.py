@@ -89,12 +89,13 @@ def test_python_runs(readme: str, folder: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-def test_what_others_would_type_runs(repo: Path, folder: Path) -> None:
-    """docs/coming_from.md: all its blocks as one program."""
-    pytest.importorskip("supervision")
-    page = (repo / "docs" / "coming_from.md").read_text(encoding="utf-8")
-    program = as_program(read_fences(page))
-    assert program.count("model") > 10
+@pytest.mark.parametrize("name", ["coming_from", "segmentation"])
+def test_pages_run(name: str, repo: Path, folder: Path) -> None:
+    """All blocks of a page as one program."""
+    if name == "coming_from":
+        pytest.importorskip("supervision")
+    program = as_program(read_fences((repo / "docs" / f"{name}.md").read_text(encoding="utf-8")))
+    assert program.count("result") > 10
     (folder / "page.py").write_text(program, encoding="utf-8")
     done = run_python("page.py", cwd=folder)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
@@ -128,7 +129,7 @@ def test_the_two_commands_are_there(readme: str) -> None:
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/phrases.md"),
         *("docs/training.md", "docs/embeddings.md", "docs/explorer.md", "docs/search.md"),
-        *("docs/models.md", "docs/coming_from.md", "docs/photos.md"),
+        *("docs/models.md", "docs/coming_from.md", "docs/segmentation.md", "docs/photos.md"),
     ],
 )
 def test_links_into_the_repo_exist(name: str, repo: Path) -> None:

@@ -155,6 +155,15 @@ def test_clicks_hold_low_resolution_logits_only(model: TextSAM, photos: list[Pat
     assert grown - pinned < 20 * (4 * cells + H * W / 20)
 
 
+def test_predictions_hold_low_resolution_logits_only(model: TextSAM, photos: list[Path]) -> None:
+    view = model.open(photos[0])
+    kept = [view.predict(points=[(30 + 9 * number, 40)]) for number in range(6)]
+    for prediction in kept:
+        assert prediction.logits.shape == (4, H, W)
+        assert prediction.logits is prediction.logits
+    assert held_bytes(kept[:-1]) < len(kept) * 4 * H * W / 2
+
+
 def test_answers_of_a_result_hold_no_logits(model: TextSAM, photos: list[Path]) -> None:
     view = model.open(photos[0])
     result = view.segment(text="a", strategy="prompt")

@@ -83,11 +83,12 @@ def test_crops():
 
 def test_one_mask_is_drawn_and_saved_as_a_result_is(tmp_path):
     seg, _ = some(image=True)
-    for suffix in ("png", "json", "npz", "txt"):
+    for suffix in ("png", "json", "npz", "geojson", "txt"):
         seg[1].save(tmp_path / f"one.{suffix}")
         seg[1:2].save(tmp_path / f"all.{suffix}")
     assert Segmentation.load(tmp_path / "one.json").rles == [seg.rles[1]]
     assert Segmentation.load(tmp_path / "one.npz").labels == [seg.labels[1]]
+    assert json.loads((tmp_path / "all.geojson").read_text()) == seg[1:2].to_geojson()
     for kind in ("overlay", "cutout", "mask", "instances", "compare"):
         assert seg[1].picture(kind).tobytes() == seg[1:2].picture(kind).tobytes()
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "all.png").read_bytes()
@@ -146,7 +147,13 @@ def test_names_of_other_libraries_say_what_to_type(name, advice):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("bbox", "box"), ("segmentation", "mask"), ("conf", "score"), ("masks", "mask")],
+    [
+        ("bbox", "box"),
+        ("segmentation", "mask"),
+        ("conf", "score"),
+        ("masks", "mask"),
+        ("to_coco", "result"),
+    ],
 )
 def test_names_of_one_mask_say_what_to_type(name, advice):
     with pytest.raises(AttributeError, match=f"no attribute '{name}'. Type: {advice}"):
@@ -165,6 +172,10 @@ def test_what_is_not_there_says_what_is():
         seg["whel"]
     with pytest.raises(KeyError, match=r"no label 'dog'.*segment\(text=\['wheel', 'cat'.*'dog'\]"):
         seg["dog"]
+    with pytest.raises(KeyError, match=r"Type: result\.masks"):
+        seg["masks"]
+    with pytest.raises(IndexError, match=r"wanted a position\. Type: result\['wheel'\].crop\(0\)"):
+        seg.crop("wheel")
     with pytest.raises(KeyError, match="these masks have none"):
         Segmentation((H, W), encode_masks(np.zeros((1, H, W), bool)))["dog"]
 

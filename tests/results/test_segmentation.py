@@ -487,7 +487,7 @@ def test_pictures_by_suffix(tmp_path):
 def test_save_refuses_what_makes_no_sense(tmp_path):
     seg, _ = some(3, image=True)
     for name, options, message in (
-        ("a.bmp", {}, r"suffix.*\.png.*\.json, \.npz, \.txt"),
+        ("a.bmp", {}, r"suffix.*\.png.*\.json, \.npz, \.geojson, \.txt"),
         ("a", {}, "suffix"),
         ("a.json", {"kind": "mask"}, "kinds are for pictures"),
         ("a.png", {"names": ["x"]}, r"\.txt"),

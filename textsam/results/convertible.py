@@ -38,7 +38,7 @@ class Convertible(Drawable):
         """(K, 4) float32 left, top, width, height, as in COCO; not the centre, as in YOLO."""
         return boxes_to_xywh(self.xyxy)
 
-    def polygons(self, *, tolerance: float = 0.0) -> list[list[Ring]]:
+    def polygons(self, tolerance: float = 0.0) -> list[list[Ring]]:
         """The outlines of each mask, original pixels; y points down.
 
         Args:
@@ -147,7 +147,7 @@ class Convertible(Drawable):
             tolerance=tolerance,
         )
 
-    def to_geojson(self, *, tolerance: float = 0.0) -> dict[str, Any]:
+    def to_geojson(self, tolerance: float = 0.0) -> dict[str, Any]:
         """Make a GeoJSON `FeatureCollection` with a feature for each mask, in pixel coordinates.
 
         x points right and y down, as in the photo: a map shows it upside down. Holes are inner
@@ -162,11 +162,14 @@ class Convertible(Drawable):
     def _position(self, index: int) -> int:
         """The position from 0 of one that is there, negative ones counted from the end."""
         count = len(self._table.rles)
+        if isinstance(index, str):
+            raise IndexError(f"got {index!r}; wanted a position. Type: result[{index!r}].crop(0)")
         if not -count <= index < count:
             if count:
                 there = f"there are {count} masks, 0 to {count - 1}"
             else:
-                there = f"there is no mask ({self._table}). Type: if len(result), or explain()"
+                there = f"there is no mask ({self._table})"
+                there += ". Type: if len(result), or result.explain()"
             raise IndexError(f"got position {index}; {there}")
         return index % count
 

@@ -152,6 +152,7 @@ class Drawable:
         | `.png` `.jpg` `.jpeg` `.webp` | a picture, see `picture` | no |
         | `.json` | everything but the photo, masks as COCO RLE | yes |
         | `.npz` | everything but the photo, masks as packed bits | yes |
+        | `.geojson` | polygons with holes, in pixels: see `Segmentation.to_geojson` | no |
         | `.txt` | YOLO segmentation: `class x1 y1 x2 y2 ...` per mask, 0 to 1 | no |
 
         No file holds `answers`: write the reasons with `explain().save("why.json")`.

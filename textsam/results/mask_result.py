@@ -29,6 +29,10 @@ _ADVICE = {
     "predicted_iou": "iou",
     "stability_score": "stability",
     "xy": "polygons()",
+    **{
+        name: f"result[:1].{name}()"
+        for name in ("to_coco", "to_geojson", "to_pandas", "to_supervision", "masks_tensor")
+    },
 }
 
 
@@ -63,7 +67,7 @@ class MaskResult(Drawable):
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(H, W) bool, read-only, decoded when used."""
-        return self._decoded.get(lambda: decode_rle(self.rle))
+        return self._decoded.get(lambda: read_only(decode_rle(self.rle)))
 
     @property
     def box(self) -> NDArray[np.float32]:
@@ -75,7 +79,7 @@ class MaskResult(Drawable):
         """Number of pixels."""
         return rle_area(self.rle)
 
-    def polygons(self, *, tolerance: float = 0.0) -> list[Ring]:
+    def polygons(self, tolerance: float = 0.0) -> list[Ring]:
         """Outlines (N, 2) float32 x, y, original pixels, largest first; see `mask_to_rings`."""
         return mask_to_rings(self.mask, tolerance=tolerance)
 

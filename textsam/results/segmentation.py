@@ -310,7 +310,7 @@ class Segmentation(Convertible, Sequence[MaskResult]):
         if isinstance(key, str):
             labels = self._table.labels
             if key not in labels and key not in self._table.presence:
-                raise _unknown_label(key, self.class_names())
+                raise _unknown_label(key, self.class_names(), dir(self))
             return self._take([index for index, label in enumerate(labels) if label == key])
         if isinstance(key, slice):
             return self._take(range(len(self))[key])
@@ -401,10 +401,12 @@ class Segmentation(Convertible, Sequence[MaskResult]):
 
     def _cached(self, name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """A read-only array that is made when used; a large one is not kept for ever."""
-        return self._arrays.setdefault(name, Remade()).get(make)
+        return self._arrays.setdefault(name, Remade()).get(lambda: read_only(make()))
 
 
-def _unknown_label(label: str, names: list[str]) -> KeyError:
+def _unknown_label(label: str, names: list[str], attributes: list[str]) -> KeyError:
+    if label in attributes:
+        return KeyError(f"no label {label!r}; results are no dictionaries. Type: result.{label}")
     if not names:
         return KeyError(f"no label {label!r}: these masks have none. Type: segment(text={label!r})")
     near = get_close_matches(label, names, n=1)

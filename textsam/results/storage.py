@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from textsam.pictures.draw import PICTURE_SUFFIXES, encode_picture
+from textsam.results.features import to_features
 from textsam.results.mask_table import NUMBERS, MaskTable, make_table
 from textsam.results.polygons import yolo_text
 from textsam.values.rle import (
@@ -65,11 +66,13 @@ def encode_result(
         return dump_json(table_to_json(table))
     if suffix == ".npz":
         return table_to_npz(table)
+    if suffix == ".geojson":
+        return dump_json(to_features(table))
     if suffix == ".txt":
         return yolo_text(table, names=names).encode("ascii")
     raise ValueError(
         f"cannot save {str(path)!r}: the suffix says what to write; wanted one of "
-        f"{', '.join(PICTURE_SUFFIXES)} (picture), .json, .npz, .txt (YOLO polygons)"
+        f"{', '.join(PICTURE_SUFFIXES)} (picture), .json, .npz, .geojson, .txt (YOLO polygons)"
     )
 
 

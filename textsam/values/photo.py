@@ -42,11 +42,10 @@ class Remade:
         self._used: Callable[[], NDArray[Any] | None] = lambda: None  # while somebody holds it
 
     def get(self, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """The array that is in memory, read-only, or a new one."""
+        """The array that is in memory, or a new one."""
         array = self._used()
         if array is None:
             array = make()
-            array.flags.writeable = False
             self._used = weakref.ref(array)
         self._array = array
         if array.nbytes > _SMALL_BYTES:
@@ -117,6 +116,7 @@ class Photo:
             self._own.flags.writeable = False
         else:
             self._checksum = _checksum(pixels)
+            pixels.flags.writeable = False
             self._remade.get(lambda: pixels)
 
     @classmethod
@@ -151,6 +151,7 @@ class Photo:
                 f"{name} holds another picture than the one that the masks were made from "
                 f"({self.size[0]}x{self.size[1]}, height x width). {give}"
             )
+        pixels.flags.writeable = False
         return pixels
 
     def __repr__(self) -> str:

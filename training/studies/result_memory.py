@@ -57,6 +57,15 @@ def measure(row: str, photo: str, count: int) -> tuple[float, float]:
     model = TextSAM.from_pretrained("tiny")
     if row == "clicks on one photo":
         return _clicks(model, photo, count)
+    if row == "predictions, logits looked at":
+        view = model.open(photo)
+
+        def predict(index: int) -> Any:
+            prediction = view.predict(points=[(1500 + index, 2000)])
+            _ = prediction.logits
+            return prediction
+
+        return kept_growth(predict, count)
 
     def ask(index: int) -> Any:
         if row == "arrays, photo dropped":
@@ -104,6 +113,7 @@ ROWS = (
     "arrays",
     "arrays, photo dropped",
     "clicks on one photo",
+    "predictions, logits looked at",
 )
 
 

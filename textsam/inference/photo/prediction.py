@@ -36,6 +36,7 @@ from textsam.modeling.mask_decoder import (
     join_prompts,
 )
 from textsam.values.geometry import Frame, Window
+from textsam.values.photo import Remade
 from textsam.values.prompts import Prompt
 from textsam.weights.parts import ModelParts
 
@@ -181,10 +182,15 @@ class Prediction:
     masks: tuple[MaskLogits, ...]
     iou: NDArray[np.float32]
 
-    @cached_property
+    @property
     def logits(self) -> NDArray[np.float32]:
         """(4, H, W) float32 in the original frame; a pixel is inside where they are positive."""
-        return np.stack([mask.full_size() for mask in self.masks])
+        return self._full_size.get(lambda: np.stack([mask.full_size() for mask in self.masks]))
+
+    @cached_property
+    def _full_size(self) -> Remade:
+        # 208 MB for a photo of 13 megapixels: ten predictions would pin two gigabytes.
+        return Remade()
 
     @cached_property
     def low_res(self) -> NDArray[np.float32]:
