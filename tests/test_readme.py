@@ -89,13 +89,13 @@ def test_python_runs(readme: str, folder: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["coming_from", "segmentation"])
+@pytest.mark.parametrize("name", ["coming_from", "photos", "segmentation"])
 def test_pages_run(name: str, repo: Path, folder: Path) -> None:
     """All blocks of a page as one program."""
     if name == "coming_from":
         pytest.importorskip("supervision")
     program = as_program(read_fences((repo / "docs" / f"{name}.md").read_text(encoding="utf-8")))
-    assert program.count("result") > 10
+    assert program.count("\n") > 5
     (folder / "page.py").write_text(program, encoding="utf-8")
     done = run_python("page.py", cwd=folder)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

@@ -139,7 +139,9 @@ def render(raster: Raster, options: ReadOptions) -> NDArray[np.uint8]:
     count = raster.values.shape[2]
     asked = options.colour_bands(count)
     bands = asked if asked is not None else _colours(raster, count)
-    values = raster.values[..., bands]
+    # A slice is no copy of the photo, as a list of bands would be.
+    in_order = bands == list(range(bands[0], bands[0] + len(bands)))
+    values = raster.values[..., bands[0] : bands[-1] + 1] if in_order else raster.values[..., bands]
     valid = _valid(raster, values)
     scale = _scale(values, raster, options.white, valid)
     pixels = _in_bands(values, scale)
