@@ -165,3 +165,10 @@ def test_cut_off_tiffs() -> None:
         data = next(kind for kind in kinds.KINDS if kind.name == name).write()
         with pytest.raises(ImageError):
             load_image(data[: len(data) // 2])
+
+
+def test_keywords_of_reading_are_not_those_of_asking() -> None:
+    from textsam.inference.strategies.query import check_keywords
+
+    with pytest.raises(TypeError, match=r"Type: load_image\(photo, bands=\.\.\.\) first"):
+        check_keywords(["bands"])

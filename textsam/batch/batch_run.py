@@ -15,7 +15,7 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from textsam.results.segmentation import PictureKind, Segmentation
 from textsam.results.storage import dump_json
 from textsam.values.files import remove_parts, write_atomically
 from textsam.values.images import load_image
-from textsam.values.pixels import ReadOptions
+from textsam.values.pixels import READING_KEYWORDS, ReadOptions
 
 logger = logging.getLogger(__name__)
 
@@ -128,10 +128,9 @@ def run_batch(
 
 def check_reading(reading: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `load_image` that say how photos are read, checked, as JSON has them."""
-    known = [name.name for name in fields(ReadOptions)]
     for name in reading:
-        if name not in known:
-            raise unknown_keyword(name, known, {})
+        if name not in READING_KEYWORDS:
+            raise unknown_keyword(name, READING_KEYWORDS, {})
     ReadOptions(**reading)
     given = {name: value for name, value in reading.items() if value is not None}
     return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}

@@ -100,7 +100,9 @@ def expand_pattern(name: str) -> list[str]:
         ValueError: Nothing matches, or the name is an address of which a run takes none.
     """
     # A Path made of an address has lost a slash.
-    if is_address(name) or is_address(name.replace(":/", "://", 1)):
+    if not is_address(name) and is_address(name.replace(":/", "://", 1)):
+        name = name.replace(":/", "://", 1)
+    if is_address(name):
         raise ValueError(f"a run reads files; {name} is an address: give it alone, or download it")
     name = os.path.expanduser(name)
     if not glob.has_magic(name) or os.path.lexists(name):

@@ -427,7 +427,7 @@ def _to_bytes(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind != "f":
-        advice = "(array / white).astype(np.float32) with the value that is white, or uint8 0..255"
+        advice = "load_image(array, white=65535) with the value that is white, or give uint8 0..255"
         if array.dtype == np.bool_:
             advice = "a mask is no image; if you mean one, array.astype(np.uint8) * 255"
         raise ImageError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from PIL import Image, ImageColor
 
 from textsam.errors import ImageError, ImageNote
 
-__all__ = ["Raster", "ReadOptions", "White", "composite", "render", "say"]
+__all__ = ["READING_KEYWORDS", "Raster", "ReadOptions", "White", "composite", "render", "say"]
 
 White: TypeAlias = 'float | Literal["auto"] | None'
 Interpretation: TypeAlias = Literal["colours", "cmyk", "ycbcr"]
@@ -93,6 +93,9 @@ class ReadOptions:
             pages = "1 page" if count == 1 else f"{count} pages"
             raise ImageError(f"load_image: got page={self.page}; the photo has {pages}")
         return self.page - 1
+
+
+READING_KEYWORDS = tuple(field.name for field in fields(ReadOptions))
 
 
 @dataclass(frozen=True, kw_only=True)

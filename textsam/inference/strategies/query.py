@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, Unpack, get_args
 
-from textsam.errors import PromptError, unknown_keyword
+from textsam.errors import PromptError, UnknownKeywordError, unknown_keyword
 from textsam.inference.automatic.generator import automatic_masks
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases
 from textsam.inference.photo.zoom import WindowCache
@@ -47,6 +47,7 @@ from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import PhraseAnswer, Threshold, threshold_of
 from textsam.values.photo import Photo
+from textsam.values.pixels import READING_KEYWORDS
 from textsam.values.prompts import (
     ArrayLike,
     ColourPhrase,
@@ -401,6 +402,11 @@ def check_keywords(options: Iterable[str], known: Any = QueryOptions) -> None:
     """Raise an `UnknownKeywordError` with the nearest keyword for one that is not known."""
     keywords = list_keywords(known)
     for name in options:
+        if name in READING_KEYWORDS and name not in keywords:
+            raise UnknownKeywordError(
+                f"{name}= says how a photo is read. Type: load_image(photo, {name}=...) first; for "
+                f'folders reading={{"{name}": ...}}'
+            )
         if name not in keywords:
             raise unknown_keyword(name, keywords, _FOREIGN_NAMES)
 
