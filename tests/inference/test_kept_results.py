@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import pickle
 import types
@@ -162,6 +163,10 @@ def test_predictions_hold_low_resolution_logits_only(model: TextSAM, photos: lis
         assert prediction.logits.shape == (4, H, W)
         assert prediction.logits is prediction.logits
     assert held_bytes(kept[:-1]) < len(kept) * 4 * H * W / 2
+    again = pickle.loads(pickle.dumps(kept[0]))
+    assert len(pickle.dumps(kept[0])) < 4 * H * W
+    np.testing.assert_array_equal(again.logits, kept[0].logits)
+    np.testing.assert_array_equal(copy.deepcopy(kept[0]).iou, kept[0].iou)
 
 
 def test_answers_of_a_result_hold_no_logits(model: TextSAM, photos: list[Path]) -> None:

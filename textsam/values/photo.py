@@ -52,6 +52,9 @@ class Remade:
             _latest.touch(self, array.nbytes)
         return array
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remade, ()  # pickles and copies make the array again
+
     def forget(self) -> None:
         """Let the array go as soon as nobody uses it."""
         self._array = None
