@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -542,6 +543,27 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.parametrize("label", ["a\ud800b", "a\0b", np.str_("cat"), " \u200b", "Größe\n"])
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+def test_labels_of_any_text_come_back(tmp_path, label, suffix):
+    seg = Segmentation.from_masks(np.ones((1, 4, 5), bool), labels=[label])
+    (read,) = Segmentation.load(seg.save(tmp_path / f"a{suffix}")).labels
+    assert read == label and type(seg.labels[0]) is str
+
+
+@pytest.mark.parametrize("name", ["a\0b.json", "a\ud800.json"])
+def test_a_name_that_is_no_text_is_said(tmp_path, name):
+    with pytest.raises(ValueError, match="the name holds a NUL or half a character"):
+        Segmentation.from_masks(np.ones((1, 4, 5), bool)).save(tmp_path / name)
+
+
+def test_a_name_in_another_encoding_can_be_written(tmp_path):
+    """Linux has names that are no UTF-8; Python shows their bytes as halves of characters."""
+    seg = Segmentation.from_masks(np.ones((1, 4, 5), bool))
+    name = os.fsdecode(b"caf\xe9.json")
+    assert len(Segmentation.load(seg.save(tmp_path / name))) == 1
 
 
 def test_yolo_text(tmp_path):

@@ -229,7 +229,7 @@ def sa1b_id(name: str) -> int:
 def _write_summary(batch: BatchReport, settings: dict[str, Any]) -> None:
     if settings["format"] == "txt" and settings["text"]:
         classes = "".join(f"{phrase}\n" for phrase in settings["text"])
-        write_atomically(batch.out_dir / "classes.txt", classes.encode())
+        write_atomically(batch.out_dir / "classes.txt", classes.encode(errors="backslashreplace"))
     # Nothing here depends on when or how often the run was started.
     summary = {
         "settings": settings,

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pycocotools import mask as coco_mask
 
 from textsam.errors import ImageError
+from textsam.values.files import can_be_name
 from textsam.values.rle import RLE, merge_rles, rle_area, rle_from_json
 
 __all__ = [
@@ -125,7 +126,7 @@ def find_photo(folder: Path, image: Mapping[str, Any]) -> Path:
         raise ImageError(f"photo {image.get('id')!r} has no file_name")
     text = unquote(urlsplit(name).path) if "://" in name else name
     # A NUL or half of a character in a name is an error of the file system otherwise.
-    if "\0" in text or not _is_text(text):
+    if not can_be_name(text):
         raise ImageError(f"photo {image.get('id')!r} has a file_name that is no text: {name!a}")
     places = [folder / text]  # as it stands: a back-slash may be part of a name
     parts = PurePosixPath(text.replace("\\", "/")).parts
@@ -258,11 +259,3 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or hasattr(
         value, "tolist"
     )
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -135,6 +135,7 @@ def make_table(
     # A string is a sequence of strings: "wheel" would be five labels.
     if isinstance(labels, str) or any(not isinstance(name, str | None) for name in names):
         raise ValueError(f"got labels {labels!r}; wanted a list with a str or None per mask")
+    names = tuple(name if name is None else str(name) for name in names)  # of numpy's text, too
     if len(names) != len(masks):
         raise ValueError(f"got {len(names)} labels for {len(masks)} masks; wanted one per mask")
     presences = {str(key): float(value) for key, value in (presence or {}).items()}

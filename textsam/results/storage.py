@@ -13,6 +13,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +193,11 @@ def table_from_npz(data: bytes) -> MaskTable:
 
 def dump_json(payload: Any) -> bytes:
     """Strict JSON (no NaN) in UTF-8, on one line."""
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
-    return (text + "\n").encode("utf-8")
+    dump = partial(json.dumps, payload, allow_nan=False, separators=(", ", ": "))
+    try:
+        return (dump(ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # half a character in a label, which JSON can only escape
+        return (dump() + "\n").encode("ascii")
 
 
 def _check_version(version: Any) -> None:

@@ -231,7 +231,7 @@ def make_table(rows: Sequence[MaskRow], vectors: MaskVectors) -> Any:
         "image": [row.image for row in rows],
         "rle": [rle_to_json(row.rle) for row in rows],
         "box": _fixed_size_lists(boxes.astype(np.int32)),
-        "label": [row.label for row in rows],
+        "label": [_utf8(row.label) for row in rows],
         # Arrow has nulls, so that "unknown" is not mistaken for a number by other readers.
         "score": [None if math.isnan(row.score) else row.score for row in rows],
         "iou": [None if math.isnan(row.iou) else row.iou for row in rows],
@@ -296,3 +296,8 @@ def read_vectors(table: Any, space: SpaceName) -> FloatArray:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values: FloatArray = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(-1, array.type.list_size)
+
+
+def _utf8(label: str | None) -> str | None:
+    """A label as Arrow can hold it: half a character, of a damaged file, is spelled out."""
+    return None if label is None else label.encode(errors="backslashreplace").decode()

@@ -38,6 +38,8 @@ def write_atomically(path: str | Path, data: bytes) -> Path:
 def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
     """Open a file that gets its name when the block ends without an error; see above."""
     path = Path(path)
+    if not can_be_name(str(path)):
+        raise ValueError(f"cannot write {str(path)!a}: the name holds a NUL or half a character")
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}. "
@@ -56,6 +58,14 @@ def open_atomically(path: str | Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(part).unlink(missing_ok=True)
         raise
+
+
+def can_be_name(text: str) -> bool:
+    """Whether a file can have this name: no NUL, no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def remove_parts(folder: Path) -> None:
