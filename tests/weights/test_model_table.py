@@ -47,6 +47,13 @@ def test_names_become_hub_ids() -> None:
         ("grounded_same", "grounded-sam"),
         ("facebook/sam-vit-bas", "facebook/sam-vit-base"),
         ("mobilsam", "mobilesam"),
+        ("vit_b", "vit-b"),
+        ("Tiny", "tiny"),
+        ("SAM2", "sam2"),
+        ("sam_vit_b", "sam-vit-b"),
+        ("SAM2.1-small", "sam2.1-small"),
+        ("sam_vit_b_01ec64.pth", "sam-vit-b"),
+        ("sam2_hiera_large.pt", "sam2-hiera-large"),
         ("zebra", None),
     ],
 )

@@ -20,6 +20,7 @@ from tests.weights.loopback_hub import LoopbackHub
 from tests.weights.test_hub import small_sam
 from textsam import TextSAM, segment
 from textsam.weights.model_table import MODELS, ModelEntry
+from textsam.weights.released_names import to_official
 
 PHOTO = "examples/bus.jpg"
 
@@ -97,6 +98,9 @@ def full_hub(
         hub.add(name, {path.name: path.read_bytes() for path in folder.iterdir()})
     shutil.copytree(repo / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
+    state = to_official(TextSAM.from_pretrained(folders["facebook/sam-vit-base"]).sam.state_dict())
+    torch.save({"model": state, "optimizer": {}}, "medsam_vit_b.pth")
+    torch.save({"model_state": {f"sam.{k}": v for k, v in state.items()}, "epoch": 3}, "best.pt")
     return hub
 
 

@@ -167,7 +167,7 @@ MODELS: tuple[ModelEntry, ...] = (
             parameters=9.8,
             page="https://github.com/ChaoningZhang/MobileSAM/tree/master/weights",
         ),
-        aliases=("mobilesam",),
+        aliases=("mobilesam", "vit-t"),
     ),
     *(
         ModelEntry(
@@ -182,7 +182,12 @@ MODELS: tuple[ModelEntry, ...] = (
             name=f"sam2.1-{size}",
             core=Repository(id=f"facebook/sam2.1-hiera-{size}", parameters=parameters),
             # And as other projects shorten them: "sam2.1_l", "sam2_hiera_l".
-            aliases=(f"sam2-{size}", *(f"{p}{size[0]}" for p in _SHORT_21), *aliases),
+            aliases=(
+                f"sam2-{size}",
+                f"sam2-hiera-{size}",
+                *(f"{p}{size[0]}" for p in _SHORT_21),
+                *aliases,
+            ),
         )
         for size, parameters, aliases in (
             ("tiny", 39.0, ()),
