@@ -80,3 +80,9 @@ def test_numbers_may_be_separated_by_spaces(run: Any, replace_model: Any, line: 
     assert seen == [[1, 2.5, 30, 20]]
     # An option without numbers after it is left alone.
     assert "wanted X0,Y0,X1,Y1" in run("segment bus.jpg --box 1 -o a.png").stderr
+
+
+def test_bands_may_be_separated_by_spaces(run: Any) -> None:
+    for line in ("--bands 3 2 1", "--bands 3,2,1"):
+        result = run(f"segment bus.jpg -t wheel {line} --page 9 -o a.png")
+        assert "the photo has 1 page" in result.stderr

@@ -140,7 +140,7 @@ class HintingCommand(TyperCommand):
 def _join_numbers(args: list[str], own: set[str]) -> list[str]:
     """`--box 1 2 3 4` to `--box 1,2,3,4`, and `--point 1 2` likewise."""
     # The short names too: `-b 1 2 3 4`.
-    counts = {"--box": 4, "-b": 4, "--point": 2, "-p": 2}
+    counts = {"--box": 4, "-b": 4, "--point": 2, "-p": 2, "--bands": 3}
     joined: list[str] = []
     words = iter(range(len(args)))
     for index in words:
