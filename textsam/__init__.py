@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from textsam.inference.model import TextSAM, segment
     from textsam.inference.strategies.query import Query
     from textsam.inference.view import ImageView
+    from textsam.results.formats.data_set import read_set, write_set
     from textsam.results.segmentation import Segmentation
     from textsam.search.index import MaskIndex
     from textsam.values.images import load_image
@@ -32,7 +33,9 @@ __all__ = [
     "__version__",
     "errors",
     "load_image",
+    "read_set",
     "segment",
+    "write_set",
 ]
 
 __version__ = "0.1.0"
@@ -46,7 +49,9 @@ _MODULES = {
     "TextSAM": "textsam.inference.model",
     "errors": "textsam.errors",
     "load_image": "textsam.values.images",
+    "read_set": "textsam.results.formats.data_set",
     "segment": "textsam.inference.model",
+    "write_set": "textsam.results.formats.data_set",
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from textsam import read_set
 from textsam.batch.find_photos import find_photos
 from textsam.batch.folders import segment_folder
 from textsam.batch.journal import Journal, fingerprint, lock_folder
@@ -533,3 +534,64 @@ def test_how_photos_are_read(photos, tmp_path):
         run(band=3)
     with pytest.raises(ValueError, match="counted from 1"):
         run(bands=(0, 1, 2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
+@pytest.mark.parametrize("format", ["coco", "yolo"])
+def test_a_data_set_killed_anywhere_is_the_same_in_the_end(format, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+    def run(out):
+        segment_folder(StandIn(), photos, out, text=["wheel"], format=format)
+
+    (photos / "c.jpg").unlink()
+    run(tmp_path / "undisturbed")
+    expected = tree(tmp_path / "undisturbed")
+    killed = 0
+    for step in range(0, 500, 3):
+        out = tmp_path / f"out{step}"
+        status = in_child(lambda out=out, step=step: (kill_at(step, out), run(out)))
+        killed += status == -signal.SIGKILL
+        run(out)
+        assert tree(out) == expected, step
+        if status == 0:
+            break
+    assert status == 0
+    assert killed > 10
+
+
+def test_a_data_set_of_a_run(photos, tmp_path):
+    model, out = StandIn(), tmp_path / "set"
+    report = segment_folder(model, photos, out, text=["wheel", "door"], format="coco")
+    assert [photo.status for photo in report.photos] == ["done", "failed", "done", "done"]
+    first = json.loads((out / "annotations.json").read_bytes())
+    assert [image["file_name"] for image in first["images"]] == ["a.png", "c.jpg", "sub/d.png"]
+    assert [category["name"] for category in first["categories"]] == ["wheel", "door"]
+    copy = out / "images" / "sub" / "d.png"
+    assert copy.read_bytes() == (photos / "sub" / "d.png").read_bytes()
+
+    # A photo more, another format: only the new one is segmented, and the others keep their ids.
+    Image.new("RGB", (8, 8), "white").save(photos / "aa.png")
+    again = StandIn()
+    segment_folder(again, photos, out, text=["wheel", "door"], format="yolo", photos="link")
+    assert again.asked == 1
+    assert not (out / "annotations.json").exists()
+    assert (out / "images" / "a.png").is_symlink()
+    segment_folder(again, photos, out, text=["wheel", "door"], format="coco")
+    assert again.asked == 1
+    second = json.loads((out / "annotations.json").read_bytes())
+    for key in ("images", "annotations"):
+        kept = {row["id"]: row for row in second[key]}
+        assert [kept[row["id"]] for row in first[key]] == first[key]
+    (path, result), *_ = read_set(out)
+    assert path.name == "a.png"
+    assert result.labels == ["wheel", "door"]
+
+
+def test_options_of_data_sets_are_for_data_sets(photos, tmp_path):
+    for options in ({"polygons": True}, {"photos": "link"}):
+        with pytest.raises(ValueError, match="it is for coco, yolo"):
+            segment_folder(StandIn(), photos, tmp_path / "out", text="x", format="json", **options)
+    with pytest.raises(ValueError, match="FiftyOne reads coco"):
+        segment_folder(StandIn(), photos, tmp_path / "out", text="x", format="fiftyone")
+    assert not (tmp_path / "out").exists()

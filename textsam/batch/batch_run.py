@@ -15,7 +15,7 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 # Errors of the disk, which every further photo would meet as well: these stop the run.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+# Where the results wait that become one data set.
+_RESULTS = ".textsam/results"
 
 Status = Literal["done", "kept", "failed"]
 
@@ -82,20 +85,28 @@ def run_batch(
     overwrite: bool,
     on_progress: Callable[[PhotoReport], None] | None,
     reading: Mapping[str, Any] | None = None,
+    assemble: Callable[[list[tuple[PhotoFile, Path]]], None] | None = None,
 ) -> BatchReport:
     """Apply one function to many photos and write a file for each.
 
     The settings are everything that changes the outputs; `format`, `kind` and, for YOLO's `.txt`,
-    `text` say how results are written, and `reading` how photos are read. For errors see
+    `text` say how results are written, and `reading` how photos are read. `assemble` makes one
+    data set of all photos and their results, which are then kept apart. For errors see
     `segment_folder`.
     """
     reading = check_reading(reading or {})
     # Settings that are left out do not change the fingerprint of earlier runs.
     settings = {**settings, "reading": reading} if reading else settings
     inputs = [paths] if isinstance(paths, str | Path) else list(paths)
+    own = settings  # for the summary
+    if assemble is not None:
+        # The results are the same for every format, so that a further one takes no model.
+        settings = {**settings, "format": "json"}
     suffix = ".json" if settings["format"] == "sa1b" else f".{settings['format']}"
     found = find_photos([Path(path) for path in inputs], out_dir, suffix=suffix)
     photos = found.photos
+    if assemble is not None:
+        photos = [replace(photo, output=f"{_RESULTS}/{photo.output}") for photo in photos]
     # Found first: a run without photos must not create the folder.
     with lock_folder(out_dir):
         journal = Journal(out_dir, {**settings, "textsam": _version()})
@@ -121,8 +132,16 @@ def run_batch(
             if on_progress is not None:
                 on_progress(report)
         journal.sort()
+        if assemble is not None:
+            assemble(
+                [
+                    (photo, report.output)
+                    for photo, report in zip(photos, reports, strict=True)
+                    if report.output is not None
+                ]
+            )
         batch = BatchReport(out_dir=out_dir, photos=reports, left_out=found.left_out)
-        _write_summary(batch, settings)
+        _write_summary(batch, own)
     return batch
 
 

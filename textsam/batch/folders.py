@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, cast, get_args
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
+from textsam.batch.find_photos import PhotoFile
 from textsam.inference.strategies.query import (
     PromptOptions,
     Query,
@@ -20,16 +22,19 @@ from textsam.inference.strategies.query import (
     show_keywords,
 )
 from textsam.pictures.draw import PICTURE_SUFFIXES
-from textsam.results.segmentation import PictureKind
+from textsam.results.formats.data_set import assemble_set, make_options
+from textsam.results.formats.set_photo import PhotoPlace, make_photos
+from textsam.results.segmentation import PictureKind, Segmentation
 from textsam.values.geometry import as_array
-from textsam.values.settings import AutomaticSettings, Preset, ResultFormat
+from textsam.values.settings import AutomaticSettings, Preset, ResultFormat, SetFormat
 
 if TYPE_CHECKING:
     from textsam.inference.model import TextSAM
 
 __all__ = ["BatchReport", "PhotoReport", "everything_folder", "segment_folder"]
 
-_FORMATS = (*get_args(ResultFormat), "jpeg")
+_SET_FORMATS = get_args(SetFormat)
+_FORMATS = (*get_args(ResultFormat), "jpeg", *_SET_FORMATS)
 # "sa1b" is .json in the layout of SA-1B. No "txt": YOLO needs a class for each mask.
 _EVERYTHING_FORMATS = (*(name for name in _FORMATS if name != "txt"), "sa1b")
 
@@ -42,6 +47,9 @@ def segment_folder(
     *,
     format: str = "png",
     kind: PictureKind | None = None,
+    polygons: bool | None = None,
+    tolerance: float = 0.5,
+    photos: PhotoPlace | None = None,
     overwrite: bool = False,
     reading: Mapping[str, Any] | None = None,
     on_progress: Callable[[PhotoReport], None] | None = None,
@@ -53,15 +61,19 @@ def segment_folder(
         model: The model.
         paths: Photos, folders of photos and patterns ("photos/*.jpg"); see `find_photos`.
         out_dir: Output folder, created if missing; subfolders mirror those of the photos.
-        format: Suffix of the results, without the dot, as in `Segmentation.save`.
+        format: Suffix of the results, without the dot, as in `Segmentation.save`; or one data set
+            of all photos: "coco", "yolo", "labelme", ... (`SetFormat`), see docs/formats.md.
         kind: Kind of picture, for pictures only.
+        polygons: For data sets, whether they have polygons; see `write_set`.
+        tolerance: For polygons of data sets, pixels.
+        photos: For data sets: "copy", "link" or "none".
         overwrite: Whether to recompute finished results.
         reading: How photos are read, as keywords of `load_image`: {"bands": (3, 2, 1)}; also
             "white", "page", "alpha".
         on_progress: Called after each photo.
         **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `boxes`, `strategy`,
-            `threshold`, `overlap`: see `PromptOptions` in `textsam.inference.strategies.query`.
-            They apply to every photo, points and boxes in pixels of each.
+            `threshold`, `overlap`: see `PromptOptions`. They apply to every photo, points and boxes
+            in pixels of each.
 
     Returns:
         A report; its `failed` is empty if all went well.
@@ -87,6 +99,7 @@ def segment_folder(
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,
+        assemble=_assemble(format, query.phrases, Path(out_dir), polygons, tolerance, photos),
     )
 
 
@@ -106,7 +119,7 @@ def everything_folder(
 
     As `segment_folder`, with the `settings` of `ImageView.everything`. Format "sa1b" writes .json
     files in the layout of SA-1B, with `sa1b_id` as image ids; kind "instances" is a PNG of pixel
-    numbers.
+    numbers. A data set, such as "coco", has one class, "object".
 
     Raises:
         ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.
@@ -122,12 +135,40 @@ def everything_folder(
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,
+        assemble=_assemble(format, (), Path(out_dir)),
     )
+
+
+def _assemble(
+    format: str,
+    names: Sequence[str],
+    out_dir: Path,
+    polygons: bool | None = None,
+    tolerance: float = 0.5,
+    photos: PhotoPlace | None = None,
+) -> Callable[[list[tuple[PhotoFile, Path]]], None] | None:
+    """What makes a data set of a run's results; None if the format is none of a data set."""
+    if format not in _SET_FORMATS:
+        if (polygons, photos) != (None, None):
+            given = "polygons=" if polygons is not None else "photos="
+            raise ValueError(
+                f"got {given} with format {format!r}; it is for {', '.join(_SET_FORMATS)}"
+            )
+        return None
+    kind = cast(SetFormat, format)
+    options = make_options(kind, names=names, polygons=polygons, tolerance=tolerance, photos=photos)
+
+    def assemble(results: list[tuple[PhotoFile, Path]]) -> None:
+        items = [(p.path, p.name, partial(Segmentation.load, path)) for p, path in results]
+        assemble_set(make_photos(items), out_dir, kind, options)
+
+    return assemble
 
 
 def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -> None:
     if format not in known:
-        raise ValueError(f"got format {format!r}; wanted one of {', '.join(known)}")
+        advice = ". FiftyOne reads coco" if format == "fiftyone" else ""
+        raise ValueError(f"got format {format!r}; wanted one of {', '.join(known)}{advice}")
     if kind is not None and f".{format}" not in PICTURE_SUFFIXES:
         raise ValueError(f"got kind {kind!r} with format {format!r}; kinds are for pictures")
 

@@ -6,14 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
+from click import Choice
 
 from textsam.cli import options
 from textsam.cli.console import make_console, one_line_errors, print_line
 from textsam.errors import PromptError
-from textsam.values.settings import Overlap, ResultFormat, Strategy
+from textsam.values.settings import Overlap, ResultFormat, SetFormat, Strategy
 
 if TYPE_CHECKING:
     from textsam import TextSAM
@@ -38,8 +39,27 @@ BackgroundOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    ResultFormat | None,
-    typer.Option("--format", help="Of results in a folder (default png); txt: YOLO polygons."),
+    str | None,
+    typer.Option(
+        "--format",
+        click_type=Choice([*get_args(ResultFormat), *get_args(SetFormat)]),
+        help="Of results in a folder (default png): a file for each photo, or one data set of all: "
+        f"{', '.join(get_args(SetFormat))}.",
+    ),
+]
+PolygonsOption = Annotated[
+    bool | None,
+    typer.Option("--polygons/--no-polygons", help="Whether a data set has polygons or masks."),
+]
+ToleranceOption = Annotated[
+    float,
+    typer.Option(
+        "--tolerance", help="Of polygons in a data set: pixels that a corner may be off; 0: exact."
+    ),
+]
+PlaceOption = Annotated[
+    Literal["copy", "link", "none"] | None,
+    typer.Option("--photos", help="Copy photos into a data set, link them, or leave them."),
 ]
 KindOption = Annotated[
     Literal["overlay", "cutout", "mask", "instances", "classes", "compare"] | None,
@@ -94,6 +114,9 @@ def segment(
     dtype: options.DtypeOption = None,
     format: FormatOption = None,
     kind: KindOption = None,
+    polygons: PolygonsOption = None,
+    tolerance: ToleranceOption = 0.5,
+    place: PlaceOption = None,
     strategy: StrategyOption = "auto",
     threshold: ThresholdOption = None,
     overlap: OverlapOption = "allow",

@@ -16,6 +16,7 @@ __all__ = [
     "Overlap",
     "Preset",
     "ResultFormat",
+    "SetFormat",
     "Strategy",
     "TextSettings",
     "TileSettings",
@@ -28,6 +29,10 @@ Strategy = Literal["auto", "prompt", "detect", "concept", "rank"]
 Overlap = Literal["allow", "exclusive"]
 # Suffixes that `Segmentation.save` writes; .jpeg is accepted, too.
 ResultFormat = Literal["png", "jpg", "webp", "json", "npz", "txt"]
+# One data set for all photos of a run, or of `write_set`.
+SetFormat = Literal[
+    "coco", "yolo", "labelme", "cvat", "voc", "geojson", "gpkg", "labelstudio", "parquet"
+]
 
 _MIN_TILE = 64  # pixels
 

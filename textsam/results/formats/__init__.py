@@ -1,0 +1,1 @@
+"""Data sets of other tools: one module per family writes and reads them."""
