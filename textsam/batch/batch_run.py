@@ -125,24 +125,23 @@ def run_batch(
                 index=index,
                 total=len(photos),
             )
-            if error is not None:
-                with (out_dir / "errors.jsonl").open("ab") as file:
-                    file.write(dump_json({"source": photo.name, "error": error}))
+            _note_error(photo, error, out_dir)
             reports.append(report)
             if on_progress is not None:
                 on_progress(report)
         journal.sort()
         if assemble is not None:
-            assemble(
-                [
-                    (photo, report.output)
-                    for photo, report in zip(photos, reports, strict=True)
-                    if report.output is not None
-                ]
-            )
+            outputs = [report.output for report in reports]
+            assemble([(p, path) for p, path in zip(photos, outputs, strict=True) if path])
         batch = BatchReport(out_dir=out_dir, photos=reports, left_out=found.left_out)
         _write_summary(batch, own)
     return batch
+
+
+def _note_error(photo: PhotoFile, error: str | None, out_dir: Path) -> None:
+    if error is not None:
+        with (out_dir / "errors.jsonl").open("ab") as file:
+            file.write(dump_json({"source": photo.name, "error": error}))
 
 
 def check_reading(reading: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,8 +72,7 @@ def segment_folder(
             "white", "page", "alpha".
         on_progress: Called after each photo.
         **options: `text`, `exclude`, `background`, `points`, `labels`, `box`, `boxes`, `strategy`,
-            `threshold`, `overlap`: see `PromptOptions`. They apply to every photo, points and boxes
-            in pixels of each.
+            `threshold`, `overlap`: see `PromptOptions`. In pixels of every photo.
 
     Returns:
         A report; its `failed` is empty if all went well.

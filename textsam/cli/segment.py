@@ -151,13 +151,23 @@ def segment(
         load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
         output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
         output["reading"] = options.parse_reading(bands, white, page, alpha)
-        if options.is_one_photo(names, out):
+        if not _is_set(format, out) and options.is_one_photo(names, out):
             _segment_one(load, names[0], query, explain=explain, as_json=as_json, **output)
             return
         if explain is not None:
             raise ValueError("--explain is about one photo; leave it out, or name one photo")
-        output["overwrite"] = overwrite
+        output |= {"overwrite": overwrite, "polygons": polygons}
+        output |= {"tolerance": tolerance, "photos": place}
         _segment_many(load, names, query, as_json=as_json, **output)
+
+
+def _is_set(format: str | None, out: Path | None) -> bool:
+    """Whether a format is a data set, which even one photo may be."""
+    if format not in get_args(SetFormat):
+        return False
+    if out is None or out.is_file():
+        raise ValueError(f"--format {format} is a data set; say where to: add -o FOLDER")
+    return True
 
 
 def _segment_many(

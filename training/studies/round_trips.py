@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,8 @@ def by_supervision(folder: Path, kind: str) -> Iterator[tuple[str, Masks]]:
 
 def by_geopandas(folder: Path, kind: str) -> Iterator[tuple[str, Masks]]:
     """Masks burnt by rasterio from what geopandas reads: pixels whose centre is inside."""
-    import geopandas
-    from rasterio.features import rasterize
+    geopandas = import_module("geopandas")
+    rasterize = import_module("rasterio.features").rasterize
 
     layer = {"layer": "masks"} if kind == "gpkg" else {}
     frame = geopandas.read_file(folder / f"masks.{kind}", **layer)
@@ -127,9 +128,9 @@ def by_geopandas(folder: Path, kind: str) -> Iterator[tuple[str, Masks]]:
 
 def by_datasets(folder: Path) -> Iterator[tuple[str, Masks]]:
     """Masks of Parquet as `datasets` reads it, decoded by pycocotools."""
-    import datasets
     from pycocotools import mask as coco
 
+    datasets = import_module("datasets")
     datasets.disable_progress_bars()
     data = datasets.load_dataset(
         "parquet", data_files=str(folder / "masks.parquet"), cache_dir=str(folder / "cache")
