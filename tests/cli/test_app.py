@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import textsam
+from textsam import read_set
 from textsam.cli import options
 from textsam.cli.app import EXAMPLES, app
 from textsam.cli.doctor import Finding, examine
@@ -626,3 +627,26 @@ def test_repeated_boxes_are_an_object_each(textsam_command, model):
     assert textsam_command("segment", "street.jpg", *two).exit_code == 0
     assert model.prompts[-1]["box"] is None
     assert model.prompts[-1]["boxes"] == [[2, 2, 30, 30], [10, 10, 40, 30]]
+
+
+def test_a_data_set(textsam_command):
+    make_folder()
+    for format, file in (("coco", "annotations.json"), ("yolo", "data.yaml")):
+        result = textsam_command(
+            "segment", "photos", "-t", "wheel", "-o", "set", "--format", format
+        )
+        assert result.exit_code == 0, result.output
+        assert Path("set", file).is_file()
+    assert "0 done, 3 kept from an earlier run" in result.stdout
+    assert len(list(read_set("set"))) == 3
+
+
+def test_a_data_set_of_one_photo(textsam_command):
+    words = ["segment", "street.jpg", "-t", "wheel", "--format", "coco", "--polygons"]
+    result = textsam_command(*words, "-o", "set", "--photos", "none", "--tolerance", "0")
+    assert result.exit_code == 0, result.output
+    (annotation,) = json.loads(Path("set/annotations.json").read_text())["annotations"]
+    assert annotation["segmentation"] == [[0, 0, 20, 0, 20, 30, 0, 30]]
+    result = textsam_command(*words)
+    assert result.exit_code != 0
+    assert "add -o FOLDER" in result.output

@@ -58,7 +58,7 @@ _PANELS = {
     "space k exact preset points_per_side pred_iou_thresh stability_score_thresh crop_n_layers "
     "min_mask_region_area refine",
     "Which masks count": "data_set label min_area max_area min_aspect max_aspect",
-    "Results": "out format kind explain as_json overwrite save_dataset",
+    "Results": "out format kind polygons tolerance place explain as_json overwrite save_dataset",
     "Model": "model clip detector calibration device dtype",
     "Reading photos": "bands white page alpha",
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from click import Choice
 
 from textsam.cli import options
 from textsam.cli.console import make_console, one_line_errors, print_line
@@ -39,10 +38,9 @@ BackgroundOption = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    str | None,
+    Literal[ResultFormat, SetFormat] | None,
     typer.Option(
         "--format",
-        click_type=Choice([*get_args(ResultFormat), *get_args(SetFormat)]),
         help="Of results in a folder (default png): a file for each photo, or one data set of all: "
         f"{', '.join(get_args(SetFormat))}.",
     ),
@@ -144,7 +142,6 @@ def segment(
             **options.parse_boxes(box or []),
         }
         _check_query(query, names)
-        _note_phrases(phrases)
         minimum = options.parse_thresholds(threshold or [], phrases)
         query |= {"strategy": strategy, "threshold": minimum, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
@@ -156,9 +153,8 @@ def segment(
             return
         if explain is not None:
             raise ValueError("--explain is about one photo; leave it out, or name one photo")
-        output |= {"overwrite": overwrite, "polygons": polygons}
-        output |= {"tolerance": tolerance, "photos": place}
-        _segment_many(load, names, query, as_json=as_json, **output)
+        output |= {"polygons": polygons, "tolerance": tolerance, "photos": place}
+        _segment_many(load, names, query, as_json=as_json, overwrite=overwrite, **output)
 
 
 def _is_set(format: str | None, out: Path | None) -> bool:
@@ -172,7 +168,7 @@ def _is_set(format: str | None, out: Path | None) -> bool:
 
 def _segment_many(
     load: Callable[[], TextSAM],
-    photos: Sequence[str],
+    names: Sequence[str],
     query: dict[str, Any],
     *,
     out: Path,
@@ -185,23 +181,20 @@ def _segment_many(
 
     output |= {"format": format or "png", **query}
     run_many(
-        partial(segment_folder, load(), photos, out, **output),
+        partial(segment_folder, load(), names, out, **output),
         on_photo=_print_photo_json if as_json else None,
     )
 
 
-def _note_phrases(phrases: Sequence[str]) -> None:
+def _check_query(query: dict[str, Any], photos: Sequence[str]) -> None:
+    """Refuse a query without a prompt, and note what phrases cannot say."""
     from textsam.results.gates import phrase_hint
 
-    for phrase in phrases:
+    if not (query["text"] or query["points"] or query["box"] or query["boxes"]):
+        raise PromptError(f"no prompt; type for example: textsam segment {photos[0]} -t wheel")
+    for phrase in query["text"] or []:
         if hint := phrase_hint(phrase, command_line=True):
             typer.echo(f'note: "{phrase}": {hint}', err=True)
-
-
-def _check_query(query: dict[str, Any], photos: Sequence[str]) -> None:
-    if query["text"] or query["points"] or query["box"] or query["boxes"]:
-        return
-    raise PromptError(f"no prompt; type for example: textsam segment {photos[0]} -t wheel")
 
 
 def _segment_one(
