@@ -129,7 +129,13 @@ def test_the_two_commands_are_there(readme: str) -> None:
     [
         *("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/phrases.md"),
         *("docs/training.md", "docs/embeddings.md", "docs/explorer.md", "docs/search.md"),
-        *("docs/models.md", "docs/coming_from.md", "docs/formats.md", "docs/segmentation.md", "docs/photos.md"),
+        *(
+            "docs/models.md",
+            "docs/coming_from.md",
+            "docs/formats.md",
+            "docs/segmentation.md",
+            "docs/photos.md",
+        ),
     ],
 )
 def test_links_into_the_repo_exist(name: str, repo: Path) -> None:
