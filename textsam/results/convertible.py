@@ -127,7 +127,7 @@ class Convertible(Drawable):
                 of a mask. COCO has no holes, so each is cut out along a bridge of no width, which
                 pycocotools fills right. Run-length codes, the default, are exact and small.
             tolerance: For polygons, the maximum distance in pixels of a corner from the line that
-                replaces it; 0 is exact, 0.5 is invisible and takes a third of the corners.
+                replaces it; 0 is exact, 0.5 is invisible and takes half of the corners.
 
         Returns:
             K annotations; `area` and `bbox` are those of the segmentation as written.
