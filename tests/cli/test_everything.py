@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,22 @@ class StandIn:
 
     def __init__(self) -> None:
         self.settings: list[AutomaticSettings] = []
+        self.named: list[dict[str, Any]] = []
+        self.parts = SimpleNamespace(require_clip=lambda: None, phrase_key=str.casefold)
 
-    def everything(self, image: Any, settings: Any = None, *, progress: Any = None) -> Segmentation:
+    def everything(
+        self, image: Any, settings: Any = None, *, progress: Any = None, **named: Any
+    ) -> Segmentation:
         self.settings.append(settings)
+        self.named.append(named)
         if progress is not None:
             progress(1, 2)
         masks = np.zeros((2, *image.shape[:2]), bool)
         masks[0, :, : image.shape[1] // 2] = True
         masks[1, image.shape[0] // 2 :] = True
-        return Segmentation.from_masks(masks, iou=[0.9, 0.7], stability=[0.8, 0.6], image=image)
+        labels = [named["names"][0], None] if named else None
+        numbers: dict[str, Any] = {"iou": [0.9, 0.7], "stability": [0.8, 0.6]}
+        return Segmentation.from_masks(masks, labels=labels, **numbers, image=image)
 
 
 @pytest.fixture
@@ -168,3 +176,25 @@ def test_refine_a_coco_file(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         "photos": Path("in"),
         "out": Path("better.json"),
     }
+
+
+def test_names_reach_the_model(run: Any, model: StandIn) -> None:
+    words = ("--names", "wheel, door", "--names", "red car", "--threshold", "door=0.4")
+    one = run("everything", "street.jpg", *words)
+    assert one.exit_code == 0, one.output
+    wanted = {"names": ["wheel", "door", "red car"], "threshold": {"door": 0.4}}
+    assert model.named == [wanted]
+    assert "2 masks, 1 of them without a name" in one.stdout
+    many = run("everything", "in", "-o", "out", "--names", "wheel", "--format", "json")
+    assert many.exit_code == 0, many.output
+    assert model.named[1:] == [{"names": ["wheel"], "threshold": None}] * 2
+    kept = run("everything", "in", "-o", "out", "--names", "wheel", "--format", "json")
+    assert len(model.named) == 3  # nothing runs again
+    assert kept.exit_code == 0
+    for typed, said in (
+        (("--names", "wheel", "--threshold", "door=0.4"), "threshold names 'door'"),
+        (("--threshold", "0.4"), "threshold goes with names"),
+    ):
+        wrong = run("everything", "in", "-o", "out2", *typed)
+        assert wrong.exit_code == 1
+        assert said in " ".join(wrong.stderr.split())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast, get_args
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.batch.find_photos import PhotoFile
+from textsam.inference.strategies.naming import check_names
 from textsam.inference.strategies.query import (
     PromptOptions,
     Query,
@@ -26,6 +27,7 @@ from textsam.results.formats.data_set import assemble_set, make_options
 from textsam.results.formats.set_photo import PhotoPlace, make_photos
 from textsam.results.segmentation import PictureKind, Segmentation
 from textsam.values.geometry import as_array
+from textsam.values.judge import Threshold
 from textsam.values.settings import AutomaticSettings, Preset, ResultFormat, SetFormat
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ def everything_folder(
     out_dir: str | Path,
     *,
     settings: AutomaticSettings | Preset | None = None,
+    names: str | Sequence[str] | None = None,
+    threshold: Threshold = None,
     format: str = "png",
     kind: PictureKind | None = None,
     overwrite: bool = False,
@@ -116,21 +120,30 @@ def everything_folder(
 ) -> BatchReport:
     """Write masks of everything in many photos into a folder; resumable.
 
-    As `segment_folder`, with the `settings` of `ImageView.everything`. Format "sa1b" writes .json
-    files in the layout of SA-1B, with `sa1b_id` as image ids; kind "instances" is a PNG of pixel
-    numbers. A data set, such as "coco", has one class, "object".
+    As `segment_folder`, with the `settings`, `names` and `threshold` of `ImageView.everything`.
+    Format "sa1b" writes .json files in the layout of SA-1B, with `sa1b_id` as image ids; kind
+    "instances" is a PNG of pixel numbers. A data set, such as "coco", has the class "object" for
+    masks without a name.
 
     Raises:
         ValueError: As `segment_folder`; `OSError` and `RuntimeError` likewise.
-        PromptError: An unknown preset.
+        PromptError: An unknown preset, or an empty name.
+        WeightsError: Names for a model without a CLIP.
     """
     _check_format(format, kind, _EVERYTHING_FORMATS)
     resolved = AutomaticSettings.from_preset(settings)
+    named: dict[str, Any] = {}
+    if names is not None or threshold is not None:
+        named = {"names": names, "threshold": threshold}
+        check_names(model.parts, **named)
     return run_batch(
         paths,
         Path(out_dir),
-        lambda image: model.everything(image, resolved),
-        {"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
+        lambda image: model.everything(image, resolved, **named),
+        {
+            **{"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
+            **named,
+        },
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +52,22 @@ RefineOption = Annotated[
         help="Whether each mask is predicted again from its own box (default: with fast).",
     ),
 ]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--names",
+        metavar="NAME",
+        help="Name each mask by the best of these, or by none; several with commas, or repeated.",
+    ),
+]
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--threshold",
+        metavar="P|NAME=P",
+        help="Minimum probability of a name (default: the model's own levels).",
+    ),
+]
 FormatOption = Annotated[
     Literal["png", "jpg", "webp", "json", "npz", "sa1b"] | None,
     typer.Option(
@@ -76,7 +92,11 @@ def everything(
     crop_n_layers: CropNLayersOption = None,
     min_mask_region_area: MinMaskRegionAreaOption = None,
     refine: RefineOption = None,
+    names: NamesOption = None,
+    threshold: ThresholdOption = None,
     model: options.ModelOption = "tiny",
+    clip: options.ClipOption = None,
+    calibration: options.CalibrationOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
     format: FormatOption = None,
@@ -107,21 +127,35 @@ def everything(
             AutomaticSettings.from_preset(preset),
             **{name: value for name, value in changes.items() if value is not None},
         )
-        names, phrases = options.split_words(photos, None)
+        sources, phrases = options.split_words(photos, None)
         if phrases:
-            raise ValueError(f'no phrases here. Type: textsam segment {names[0]} -t "{phrases[0]}"')
-        load = partial(options.load_model, model, device=device, dtype=dtype)
+            raise ValueError(
+                f'no phrases here. Type: textsam segment {sources[0]} -t "{phrases[0]}", or '
+                f'--names "{phrases[0]}"'
+            )
+        parts: dict[str, Any] = {"clip": clip, "calibration": calibration}
+        load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
         reading = options.parse_reading(bands, white, page, alpha)
-        if options.is_one_photo(names, out):
-            _one_photo(load, names[0], out, settings, format, kind, reading)
+        named = _read_names(names or [], threshold or [])
+        if options.is_one_photo(sources, out):
+            _one_photo(load, sources[0], out, settings, format, kind, reading, named)
             return
         from textsam.batch.folders import everything_folder
         from textsam.cli.tables import run_many
 
         assert out is not None  # as is_one_photo has checked
         writing: dict[str, Any] = {"format": format or "png", "kind": kind, "overwrite": overwrite}
-        writing |= {"settings": settings, "reading": reading}
-        run_many(partial(everything_folder, load(), names, out, **writing))
+        writing |= {"settings": settings, "reading": reading, **named}
+        run_many(partial(everything_folder, load(), sources, out, **writing))
+
+
+def _read_names(names: Sequence[str], threshold: Sequence[str]) -> dict[str, Any]:
+    """Keywords of `everything`; none without names and threshold."""
+    listed = [part.strip() for text in names for part in text.split(",") if part.strip()]
+    minimum = options.parse_thresholds(threshold, listed)
+    if not listed and minimum is None:
+        return {}
+    return {"names": listed or None, "threshold": minimum}
 
 
 def _one_photo(
@@ -132,6 +166,7 @@ def _one_photo(
     format: str | None,
     kind: Any,
     reading: dict[str, Any],
+    named: dict[str, Any],
 ) -> None:
     from textsam.batch.batch_run import write_result
     from textsam.cli.tables import result_table
@@ -146,11 +181,13 @@ def _one_photo(
     image = load_image(photo, **reading)
     model = load()
     with TerminalProgress("points") as bar:
-        result = model.everything(image, settings, progress=bar.show)
+        result = model.everything(image, settings, **named, progress=bar.show)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Both layouts end in .json, so the suffix does not tell them apart.
     layout = "sa1b" if format == "sa1b" else suffix.removeprefix(".")
     write_result(result, target, name=Path(photo).name, image=image, format=layout, kind=kind)
     if len(result):
         make_console().print(result_table(result))
-    print_line(f"{len(result)} masks; wrote {target}")
+    unnamed = result.labels.count(None)
+    names = f", {unnamed} of them without a name" if named and unnamed else ""
+    print_line(f"{len(result)} masks{names}; wrote {target}")

@@ -20,7 +20,7 @@ from textsam.inference.photo.encoded import EncodedPhoto, text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
-from textsam.inference.strategies.naming import name_maps, name_masks, naming_query
+from textsam.inference.strategies.naming import check_names, name_maps, name_masks
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -203,14 +203,11 @@ class ImageView:
             PromptError: An unknown preset, or an empty name.
             WeightsError: Names for a model without a CLIP.
         """
-        if names is not None:
-            # Before the masks, which take seconds.
-            query = naming_query(self.photo.parts, names, threshold)
+        query = check_names(self.photo.parts, names, threshold)
+        if query is not None:
             masks = self.everything(settings, progress=progress)
             embedded, maps = self._embedded_masks(masks), name_maps(self.photo, query)
             return name_masks(self.photo.parts, embedded, query, maps)
-        if threshold is not None:
-            raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
         wanted = AutomaticSettings.from_preset(settings)
         if wanted not in self._automatic:
             masks = automatic_masks(self.photo, settings=wanted, progress=progress)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from textsam.errors import PromptError
 from textsam.inference.photo.encoded import EncodedPhoto, embed_phrases, map_logits
 from textsam.inference.strategies.query import Query, make_query
 from textsam.inference.strategies.rank import BACKGROUND, EmbeddedMasks, without_worst
@@ -43,15 +44,19 @@ _SAMPLES = 1024  # pixels of a mask at which maps are read
 Maps = NDArray[np.float32]  # (K, h, w) probability of each name, on a grid that covers the photo
 
 
-def naming_query(
-    parts: ModelParts, names: str | Sequence[str], threshold: Threshold = None
-) -> Query:
-    """The names as the phrases of a query; before the masks, which take seconds.
+def check_names(
+    parts: ModelParts, names: str | Sequence[str] | None, threshold: Threshold
+) -> Query | None:
+    """The names as the phrases of a query, None without names; before the masks, which take time.
 
     Raises:
         PromptError: Names that `segment` would not take as phrases, or a wrong threshold.
         WeightsError: The model has no CLIP.
     """
+    if names is None:
+        if threshold is not None:
+            raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
+        return None
     parts.require_clip()
     phrases = normalize_phrases(names, "names")
     return make_query(text=phrases, threshold=threshold).settled(parts)

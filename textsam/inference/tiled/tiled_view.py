@@ -23,7 +23,7 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
-from textsam.inference.strategies.naming import name_maps, name_masks, naming_query
+from textsam.inference.strategies.naming import check_names, name_maps, name_masks
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
@@ -181,11 +181,7 @@ class TiledView:
         if self.fits:
             view = self._only_view()
             return view.everything(settings, names=names, threshold=threshold)
-        if names is None and threshold is not None:
-            raise PromptError("threshold goes with names: everything(names=[...], threshold=0.5)")
-        query = None
-        if names is not None:
-            query = naming_query(self.parts, names, threshold)
+        query = check_names(self.parts, names, threshold)
         maps: list[TileMaps] = []
         masks = self._everything(settings, progress, query, maps)
         if query is None:
