@@ -48,12 +48,17 @@ class ScoredMasks:
 
 
 def fit_curves(
-    phrases: Sequence[PhraseEvidence], *, recall: float, keep: float | None = None
+    phrases: Sequence[PhraseEvidence],
+    *,
+    recall: float,
+    keep: float | None = None,
+    min_score: float | None = None,
 ) -> StrategyCurves:
     """Fit both curves and choose both levels.
 
     `recall` is the share of the phrases that are there which must pass the level of presence,
-    `keep` the share of the right masks which must pass that of scores (best F1 by default).
+    `keep` the share of the right masks which must pass that of scores (best F1 by default);
+    `min_score` is that level itself.
     """
     present = [phrase.present for phrase in phrases]
     if min(sum(present), len(present) - sum(present)) < _MIN_PHRASES:
@@ -77,11 +82,12 @@ def fit_curves(
         )
     # Fitted on masks of phrases that pass: a score is given that the phrase is there.
     score = _fit([mask.evidence for mask in masks], [mask.right for mask in masks], what="score")
-    scored = [score_masks(phrase, score) for phrase in passed if phrase.present]
-    matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
-    min_score = score_level(scored)
-    if keep is not None and matched:
-        min_score = presence_level(matched, recall=keep)
+    if min_score is None:
+        scored = [score_masks(phrase, score) for phrase in passed if phrase.present]
+        matched = [value for item in scored for value in item.scores[matched_in_order(item)]]
+        min_score = score_level(scored)
+        if keep is not None and matched:
+            min_score = presence_level(matched, recall=keep)
     return StrategyCurves(
         presence=presence,
         score=score,
@@ -91,12 +97,17 @@ def fit_curves(
 
 
 def measure_curves(
-    phrases: Sequence[PhraseEvidence], *, recall: float, seed: int, keep: float | None = None
+    phrases: Sequence[PhraseEvidence],
+    *,
+    recall: float,
+    seed: int,
+    keep: float | None = None,
+    min_score: float | None = None,
 ) -> dict[str, Any]:
     """Figures (see `judge`) on photos left out of the fit, by the set's name and for "all"."""
     judged: list[tuple[PhraseEvidence, StrategyCurves]] = []
     for inside, outside in deal_photos(phrases, seed=seed):
-        curves = fit_curves(outside, recall=recall, keep=keep)
+        curves = fit_curves(outside, recall=recall, keep=keep, min_score=min_score)
         judged += [(phrase, curves) for phrase in inside]
     sources = sorted({phrase.source for phrase in phrases})
     figures = {"all": judge(judged)}

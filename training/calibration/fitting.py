@@ -106,9 +106,7 @@ def calibrate(
             "textsam": __version__,
             **asdict(config),
             "sets": {item.name: len(item.samples) for item in sets},
-            "figures": measure_curves(
-                phrases, recall=config.recall, keep=config.keep, seed=config.seed
-            ),
+            "figures": measure_curves(phrases, **_levels_of(strategy, config), seed=config.seed),
             **by_phrase,
         }
     return Calibration(strategies=curves, fitted_on=fitted_on)
@@ -118,9 +116,18 @@ def _fit(
     model: Any, strategy: str, phrases: Sequence[PhraseEvidence], config: CalibrationConfig
 ) -> tuple[StrategyCurves, dict[str, Any]]:
     """The curves of a strategy, and facts about its levels by phrase."""
-    fit = partial(fit_curves, recall=config.recall, keep=config.keep)
+    fit = partial(fit_curves, **_levels_of(strategy, config))
     fitted = fit(phrases)
     # An example is no phrase that could be looked up.
     if not config.per_phrase or strategy == "like":
         return fitted, {}
     return add_levels(phrases, fitted, key=model.parts.phrase_key, fit=fit, seed=config.seed)
+
+
+def _levels_of(strategy: str, config: CalibrationConfig) -> dict[str, Any]:
+    """How the levels of a strategy are chosen."""
+    if strategy == "everything":
+        # A name that is likelier right than wrong. Matching one to one would count a second mask of
+        # one thing as wrong, which for names it is not.
+        return {"recall": config.recall, "min_score": 0.5}
+    return {"recall": config.recall, "keep": config.keep}

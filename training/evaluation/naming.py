@@ -143,9 +143,9 @@ def _show(sets: Sequence[dict[str, Any]], *, model: str) -> None:
     headings = {"set": "set", "photos": "photos", "names": "names", "object": "object"}
     headings |= {"inside": "inside", "right": "right", "named": "named", "of them": "named_right"}
     notes = [
-        "object, inside: masks that match an object, that lie inside a label; share whose best name "
-        "is right. right: of all masks, name or none right; named: share that gets a name; of them: "
-        "share right",
+        "object, inside: masks that match an object, that lie inside a label; share whose best "
+        "name is right. right: of all masks, name or none right; named: share that gets a name; of "
+        "them: share right",
         *(f"{row['name']}: {row['seconds']:.2f} s to name a photo's masks" for row in sets),
     ]
     show_figures(f"Names of masks, model {model}", columns_of("", headings), rows, notes=notes)
