@@ -45,6 +45,11 @@ class CalibrationConfig:
             raise ValueError(f"keep is {self.keep}; it is a share, between 0 and 1")
 
 
+# Share of the names that are there which pass the level of presence. On photos kept out of the
+# training of `tiny` .9 gives .88 of them a mask, .98 .96; of the names given .89 and .88 are right.
+_NAMES_RECALL = 0.98
+
+
 def default_strategies(model: Any) -> tuple[str, ...]:
     """How phrases are answered by default: "auto", or what stands in for it without a map."""
     return (choose_strategy(model).strategy,)
@@ -129,5 +134,6 @@ def _levels_of(strategy: str, config: CalibrationConfig) -> dict[str, Any]:
     if strategy == "everything":
         # A name that is likelier right than wrong. Matching one to one would count a second mask of
         # one thing as wrong, which for names it is not.
-        return {"recall": config.recall, "min_score": 0.5}
+        # Names compete for each mask already, so that presence drops only what is hopeless.
+        return {"recall": max(config.recall, _NAMES_RECALL), "min_score": 0.5}
     return {"recall": config.recall, "keep": config.keep}

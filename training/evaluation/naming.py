@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from textsam.inference.strategies.naming import check_names, name_maps, name_masks
 from textsam.inference.strategies.rank import embed_masks
 from textsam.results.segmentation import Segmentation
+from textsam.values.calibration import Calibration
 from textsam.values.rle import decode_rle, merge_rles, rle_areas, rle_common_areas, rle_iou
 
 from ..data import Sample
@@ -77,10 +78,13 @@ def measure_set(model: Any, data: DataSet) -> dict[str, Any]:
             maps = name_maps(view.photo, query)
             truth = _truth_of(sample, masks)
             for way, own in {"with maps": maps, "by CLIP": None}.items():
-                named = name_masks(view.photo.parts, embedded, query, own)
+                parts = view.photo.parts
+                if own is None:  # its calibration weighs maps
+                    parts = replace(parts, calibration=Calibration())
+                named = name_masks(parts, embedded, query, own)
                 if way == "with maps":
                     seconds.append(time.perf_counter() - started)
-                best = name_masks(view.photo.parts, embedded, forced, own)
+                best = name_masks(parts, embedded, forced, own)
                 _count(hits[way], truth, named.labels, best.labels)
     figures = {
         way: {key: mean(values) for key, values in found.items()} for way, found in hits.items()
