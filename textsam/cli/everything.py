@@ -123,30 +123,24 @@ def everything(
             "refine": refine,
         }
         # Only options that were typed change the preset.
-        settings = replace(
-            AutomaticSettings.from_preset(preset),
-            **{name: value for name, value in changes.items() if value is not None},
-        )
+        typed = {name: value for name, value in changes.items() if value is not None}
+        settings = replace(AutomaticSettings.from_preset(preset), **typed)
         sources, phrases = options.split_words(photos, None)
         if phrases:
-            raise ValueError(
-                f'no phrases here. Type: textsam segment {sources[0]} -t "{phrases[0]}", or '
-                f'--names "{phrases[0]}"'
-            )
-        parts: dict[str, Any] = {"clip": clip, "calibration": calibration}
-        load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
-        reading = options.parse_reading(bands, white, page, alpha)
-        named = _read_names(names or [], threshold or [])
+            raise ValueError(f'no phrases here. Type: --names "{phrases[0]}", or textsam segment')
+        parts: dict[str, Any] = {"clip": clip, "calibration": calibration, "device": device}
+        load = partial(options.load_model, model, dtype=dtype, **parts)
+        extra = _read_names(names or [], threshold or [])
+        extra["reading"] = options.parse_reading(bands, white, page, alpha)
         if options.is_one_photo(sources, out):
-            _one_photo(load, sources[0], out, settings, format, kind, reading, named)
+            _one_photo(load, sources[0], out, settings, format, kind, **extra)
             return
         from textsam.batch.folders import everything_folder
         from textsam.cli.tables import run_many
 
-        assert out is not None  # as is_one_photo has checked
-        writing: dict[str, Any] = {"format": format or "png", "kind": kind, "overwrite": overwrite}
-        writing |= {"settings": settings, "reading": reading, **named}
-        run_many(partial(everything_folder, load(), sources, out, **writing))
+        assert out is not None
+        extra |= {"format": format or "png", "kind": kind, "overwrite": overwrite}
+        run_many(partial(everything_folder, load(), sources, out, settings=settings, **extra))
 
 
 def _read_names(names: Sequence[str], threshold: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +160,7 @@ def _one_photo(
     format: str | None,
     kind: Any,
     reading: dict[str, Any],
-    named: dict[str, Any],
+    **named: Any,
 ) -> None:
     from textsam.batch.batch_run import write_result
     from textsam.cli.tables import result_table

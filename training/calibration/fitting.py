@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from textsam import __version__
@@ -121,7 +120,10 @@ def _fit(
     model: Any, strategy: str, phrases: Sequence[PhraseEvidence], config: CalibrationConfig
 ) -> tuple[StrategyCurves, dict[str, Any]]:
     """The curves of a strategy, and facts about its levels by phrase."""
-    fit = partial(fit_curves, **_levels_of(strategy, config))
+
+    def fit(rows: Sequence[PhraseEvidence]) -> StrategyCurves:
+        return fit_curves(rows, **_levels_of(strategy, config))
+
     fitted = fit(phrases)
     # An example is no phrase that could be looked up.
     if not config.per_phrase or strategy == "like":
