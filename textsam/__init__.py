@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textsam import errors
-    from textsam.inference.model import TextSAM, segment
+    from textsam.inference.model import TextSAM, segment, segment_pairs
     from textsam.inference.strategies.query import Query
     from textsam.inference.view import ImageView
     from textsam.results.formats.data_set import read_set, write_set
@@ -35,6 +35,7 @@ __all__ = [
     "load_image",
     "read_set",
     "segment",
+    "segment_pairs",
     "write_set",
 ]
 
@@ -51,6 +52,7 @@ _MODULES = {
     "load_image": "textsam.values.images",
     "read_set": "textsam.results.formats.data_set",
     "segment": "textsam.inference.model",
+    "segment_pairs": "textsam.inference.model",
     "write_set": "textsam.results.formats.data_set",
 }
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
 
 import torch
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
-from textsam.errors import PromptError, WeightsError
+from textsam.errors import WeightsError
 from textsam.inference.photo.encoded import encode_photo
+from textsam.inference.photo_lists import OnError, answer_photos, check_list, read_pairs
 from textsam.inference.strategies.exemplars import Example
 from textsam.inference.strategies.like import Concept
 from textsam.inference.strategies.query import (
     Query,
     QueryOptions,
     SegmentOptions,
-    find_together,
     learn_concept,
     make_query,
-    reads_boxes,
     show_keywords,
 )
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
@@ -56,13 +55,11 @@ from textsam.weights.hub import fetch
 from textsam.weights.model_folder import read_model, read_pathway, write_model
 from textsam.weights.parts import ModelParts
 
-__all__ = ["TextSAM", "segment"]
+__all__ = ["TextSAM", "segment", "segment_pairs"]
 
 
 T = TypeVar("T")
 Phrases: TypeAlias = "str | Sequence[str] | None"
-
-_TOGETHER = 8  # photos that a detector is asked about at once, which a GPU needs to be busy
 
 
 class _Part(Generic[T]):
@@ -313,56 +310,110 @@ class TextSAM:
 
     @overload
     def segment(
-        self, image: list[Any], text: Phrases = None, **options: Unpack[SegmentOptions]
+        self,
+        image: list[Any] | tuple[Any, ...],
+        text: Phrases = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[SegmentOptions],
     ) -> list[Segmentation]: ...
     @overload
     def segment(
-        self, image: ImageSource, text: Phrases = None, **options: Unpack[SegmentOptions]
+        self,
+        image: list[Any] | tuple[Any, ...],
+        text: Phrases = None,
+        *,
+        on_error: Literal["skip"],
+        **options: Unpack[SegmentOptions],
+    ) -> list[Segmentation | None]: ...
+    @overload
+    def segment(
+        self,
+        image: ImageSource,
+        text: Phrases = None,
+        *,
+        on_error: OnError = "raise",
+        **options: Unpack[SegmentOptions],
     ) -> Segmentation: ...
     @show_keywords(QueryOptions)
     def segment(
         self,
-        image: ImageSource | list[Any],
+        image: ImageSource | list[Any] | tuple[Any, ...],
         text: Phrases = None,
+        *,
+        on_error: OnError = "raise",
         **options: Unpack[SegmentOptions],
-    ) -> Segmentation | list[Segmentation]:
+    ) -> Any:
         """Open and segment: one image gives one result, a list gives a list.
 
         Args:
-            image: One image, or a list of them; the options apply to each.
+            image: One image; or a list or tuple of them, which are read ahead, and encoded in
+                batches on a GPU. The options apply to each: every phrase is asked of every image.
+                To ask each image something else, see `segment_pairs`.
             text: A phrase or several.
-            **options: `points`, `box`, `like`, `threshold` and others: see
+            on_error: Of a list: "raise" for an image that cannot be read or asked; "skip" to warn
+                and have None in its place.
+            **options: `points`, `box`, `boxes`, `like`, `threshold` and others: see
                 `ImageView.segment`.
 
         Raises:
-            PromptError: See `ImageView.segment`.
-            ImageError: It is not an image; for a list, the message names the position.
+            PromptError: See `ImageView.segment`; or a generator, of which `list(...)` is a list.
+            ImageError: It is not an image; for a list, the message names position and file. What
+                can be seen without decoding is seen before the first image is segmented.
         """
-        return self._ask(image, make_query(text=text, **options))
+        return self._ask(image, make_query(text=text, **options), on_error)
 
     __call__ = segment
 
-    def _ask(
-        self, image: ImageSource | list[Any], query: Query
-    ) -> Segmentation | list[Segmentation]:
-        if not isinstance(image, list):
+    def _ask(self, image: Any, query: Query, on_error: OnError) -> Any:
+        images = check_list(image)
+        if images is None:
             return self.open(image).ask(query)
-        if image and all(isinstance(item, int | float | list) for item in image):
-            raise PromptError(
-                "the list holds numbers, not images: a list means several images; "
-                "give one image as a numpy array"
-            )
         if query.like is not None:  # once for all images
             query = replace(query, like=self.concept(query.like, query.unlike), unlike=None)
-        if not reads_boxes(self.parts, query):
-            return [self.open(item).ask(query) for item in image]
-        results: list[Segmentation] = []
-        for start in range(0, len(image), _TOGETHER):
-            views = [self.open(item) for item in image[start : start + _TOGETHER]]
-            find_together([view.photo for view in views], query)
-            results += [view.ask(query) for view in views]
-        return results
+        asks = [lambda view: view.ask(query)] * len(images)
+        return answer_photos(self.parts, images, asks, query=query, on_error=on_error)
 
+    @show_keywords(QueryOptions)
+    def segment_pairs(
+        self, pairs: Iterable[Any], *, on_error: OnError = "raise", **options: Unpack[QueryOptions]
+    ) -> list[Segmentation]:
+        """Ask each photo something of its own, in one call.
+
+        model.segment_pairs([("a.jpg", "dog"), ("b.jpg", ["cat", "bowl"])])
+        model.segment_pairs([("a.jpg", {"boxes": [[30, 40, 200, 180]]}), ("b.jpg", "cat")])
+        model.segment_pairs(zip(photos, phrases), threshold=0.3)
+
+        Args:
+            pairs: (photo, phrase), (photo, phrases) or (photo, keywords of `segment`). A photo that
+                occurs several times is encoded once.
+            on_error: As `segment`.
+            **options: Keywords of `segment` for all of them.
+
+        Returns:
+            A result for each pair, in order; with "skip", None for those that failed.
+
+        Raises:
+            PromptError: As `segment`, also for what is no pair; `ImageError` likewise.
+        """
+        read = read_pairs(pairs)
+        queries = [make_query(**{**options, **own}) for _, own in read]
+        asks = [partial(ImageView.ask, query=query) for query in queries]
+        photos = [photo for photo, _ in read]
+        return answer_photos(self.parts, photos, asks, on_error=on_error)
+
+    @overload
+    def everything(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        settings: AutomaticSettings | Preset | None = None,
+        *,
+        names: Phrases = None,
+        threshold: Threshold = None,
+        on_error: OnError = "raise",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Segmentation]: ...
+    @overload
     def everything(
         self,
         image: ImageSource,
@@ -370,11 +421,30 @@ class TextSAM:
         *,
         names: Phrases = None,
         threshold: Threshold = None,
+        on_error: OnError = "raise",
         progress: Callable[[int, int], None] | None = None,
-    ) -> Segmentation:
-        """Masks of everything in an image; options and errors as `ImageView.everything`, `open`."""
-        view = self.open(image)
-        return view.everything(settings, names=names, threshold=threshold, progress=progress)
+    ) -> Segmentation: ...
+    def everything(
+        self,
+        image: ImageSource | list[Any] | tuple[Any, ...],
+        settings: AutomaticSettings | Preset | None = None,
+        *,
+        names: Phrases = None,
+        threshold: Threshold = None,
+        on_error: OnError = "raise",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """Masks of everything in an image, or in each of a list; see `ImageView.everything`.
+
+        `on_error` and errors are as in `segment`; `progress` counts the images of a list.
+        """
+        named: dict[str, Any] = {"names": names, "threshold": threshold}
+        images = check_list(image)
+        if images is None:
+            view = self.open(image)  # type: ignore[arg-type]
+            return view.everything(settings, progress=progress, **named)
+        asks = [lambda view: view.everything(settings, **named)] * len(images)
+        return answer_photos(self.parts, images, asks, on_error=on_error, progress=progress)
 
     def label_map(
         self,
@@ -429,35 +499,48 @@ def _with_trained(
 
 @overload
 def segment(
-    image: list[Any],
+    image: list[Any] | tuple[Any, ...],
     text: Phrases = None,
     *,
     model: str | Path | TextSAM = "tiny",
+    on_error: Literal["raise"] = "raise",
     **options: Unpack[SegmentOptions],
 ) -> list[Segmentation]: ...
+@overload
+def segment(
+    image: list[Any] | tuple[Any, ...],
+    text: Phrases = None,
+    *,
+    model: str | Path | TextSAM = "tiny",
+    on_error: Literal["skip"],
+    **options: Unpack[SegmentOptions],
+) -> list[Segmentation | None]: ...
 @overload
 def segment(
     image: ImageSource,
     text: Phrases = None,
     *,
     model: str | Path | TextSAM = "tiny",
+    on_error: OnError = "raise",
     **options: Unpack[SegmentOptions],
 ) -> Segmentation: ...
 @show_keywords(QueryOptions)
 def segment(
-    image: ImageSource | list[Any],
+    image: ImageSource | list[Any] | tuple[Any, ...],
     text: Phrases = None,
     *,
     model: str | Path | TextSAM = "tiny",
+    on_error: OnError = "raise",
     **options: Unpack[SegmentOptions],
-) -> Segmentation | list[Segmentation]:
+) -> Any:
     """Segment with the model that ships with textsam: `segment("street.jpg", text="wheel")`.
 
     Args:
-        image: One image, or a list of them.
+        image: One image, or a list of them; see `TextSAM.segment`.
         model: A name for `TextSAM.from_pretrained`, loaded once and kept, or a model.
         text: A phrase or several.
-        **options: `points`, `box`, `like`, `threshold` and others: see
+        on_error: "raise", or "skip" for None in the place of an image of a list that fails.
+        **options: `points`, `box`, `boxes`, `like`, `threshold` and others: see
             `ImageView.segment`.
 
     Raises:
@@ -465,7 +548,20 @@ def segment(
     """
     query = make_query(text=text, **options)  # before the model, which is slow to load
     loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
-    return loaded._ask(image, query)
+    return loaded._ask(image, query, on_error)
+
+
+@show_keywords(QueryOptions)
+def segment_pairs(
+    pairs: Iterable[Any],
+    *,
+    model: str | Path | TextSAM = "tiny",
+    on_error: OnError = "raise",
+    **options: Unpack[QueryOptions],
+) -> list[Segmentation]:
+    """Ask each photo something of its own: see `TextSAM.segment_pairs`."""
+    loaded = model if isinstance(model, TextSAM) else _load_once(str(model))
+    return loaded.segment_pairs(pairs, on_error=on_error, **options)
 
 
 @lru_cache(maxsize=1)
