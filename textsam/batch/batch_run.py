@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -79,15 +81,16 @@ class BatchReport:
 def run_batch(
     paths: str | Path | Iterable[str | Path],
     out_dir: Path,
-    segment: Callable[[NDArray[np.uint8]], Segmentation],
+    segment: Callable[[list[NDArray[np.uint8]]], list[Segmentation | Exception]],
     settings: dict[str, Any],
     *,
     overwrite: bool,
     on_progress: Callable[[PhotoReport], None] | None,
+    together: int = 1,
     reading: Mapping[str, Any] | None = None,
     assemble: Callable[[list[tuple[PhotoFile, Path]]], None] | None = None,
 ) -> BatchReport:
-    """Apply one function to many photos and write a file for each.
+    """Apply one function to many photos, `together` at a time, and write a file for each.
 
     The settings are everything that changes the outputs; `format`, `kind` and, for YOLO's `.txt`,
     `text` say how results are written, and `reading` how photos are read. `assemble` makes one
@@ -112,10 +115,11 @@ def run_batch(
         journal = Journal(out_dir, {**settings, "textsam": _version()})
         _remove_leftovers(photos, out_dir)
         reports = []
-        for index, photo in enumerate(photos):
-            status, masks, error = _segment_photo(
-                photo, segment, settings, journal, overwrite=overwrite
-            )
+        coming = _read_ahead(photos, settings, journal, overwrite=overwrite, together=together)
+        done = ((read, answer) for group in coming for read, answer in _segment(group, segment))
+        for index, (read, answer) in enumerate(done):
+            photo = read.photo
+            status, masks, error = _finish_photo(read, answer, settings, journal)
             report = PhotoReport(
                 source=photo.path,
                 output=None if error else out_dir / photo.output,
@@ -163,40 +167,96 @@ def _remove_leftovers(photos: Sequence[PhotoFile], out_dir: Path) -> None:
         remove_parts(folder)
 
 
-def _segment_photo(
-    photo: PhotoFile,
-    segment: Callable[[NDArray[np.uint8]], Segmentation],
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ReadPhoto:
+    """A photo that was decoded, or need not or cannot be."""
+
+    photo: PhotoFile
+    kept: JournalEntry | None = None  # its output is finished
+    state: os.stat_result | None = None
+    image: NDArray[np.uint8] | None = None
+    error: Exception | None = None
+
+
+def _read_ahead(
+    photos: Sequence[PhotoFile],
     settings: dict[str, Any],
     journal: Journal,
     *,
     overwrite: bool,
-) -> tuple[Status, dict[str, int], str | None]:
-    """Segment one photo unless its output is finished; returns status, masks by label, error."""
+    together: int,
+) -> Iterator[list[_ReadPhoto]]:
+    """Groups of photos; the next one is decoded while the last one is in use."""
+
+    def read(group: Sequence[PhotoFile]) -> list[_ReadPhoto]:
+        return [_read_photo(photo, settings, journal, overwrite=overwrite) for photo in group]
+
+    with ThreadPoolExecutor(1, thread_name_prefix="textsam-read") as reader:
+        groups = [photos[start : start + together] for start in range(0, len(photos), together)]
+        coming = reader.submit(read, groups[0])
+        for group in groups[1:]:
+            ready = coming.result()
+            coming = reader.submit(read, group)
+            yield ready
+        yield coming.result()
+
+
+def _read_photo(
+    photo: PhotoFile, settings: dict[str, Any], journal: Journal, *, overwrite: bool
+) -> _ReadPhoto:
     try:
         entry = journal.find(photo.output, source=photo.name, photo=photo.path)
         if entry is not None and not overwrite:
-            return "kept", entry.labels, None
+            return _ReadPhoto(photo=photo, kept=entry)
         # Before the photo is read: if it changes meanwhile, the next run sees a difference.
         state = photo.path.stat()
         image = load_image(photo.path, **settings.get("reading", {}))
-        result = segment(image)
+        return _ReadPhoto(photo=photo, state=state, image=image)
+    except Exception as error:  # image decoders and disks raise many types
+        return _ReadPhoto(photo=photo, error=error)
+
+
+def _segment(
+    group: Sequence[_ReadPhoto],
+    segment: Callable[[list[NDArray[np.uint8]]], list[Segmentation | Exception]],
+) -> list[tuple[_ReadPhoto, Segmentation | Exception | None]]:
+    """Each photo of a group with its result or its error; None where it is finished."""
+    images = [read.image for read in group if read.image is not None]
+    answers = iter(segment(images) if images else [])
+    return [(read, next(answers) if read.image is not None else read.error) for read in group]
+
+
+def _finish_photo(
+    read: _ReadPhoto,
+    answer: Segmentation | Exception | None,
+    settings: dict[str, Any],
+    journal: Journal,
+) -> tuple[Status, dict[str, int], str | None]:
+    """Write the result of a photo; returns status, masks by label, error."""
+    photo = read.photo
+    if read.kept is not None:
+        return "kept", read.kept.labels, None
+    try:
+        if isinstance(answer, Exception):
+            raise answer
+        assert answer is not None and read.image is not None and read.state is not None
         path = journal.out_dir / photo.output
         write_result(
-            result,
+            answer,
             path,
             name=photo.name,
-            image=image,
+            image=read.image,
             format=settings["format"],
             kind=settings["kind"],
             # The same numbers in every photo, also where a phrase was not found.
             names=settings["text"] if path.suffix == ".txt" else None,
         )
-        labels = dict(Counter(label or "" for label in result.labels))
+        labels = dict(Counter(label or "" for label in answer.labels))
         entry = JournalEntry(
             output=photo.output,
             source=photo.name,
-            source_bytes=state.st_size,
-            source_mtime_ns=state.st_mtime_ns,
+            source_bytes=read.state.st_size,
+            source_mtime_ns=read.state.st_mtime_ns,
             settings=journal.settings,
             output_bytes=path.stat().st_size,
             labels=labels,
@@ -206,7 +266,7 @@ def _segment_photo(
     # Every further photo would fail for the same reason.
     except (WeightsError, MissingExtraError):
         raise
-    # Image decoders, networks and disks raise many types.
+    # Networks and disks raise many types, too.
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
             raise

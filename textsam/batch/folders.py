@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any, Unpack, cast, get_args
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.batch.find_photos import PhotoFile
+<<<<<<< HEAD
 from textsam.inference.strategies.naming import check_names
+=======
+from textsam.inference.photo_lists import answer_each, group_size
+>>>>>>> 15f5d4c (Folder runs: photos are decoded ahead, encoded and put to detectors in groups on a GPU)
 from textsam.inference.strategies.query import (
     PromptOptions,
     Query,
@@ -31,7 +35,11 @@ from textsam.values.judge import Threshold
 from textsam.values.settings import AutomaticSettings, Preset, ResultFormat, SetFormat
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from textsam.inference.model import TextSAM
+    from textsam.inference.view import ImageView
 
 __all__ = ["BatchReport", "PhotoReport", "everything_folder", "segment_folder"]
 
@@ -95,12 +103,13 @@ def segment_folder(
     return run_batch(
         paths,
         Path(out_dir),
-        lambda image: model.segment(image, **options),
+        _asker(model, lambda view: view.ask(query), lambda i: model.segment(i, **options), query),
         {**_to_json(query), "model": model.name, "format": format, "kind": kind},
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,
         assemble=_assemble(format, query.phrases, Path(out_dir), polygons, tolerance, photos),
+        together=_together(model, query),
     )
 
 
@@ -139,14 +148,22 @@ def everything_folder(
     return run_batch(
         paths,
         Path(out_dir),
+<<<<<<< HEAD
         lambda image: model.everything(image, resolved, **named),
         {
             **{"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
             **named,
         },
+=======
+        _asker(
+            model, lambda view: view.everything(resolved), lambda i: model.everything(i, resolved)
+        ),
+        {"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
+>>>>>>> 15f5d4c (Folder runs: photos are decoded ahead, encoded and put to detectors in groups on a GPU)
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,
+        together=_together(model),
         assemble=_assemble(format, (), Path(out_dir)),
     )
 
@@ -175,6 +192,32 @@ def _assemble(
         assemble_set(make_photos(items), out_dir, kind, options)
 
     return assemble
+
+
+def _together(model: TextSAM, query: Query | None = None) -> int:
+    """Photos that are encoded, and put to a detector, at once; one for a model that wraps one."""
+    parts = getattr(model, "parts", None)
+    return 1 if parts is None else group_size(parts, query)
+
+
+def _asker(
+    model: TextSAM,
+    ask: Callable[[ImageView], Segmentation],
+    ask_one: Callable[[NDArray[np.uint8]], Segmentation],
+    query: Query | None = None,
+) -> Callable[[list[NDArray[np.uint8]]], list[Segmentation | Exception]]:
+    """What `run_batch` asks of a group of photos."""
+
+    def one_by_one(images: list[NDArray[np.uint8]]) -> list[Segmentation | Exception]:
+        [image] = images
+        try:
+            return [ask_one(image)]
+        except Exception as error:  # of this photo; `run_batch` says which ones end the run
+            return [error]
+
+    if _together(model, query) == 1:
+        return one_by_one
+    return lambda images: answer_each(model.parts, images, [ask] * len(images), query=query)
 
 
 def _check_format(format: str, kind: PictureKind | None, known: Sequence[str]) -> None:
