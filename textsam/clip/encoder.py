@@ -28,6 +28,7 @@ from textsam.clip.mask_crops import MaskSource, square_crops
 from textsam.clip.masked import masked_image_embedding
 from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
 from textsam.errors import ImageError, PromptError, WeightsError
+from textsam.modeling.precision import in_float32
 from textsam.values.prompts import normalize_phrases, plain_phrase
 
 __all__ = ["TEMPLATES", "ClipEncoder", "resolve_templates"]
@@ -246,6 +247,7 @@ class ClipEncoder:
                 return " ".join([*words[:start], known])
         return " ".join(words)
 
+    @in_float32
     @torch.no_grad()  # not inference_mode, since pathways are trained on these embeddings
     def encode_text(
         self,
@@ -290,6 +292,7 @@ class ClipEncoder:
             self._cache.popitem(last=False)
         return torch.stack([rows[phrase] for phrase in phrases])
 
+    @in_float32
     @torch.no_grad()
     def encode_crops(
         self,
@@ -363,6 +366,7 @@ class ClipEncoder:
         )
         return ((crops.to(self.device) / 255 - mean) / std).to(self.dtype)
 
+    @in_float32
     @torch.no_grad()
     def logits(self, images: Tensor, texts: Tensor) -> Tensor:
         """The model's own logits (n, m) of image and text embeddings (n, D) and (m, D)."""
@@ -376,6 +380,7 @@ class ClipEncoder:
         """Whether the model was trained with a sigmoid per image-text pair (SigLIP)."""
         return getattr(self.model, "logit_bias", None) is not None
 
+    @in_float32
     @torch.no_grad()
     def contrast(self, images: Tensor, texts: Tensor, background: Tensor | None = None) -> Tensor:
         """Log odds that an image shows what a text says, for any kind of model.

@@ -25,6 +25,7 @@ from textsam.inference.photo.many_objects import masks_of_prompts
 from textsam.inference.photo.prediction import MaskLogits, Prediction, nearest_mask, stability_score
 from textsam.inference.photo.zoom import WindowCache, predict
 from textsam.inference.strategies.prompt import score_masks
+from textsam.modeling.precision import in_float32
 from textsam.results.segmentation import Segmentation
 from textsam.values.judge import Candidate, PhraseAnswer
 from textsam.values.prompts import Prompt, make_prompt
@@ -92,6 +93,7 @@ class Dialogue:
         kept = tuple(item for answer in answers for item in answer.kept)
         return self.cleared()._with(Step(prompt=prompt, result=result, instances=kept))
 
+    @in_float32
     def ask(self, prompt: Prompt, *, multimask: bool | None = None) -> Dialogue:
         """Start again from a prompt, original pixels.
 
@@ -103,6 +105,7 @@ class Dialogue:
         self.windows.start_object()
         return self.cleared()._predicted(prompt, previous=None, multimask=multimask)
 
+    @in_float32
     def ask_each(self, prompts: Sequence[Prompt], *, multimask: bool = False) -> Dialogue:
         """Start again from several objects, of which the next click chooses one.
 
@@ -141,6 +144,7 @@ class Dialogue:
             Step(prompt=Prompt(text=phrase), result=result, instances=instances)
         )
 
+    @in_float32
     def click(self, x: float, y: float, *, foreground: bool = True) -> Dialogue:
         """Add a point: the last mask is corrected, phrase and box stay in the prompt.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
-from textsam.errors import WeightsError
+from textsam.errors import WeightsError, unknown_keyword
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.photo_lists import OnError, answer_photos, check_list, read_pairs
 from textsam.inference.strategies.exemplars import Example
@@ -36,6 +37,7 @@ from textsam.modeling.precision import (
     choose_device,
     choose_dtype,
     compile_encoder,
+    in_float32,
     set_encoder_dtype,
 )
 from textsam.results.label_map import LabelMap
@@ -54,6 +56,7 @@ from textsam.values.settings import (
 from textsam.weights.hub import fetch
 from textsam.weights.model_folder import read_model, read_pathway, write_model
 from textsam.weights.parts import ModelParts
+from textsam.weights.publish import publish
 
 __all__ = ["TextSAM", "segment", "segment_pairs"]
 
@@ -143,6 +146,7 @@ class TextSAM:
         return f"TextSAM({', '.join(parts)})"
 
     @classmethod
+    @in_float32
     def from_pretrained(
         cls,
         name: str | Path = "tiny",
@@ -157,6 +161,7 @@ class TextSAM:
         compile: bool = False,
         revision: str | None = None,
         local_files_only: bool = False,
+        **unknown: Any,
     ) -> TextSAM:
         """Load a model.
 
@@ -182,11 +187,13 @@ class TextSAM:
             revision: Branch, tag or commit of the model's hub repository; `name@revision` pins a
                 repository wherever a hub id is taken.
             local_files_only: Do not use the network, as `HF_HUB_OFFLINE=1` says for everything.
+            **unknown: Refused; the error says what `torch_dtype` and `device_map` are called here.
 
         Raises:
             WeightsError: There is no such model, its files do not fit each other, or one of them is
-                damaged.
+                damaged. UnknownKeywordError: A keyword that is none.
         """
+        _refuse(unknown)
         parts = read_model(name, revision=revision, local_files_only=local_files_only)
         if clip is not None:
             if not isinstance(clip, ClipEncoder):
@@ -214,6 +221,41 @@ class TextSAM:
             OSError: The folder cannot be written. Files that were there stay whole.
         """
         return write_model(Path(folder), self.parts, dtype=dtype)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a textsam model",
+        revision: str | None = None,
+    ) -> str:
+        """Publish the model on the Hugging Face hub, for `from_pretrained(repo_id)`.
+
+        The folder is that of `save_pretrained`, with a model card, `README.md`.
+
+        Args:
+            repo_id: `owner/name`, or a name of one's own; created if it does not exist.
+            private: Whether a new repository is private; the owner's default if None.
+            token: Token that may write; that of `hf auth login` or `HF_TOKEN` by default.
+            commit_message: What the hub's history says.
+            revision: Branch; the main one by default.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            WeightsError: It may not be published there, or the hub cannot be reached.
+        """
+        return publish(
+            self.parts,
+            repo_id,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+            revision=revision,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -258,6 +300,31 @@ class TextSAM:
                 part.to(device)
         return self
 
+    def half(self) -> TextSAM:
+        """The image encoders in float16; see `to`."""
+        return self.to(torch.float16)
+
+    def bfloat16(self) -> TextSAM:
+        """The image encoders in bfloat16; see `to`."""
+        return self.to(torch.bfloat16)
+
+    def float(self) -> TextSAM:
+        """The image encoders in float32; see `to`."""
+        return self.to(torch.float32)
+
+    def cuda(self, index: int | None = None) -> TextSAM:
+        """All parts on a GPU of NVIDIA; a `WeightsError` if torch has none."""
+        return self.to("cuda" if index is None else f"cuda:{index}")
+
+    def cpu(self) -> TextSAM:
+        """All parts on the CPU."""
+        return self.to("cpu")
+
+    def eval(self) -> TextSAM:
+        """The model itself, whose parts are always in evaluation mode."""
+        return self
+
+    @in_float32
     def open(self, image: ImageSource) -> ImageView:
         """Encode an image once, for any number of queries.
 
@@ -456,6 +523,14 @@ class TextSAM:
     ) -> LabelMap:
         """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
+
+
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    """Say what the keywords of other libraries are called here."""
+    known = [p for p in inspect.signature(TextSAM.from_pretrained).parameters if p != "unknown"]
+    foreign = {"dtype": "torch_dtype precision", "device": "device_map map_location"}
+    for name in unknown:
+        raise unknown_keyword(name, known, foreign)
 
 
 def _with_finders(

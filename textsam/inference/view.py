@@ -35,6 +35,7 @@ from textsam.inference.strategies.query import (
 from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks
 from textsam.inference.strategies.semantic import label_pixels
 from textsam.inference.strategies.similar import LEVEL, MaskLike, similar_masks
+from textsam.modeling.precision import in_float32
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.label_map import LabelMap
 from textsam.results.segmentation import Segmentation
@@ -129,6 +130,7 @@ class ImageView:
 
     __call__ = segment
 
+    @in_float32
     def ask(self, query: Query) -> Segmentation:
         """As `segment`, for a query that has been made before: one for many photos."""
         if query.is_several_objects:
@@ -149,10 +151,12 @@ class ImageView:
             self.dialogue = self.dialogue.begin(query.prompt(self.size), result, answers)
         return result
 
+    @in_float32
     def answers(self, query: Query) -> list[PhraseAnswer]:
         """An answer per phrase, before masks compete for pixels; not for one object."""
         return answer_query(self.photo, query, windows=self.windows, embedded=self._embedded_masks)
 
+    @in_float32
     @show_keywords(PhraseOptions)
     def explain(self, text: str | Sequence[str], **options: Unpack[PhraseOptions]) -> Explanation:
         """Why `segment(text=...)` gives these masks, or none; a click may follow as after it.
@@ -176,6 +180,7 @@ class ImageView:
         self.dialogue = dialogue
         return explanation
 
+    @in_float32
     def everything(
         self,
         settings: AutomaticSettings | Preset | None = None,
@@ -214,6 +219,7 @@ class ImageView:
             self._automatic[wanted] = masks
         return self._automatic[wanted]
 
+    @in_float32
     def similar(
         self,
         mask: MaskLike,
@@ -250,6 +256,7 @@ class ImageView:
             latents=latents,
         )
 
+    @in_float32
     def label_map(
         self,
         phrases: str | list[str],
@@ -278,6 +285,7 @@ class ImageView:
             embedded=self._embedded_masks,
         )
 
+    @in_float32
     def predict(
         self,
         *,
@@ -313,10 +321,12 @@ class ImageView:
             self.windows.start_object()
         return predict(self.photo, prompt, windows=self.windows, previous=last)
 
+    @in_float32
     def text_map(self, phrase: str) -> NDArray[np.float32]:
         """Probability of a phrase at each pixel, (H, W) float32; a `WeightsError` without maps."""
         return text_map(self.photo, phrase)
 
+    @in_float32
     def click(self, x: float, y: float, *, foreground: bool = True) -> Segmentation:
         """Add a point to the dialogue: the last mask is corrected; see `Dialogue.click`.
 

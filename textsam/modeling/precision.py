@@ -7,16 +7,28 @@ all time. Prompts stay float32 as in training: bfloat16 would round a coordinate
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from textsam.errors import WeightsError
 
-__all__ = ["DTYPES", "choose_device", "choose_dtype", "compile_encoder", "set_encoder_dtype"]
+__all__ = [
+    "DTYPES",
+    "choose_device",
+    "choose_dtype",
+    "compile_encoder",
+    "in_float32",
+    "set_encoder_dtype",
+]
+
+Args = ParamSpec("Args")
+Answer = TypeVar("Answer")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -58,6 +70,29 @@ def set_encoder_dtype(encoder: nn.Module, dtype: torch.dtype) -> None:
 def compile_encoder(encoder: nn.Module) -> None:
     """Compile an encoder at its first photo; names of its weights stay as they are."""
     encoder.compile()  # in place: `torch.compile(encoder)` would rename them in saved files
+
+
+def in_float32(function: Callable[Args, Answer]) -> Callable[Args, Answer]:
+    """Let a function compute as it was tested, whatever the caller's torch is set to.
+
+    A float64 default and autocast are for the caller's own networks; inside, float32 is the default
+    and autocast is off. Encoders in half precision stay so.
+    """
+
+    @wraps(function)
+    def run(*args: Args.args, **kwargs: Args.kwargs) -> Answer:
+        usual = torch.get_default_dtype()
+        casting = [kind for kind in ("cpu", "cuda", "mps") if torch.is_autocast_enabled(kind)]
+        if usual == torch.float32 and not casting:
+            return function(*args, **kwargs)
+        with ExitStack() as stack:
+            for kind in casting:
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, usual)
+            return function(*args, **kwargs)
+
+    return run
 
 
 def _cast_inputs(

@@ -30,6 +30,7 @@ from textsam.inference.model import TextSAM
 from textsam.inference.photo.encoded import EncodedPhoto, encode_photo
 from textsam.inference.photo.sam_embedding import Latents, crop_latents, photo_latents
 from textsam.inference.view import ImageView
+from textsam.modeling.precision import in_float32
 from textsam.results.mask_result import MaskResult
 from textsam.results.segmentation import Segmentation
 from textsam.search.records import MaskVectors, SpaceName, VectorSpace
@@ -166,6 +167,7 @@ class Embedder:
             )
         return spaces
 
+    @in_float32
     def text(self, phrase: str) -> NDArray[np.float32]:
         """Embed a phrase in the space "clip".
 
@@ -204,6 +206,7 @@ class Embedder:
         """
         return self.photos([(image, masks)])[0]
 
+    @in_float32
     def photos(self, photos: Iterable[tuple[Photo, Masks]]) -> list[MaskVectors]:
         """Embed masks of several photos, in batches across photos; raises as `masks`.
 

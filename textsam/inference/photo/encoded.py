@@ -22,6 +22,7 @@ from textsam.clip.pathway import tower_maps
 from textsam.errors import WeightsError
 from textsam.modeling.huggingface.detectors import DetectorPhoto
 from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
+from textsam.modeling.precision import in_float32
 from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
 from textsam.values.photo import Photo
@@ -89,6 +90,7 @@ def encode_photo(parts: ModelParts, photo: NDArray[np.uint8] | Photo) -> Encoded
     return encode_photos(parts, [photo])[0]
 
 
+@in_float32
 @torch.no_grad()
 def encode_photos(
     parts: ModelParts, photos: Sequence[NDArray[np.uint8] | Photo]

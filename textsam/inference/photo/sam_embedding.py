@@ -26,6 +26,7 @@ from torch import Tensor
 from textsam.clip.mask_crops import crop_batches
 from textsam.inference.photo.encoded import EncodedPhoto, mask_to_low_res
 from textsam.modeling.core import Core
+from textsam.modeling.precision import in_float32
 from textsam.values.rle import RLE, decode_rles
 
 Latents = Literal["crops", "photo"]
@@ -33,6 +34,7 @@ Latents = Literal["crops", "photo"]
 _BATCH = 32  # masks decoded from run-length codes at once
 
 
+@in_float32
 def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
     """Embed n masks of an encoded photo: (n, C), see `pooled_latents`."""
     rows = [torch.zeros(0, photo.parts.sam.config.embed_dim)]
@@ -43,6 +45,7 @@ def photo_latents(photo: EncodedPhoto, rles: Sequence[RLE]) -> Tensor:
 
 
 @torch.no_grad()
+@in_float32
 def pooled_latents(photo: EncodedPhoto, masks: Tensor) -> Tensor:
     """Embed masks by the mean of a photo's encoding inside them.
 
@@ -69,6 +72,7 @@ def crop_latents(
 
 
 @torch.no_grad()
+@in_float32
 def latents_of_crops(sam: Core, crops: Tensor, masks: Tensor) -> Tensor:
     """Embed masks by a crop around each and its mirror image, for both of which they are equal.
 

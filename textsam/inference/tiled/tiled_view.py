@@ -35,6 +35,7 @@ from textsam.inference.strategies.query import (
 from textsam.inference.strategies.rank import embed_cut
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
+from textsam.modeling.precision import in_float32
 from textsam.results.explanation import Explanation, explain_fully
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Window
@@ -110,6 +111,7 @@ class TiledView:
         """Whether the whole photo fits into one tile."""
         return len(self.windows) == 1
 
+    @in_float32
     @show_keywords(PhraseOptions)
     def segment(
         self,
@@ -148,6 +150,7 @@ class TiledView:
         answers = self._answers(query, progress)
         return to_segmentation(self.photo, compete(answers, query.overlap))
 
+    @in_float32
     @show_keywords(PhraseOptions)
     def explain(self, text: str | Sequence[str], **options: Unpack[PhraseOptions]) -> Explanation:
         """Why `segment(text=...)` gives these masks, or none; see `ImageView.explain`."""
@@ -158,6 +161,7 @@ class TiledView:
             image=self.photo,
         )
 
+    @in_float32
     def everything(
         self,
         settings: AutomaticSettings | Preset | None = None,
