@@ -36,7 +36,7 @@ BLOCKS: dict[str, list[str]] = {
     "clip": ["clip/"],
     "weights": [
         f"weights/{name}"
-        for name in ("checkpoint_files", "convert", "info", "model_folder", "parts")
+        for name in ("checkpoint_files", "convert", "info", "model_folder", "parts", "publish")
     ]
     + ["weights/released_names", "weights/strict"],
     "pictures": ["pictures/"],

@@ -180,18 +180,16 @@ class TextSAM:
                 OWL-ViT or OmDet-Turbo.
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one; the CPU by default.
-            dtype: "bfloat16" or "float16" to run the image encoders in half precision; masks and
-                scores are float32 all the same.
+            dtype: "bfloat16" or "float16" to run the image encoders in half precision.
             compile: Compile the SAM's image encoder (`torch.compile`) at its first photo, which
                 takes a minute and pays over many photos.
             revision: Branch, tag or commit of the model's hub repository; `name@revision` pins a
                 repository wherever a hub id is taken.
             local_files_only: Do not use the network, as `HF_HUB_OFFLINE=1` says for everything.
-            **unknown: Refused; the error says what `torch_dtype` and `device_map` are called here.
+            **unknown: Refused; the error names ours (`dtype`, `device`).
 
         Raises:
-            WeightsError: There is no such model, its files do not fit each other, or one of them is
-                damaged. UnknownKeywordError: A keyword that is none.
+            WeightsError: There is no such model, or its files are damaged or do not fit each other.
         """
         _refuse(unknown)
         parts = read_model(name, revision=revision, local_files_only=local_files_only)
