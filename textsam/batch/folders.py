@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast, get_args
 
 from textsam.batch.batch_run import BatchReport, PhotoReport, run_batch
 from textsam.batch.find_photos import PhotoFile
-<<<<<<< HEAD
-from textsam.inference.strategies.naming import check_names
-=======
 from textsam.inference.photo_lists import answer_each, group_size
->>>>>>> 15f5d4c (Folder runs: photos are decoded ahead, encoded and put to detectors in groups on a GPU)
+from textsam.inference.strategies.naming import check_names
 from textsam.inference.strategies.query import (
     PromptOptions,
     Query,
@@ -148,18 +145,15 @@ def everything_folder(
     return run_batch(
         paths,
         Path(out_dir),
-<<<<<<< HEAD
-        lambda image: model.everything(image, resolved, **named),
+        _asker(
+            model,
+            lambda view: view.everything(resolved, **named),
+            lambda image: model.everything(image, resolved, **named),
+        ),
         {
             **{"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
             **named,
         },
-=======
-        _asker(
-            model, lambda view: view.everything(resolved), lambda i: model.everything(i, resolved)
-        ),
-        {"everything": asdict(resolved), "model": model.name, "format": format, "kind": kind},
->>>>>>> 15f5d4c (Folder runs: photos are decoded ahead, encoded and put to detectors in groups on a GPU)
         overwrite=overwrite,
         reading=reading,
         on_progress=on_progress,
