@@ -87,9 +87,8 @@ def test_a_broken_photo_is_named_or_skipped(
         found = model.segment(files, text="dog", on_error="skip")
     assert [each is None for each in found] == [False, False, True, False, False]
     assert found[3] == model.segment(files[3], text="dog")
-    with pytest.warns(UserWarning, match="skipped image 2 .*outside the image"):
-        files[2].write_bytes(files[0].read_bytes())
-        Image.new("RGB", (20, 30)).save(files[2])
+    Image.new("RGB", (20, 30)).save(files[2])
+    with pytest.warns(UserWarning, match=r"skipped image 2 .*outside the image"):
         found = model.segment(files, points=[(45, 25)], on_error="skip")
     assert found[2] is None and found[4] is not None
     with pytest.raises(PromptError, match='wanted "raise" or "skip"'):
@@ -106,7 +105,7 @@ def test_what_is_seen_without_decoding_is_seen_first(
     files[3].write_text("no image")
     with pytest.raises(ImageError, match="image 3"):
         model.segment(files, text="dog")
-    with pytest.raises(ImageError, match="image 4 .*there is no file"):
+    with pytest.raises(ImageError, match=r"image 4 .*there is no file"):
         model.segment([*files[:3], files[4], files[0].with_name("x.png")], text="dog")
 
 

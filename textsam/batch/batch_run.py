@@ -94,8 +94,7 @@ def run_batch(
 
     The settings are everything that changes the outputs; `format`, `kind` and, for YOLO's `.txt`,
     `text` say how results are written, and `reading` how photos are read. `assemble` makes one
-    data set of all photos and their results, which are then kept apart. For errors see
-    `segment_folder`.
+    data set of all photos and their results, which are then kept apart. Errors: `segment_folder`.
     """
     reading = check_reading(reading or {})
     # Settings that are left out do not change the fingerprint of earlier runs.
@@ -118,18 +117,17 @@ def run_batch(
         coming = _read_ahead(photos, settings, journal, overwrite=overwrite, together=together)
         done = ((read, answer) for group in coming for read, answer in _segment(group, segment))
         for index, (read, answer) in enumerate(done):
-            photo = read.photo
             status, masks, error = _finish_photo(read, answer, settings, journal)
             report = PhotoReport(
-                source=photo.path,
-                output=None if error else out_dir / photo.output,
+                source=read.photo.path,
+                output=None if error else out_dir / read.photo.output,
                 status=status,
                 masks=masks,
                 error=error,
                 index=index,
                 total=len(photos),
             )
-            _note_error(photo, error, out_dir)
+            _note_error(read.photo, error, out_dir)
             reports.append(report)
             if on_progress is not None:
                 on_progress(report)
@@ -239,7 +237,9 @@ def _finish_photo(
     try:
         if isinstance(answer, Exception):
             raise answer
-        assert answer is not None and read.image is not None and read.state is not None
+        assert answer is not None
+        assert read.image is not None
+        assert read.state is not None
         path = journal.out_dir / photo.output
         write_result(
             answer,

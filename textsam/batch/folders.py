@@ -85,8 +85,7 @@ def segment_folder(
         A report; its `failed` is empty if all went well.
 
     Raises:
-        ValueError: The run as a whole is wrong: no photos, an unknown format, an empty phrase, an
-            output folder that contains the photos.
+        ValueError: No photos, an unknown format, an empty phrase, or output among the photos.
         WeightsError: The model cannot segment that way at all; likewise `MissingExtraError`.
         OSError: The output folder cannot be written, or the disk is full.
         RuntimeError: Another run is writing to the folder.
