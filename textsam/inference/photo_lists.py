@@ -52,7 +52,7 @@ def answer_each(
     encoded = dict(zip(map(id, distinct), encode_photos(parts, distinct), strict=True))
     views = [ImageView(encoded[id(photo)]) for photo in photos]
     if query is not None and views and reads_boxes(parts, query):
-        find_together([view.photo for view in views], query)
+        find_together(list(encoded.values()), query)
     answers: list[Segmentation | Exception] = []
     for ask, view in zip(asks, views, strict=True):
         try:

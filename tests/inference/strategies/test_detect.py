@@ -271,8 +271,11 @@ def test_a_list_of_photos_is_asked_together(
     model.detector.find_many = lambda photos, phrases: (
         batches.append(len(photos)) or own(photos, phrases)
     )
-    results = model.segment([photo] * 10, text="wheel", exclude="door")
+    results = model.segment([photo.copy() for _ in range(10)], text="wheel", exclude="door")
     assert batches == [8, 2]
+    batches.clear()
+    model.segment([photo] * 10, text="wheel", exclude="door")
+    assert batches == [1]  # one photo, ten times
     [alone] = [model.segment(photo, text="wheel", exclude="door")]
     assert [list(item.rles) for item in results] == [list(alone.rles)] * 10
 
