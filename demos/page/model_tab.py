@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from textsam.errors import TextSamError
-from textsam.inference.strategies.query import choose_strategy
+from textsam.inference.strategies.answering import choose_strategy
 from textsam.values.images import load_image
 from textsam.weights.info import read_model_info
 from textsam.weights.model_table import find_entry

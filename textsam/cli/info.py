@@ -130,7 +130,7 @@ class PartsOnDisk:
 
 def describe_phrases(name: str, config: Mapping[str, Any]) -> str:
     """Which strategy answers phrases by default, and why."""
-    from textsam.inference.strategies.query import choose_strategy
+    from textsam.inference.strategies.answering import choose_strategy
 
     strategy, reason = choose_strategy(PartsOnDisk.of(name, config))
     return f"strategy {strategy}: {reason}"

@@ -16,13 +16,13 @@ from textsam.clip.pathway import TextPathway
 from textsam.errors import WeightsError, unknown_keyword
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.photo_lists import OnError, answer_photos, check_list, read_pairs
+from textsam.inference.strategies.answering import learn_concept
 from textsam.inference.strategies.exemplars import Example
 from textsam.inference.strategies.like import Concept
 from textsam.inference.strategies.query import (
     Query,
     QueryOptions,
     SegmentOptions,
-    learn_concept,
     make_query,
     show_keywords,
 )

@@ -15,7 +15,8 @@ from PIL import Image
 
 from textsam.errors import ImageError, MissingExtraError, PromptError, WeightsError
 from textsam.inference.photo.encoded import batch_size, encode_photos
-from textsam.inference.strategies.query import Query, find_together, reads_boxes
+from textsam.inference.strategies.answering import find_together, reads_boxes
+from textsam.inference.strategies.query import Query
 from textsam.inference.view import ImageView
 from textsam.results.segmentation import Segmentation
 from textsam.values.photo import Photo

@@ -20,17 +20,15 @@ from textsam.inference.photo.encoded import EncodedPhoto, text_map
 from textsam.inference.photo.prediction import Prediction
 from textsam.inference.photo.sam_embedding import Latents
 from textsam.inference.photo.zoom import WindowCache, predict
+from textsam.inference.strategies.answering import answer_query, compete, to_segmentation
 from textsam.inference.strategies.naming import check_names, name_maps, name_masks
 from textsam.inference.strategies.query import (
     PhraseOptions,
     Query,
     QueryOptions,
     SegmentOptions,
-    answer_query,
-    compete,
     make_query,
     show_keywords,
-    to_segmentation,
 )
 from textsam.inference.strategies.rank import EmbeddedMasks, embed_masks
 from textsam.inference.strategies.semantic import label_pixels

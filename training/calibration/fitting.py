@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from textsam import __version__
-from textsam.inference.strategies.query import choose_strategy
+from textsam.inference.strategies.answering import choose_strategy
 from textsam.values.calibration import Calibration
 from textsam.values.judge import StrategyCurves
 

@@ -16,7 +16,7 @@ from tests.detector_folders import FAMILIES, write_detector
 from textsam import TextSAM
 from textsam.errors import WeightsError
 from textsam.inference.strategies import detect
-from textsam.inference.strategies.query import choose_strategy
+from textsam.inference.strategies.answering import choose_strategy
 from textsam.modeling.huggingface.detectors import Detector, DetectorPhoto
 from textsam.modeling.huggingface.found_boxes import FoundBoxes
 from textsam.search.data_photos import DataPhoto, ListedPhotos

@@ -15,7 +15,8 @@ from textsam.inference.photo.encoded import (
 )
 from textsam.inference.photo.zoom import WindowCache
 from textsam.inference.strategies import map_points as auto
-from textsam.inference.strategies.query import answer_query, compete, make_query, to_segmentation
+from textsam.inference.strategies.answering import answer_query, compete, to_segmentation
+from textsam.inference.strategies.query import make_query
 from textsam.inference.strategies.rank import EmbeddedMasks
 from textsam.results.label_map import LabelMap
 from textsam.values.judge import Threshold, is_present, threshold_of

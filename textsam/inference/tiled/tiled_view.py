@@ -23,15 +23,9 @@ from PIL import Image
 
 from textsam.errors import PromptError
 from textsam.inference.photo.encoded import encode_photo
+from textsam.inference.strategies.answering import compete, to_segmentation
 from textsam.inference.strategies.naming import check_names, name_maps, name_masks
-from textsam.inference.strategies.query import (
-    PhraseOptions,
-    Query,
-    compete,
-    make_query,
-    show_keywords,
-    to_segmentation,
-)
+from textsam.inference.strategies.query import PhraseOptions, Query, make_query, show_keywords
 from textsam.inference.strategies.rank import embed_cut
 from textsam.inference.tiled.merge import Piece, join_pieces, on_canvas
 from textsam.inference.view import ImageView
