@@ -64,12 +64,15 @@ def test_it_serves_at_once_and_says_what_it_does(
         monkeypatch.setattr(sys, "stderr", output)
         monkeypatch.setattr(sys, "stdout", output)
         visitor = threading.Thread(target=visit)
+        # Shells start background jobs with interrupts ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         visitor.start()
         try:
             app(["demo", "--port", "0"], standalone_mode=False)
         finally:
             has_ended.set()
             visitor.join(60)
+            signal.signal(signal.SIGINT, before)
     assert not problems, problems
     assert "Traceback" not in log.read_text()
 

@@ -178,3 +178,18 @@ def test_a_fork_shares_the_encoding_and_nothing_else(model, photo) -> None:
     other.segment(points=[(70, 40)])
     assert view.dialogue.steps is kept and view.dialogue.steps[-1].result is first
     assert other.segment(points=[(20, 20)]) == model.open(photo).segment(points=[(20, 20)])
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("predict", 'segment(image, "wheel")'),
+        ("set_image", "open(image)"),
+        ("generate", "everything"),
+    ],
+)
+def test_methods_of_other_libraries_say_what_to_type(name: str, typed: str) -> None:
+    model = TextSAM.from_pretrained("tiny")
+    with pytest.raises(AttributeError, match=re.escape(typed)):
+        getattr(model, name)
+    assert not hasattr(model, "no_such_thing") and pickle.loads(pickle.dumps(model)).name == "tiny"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, Unpack, overload
 
 import torch
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
-from textsam.errors import WeightsError, unknown_keyword
+from textsam.errors import WeightsError, unknown_attribute, unknown_keyword
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.photo_lists import OnError, answer_photos, check_list, read_pairs
 from textsam.inference.strategies.answering import learn_concept
@@ -521,6 +521,24 @@ class TextSAM:
     ) -> LabelMap:
         """A phrase or none for each pixel; options and errors as `ImageView.label_map`, `open`."""
         return self.open(image).label_map(phrases, background=background, threshold=threshold)
+
+    if not TYPE_CHECKING:  # a type checker should know of the real attributes only
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_attribute(self, name, _ADVICE)
+
+
+# What people type who come from another library.
+_ADVICE = {
+    **dict.fromkeys(["predict", "infer", "inference"], 'segment(image, "wheel")'),
+    **dict.fromkeys(["generate", "generate_masks", "automatic_masks"], "everything(image)"),
+    **dict.fromkeys(["set_image", "encode", "encode_image"], "view = open(image)"),
+    "set_classes": 'segment(image, ["wheel", "door"])',
+    **dict.fromkeys(["fit", "finetune"], "python -m training.train finetune"),
+    **dict.fromkeys(["save", "save_model"], 'save_pretrained("folder")'),
+    **dict.fromkeys(["load", "from_file"], 'TextSAM.from_pretrained("folder")'),
+    "parameters": "sam.parameters(), pathway.parameters()",
+}
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:
