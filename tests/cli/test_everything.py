@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -29,7 +30,9 @@ class StandIn:
     def __init__(self) -> None:
         self.settings: list[AutomaticSettings] = []
         self.named: list[dict[str, Any]] = []
-        self.parts = SimpleNamespace(require_clip=lambda: None, phrase_key=str.casefold)
+        self.parts = SimpleNamespace(
+            require_clip=lambda: None, phrase_key=str.casefold, device=torch.device("cpu")
+        )
 
     def everything(
         self, image: Any, settings: Any = None, *, progress: Any = None, **named: Any

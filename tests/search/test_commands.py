@@ -243,7 +243,7 @@ def test_another_model_is_refused(
     ("arguments", "told"),
     [
         (["nowhere.parquet"], "nowhere.parquet"),
-        (["instances.json"], "coco:INSTANCES.json@IMAGES"),
+        (["instances.json"], "coco:instances.json@FOLDER_OF_PHOTOS"),
         (["empty"], "no photos in"),
         (["photos", "--batch", 0], "batch=0"),
         (["photos", "--workers", 2], "add --engine ray"),

@@ -54,8 +54,8 @@ _UNNEEDED = {
 
 # The groups of options in --help, by the names of the parameters; the others stay in "Options".
 _PANELS = {
-    "What to find": "text exclude background point box strategy threshold overlap mask image like "
-    "space k exact preset points_per_side pred_iou_thresh stability_score_thresh crop_n_layers "
+    "What to find": "text names exclude background point box strategy threshold overlap mask image "
+    "like space k exact preset points_per_side pred_iou_thresh stability_score_thresh crop_n_layers "
     "min_mask_region_area refine",
     "Which masks count": "data_set label min_area max_area min_aspect max_aspect",
     "Results": "out format kind polygons tolerance place explain as_json overwrite save_dataset",
@@ -105,7 +105,11 @@ class HintingCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does, after a hint for names of other tools."""
-        own = {name for parameter in self.params for name in parameter.opts}
+        own = {
+            name
+            for parameter in self.params
+            for name in (*parameter.opts, *parameter.secondary_opts)  # --box and --no-box
+        }
         if args == ["help"] and not Path("help").exists():
             ctx.fail(f"Type: textsam {ctx.info_name} --help")
         for before, word in zip(["", *args], args, strict=False):

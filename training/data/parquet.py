@@ -36,7 +36,7 @@ def load_samples(paths: Sequence[Path | str]) -> list[Sample]:
     problems = RowProblems()
     for path in paths:
         table = pq.read_table(path)
-        _check_columns(path, table.column_names)
+        _check_columns(path, table.schema)
         for index, row in enumerate(table.to_pylist()):
             try:
                 samples.append(_sample(row, problems))
@@ -70,7 +70,7 @@ class ParquetSource:
         self._where: list[tuple[str, int]] = []
         for path in map(str, paths):
             with pq.ParquetFile(path) as file:
-                _check_columns(path, file.schema_arrow.names)
+                _check_columns(path, file.schema_arrow)
                 for number in range(file.num_row_groups):
                     if rows := file.metadata.row_group(number).num_rows:
                         self.groups.append(rows)
@@ -113,12 +113,19 @@ class ParquetSource:
         return self._tables[group]
 
 
-def _check_columns(path: Path | str, names: Sequence[str]) -> None:
-    missing = set(_COLUMNS) - set(names)
+def _check_columns(path: Path | str, schema: pa.Schema) -> None:
+    missing = set(_COLUMNS) - set(schema.names)
     if missing:
         raise ValueError(
             f"{path} has no column {sorted(missing)}: it is not a file of photos with masks"
         )
+    for name, fits, wanted in (
+        ("image", pa.types.is_struct, "a struct of bytes and path"),
+        ("objects", pa.types.is_list, "a list of structs"),
+    ):
+        kind = schema.field(name).type
+        if not fits(kind) and not pa.types.is_null(kind):
+            raise ValueError(f"{path}: column {name} holds {kind}; wanted {wanted}")
 
 
 def _sample(row: dict[str, Any], problems: RowProblems) -> Sample:
@@ -133,6 +140,9 @@ def _sample(row: dict[str, Any], problems: RowProblems) -> Sample:
             group=item.get("group") or row.get("group") or "",
         )
 
+    empty = [name for name in ("image", "height", "width", "objects") if row.get(name) is None]
+    if empty:
+        raise ValueError(f"it has no value in column {', '.join(empty)}")
     try:
         size = (int(row["height"]), int(row["width"]))
         photo = str(row["image_id"])
@@ -148,7 +158,7 @@ def _sample(row: dict[str, Any], problems: RowProblems) -> Sample:
             objects=objects,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it lacks or garbles a column: {error}") from error
+        raise ValueError(f"a value is missing or of another type: {error!r}") from error
 
 
 def _mask(counts: str, size: tuple[int, int]) -> RLE:

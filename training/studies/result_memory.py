@@ -3,20 +3,21 @@
     python -m training.studies.result_memory --results 100 --clicks 100
 
 Each row is measured in a process of its own: what its resident size grows by while results are
-kept, after a first one has warmed everything up. `--of` a thousand scales the growth.
+kept, after a first one has warmed everything up. The growth is scaled to a thousand.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from PIL import Image
 
 from textsam import TextSAM, load_image
@@ -117,14 +118,19 @@ ROWS = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResultMemoryOptions:
+    """Memory and pickles of a thousand results, clicks and predictions."""
+
+    photo: str = "examples/bus.jpg"  # enlarged to 12 megapixels
+    results: int = 20  # that are made, for the figure of a thousand
+    clicks: int = 100
+    rows: tuple[str, ...] = ROWS
+
+
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--photo", default="examples/bus.jpg", help="enlarged to 12 megapixels")
-    parser.add_argument("--results", type=int, default=20)
-    parser.add_argument("--clicks", type=int, default=100)
-    parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS)
-    options = parser.parse_args()
+    options = tyro.cli(ResultMemoryOptions)
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.jpg"
         Image.fromarray(load_image(options.photo)).resize(_SIZE).save(photo, quality=90)

@@ -3,29 +3,28 @@
     python -m training.studies.round_trips
 
 One row for each format, one column for each kind of mask: the lowest IoU of a mask, "=" if all are
-exact; and the seconds to write and read everything. Run as a script with PYTHONPATH set to an
-older checkout, it shows the formats that were there.
+exact; and the seconds to write and read everything.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from textsam.results.interop import to_coco
 from textsam.results.segmentation import Segmentation
 
 Masks = NDArray[np.bool_]
@@ -204,53 +203,22 @@ def round_trip(
     }
 
 
-def _old_rows(results: dict[str, Segmentation], folder: Path) -> dict[str, dict[str, Any]]:
-    """COCO polygons and YOLO of code before there were data sets, one photo after another."""
-    from pycocotools import mask as coco
+@dataclass(frozen=True, kw_only=True)
+class RoundTripsOptions:
+    """Write masks in every format and read them back with the other library."""
 
-    rows: dict[str, dict[str, Any]] = {"coco polygons": {}, "yolo, filled with borders": {}}
-    for name, result in results.items():
-        height, width = result.size
-        annotations = to_coco(
-            result,
-            image_id=1,
-            categories={"dog": 1, "tree": 2},
-            segmentation="polygon",  # type: ignore[call-arg]
-        )
-        masks = [
-            coco.decode(coco.merge(coco.frPyObjects(a["segmentation"], height, width)))
-            for a in annotations
-        ]
-        rows["coco polygons"][name] = compare(result, np.asarray(masks, dtype=bool))
-        masks = []
-        import supervision
-
-        for line in result.save(folder / "a.txt").read_text().splitlines():
-            ring = np.asarray(line.split()[1:], dtype=np.float64).reshape(-1, 2) * [width, height]
-            masks.append(supervision.polygon_to_mask(np.round(ring).astype(int), (width, height)))
-        rows["yolo, filled with borders"][name] = compare(result, np.asarray(masks, dtype=bool))
-    return rows
+    json: Path | None = None  # also write the figures to this file
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, help="Write the figures to a file.")
-    arguments = parser.parse_args()
+    arguments = tyro.cli(RoundTripsOptions)
     warnings.simplefilter("ignore")
     results = shapes()
     print("| format, reader | " + " | ".join(results) + " | seconds |")
     print("|---" * (len(results) + 2) + "|")
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            from textsam.results.formats import data_set  # noqa: F401
-        except ImportError:
-            start = time.perf_counter()
-            figures = _old_rows(results, Path(folder))
-            for name, row in figures.items():
-                _print_row(name, row, time.perf_counter() - start)
-            return
         for index, (name, options, read, _) in enumerate(ROWS):
             start = time.perf_counter()
             row = round_trip(results, Path(folder) / str(index), options, read)

@@ -71,7 +71,7 @@ def test_nothing_to_look_at_and_large_things_give_no_window() -> None:
 def test_a_window_serves_for_what_lies_in_it_at_a_similar_scale(
     focusing: TextSAM, photo: NDArray[np.uint8]
 ) -> None:
-    encoded, cache = encode_photo(focusing.parts, photo), WindowCache()
+    encoded = encode_photo(focusing.parts, photo)
     window = Window(10, 5, 50, 45)
     for wanted, serves in (
         (Window(15, 10, 45, 40), True),
@@ -79,8 +79,13 @@ def test_a_window_serves_for_what_lies_in_it_at_a_similar_scale(
         (Window(5, 10, 45, 40), False),  # not all of it
     ):
         cache = WindowCache()
-        cache.encode(encoded, window, reuse=0.6)
-        assert cache.encode(encoded, wanted, reuse=0.6)[0] == (window if serves else wanted)
+        assert cache.find(window, reuse=0.6) is None
+        cache.keep(window, encoded)
+        found = cache.find(wanted, reuse=0.6)
+        assert (found is not None) == serves
+        cache.start_object()  # of another object only the very same window
+        assert cache.find(wanted, reuse=0.6) is None
+        assert cache.find(window, reuse=0.6) == (window, encoded)
 
 
 def test_logits_of_a_window_go_to_their_place() -> None:

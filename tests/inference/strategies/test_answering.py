@@ -292,7 +292,7 @@ def test_a_click_after_a_phrase_goes_on_from_the_instance_under_it(
     view = model.open(photo)
     result = view.segment(text="dog", threshold=0.01)
     assert len(result) >= 1
-    instances = [c for answer in result.answers for c in answer.kept]
+    instances = view.dialogue.steps[-1].instances
     asked: list[tuple[Prompt, MaskLogits | None]] = []
     predict = dialogue.predict
 

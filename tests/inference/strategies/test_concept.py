@@ -93,7 +93,7 @@ def test_from_text_to_click_to_file(model: TextSAM, photo, tmp_path) -> None:
     view = model.open(photo)
     result = view.segment(text="wheel", threshold=LOW)
     assert set(result.labels) == {"wheel"}
-    assert all(item.low_res.shape == (32, 32) for item in result.answers[0].kept)
+    assert all(item.low_res.shape == (32, 32) for item in view.dialogue.steps[-1].instances)
     corrected = view.click(45, 25)
     assert len(corrected) <= 1
     assert len(view.undo()) == len(result)

@@ -355,7 +355,7 @@ def _bad_inputs(folder: Path) -> dict[str, list[str]]:
     return {
         "there is no file": [str(folder / "missing.parquet")],
         "has no column": [str(good), str(edges)],
-        "not in the schema": [str(flat)],
+        "column image holds int64": [str(flat)],
         "not a parquet file": [str(text)],
         "is a folder": [str(folder)],
         "--json": [str(good), "--json", str(folder / "no" / "report.json")],
