@@ -55,8 +55,8 @@ _UNNEEDED = {
 # The groups of options in --help, by the names of the parameters; the others stay in "Options".
 _PANELS = {
     "What to find": "text names exclude background point box strategy threshold overlap mask image "
-    "like space k exact preset points_per_side pred_iou_thresh stability_score_thresh crop_n_layers "
-    "min_mask_region_area refine",
+    "like space k exact preset points_per_side pred_iou_thresh stability_score_thresh "
+    "crop_n_layers min_mask_region_area refine",
     "Which masks count": "data_set label min_area max_area min_aspect max_aspect",
     "Results": "out format kind polygons tolerance place explain as_json overwrite save_dataset",
     "Model": "model clip detector calibration device dtype",
