@@ -179,7 +179,9 @@ def _read_parts(folder: Path, target: Path) -> None:
         raise TextSamError(f"no part-000 in {folder}. Type: --lease FOLDER or --trained FOLDER")
     archive = io.BytesIO(b"".join(part.read_bytes() for part in parts))
     with tarfile.open(fileobj=archive) as tar:
-        tar.extractall(target, filter="data")
+        # Python has the filter since 3.11.4.
+        safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(target, **safe)
 
 
 def main(arguments: list[str] | None = None) -> None:
