@@ -6,6 +6,7 @@ import base64
 import builtins
 import html
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -32,19 +33,19 @@ _NOTEBOOK_SIDE = 512
 _NOTEBOOK_ROWS = 20
 
 
-class Drawable:
+class Drawable(ABC):
     """Masks of one photo, to be drawn, shown and saved."""
 
     __slots__ = ()
 
     @property
-    def _table(self) -> MaskTable:
-        raise NotImplementedError
+    @abstractmethod
+    def _table(self) -> MaskTable: ...
 
     @property
+    @abstractmethod
     def photo(self) -> Photo | None:
         """Where the photo comes from (`photo.source`), and its pixels; None if it is not known."""
-        raise NotImplementedError
 
     @property
     def image(self) -> NDArray[np.uint8] | None:

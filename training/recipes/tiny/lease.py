@@ -179,9 +179,12 @@ def _read_parts(folder: Path, target: Path) -> None:
         raise TextSamError(f"no part-000 in {folder}. Type: --lease FOLDER or --trained FOLDER")
     archive = io.BytesIO(b"".join(part.read_bytes() for part in parts))
     with tarfile.open(fileobj=archive) as tar:
-        # Python has the filter since 3.11.4.
-        safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        tar.extractall(target, **safe)
+        # As the filter "data", which Python has since 3.11.4: nothing lands outside the folder.
+        for member in tar.getmembers():
+            inside = (target / member.name).resolve().is_relative_to(target.resolve())
+            if not inside or not (member.isfile() or member.isdir()):
+                raise TextSamError(f"{folder}: {member.name!r} is no file inside the archive")
+        tar.extractall(target)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -251,3 +253,19 @@ def test_the_last_stage_and_the_calibration_share_no_photo(
     assert {name: sorted([*shown[name], *kept[name]]) for name in rows} == rows
     assert kept == {"voc": [7, 27], "coco": [7]}
     assert [is_kept_out(i) for i in (6, 7, 27)] == [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "link"])
+def test_parts_of_a_lent_machine_stay_in_their_folder(tmp_path: Path, name: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(member)
+    (tmp_path / "part-000").write_bytes(archive.getvalue())
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(TextSamError, match="is no file inside"):
+        lease._read_parts(tmp_path, target)
+    assert not list(target.iterdir()) and not (tmp_path / "outside").exists()
