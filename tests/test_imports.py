@@ -52,6 +52,7 @@ BLOCKS: dict[str, list[str]] = {
         "inference/photo_lists",
         "inference/model",
     ],
+    "export": ["export/"],
     "tasks": ["tasks/"],
     "search": ["search/"],
     "batch": ["batch/"],

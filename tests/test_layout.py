@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("textsam", "training", "demos")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
-MAX_ENTRIES = 14  # modules and packages at the top of textsam/
+MAX_ENTRIES = 15  # modules and packages at the top of textsam/
 MAX_MODULES = 16  # in any folder, `__init__` not counted
 MAX_FUNCTION_LINES = 60  # signature and docstring included
 MIN_COMMENT_SHARE = 0.03
