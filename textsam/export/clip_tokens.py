@@ -11,6 +11,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -102,7 +103,7 @@ class PhraseTokenizer:
         return " ".join(words)
 
     def __call__(self, phrases: str | Sequence[str]) -> NDArray[np.int64]:
-        """(P x T, L) int64, a row for each phrase in each of T templates; a `PromptError` if empty."""
+        """(P x T, L) int64, a row for each phrase and template; a `PromptError` if empty."""
         plain = [self.plain(phrase) for phrase in normalize_phrases(phrases)]
         templates = self._table["templates"]
         # Not str.format: braces in the phrase are ordinary characters.
@@ -126,7 +127,7 @@ class PhraseTokenizer:
         parts = [*word[:-1], word[-1] + self._table["word_end"]]
         never = len(self._ranks)
         while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(pairwise(parts))
             best = min(pairs, key=lambda pair: self._ranks.get(pair, never))
             if best not in self._ranks:
                 break

@@ -116,8 +116,8 @@ def _require_core(parts: ModelParts) -> Sam:
     """Our own network, which can be exported."""
     if not isinstance(parts.sam, Sam):
         raise WeightsError(
-            f"{parts.name} is a {type(parts.sam).__name__} of another project, which is run but not "
-            "exported; wanted SAM, SAM-HQ, MobileSAM or tiny, e.g. textsam export tiny -o FOLDER"
+            f"{parts.name} is a {type(parts.sam).__name__} of another project, which textsam runs "
+            "but does not export; wanted SAM, SAM-HQ, MobileSAM or a model like tiny"
         )
     if parts.sam.config.multimasks != 3:
         raise WeightsError(f"{parts.name} has {parts.sam.config.multimasks + 1} masks; wanted 4")

@@ -78,7 +78,7 @@ def unpack_features(packed: Tensor, sam: Sam) -> ImageFeatures:
 
 
 class EncoderGraph(nn.Module):
-    """`pixel_values` -> `image_embeddings`, and `text_features` for a dense head on the same maps."""
+    """`pixel_values` -> `image_embeddings`, and `text_features` for a dense head."""
 
     def __init__(self, sam: Sam, pathway: TextPathway | None) -> None:
         """With a pathway whose dense head reads the maps of this SAM, or with None."""
@@ -228,7 +228,7 @@ class TextGraph(nn.Module):
 
 
 class TextMapGraph(nn.Module):
-    """`text_features` (1, D, h8, w8), `text_embedding` (P, D) -> `text_map` (P, h8, w8) log odds."""
+    """`text_features` and `text_embedding` -> `text_map`, log odds of each phrase and place."""
 
     def __init__(self, pathway: TextPathway) -> None:
         super().__init__()
@@ -238,7 +238,7 @@ class TextMapGraph(nn.Module):
         self.scale, self.bias = scale, float(pathway.dense.bias.detach())
 
     def forward(self, text_features: Tensor, text_embedding: Tensor) -> Tensor:
-        """One product: a cosine for each phrase and place."""
+        """Features (1, D, h8, w8) and embeddings (P, D) -> (P, h8, w8): one product."""
         cosine = text_embedding @ text_features[0].flatten(1)
         logits = cosine * self.scale + self.bias
         return logits.unflatten(1, text_features.shape[-2:])

@@ -132,13 +132,17 @@ def _with_upscaling(model: onnx.ModelProto, side: int, size: int) -> onnx.ModelP
         }}
         """
     )
-    names = [output.name for output in model.graph.output]
     merged = onnx.compose.merge_models(
         model,
         onnx.compose.add_prefix(upscaling, "upscaling_", rename_inputs=False, rename_outputs=False),
         io_map=[("low_res_masks", "low_res")],
-        outputs=["masks", *names],
+        outputs=["masks", *(output.name for output in model.graph.output)],
     )
+    # In the order of the released code: clients that ask for no names take them by their places.
+    by_name = {output.name: output for output in merged.graph.output}
+    ordered = [by_name[name] for name in ("masks", "iou_predictions", "low_res_masks")]
+    del merged.graph.output[:]
+    merged.graph.output.extend(ordered)
     return merged
 
 

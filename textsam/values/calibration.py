@@ -17,7 +17,7 @@ from textsam.values.files import write_atomically
 from textsam.values.judge import Curve, PhraseLevels, StrategyCurves
 from textsam.values.prompts import plain_phrase
 
-__all__ = ["CALIBRATION_FILE", "Calibration"]
+__all__ = ["CALIBRATION_FILE", "Calibration", "read_curves"]
 
 CALIBRATION_FILE = "calibration.json"
 _FORMAT = 1
@@ -56,7 +56,7 @@ class Calibration:
                     f"{path} has calibration format {content['format']}; this textsam reads "
                     f"{_FORMAT}. Type: pip install -U textsam, or fit it again: textsam calibrate"
                 )
-            strategies = {name: _curves(raw) for name, raw in content["strategies"].items()}
+            strategies = {name: read_curves(raw) for name, raw in content["strategies"].items()}
             return cls(strategies=strategies, fitted_on=dict(content["fitted_on"]))
         except WeightsError:  # a ValueError, too, which the next clause would catch
             raise
@@ -67,7 +67,8 @@ class Calibration:
             ) from error
 
 
-def _curves(raw: Mapping[str, Any]) -> StrategyCurves:
+def read_curves(raw: Mapping[str, Any]) -> StrategyCurves:
+    """The curves of one strategy, as the file has them."""
     return StrategyCurves(
         presence=_curve(raw["presence"]),
         score=_curve(raw["score"]),

@@ -85,11 +85,21 @@ def colour_shares(photo: NDArray[np.uint8], rles: Sequence[RLE]) -> NDArray[np.f
     shares = np.zeros((len(rles), len(COLOURS)))
     for row, rle in zip(shares, rles, strict=True):
         x0, y0, x1, y1 = (int(place) for place in rle_box(rle))
-        step = max(1, round(max(x1 - x0, y1 - y0) / _SAMPLES))
         if x1 > x0:
-            mask = decode_rle(crop_rle(rle, (x0, y0, x1, y1)))[::step, ::step]
-            picture = photo[y0:y1:step, x0:x1:step]
-            row[:] = possible_colours(picture)[:, mask].sum(1) / max(1, int(mask.sum()))
+            mask = decode_rle(crop_rle(rle, (x0, y0, x1, y1)))
+            row[:] = colour_shares_inside(photo[y0:y1, x0:x1], mask)
+    return shares
+
+
+def colour_shares_inside(
+    picture: NDArray[np.uint8], mask: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """The same (11,) of one mask (h, w), given with its box of the photo (h, w, 3)."""
+    step = max(1, round(max(mask.shape) / _SAMPLES))
+    sample = mask[::step, ::step]
+    shares: NDArray[np.float64] = possible_colours(picture[::step, ::step])[:, sample].sum(1) / max(
+        1, int(sample.sum())
+    )
     return shares
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from textsam.values.geometry import boxes_from_xywh
 
@@ -27,6 +27,17 @@ _AREAS_AT_ONCE = 255  # see `rle_areas`
 
 # The C code of pycocotools counts pixels in 32 bits.
 _MAX_PIXELS = 2**32 - 1
+
+
+@cache
+def coco_code() -> Any:
+    """The module of pycocotools that codes masks.
+
+    Imported at the first mask: `textsam.export.runtime`, whose masks are arrays, needs none.
+    """
+    from pycocotools import mask
+
+    return mask
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def encode_masks(masks: NDArray[np.bool_]) -> list[RLE]:
     rles: list[RLE] = []
     for start in range(0, len(masks), step):
         chunk = masks[start : start + step].view(np.uint8).transpose(1, 2, 0)
-        rles += [_from_coco(code) for code in coco.encode(np.asfortranarray(chunk))]
+        rles += [_from_coco(code) for code in coco_code().encode(np.asfortranarray(chunk))]
     return rles
 
 
@@ -115,7 +126,7 @@ def decode_rles(rles: Sequence[RLE], size: tuple[int, int]) -> NDArray[np.bool_]
 
 def rle_area(rle: RLE) -> int:
     """Number of true pixels."""
-    return int(coco.area(_to_coco(rle)))
+    return int(coco_code().area(_to_coco(rle)))
 
 
 def rle_areas(rles: Sequence[RLE]) -> NDArray[np.int64]:
@@ -124,7 +135,7 @@ def rle_areas(rles: Sequence[RLE]) -> NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     # pycocotools returns the number of masks in a byte, which fails with numpy 2.
     parts = [rles[start : start + _AREAS_AT_ONCE] for start in range(0, len(rles), _AREAS_AT_ONCE)]
-    areas = [np.asarray(coco.area([_to_coco(rle) for rle in part])) for part in parts]
+    areas = [np.asarray(coco_code().area([_to_coco(rle) for rle in part])) for part in parts]
     return np.concatenate(areas).astype(np.int64)
 
 
@@ -139,7 +150,7 @@ def rle_boxes(rles: Sequence[RLE]) -> NDArray[np.int64]:
     if not rles:
         return np.zeros((0, 4), dtype=np.int64)
     # Whole numbers, although pycocotools returns float64.
-    xywh = np.asarray(coco.toBbox([_to_coco(rle) for rle in rles])).astype(np.int64)
+    xywh = np.asarray(coco_code().toBbox([_to_coco(rle) for rle in rles])).astype(np.int64)
     boxes = boxes_from_xywh(xywh)
     boxes[(xywh[:, 2:] == 0).any(axis=1)] = 0
     return boxes
@@ -152,7 +163,7 @@ def rle_iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
     _check_same_size([*a, *b], a[0].size)
     left, right = [_to_coco(rle) for rle in a], [_to_coco(rle) for rle in b]
     # iscrowd = 0: plain IoU, not COCO's intersection over the area of the detection.
-    return np.asarray(coco.iou(left, right, [0] * len(right)), dtype=np.float64)
+    return np.asarray(coco_code().iou(left, right, [0] * len(right)), dtype=np.float64)
 
 
 def rle_common_areas(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.int64]:
@@ -167,7 +178,7 @@ def merge_rles(rles: Sequence[RLE], size: tuple[int, int]) -> RLE:
     size = _check_same_size(rles, size)
     if not rles:  # pycocotools would return a mask of size 0 x 0
         return encode_mask(np.zeros(size, dtype=np.bool_))
-    return _from_coco(coco.merge([_to_coco(rle) for rle in rles], intersect=False))
+    return _from_coco(coco_code().merge([_to_coco(rle) for rle in rles], intersect=False))
 
 
 def intersect_rles(rles: Sequence[RLE]) -> RLE:
@@ -175,7 +186,7 @@ def intersect_rles(rles: Sequence[RLE]) -> RLE:
     if not rles:
         raise ValueError("intersect_rles: got no mask; wanted at least one")
     _check_same_size(rles, rles[0].size)
-    return _from_coco(coco.merge([_to_coco(rle) for rle in rles], intersect=True))
+    return _from_coco(coco_code().merge([_to_coco(rle) for rle in rles], intersect=True))
 
 
 def rle_to_json(rle: RLE) -> dict[str, Any]:
@@ -209,7 +220,7 @@ def rle_from_json(value: Mapping[str, Any]) -> RLE:
         return RLE(size, code)
     runs = list(_integers(counts))
     _check_runs(np.asarray(runs, dtype=np.int64), size)
-    return _from_coco(coco.frPyObjects({"size": list(size), "counts": runs}, *size))
+    return _from_coco(coco_code().frPyObjects({"size": list(size), "counts": runs}, *size))
 
 
 def rle_runs(rle: RLE) -> NDArray[np.int64]:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from textsam.values.rle import (
     RLE,
+    coco_code,
     decode_rle,
     encode_mask,
     intersect_rles,
@@ -175,7 +175,7 @@ def _encode(runs: _ColumnRuns, size: tuple[int, int]) -> RLE:
 
 
 def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
-    code = coco.frPyObjects({"size": list(size), "counts": runs}, *size)
+    code = coco_code().frPyObjects({"size": list(size), "counts": runs}, *size)
     return RLE(size, code["counts"])
 
 

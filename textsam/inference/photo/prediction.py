@@ -35,13 +35,12 @@ from textsam.modeling.mask_decoder import (
     PromptBatch,
     join_prompts,
 )
+from textsam.values.cells import label_regions
 from textsam.values.geometry import Frame, Window
 from textsam.values.photo import Remade
 from textsam.values.prompts import Prompt
+from textsam.values.zoom_plan import OUTSIDE, within_box
 from textsam.weights.parts import ModelParts
-
-# Logits outside a window or a box: the decoder is never surer that a pixel is outside.
-_OUTSIDE = -10.0
 
 
 def prompt_batch(
@@ -164,7 +163,7 @@ class MaskLogits:
         if window is None:
             return to_original_frame(torch.from_numpy(grid)[None], self.frame)[0].numpy()
         frame = replace(self.frame, height=window.y1 - window.y0, width=window.x1 - window.x0)
-        full = np.full(self.frame.size, _OUTSIDE, dtype=np.float32)
+        full = np.full(self.frame.size, OUTSIDE, dtype=np.float32)
         full[window.slices] = to_original_frame(torch.from_numpy(grid)[None], frame)[0].numpy()
         return full
 
@@ -231,20 +230,6 @@ def decode_prompts(
     ]
 
 
-def within_box(
-    logits: NDArray[np.float32], box: NDArray[np.float32], *, margin: float
-) -> NDArray[np.float32]:
-    """Logits (..., H, W) that are negative beyond a box (x0, y0, x1, y1) and its margin."""
-    height, width = logits.shape[-2:]
-    x0, y0, x1, y1 = (float(side) for side in box)
-    across, down = margin * (x1 - x0), margin * (y1 - y0)
-    rows = np.arange(height)[:, None] + 0.5
-    columns = np.arange(width)[None, :] + 0.5
-    inside = (rows > y0 - down) & (rows < y1 + down) & (columns > x0 - across)
-    inside &= columns < x1 + across
-    return np.where(inside, logits, np.minimum(logits, _OUTSIDE)).astype(np.float32)
-
-
 def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
     """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,)."""
     inner = (logits > offset).sum((-2, -1))
@@ -267,34 +252,7 @@ def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
 
 def connected_components(mask: Tensor) -> Tensor:
     """Label the 8-connected regions of (h, w) bool: (h, w) int64, 0 outside, then from 1."""
-    # The mask is cut into runs along its rows, and runs that touch one of the next row are joined,
-    # so that the work grows with the number of runs and not of pixels.
-    height, width = mask.shape
-    stride = width + 1  # an empty column between the rows, so that no run crosses a row's end
-    inside = np.zeros((height, stride), np.int8)
-    inside[:, :width] = mask.cpu().numpy()
-    steps = np.diff(inside.ravel(), prepend=np.int8(0))
-    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    first = np.searchsorted(ends, starts + stride)
-    touching = np.searchsorted(starts, ends + stride, side="right") - first
-    upper = np.repeat(np.arange(len(starts)), touching)
-    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
-    _, number = np.unique(joined(len(starts), upper, lower), return_inverse=True)
-    labels = np.zeros((height, width), np.int64)
-    labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
-    return torch.from_numpy(labels)
-
-
-def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each of `count` nodes the lowest node connected with it by edges a[i] - b[i]."""
-    lowest = np.arange(count)
-    while True:
-        one, other = lowest[a], lowest[b]
-        if (one == other).all():
-            return lowest
-        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
-        while (lowest != lowest[lowest]).any():
-            lowest = lowest[lowest]
+    return torch.from_numpy(label_regions(mask.cpu().numpy()))
 
 
 def depth_inside(cells: Tensor) -> Tensor:
