@@ -57,7 +57,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         'textsam search masks.lance -t "yellow bus" -o found.png',
         "textsam search masks.lance --like bus.jpg -p 120,240",
     ),
-    demo: ("textsam demo", "textsam demo --port 8080"),
+    demo: ("textsam demo", "textsam demo --port 8080", "textsam demo --static site --serve"),
     calibrate: ("textsam calibrate coco:instances.json@photos -o calibration.json",),
     models: ("textsam models",),
     info: ("textsam info tiny", "textsam info sam_vit_b_01ec64.pth"),
