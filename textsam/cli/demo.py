@@ -43,6 +43,7 @@ def demo(
     dtype: options.DtypeOption = None,
     static: StaticOption = None,
     serve: ServeOption = False,
+    backend: options.BackendOption = "torch",
 ) -> None:
     """Explore photos in a browser: phrases, clicks, boxes, everything, export."""
     with one_line_errors():
@@ -67,6 +68,7 @@ def demo(
                 detector=detector,
                 device=device,
                 dtype=dtype,
+                backend=backend,
                 calibration=calibration,
             ),
             say=lambda text: print_line(text, console=console),

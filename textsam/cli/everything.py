@@ -99,6 +99,7 @@ def everything(
     calibration: options.CalibrationOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
+    backend: options.BackendOption = "torch",
     format: FormatOption = None,
     kind: KindOption = None,
     overwrite: options.OverwriteOption = False,
@@ -129,7 +130,7 @@ def everything(
         if phrases:
             raise ValueError(f'no phrases here. Type: --names "{phrases[0]}", or textsam segment')
         parts: dict[str, Any] = {"clip": clip, "calibration": calibration, "device": device}
-        load = partial(options.load_model, model, dtype=dtype, **parts)
+        load = partial(options.load_model, model, dtype=dtype, backend=backend, **parts)
         extra = _read_names(names or [], threshold or [])
         extra["reading"] = options.parse_reading(bands, white, page, alpha)
         if options.is_one_photo(sources, out):

@@ -59,7 +59,7 @@ _PANELS = {
     "crop_n_layers min_mask_region_area refine",
     "Which masks count": "data_set label min_area max_area min_aspect max_aspect",
     "Results": "out format kind polygons tolerance place explain as_json overwrite save_dataset",
-    "Model": "model clip detector calibration device dtype",
+    "Model": "model clip detector calibration device dtype backend",
     "Reading photos": "bands white page alpha",
 }
 

@@ -20,7 +20,7 @@ from textsam.batch.find_photos import OTHER_PICTURES, PHOTO_SUFFIXES, expand_pat
 from textsam.cli.console import make_console
 from textsam.errors import PromptError, require
 from textsam.values.addresses import is_address
-from textsam.values.settings import ResultFormat
+from textsam.values.settings import Backend, ResultFormat
 
 if TYPE_CHECKING:
     from textsam import TextSAM
@@ -83,7 +83,17 @@ DeviceOption = Annotated[
 ]
 DtypeOption = Annotated[
     str | None,
-    typer.Option("--dtype", help="bfloat16 or float16: image encoders in half precision."),
+    typer.Option(
+        "--dtype", help="bfloat16 or float16: image encoders in half precision (on a GPU)."
+    ),
+]
+BackendOption = Annotated[
+    Backend,
+    typer.Option(
+        "--backend",
+        help="onnxruntime or openvino: run the image encoder on the CPU without torch, which is "
+        "faster for small models.",
+    ),
 ]
 PointOption = Annotated[
     list[str] | None,
@@ -137,6 +147,7 @@ def load_model(
     detector: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    backend: Backend = "torch",
     calibration: Path | None = None,
 ) -> TextSAM:
     """Load the model of a command, with a spinner on standard error."""
@@ -151,6 +162,7 @@ def load_model(
             calibration=calibration,
             device=device,
             dtype=dtype,
+            backend=backend,
         )
 
 

@@ -39,6 +39,7 @@ def refine(
     model: options.ModelOption = "tiny",
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
+    backend: options.BackendOption = "torch",
 ) -> None:
     """Refine rough masks by means of their photo; labels, scores and order stay the same."""
     with one_line_errors():
@@ -50,7 +51,7 @@ def refine(
         inputs = [path.resolve() for path in (masks, photo) if path is not None]
         if out.resolve() in inputs:
             raise ValueError(f"{out} would be overwritten; give another -o")
-        load = partial(options.load_model, model, device=device, dtype=dtype)
+        load = partial(options.load_model, model, device=device, dtype=dtype, backend=backend)
         if photo is not None:
             _refine_photo(load, masks, photo, out, box=box)
         elif photos is not None:

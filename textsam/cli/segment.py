@@ -110,6 +110,7 @@ def segment(
     calibration: options.CalibrationOption = None,
     device: options.DeviceOption = None,
     dtype: options.DtypeOption = None,
+    backend: options.BackendOption = "torch",
     format: FormatOption = None,
     kind: KindOption = None,
     polygons: PolygonsOption = None,
@@ -145,7 +146,9 @@ def segment(
         minimum = options.parse_thresholds(threshold or [], phrases)
         query |= {"strategy": strategy, "threshold": minimum, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
-        load = partial(options.load_model, model, device=device, dtype=dtype, **parts)
+        load = partial(
+            options.load_model, model, device=device, dtype=dtype, backend=backend, **parts
+        )
         output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
         output["reading"] = options.parse_reading(bands, white, page, alpha)
         if not _is_set(format, out) and options.is_one_photo(names, out):

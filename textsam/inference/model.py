@@ -13,7 +13,7 @@ import torch
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
-from textsam.errors import WeightsError, unknown_attribute, unknown_keyword
+from textsam.errors import WeightsError, one_line, unknown_attribute, unknown_keyword
 from textsam.inference.photo.encoded import encode_photo
 from textsam.inference.photo_lists import OnError, answer_photos, check_list, read_pairs
 from textsam.inference.strategies.answering import learn_concept
@@ -29,14 +29,15 @@ from textsam.inference.strategies.query import (
 from textsam.inference.tiled.tiled_view import TiledView, open_tiled
 from textsam.inference.view import ImageView
 from textsam.modeling.core import Core
+from textsam.modeling.encoder_backend import attach_backend, backend_of
 from textsam.modeling.huggingface.detectors import Detector
 from textsam.modeling.huggingface.phrase_maps import MapSource, read_map_source
 from textsam.modeling.huggingface.sam3 import ConceptModel
 from textsam.modeling.precision import (
-    DTYPES,
     choose_device,
     choose_dtype,
-    compile_encoder,
+    compile_networks,
+    find_dtype,
     in_float32,
     set_encoder_dtype,
 )
@@ -48,6 +49,7 @@ from textsam.values.judge import Threshold
 from textsam.values.photo import Photo
 from textsam.values.settings import (
     AutomaticSettings,
+    Backend,
     FocusSettings,
     Preset,
     TextSettings,
@@ -142,6 +144,8 @@ class TextSAM:
         parts.append(f"clip={self.clip.name}" if self.clip is not None else "no clip")
         if self.detector is not None:
             parts.append(f"detector={self.detector.name}")
+        if self.backend != "torch":
+            parts.append(f"backend={self.backend}")
         parts += self.parts.peeled
         return f"TextSAM({', '.join(parts)})"
 
@@ -159,6 +163,7 @@ class TextSAM:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         compile: bool = False,
+        backend: Backend = "torch",
         revision: str | None = None,
         local_files_only: bool = False,
         **unknown: Any,
@@ -181,17 +186,21 @@ class TextSAM:
             calibration: A file that `textsam calibrate` wrote, in place of the model's own.
             device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one; the CPU by default.
             dtype: "bfloat16" or "float16" to run the image encoders in half precision.
-            compile: Compile the SAM's image encoder (`torch.compile`) at its first photo, which
-                takes a minute and pays over many photos.
+            compile: Compile the SAM's networks, see `compile`.
+            backend: "onnxruntime" or "openvino" to run the image encoder on the CPU without torch,
+                which is faster for small models; the first use exports it, which takes a minute.
             revision: Branch, tag or commit of the model's hub repository; `name@revision` pins a
                 repository wherever a hub id is taken.
             local_files_only: Do not use the network, as `HF_HUB_OFFLINE=1` says for everything.
             **unknown: Refused; the error names ours (`dtype`, `device`).
 
         Raises:
-            WeightsError: There is no such model, or its files are damaged or do not fit each other.
+            WeightsError: There is no such model, or its files are damaged or do not fit each other;
+                or this machine lacks what `device`, `dtype`, `compile` or `backend` needs.
+            MissingExtraError: The backend is not installed.
         """
         _refuse(unknown)
+        target = None if device is None else choose_device(device)  # before a download
         parts = read_model(name, revision=revision, local_files_only=local_files_only)
         if clip is not None:
             if not isinstance(clip, ClipEncoder):
@@ -202,11 +211,11 @@ class TextSAM:
         model = cls(**vars(_with_trained(parts, pathway, calibration)))
         if dtype is not None:
             model.to(choose_dtype(dtype))
-        if device is not None:
-            model.to(device)
-        if compile:
-            compile_encoder(model.sam.image_encoder)
-        return model
+        if target is not None:
+            model.to(target)
+        if backend != "torch":
+            attach_backend(model.sam, backend, name=model.name)
+        return model.compile() if compile else model
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Write the model to a folder: safetensors, configuration, and its CLIP.
@@ -261,6 +270,11 @@ class TextSAM:
         return self.parts.device
 
     @property
+    def backend(self) -> Backend:
+        """What runs the SAM's image encoder: "torch", "onnxruntime" or "openvino"."""
+        return backend_of(self.sam)
+
+    @property
     def has_dense_text(self) -> bool:
         """Whether phrases give a map, which `strategy="auto"` starts from."""
         return self.parts.has_dense_text
@@ -273,10 +287,17 @@ class TextSAM:
                 Weights that were rounded stay so, also back in float32.
 
         Raises:
-            WeightsError: Torch has no such device, or encoders cannot compute in that type.
+            WeightsError: Torch has no such device, or encoders cannot compute in that type, or
+                another backend than torch runs the image encoder.
         """
-        if isinstance(target, torch.dtype) or target in DTYPES:
-            dtype = choose_dtype(target)
+        dtype = find_dtype(target)
+        if self.backend != "torch" and dtype != torch.float32 and str(target) != "cpu":
+            raise WeightsError(
+                f"backend={self.backend!r} runs the image encoder in float32 on the CPU; "
+                f"{str(target)!r} needs a model that is loaded without backend"
+            )
+        if dtype is not None:
+            dtype = choose_dtype(dtype)
             set_encoder_dtype(self.sam.image_encoder, dtype)
             if self.clip is not None:
                 self.clip.to_dtype(dtype)
@@ -284,11 +305,12 @@ class TextSAM:
                 if part is not None:
                     part.to(dtype)
             return self
+        assert not isinstance(target, torch.dtype)
         device = choose_device(target)
         try:
             self.sam.to(device)
         except (RuntimeError, AssertionError) as error:
-            raise WeightsError(f"cannot use device {target!r}: {error}") from error
+            raise WeightsError(f"cannot use device {str(target)!r}: {one_line(error)}") from error
         if self.clip is not None:
             self.clip.to(device)
         if self.pathway is not None:
@@ -296,6 +318,24 @@ class TextSAM:
         for part in (self.map_source, self.concept_model, self.detector):
             if part is not None:
                 part.to(device)
+        return self
+
+    def compile(self) -> TextSAM:
+        """Compile the SAM's networks by `torch.compile`, and return the model.
+
+        Nothing is compiled before the first photo, which then takes minutes; it pays over thousands
+        of photos. Results differ by rounding.
+
+        Raises:
+            WeightsError: This machine has no compiler (g++ and Python's headers; Triton for CUDA),
+                or another backend than torch runs the image encoder.
+        """
+        if self.backend != "torch":
+            raise WeightsError(
+                f"backend={self.backend!r} runs the image encoder, there is nothing to compile: "
+                "give compile=True or backend, not both"
+            )
+        compile_networks(self.sam, self.device)
         return self
 
     def half(self) -> TextSAM:

@@ -7,10 +7,16 @@ all time. Prompts stay float32 as in training: bfloat16 would round a coordinate
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import fields, is_dataclass, replace
 from functools import wraps
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -22,7 +28,8 @@ __all__ = [
     "DTYPES",
     "choose_device",
     "choose_dtype",
-    "compile_encoder",
+    "compile_networks",
+    "find_dtype",
     "in_float32",
     "set_encoder_dtype",
 ]
@@ -31,28 +38,67 @@ Args = ParamSpec("Args")
 Answer = TypeVar("Answer")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """The device of a name; "auto" is a GPU if torch can use one (cuda, mps), else the CPU."""
+    """The device of a name; "auto" is a GPU if torch can use one (cuda, mps), else the CPU.
+
+    Raises:
+        WeightsError: There is no such device, or torch cannot use it here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise WeightsError(
-            f"cannot use device {name!r}; wanted auto, cpu, cuda, cuda:1, mps, or a type: "
+            f"cannot use device {str(name)!r}; wanted auto, cpu, cuda, cuda:1, mps, or a type: "
             f"{', '.join(DTYPES)}"
         ) from error
+    if (why := _why_not(device)) is not None:
+        raise WeightsError(f'cannot use device {str(name)!r}: {why}. Type: device="auto"')
+    return device
+
+
+def _why_not(device: torch.device) -> str | None:
+    """Why torch cannot use a device, or None if it can."""
+    kind = device.type
+    if kind == "cpu":
+        return None
+    if kind == "cuda":
+        if not torch.backends.cuda.is_built():
+            return "this torch is built without CUDA; https://pytorch.org has one for it"
+        if not torch.cuda.is_available():
+            return "torch sees no NVIDIA GPU here, or no driver for it"
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            return "there is one GPU, cuda:0" if count == 1 else f"there are {count} GPUs"
+        return None
+    if kind == "mps":
+        if not torch.backends.mps.is_built():
+            return "this torch is built without MPS, which is for Macs"
+        return None if torch.backends.mps.is_available() else "torch sees no Apple GPU here"
+    module: Any = getattr(torch, kind, None)  # torch.xpu, torch.mtia; "meta" has none
+    is_available = getattr(module, "is_available", None)
+    return None if is_available is not None and is_available() else f"torch sees no {kind} here"
+
+
+def find_dtype(name: str | torch.dtype | torch.device) -> torch.dtype | None:
+    """The type that a name means ("bfloat16", "bf16", "torch.bfloat16"), or None."""
+    if isinstance(name, str):
+        name = name.removeprefix("torch.")
+        return DTYPES.get(_SHORT.get(name, name))
+    return name if isinstance(name, torch.dtype) else None
 
 
 def choose_dtype(name: str | torch.dtype) -> torch.dtype:
     """The floating type of a name, one of those that encoders can compute in."""
-    dtype = DTYPES.get(name.removeprefix("torch.")) if isinstance(name, str) else name
+    dtype = find_dtype(name)
     if dtype not in DTYPES.values():
-        raise WeightsError(f"cannot compute in dtype {name!r}; wanted {', '.join(DTYPES)}")
+        raise WeightsError(f"cannot compute in dtype {str(name)!r}; wanted {', '.join(DTYPES)}")
     assert dtype is not None
     return dtype
 
@@ -67,9 +113,30 @@ def set_encoder_dtype(encoder: nn.Module, dtype: torch.dtype) -> None:
         encoder._casts = True  # type: ignore[assignment]
 
 
-def compile_encoder(encoder: nn.Module) -> None:
-    """Compile an encoder at its first photo; names of its weights stay as they are."""
-    encoder.compile()  # in place: `torch.compile(encoder)` would rename them in saved files
+def compile_networks(core: Any, device: torch.device) -> None:
+    """Compile a core's image encoder at its first photo; names of its weights stay as they are.
+
+    Raises:
+        WeightsError: Torch finds no compiler for the device.
+    """
+    if (why := _why_not_compile(device)) is not None:
+        raise WeightsError(f"cannot compile for {device.type}: {why}. Or leave out compile")
+    core.image_encoder.compile()  # in place: `torch.compile(encoder)` would rename the weights
+
+
+def _why_not_compile(device: torch.device) -> str | None:
+    """What torch's compiler lacks here and what to type, or None; without compiling anything."""
+    if device.type == "cuda":
+        return None if find_spec("triton") else "Triton is not installed. Type: pip install triton"
+    # Its kernels for a CPU are C++, which includes Python's headers.
+    usual = "clang++" if sys.platform == "darwin" else "cl" if sys.platform == "win32" else "g++"
+    compiler = os.environ.get("CXX", usual)
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler!r}. Type: apt install g++, or set CXX"
+    headers = Path(sysconfig.get_paths()["include"])
+    if not (headers / "Python.h").exists():
+        return f"there is no Python.h in {headers}. Type: apt install python3-dev"
+    return None
 
 
 def in_float32(function: Callable[Args, Answer]) -> Callable[Args, Answer]:

@@ -8,7 +8,7 @@ Section 4.1). The results equal those of the released code, with less work:
   Here windows at the right and bottom border keep their real size; only their keys and values are
   padded, and since a zero token is projected to the bias of `qkv`, the padding is not projected.
 - The logits of global attention are never in memory as a whole (805 MB per tensor for ViT-B at 1024
-  pixels): on a CPU they are computed in chunks that fit the cache, on CUDA in a fused kernel.
+  pixels): on a CPU they are computed in chunks that fit the cache, on a GPU in a fused kernel.
 """
 
 from __future__ import annotations
@@ -20,11 +20,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn, unflatten
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["RelativeAttention", "attend_fused", "attend_in_chunks", "map_windows", "pad_keys"]
+__all__ = [
+    "RelativeAttention",
+    "attend",
+    "attend_fused",
+    "attend_in_chunks",
+    "map_windows",
+    "pad_keys",
+]
 
 # Logits computed at once: 2 MiB in float32, small enough to stay in the cache. From 8 MiB on, each
 # chunk is freshly mapped memory, and the same work takes twice as long.
 _CHUNK_LOGITS = 2**19
+# In a traced graph (ONNX, torch.compile) each step of each chunk is a node: one head of ViT-B's
+# global attention at once, 64 MiB, gives a graph of 50 chunks and not 1,500.
+_TRACED_LOGITS = 2**24
+# What MPS may hold at once, 256 MiB: its kernels for heads of this width store the logits.
+_MPS_LOGITS = 2**26
 
 
 class RelativeAttention(nn.Module):
@@ -65,9 +77,24 @@ class RelativeAttention(nn.Module):
         columns = torch.einsum("nhyxd,xkd->nhyxk", q, self.relative_columns[self.offsets[:wide]])
         q = q * q.shape[-1] ** -0.5
         q, k, v, rows, columns = (t.flatten(2, 3).flatten(0, 1) for t in (q, k, v, rows, columns))
-        attend = attend_fused if q.is_cuda else attend_in_chunks
         out = unflatten(attend(q, k, v, rows, columns), 1, (high, wide))
         return unflatten(out, 0, (count, self.heads)).permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Attend in the form that suits the device; arguments and result as `attend_in_chunks`."""
+    tensors = (q, k, v, rows, columns)
+    kind = _device_kind(q)
+    if kind == "cpu":
+        logits = _TRACED_LOGITS if torch.compiler.is_compiling() else _CHUNK_LOGITS
+        return attend_in_chunks(*tensors, chunk_logits=logits)
+    groups = len(q)
+    if kind == "mps":
+        groups = max(1, _MPS_LOGITS // (q.shape[1] * k.shape[1]))
+    if groups >= len(q):
+        return attend_fused(*tensors)
+    parts = zip(*(tensor.split(groups) for tensor in tensors), strict=True)
+    return torch.cat([attend_fused(*part) for part in parts])
 
 
 def attend_in_chunks(
@@ -99,6 +126,10 @@ def attend_in_chunks(
                 parts.append(_attend(*chunk))
         results.append(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
     return torch.cat(results)
+
+
+def _device_kind(tensor: Tensor) -> str:
+    return tensor.device.type
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

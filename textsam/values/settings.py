@@ -25,6 +25,8 @@ __all__ = [
 
 Preset = Literal["paper", "released-code", "fast"]
 # Declared once: Python, the command line and the explorer offer the same ones.
+# What runs the image encoder.
+Backend = Literal["torch", "onnxruntime", "openvino"]
 Strategy = Literal["auto", "prompt", "detect", "concept", "rank"]
 Overlap = Literal["allow", "exclusive"]
 # Suffixes that `Segmentation.save` writes; .jpeg is accepted, too.
