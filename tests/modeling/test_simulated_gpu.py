@@ -39,7 +39,7 @@ def test_the_rules() -> None:
             there.double()
         with pytest.raises(TypeError, match="no float64"):
             torch.from_numpy(np.zeros(2)).to("cuda")
-        with pytest.raises(DeviceRuleError, match=r"aten::heaviside\.default has no kernel for MPS"):
+        with pytest.raises(DeviceRuleError, match=r"heaviside\.default has no kernel for MPS"):
             torch.heaviside(there, there)
         assert len(refused) >= 5
     assert (there.inner + here).tolist() == [1, 3, 5, 7]

@@ -134,21 +134,19 @@ def segment(
     with one_line_errors():
         names, phrases = options.split_words(photos, text)
         points, labels = options.parse_points(point or [])
-        query: dict[str, Any] = {
+        words = {
             "text": phrases or None,
             "exclude": exclude or None,
             "background": background or None,
-            "points": points or None,
-            "labels": labels or None,
-            **options.parse_boxes(box or []),
         }
+        clicks = {"points": points or None, "labels": labels or None}
+        query: dict[str, Any] = {**words, **clicks, **options.parse_boxes(box or [])}
         _check_query(query, names)
         minimum = options.parse_thresholds(threshold or [], phrases)
         query |= {"strategy": strategy, "threshold": minimum, "overlap": overlap}
         parts: dict[str, Any] = {"clip": clip, "detector": detector, "calibration": calibration}
-        load = partial(
-            options.load_model, model, device=device, dtype=dtype, backend=backend, **parts
-        )
+        placed: dict[str, Any] = {"device": device, "dtype": dtype, "backend": backend}
+        load = partial(options.load_model, model, **placed, **parts)
         output: dict[str, Any] = {"out": out, "format": format, "kind": kind}
         output["reading"] = options.parse_reading(bands, white, page, alpha)
         if not _is_set(format, out) and options.is_one_photo(names, out):

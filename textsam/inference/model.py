@@ -187,17 +187,14 @@ class TextSAM:
             device: "cpu", "cuda", "mps", or "auto" for a GPU if there is one; the CPU by default.
             dtype: "bfloat16" or "float16" to run the image encoders in half precision.
             compile: Compile the SAM's networks, see `compile`.
-            backend: "onnxruntime" or "openvino" to run the image encoder on the CPU without torch,
-                which is faster for small models; the first use exports it, which takes a minute.
+            backend: "onnxruntime" or "openvino" to run the image encoder; exported at first use.
             revision: Branch, tag or commit of the model's hub repository; `name@revision` pins a
                 repository wherever a hub id is taken.
             local_files_only: Do not use the network, as `HF_HUB_OFFLINE=1` says for everything.
             **unknown: Refused; the error names ours (`dtype`, `device`).
 
         Raises:
-            WeightsError: There is no such model, or its files are damaged or do not fit each other;
-                or this machine lacks what `device`, `dtype`, `compile` or `backend` needs.
-            MissingExtraError: The backend is not installed.
+            WeightsError: There is no such model, its files are damaged, or options do not fit.
         """
         _refuse(unknown)
         target = None if device is None else choose_device(device)  # before a download
@@ -209,12 +206,10 @@ class TextSAM:
             parts = replace(parts, clip=clip, pathway=None, calibration=Calibration())
         parts = _with_finders(parts, map_source, detector, local_files_only=local_files_only)
         model = cls(**vars(_with_trained(parts, pathway, calibration)))
-        if dtype is not None:
-            model.to(choose_dtype(dtype))
-        if target is not None:
-            model.to(target)
-        if backend != "torch":
-            attach_backend(model.sam, backend, name=model.name)
+        for where in (None if dtype is None else choose_dtype(dtype), target):
+            if where is not None:
+                model.to(where)
+        attach_backend(model.sam, backend, name=model.name)
         return model.compile() if compile else model
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
