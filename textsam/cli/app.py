@@ -18,6 +18,7 @@ from textsam.cli.demo import demo
 from textsam.cli.doctor import doctor
 from textsam.cli.embed import embed
 from textsam.cli.everything import everything
+from textsam.cli.export import export
 from textsam.cli.hints import HintingCommand, HintingGroup
 from textsam.cli.info import info, models
 from textsam.cli.refine import refine
@@ -58,6 +59,10 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
         "textsam search masks.lance --like bus.jpg -p 120,240",
     ),
     demo: ("textsam demo", "textsam demo --port 8080", "textsam demo --static site --serve"),
+    export: (
+        "textsam export tiny -o tiny-onnx",
+        "textsam export sam-vit-base -o sam-onnx --parts encoder,decoder --dtype fp16",
+    ),
     calibrate: ("textsam calibrate coco:instances.json@photos -o calibration.json",),
     models: ("textsam models",),
     info: ("textsam info tiny", "textsam info sam_vit_b_01ec64.pth"),

@@ -12,27 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import torch
+from typing import Any, get_args
 
 import textsam
-from textsam.clip.encoder import ClipEncoder
-from textsam.clip.pathway import TextPathway
 from textsam.errors import PromptError, WeightsError
 from textsam.export.clip_tokens import TOKENIZER_FILE, tokenizer_table
-from textsam.export.graphs import (
-    DecoderGraph,
-    EncoderGraph,
-    TextDecoderGraph,
-    TextGraph,
-    TextMapGraph,
-    packed_maps,
-)
-from textsam.export.onnx_files import OPSET, ExportDtype, GraphSpec, write_graph
+from textsam.export.graph_specs import ExportPart, Phrases, graph_specs
+from textsam.export.number_types import ExportDtype
+from textsam.export.onnx_files import OPSET, write_graph
 from textsam.export.parity import Parity, check_parity, measure_parity
 from textsam.inference.model import TextSAM
 from textsam.modeling.precision import in_float32
@@ -43,14 +33,8 @@ from textsam.weights.parts import ModelParts
 
 __all__ = ["FOLDER_FILE", "ExportPart", "export_model"]
 
-ExportPart = Literal["encoder", "decoder", "text"]
 FOLDER_FILE = "textsam.json"
 _FORMAT, _VERSION = "textsam-onnx", 1
-_POINTS = {
-    "point_coords": {0: "prompts", 1: "points"},
-    "point_labels": {0: "prompts", 1: "points"},
-    "mask_input": {0: "prompts"},
-}
 
 
 @in_float32
@@ -67,8 +51,8 @@ def export_model(
         model: A model, or a name as `TextSAM.from_pretrained` takes.
         folder: Created if it does not exist; graphs that are there are replaced.
         parts: "encoder", "decoder", "text"; by default all that the model has.
-        dtype: Numbers of the weights: "fp32", "fp16" (half the size) or "int8" (a quarter; the
-            encoder's convolutions stay as they are).
+        dtype: How the weights are stored: "fp32", "fp16" (half the size) or "int8" (a quarter).
+            Graphs compute in float32 and give float32 in each case.
 
     Returns:
         How far each output is from the model's; all within `TOLERANCES`.
@@ -88,8 +72,8 @@ def export_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     phrases = _phrase_parts(model.parts, sam) if "text" in asked else None
-    for name, spec in _graphs(sam, phrases, asked):
-        write_graph(spec, folder / name)
+    for name, spec in graph_specs(sam, phrases, asked):
+        write_graph(spec, folder / name, dtype=dtype)
     if phrases is not None:
         table = json.dumps(tokenizer_table(phrases[0]), ensure_ascii=False)
         write_atomically(folder / TOKENIZER_FILE, table.encode())
@@ -138,7 +122,7 @@ def _choose_parts(
     return get_args(ExportPart)
 
 
-def _phrase_parts(parts: ModelParts, sam: Sam) -> tuple[ClipEncoder, TextPathway]:
+def _phrase_parts(parts: ModelParts, sam: Sam) -> Phrases:
     """CLIP and pathway, if phrases can be answered from the exported encoder alone."""
     if parts.map_source is not None or parts.concept_model is not None:
         raise WeightsError(
@@ -158,87 +142,10 @@ def _phrase_parts(parts: ModelParts, sam: Sam) -> tuple[ClipEncoder, TextPathway
     return clip, pathway
 
 
-def _graphs(
-    sam: Sam, phrases: tuple[ClipEncoder, TextPathway] | None, asked: Sequence[ExportPart]
-) -> Iterator[tuple[str, GraphSpec]]:
-    """The graphs of the parts, by file name."""
-    config = sam.config
-    size, side = config.mask_size, config.image_size
-    channels = config.embed_dim + sum(each.packed for each in packed_maps(sam))
-    dense = None if phrases is None else phrases[1].dense
-    if "encoder" in asked:
-        yield (
-            "encoder.onnx",
-            GraphSpec(
-                module=EncoderGraph(sam, None if phrases is None else phrases[1]),
-                inputs={"pixel_values": torch.zeros(1, 3, side, side)},
-                outputs=["image_embeddings", *(["text_features"] if dense is not None else [])],
-            ),
-        )
-    prompts = {
-        "image_embeddings": torch.zeros(1, channels, size // 4, size // 4),
-        # Two and three, since the exporter takes an axis of one for a constant.
-        "point_coords": torch.zeros(2, 3, 2),
-        "point_labels": torch.zeros(2, 3),
-        "mask_input": torch.zeros(2, 1, size, size),
-        "has_mask_input": torch.zeros(1),
-    }
-    masks = {
-        "outputs": ["iou_predictions", "low_res_masks"],
-        "upscaled": (side, size),
-    }
-    if "decoder" in asked:
-        yield (
-            "decoder.onnx",
-            GraphSpec(module=DecoderGraph(sam), inputs=prompts, dynamic=_POINTS, **masks),
-        )
-    if phrases is None:
-        return
-    clip, pathway = phrases
-    width = pathway.config.clip_width
-    several = {"input_ids": {0: "phrases"}, "text_embedding": {0: "phrases"}}
-    ids = torch.as_tensor(clip.tokenizer(["a", "b"] * len(clip.templates)))
-    yield (
-        "text.onnx",
-        GraphSpec(
-            module=TextGraph(clip, pathway),
-            inputs={"input_ids": ids},
-            outputs=["text_embedding"],
-            dynamic={"input_ids": {0: "sentences"}},
-        ),
-    )
-    told = {"text_embedding": torch.zeros(1, width)}
-    if dense is not None:
-        grid = side // pathway.config.dense_strides[0]
-        yield (
-            "text_map.onnx",
-            GraphSpec(
-                module=TextMapGraph(pathway),
-                inputs={
-                    "text_features": torch.zeros(1, width, grid, grid),
-                    "text_embedding": torch.zeros(2, width),
-                },
-                outputs=["text_map"],
-                dynamic={"text_embedding": several["text_embedding"]},
-            ),
-        )
-        told |= {"text_map": torch.zeros(1, 1, grid, grid), "has_text_map": torch.zeros(1)}
-    if "decoder" in asked:
-        yield (
-            "decoder_text.onnx",
-            GraphSpec(
-                module=TextDecoderGraph(sam, pathway),
-                inputs=prompts | told,
-                dynamic=_POINTS,
-                **masks,
-            ),
-        )
-
-
 def _describe(
     parts: ModelParts,
     sam: Sam,
-    phrases: tuple[ClipEncoder, TextPathway] | None,
+    phrases: Phrases | None,
     folder: Path,
     dtype: ExportDtype,
     rows: Sequence[Parity],

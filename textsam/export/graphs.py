@@ -98,6 +98,8 @@ class EncoderGraph(nn.Module):
 class DecoderGraph(nn.Module):
     """The official decoder up to its low-resolution masks; P prompts of N points on one photo."""
 
+    positions: Tensor
+
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.sam = sam
@@ -136,7 +138,7 @@ class DecoderGraph(nn.Module):
     def _masks(self, masks: Tensor, has: Tensor) -> Tensor:
         encoder = self.sam.prompt_encoder
         empty = encoder.no_mask.weight[0][None, :, None, None]
-        return has * encoder.mask_downscaling(masks) + (1 - has) * empty
+        return torch.as_tensor(has * encoder.mask_downscaling(masks) + (1 - has) * empty)
 
     def _decode(self, packed: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         # As `MaskDecoder.forward`, but with shapes that stay symbols: `len` would fix them.
@@ -213,6 +215,8 @@ class TextGraph(nn.Module):
     other. Embeddings are of unit length, and centred for the pathway.
     """
 
+    mean: Tensor
+
     def __init__(self, clip: ClipEncoder, pathway: TextPathway) -> None:
         super().__init__()
         self.model: Any = clip.model
@@ -241,4 +245,4 @@ class TextMapGraph(nn.Module):
         """Features (1, D, h8, w8) and embeddings (P, D) -> (P, h8, w8): one product."""
         cosine = text_embedding @ text_features[0].flatten(1)
         logits = cosine * self.scale + self.bias
-        return logits.unflatten(1, text_features.shape[-2:])
+        return torch.unflatten(logits, 1, text_features.shape[-2:])

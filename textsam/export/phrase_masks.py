@@ -158,9 +158,9 @@ def _smoothed(values: Floats) -> Floats:
     """Means over 5 x 5 cells, of which those beyond the border are zero."""
     padded = np.pad(values, 2)
     high, wide = values.shape
-    rows = sum(padded[i : i + high] for i in range(5))
-    smooth: Floats = sum(rows[:, i : i + wide] for i in range(5)) / np.float32(25)  # type: ignore[index]
-    return smooth
+    rows = np.sum([padded[i : i + high] for i in range(5)], axis=0)
+    total = np.sum([rows[:, i : i + wide] for i in range(5)], axis=0)
+    return np.asarray(total / 25, np.float32)
 
 
 def _decode_regions(

@@ -27,6 +27,14 @@ from numpy.typing import NDArray
 from textsam.errors import PromptError, WeightsError, require
 from textsam.export.clip_tokens import TOKENIZER_FILE, PhraseTokenizer
 from textsam.export.phrase_masks import map_masks, mask_odds, peak_odds, sigmoid
+from textsam.inference.photo.zoom_plan import (
+    OUTSIDE,
+    Look,
+    WindowCache,
+    plan_looks,
+    prompt_inside,
+    within_box,
+)
 from textsam.values.calibration import read_curves
 from textsam.values.cells import area_resize, bilinear_resize, to_photo_size
 from textsam.values.colours import colour_match, colour_shares_inside
@@ -43,14 +51,6 @@ from textsam.values.prompts import (
     split_colour,
 )
 from textsam.values.settings import FocusSettings, TextSettings
-from textsam.values.zoom_plan import (
-    OUTSIDE,
-    Look,
-    WindowCache,
-    plan_looks,
-    prompt_inside,
-    within_box,
-)
 
 __all__ = ["ExportedModel", "ExportedView", "RuntimeResult", "load"]
 

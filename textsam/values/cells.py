@@ -74,15 +74,13 @@ def depth_inside_cells(cells: NDArray[np.bool_]) -> NDArray[np.float32]:
 def bilinear_resize(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Maps (..., h, w) at another size, between the centres of cells, without antialiasing."""
     rows, columns = (_between(have, want) for have, want in zip(maps.shape[-2:], size, strict=True))
-    resized: NDArray[np.float32] = rows @ maps @ columns.T
-    return resized
+    return np.asarray(rows @ maps @ columns.T, np.float32)
 
 
 def area_resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Means (..., h, w) over the part of (..., H, W) that each cell covers, in whole pixels."""
     rows, columns = (_means(have, want) for have, want in zip(values.shape[-2:], size, strict=True))
-    resized: NDArray[np.float32] = rows @ values @ columns.T
-    return resized
+    return np.asarray(rows @ values @ columns.T, np.float32)
 
 
 def to_photo_size(logits: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
@@ -96,8 +94,7 @@ def to_photo_size(logits: NDArray[np.float32], frame: Frame) -> NDArray[np.float
         _twice(size, side, part, whole)
         for part, whole in zip(frame.resized, frame.size, strict=True)
     )
-    full: NDArray[np.float32] = rows @ logits @ columns.T
-    return full
+    return np.asarray(rows @ logits @ columns.T, np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -115,8 +112,7 @@ def _between(have: int, want: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=64)
 def _twice(size: int, side: int, part: int, whole: int) -> NDArray[np.float32]:
     """(whole, size): to the square of a side, of which the first part is brought to the photo."""
-    product: NDArray[np.float32] = _between(part, whole) @ _between(size, side)[:part]
-    return product
+    return np.asarray(_between(part, whole) @ _between(size, side)[:part], np.float32)
 
 
 @lru_cache(maxsize=64)

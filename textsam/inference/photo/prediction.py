@@ -26,6 +26,7 @@ from textsam.inference.photo.encoded import (
     to_mask_prompts,
     to_original_frame,
 )
+from textsam.inference.photo.zoom_plan import OUTSIDE, within_box
 from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.mask_decoder import (
     BOX_END,
@@ -39,7 +40,6 @@ from textsam.values.cells import label_regions
 from textsam.values.geometry import Frame, Window
 from textsam.values.photo import Remade
 from textsam.values.prompts import Prompt
-from textsam.values.zoom_plan import OUTSIDE, within_box
 from textsam.weights.parts import ModelParts
 
 

@@ -11,9 +11,7 @@ from typing import Any
 
 from textsam.inference.photo.encoded import EncodedPhoto, encode_windows
 from textsam.inference.photo.prediction import MaskLogits, Prediction, decode_prompts
-from textsam.values.geometry import Window
-from textsam.values.prompts import Prompt
-from textsam.values.zoom_plan import (
+from textsam.inference.photo.zoom_plan import (
     Look,
     Looks,
     WindowCache,
@@ -21,6 +19,8 @@ from textsam.values.zoom_plan import (
     plan_looks,
     prompt_inside,
 )
+from textsam.values.geometry import Window
+from textsam.values.prompts import Prompt
 
 __all__ = ["WindowCache", "choose_window", "predict", "predict_each"]
 
