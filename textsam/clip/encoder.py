@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from textsam.clip.light import DeferredClip, LightTokenizer, is_light
 from textsam.clip.loading import (
     PREPROCESS_KEYS,
+    ClipSource,
     Hub,
     Tokenizer,
     build_clip,
@@ -29,6 +32,7 @@ from textsam.clip.masked import masked_image_embedding
 from textsam.clip.prior import PRIOR_FILE, attach_prior, read_prior
 from textsam.errors import ImageError, PromptError, WeightsError
 from textsam.modeling.precision import in_float32
+from textsam.values.files import TINY_FOLDER
 from textsam.values.prompts import normalize_phrases, plain_phrase
 
 __all__ = ["TEMPLATES", "ClipEncoder", "resolve_templates"]
@@ -88,7 +92,7 @@ class ClipEncoder:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | DeferredClip,
         *,
         tokenizer: Tokenizer,
         name: str,
@@ -97,7 +101,8 @@ class ClipEncoder:
         cache_size: int = 4096,
     ) -> None:
         """Wrap a model; use `from_pretrained` or `from_model` instead."""
-        self.model: Any = model.eval()
+        self._deferred = model if isinstance(model, DeferredClip) else None
+        self._model: Any = model.eval() if isinstance(model, nn.Module) else None
         self.tokenizer = tokenizer
         self.name = name
         self.config = None if config is None else deepcopy(dict(config))
@@ -106,7 +111,7 @@ class ClipEncoder:
         self.aliases: dict[str, str] = {}
         self.cache_size = cache_size
         self._cache: OrderedDict[tuple[tuple[str, ...], str], Tensor] = OrderedDict()
-        self.image_size = _square_side(self.model.visual)
+        self.image_size = _square_side(self._deferred or self.model.visual)
         self.mean = _rgb(self._preprocess().get("mean"), "mean")
         self.std = _rgb(self._preprocess().get("std"), "std")
         self.width = int(self.config["embed_dim"]) if self.config else self._probe_width()
@@ -141,16 +146,18 @@ class ClipEncoder:
         """
         hub = Hub(local_files_only=local_files_only, cache_dir=cache_dir)
         source = find_clip(str(name), hub)
-        model = build_clip(source, hub)
-        if source.folder is not None and (source.folder / PRIOR_FILE).is_file():
-            attach_prior(model, read_prior(source.folder / PRIOR_FILE))
+        # Files from elsewhere are read in full at once, so that damage shows when they are loaded.
+        light = source.folder == TINY_FOLDER / "clip" and is_light(source.config)
+        model = _defer(source, hub) if light and dtype == torch.float32 else None
         encoder = cls(
-            model.to(device=device, dtype=dtype),
-            tokenizer=load_tokenizer(source, hub),
+            model or _build(source, hub).to(device=device, dtype=dtype),
+            tokenizer=load_tokenizer(source, hub) if model is None else _light_tokens(source, hub),
             name=source.name,
             config=source.config,
             templates=source.templates if templates is None else templates,
         )
+        if model is not None and device is not None:
+            encoder.to(device)
         if source.folder is not None:
             encoder.aliases = read_aliases(source.folder)
         return encoder
@@ -214,24 +221,34 @@ class ClipEncoder:
         return folder
 
     @property
+    def model(self) -> Any:
+        """The open_clip model, which is built now if only its text tower is there."""
+        if self._deferred is not None:
+            self._model, self._deferred = self._deferred.build(), None
+        return self._model
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self._weight.device
+        return self._weight.device if self._deferred is None else self._deferred.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating type of the image tower."""
-        return self._weight.dtype
+        return self._weight.dtype if self._deferred is None else self._deferred.dtype
 
     def to(self, device: str | torch.device) -> ClipEncoder:
         """Move the model and clear the cache of phrases; returns itself."""
-        self.model.to(device)
+        (self.model if self._deferred is None else self._deferred.text).to(device)
         self.clear_cache()
         return self
 
     def to_dtype(self, dtype: torch.dtype) -> None:
         """Put the image tower in another type; phrases, which run once, stay as they are."""
-        self.model.visual.to(dtype)
+        if self._deferred is not None:
+            self._deferred.dtype = dtype
+        else:
+            self.model.visual.to(dtype)
 
     def clear_cache(self) -> None:
         """Clear the cached embeddings of phrases; needed after the text tower was trained."""
@@ -422,9 +439,11 @@ class ClipEncoder:
         rows = []
         for start in range(0, len(sentences), batch_size):
             tokens = self.tokenizer(sentences[start : start + batch_size]).to(self.device)
-            rows.append(
-                F.normalize(self.model.encode_text(tokens, normalize=False).float(), dim=-1)
-            )
+            if self._deferred is not None:
+                embedding = self._deferred.text(tokens)
+            else:
+                embedding = self.model.encode_text(tokens, normalize=False)
+            rows.append(F.normalize(embedding.float(), dim=-1))
         per_template = torch.cat(rows).reshape(len(phrases), len(templates), -1)
         return F.normalize(per_template.mean(1), dim=-1)
 
@@ -438,7 +457,28 @@ class ClipEncoder:
         return parameter
 
     def _preprocess(self) -> dict[str, Any]:
+        if self._deferred is not None:
+            return dict(self._deferred.preprocess)
         return dict(getattr(self.model.visual, "preprocess_cfg", {}))
+
+
+def _build(source: ClipSource, hub: Hub) -> nn.Module:
+    """The open_clip model of a source, with its class prior."""
+    model = build_clip(source, hub)
+    if source.folder is not None and (source.folder / PRIOR_FILE).is_file():
+        attach_prior(model, read_prior(source.folder / PRIOR_FILE))
+    return model
+
+
+def _defer(source: ClipSource, hub: Hub) -> DeferredClip:
+    """The text tower alone, until more is needed."""
+    build = partial(_build, source, hub)
+    return DeferredClip(source.config, source.weights, build, preprocess=source.preprocess)
+
+
+def _light_tokens(source: ClipSource, hub: Hub) -> LightTokenizer:
+    length = source.config["text_cfg"]["context_length"]
+    return LightTokenizer(length, partial(load_tokenizer, source, hub))
 
 
 def _square_side(visual: Any) -> int:

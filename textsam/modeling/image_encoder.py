@@ -17,7 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from textsam.modeling.config import SamConfig, TimmConfig, ViTConfig
-from textsam.modeling.layers import DropPath, LayerNorm2d, drop_path_rates, residual_blocks
+from textsam.modeling.efficientnet_lite import EFFICIENTNET_LITE0, EfficientNetLite0
+from textsam.modeling.layers import (
+    DropPath,
+    LayerNorm2d,
+    drop_path_rates,
+    no_random_fill,
+    residual_blocks,
+)
 from textsam.modeling.vit_attention import RelativeAttention
 
 _NORM_EPS = 1e-6  # as in the released code; PyTorch's default is 1e-5
@@ -193,10 +200,8 @@ class TimmEncoder(nn.Module):
         super().__init__()
         if not isinstance(config.encoder, TimmConfig):
             raise ValueError(f"TimmEncoder needs a TimmConfig, got {type(config.encoder).__name__}")
-        import timm  # slow to import, so only when a timm model is built
-
         dim, name = config.embed_dim, config.encoder.name
-        self.backbone = timm.create_model(name, pretrained=False, features_only=True)
+        self.backbone = _build_backbone(name)
         info: Any = self.backbone.feature_info
         self.strides: tuple[int, ...] = tuple(info.reduction())
         channels = dict(zip(self.strides, info.channels(), strict=True))
@@ -254,6 +259,16 @@ class TimmEncoder(nn.Module):
         if stride == 32:
             return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return x
+
+
+def _build_backbone(name: str) -> nn.Module:
+    """A backbone that returns its maps; our own copy of one if weights will be read into it."""
+    if name == EFFICIENTNET_LITE0 and no_random_fill.is_entered():
+        return EfficientNetLite0()
+    import timm  # slow to import, so only when a timm model is built
+
+    backbone: nn.Module = timm.create_model(name, pretrained=False, features_only=True)
+    return backbone
 
 
 class _GlobalContext(nn.Module):

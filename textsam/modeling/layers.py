@@ -81,6 +81,29 @@ class no_random_fill(TorchDispatchMode):  # noqa: N801
     Initialising a small model at random takes longer than loading its checkpoint.
     """
 
+    _depth = 0  # contexts that are entered
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True, torch's default, makes it import its compiler at the first call, which takes longer
+        # than to load the model. Who compiles does not build networks meanwhile.
+        return False
+
+    @classmethod
+    def is_entered(cls) -> bool:
+        """Whether networks are being built for weights that are read."""
+        return cls._depth > 0
+
+    def __enter__(self) -> Any:
+        """Begin to skip."""
+        no_random_fill._depth += 1
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        """Fill again."""
+        no_random_fill._depth -= 1
+        super().__exit__(*raised)
+
     # The meta device would not do: buffers that are computed, not drawn, must have their values.
     def __torch_dispatch__(
         self,
