@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -41,6 +41,11 @@ class PromptBatch:
     def __len__(self) -> int:
         """Number of prompts P."""
         return len(self.points)
+
+    def __getitem__(self, rows: slice) -> PromptBatch:
+        """Some of the prompts."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PromptBatch(**{k: None if v is None else v[rows] for k, v in columns.items()})
 
 
 def join_prompts(batches: Sequence[PromptBatch], images: Sequence[int]) -> PromptBatch:
@@ -215,15 +220,7 @@ class TwoWayBlock(nn.Module):
         present: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Update tokens (P, T, C) and image (P, s*s, C)."""
-        if self.first:
-            # As in the released code, the first layer adds no positions: tokens and positions are
-            # the same tensor there. It also has no residual connection, unless the config adds it.
-            update = self.self_attention(tokens, tokens, tokens, present)
-            tokens = tokens + self.dropout(update) if self.first_residual else update
-        else:
-            q = tokens + token_positions
-            tokens = tokens + self.dropout(self.self_attention(q, q, tokens, present))
-        tokens = self.norms[0](tokens)
+        tokens = self.attend_among_tokens(tokens, token_positions, present)
 
         keys = image + image_positions
         update = self.token_to_image(tokens + token_positions, keys, image)
@@ -233,6 +230,20 @@ class TwoWayBlock(nn.Module):
         update = self.image_to_token(keys, tokens + token_positions, tokens, present)
         image = self.norms[3](image + self.dropout(update))
         return tokens, image
+
+    def attend_among_tokens(
+        self, tokens: Tensor, positions: Tensor, present: Tensor | None
+    ) -> Tensor:
+        """Self-attention of tokens (P, T, C) with their positions, and its norm."""
+        if self.first:
+            # As in the released code, the first layer adds no positions: tokens and positions are
+            # the same tensor there. It also has no residual connection, unless the config adds it.
+            update = self.self_attention(tokens, tokens, tokens, present)
+            tokens = tokens + self.dropout(update) if self.first_residual else update
+        else:
+            q = tokens + positions
+            tokens = tokens + self.dropout(self.self_attention(q, q, tokens, present))
+        return torch.as_tensor(self.norms[0](tokens))
 
 
 class TwoWayTransformer(nn.Module):
@@ -403,9 +414,7 @@ class MaskDecoder(nn.Module):
         tokens, image = self.transformer(tokens, image, image_positions, present)
 
         upscaled = self._upscale(image.transpose(1, 2).unflatten(2, (size, size)), skips)
-        weights = torch.stack(
-            [head(tokens[:, 1 + i]) for i, head in enumerate(self.mask_heads)], dim=1
-        )
+        weights = self.mask_weights(tokens)
         # Each mask token becomes the weights of a 1x1 convolution over the upscaled image.
         logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
         if self.hq is not None:
@@ -413,6 +422,11 @@ class MaskDecoder(nn.Module):
                 raise ValueError("a SAM-HQ decodes features with `detail`: call Sam.encode_image")
             logits = logits + self.hq(tokens[:, len(outputs) - 1], upscaled, detail)
         return MaskPrediction(logits=logits, iou=self.iou_head(tokens[:, 0]))
+
+    def mask_weights(self, tokens: Tensor) -> Tensor:
+        """What each mask token becomes, (P, K, C/8), from all updated tokens (P, T, C)."""
+        heads = enumerate(self.mask_heads)
+        return torch.stack([head(tokens[:, 1 + i]) for i, head in heads], dim=1)
 
     def _upscale(self, image: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
         """Upscale (P, C, s, s) to (P, C/8, 4s, 4s)."""

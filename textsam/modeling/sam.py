@@ -6,8 +6,9 @@ by index, so images of one batch may have different sizes and different numbers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,14 @@ from textsam.modeling.image_encoder import (
     normalise,
 )
 from textsam.modeling.mask_decoder import MaskDecoder, MaskPrediction, PromptBatch, PromptEncoder
+from textsam.modeling.prepared_decoder import (
+    DecodedPrompts,
+    PreparedImage,
+    ProjectedPositions,
+    decode_tokens,
+    group_size,
+    masks_of,
+)
 from textsam.modeling.tiny_vit import TinyViT
 
 __all__ = ["Sam"]
@@ -41,6 +50,7 @@ class Sam(nn.Module):
         mean, std = torch.tensor(config.pixel_mean), torch.tensor(config.pixel_std)
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
         self.register_buffer("pixel_std", std[:, None, None], persistent=False)
+        self._positions: tuple[Any, ProjectedPositions] | None = None
 
     def forward(self, pixels: Tensor, prompts: PromptBatch) -> MaskPrediction:
         """Segment: pixels (B, 3, S, S) from `preprocess` and P prompts -> P x 4 masks."""
@@ -77,6 +87,50 @@ class Sam(nn.Module):
         )
         assert isinstance(prediction, MaskPrediction)
         return prediction
+
+    def prepare(self, features: ImageFeatures) -> PreparedImage:
+        """Compute what decoding one image needs and no prompt changes; for inference."""
+        return PreparedImage.of(
+            self.mask_decoder,
+            features,
+            positions=self._projected_positions(),
+            no_mask=self.prompt_encoder.no_mask.weight[0],
+        )
+
+    def decode_in_groups(
+        self, image: PreparedImage, prompts: PromptBatch
+    ) -> Iterator[DecodedPrompts]:
+        """Decode P prompts of one prepared image, some at a time, up to predicted IoU.
+
+        `masks_of` makes those of their masks that are wanted.
+        """
+        group = group_size(image)
+        for start in range(0, max(1, len(prompts)), group):
+            part = prompts[start : start + group]
+            encoded = self.prompt_encoder(part)
+            has_masks = part.masks is not None
+            yield decode_tokens(self.mask_decoder, image, encoded, has_masks=has_masks)
+
+    def decode_prepared(self, image: PreparedImage, prompts: PromptBatch) -> MaskPrediction:
+        """As `decode`, up to rounding, for P prompts of one prepared image; faster."""
+        parts = list(
+            (masks_of(self.mask_decoder, image, part, part.weights), part.iou)
+            for part in self.decode_in_groups(image, prompts)
+        )
+        logits, iou = zip(*parts, strict=True)
+        return MaskPrediction(logits=torch.cat(logits), iou=torch.cat(iou))
+
+    def _projected_positions(self) -> ProjectedPositions:
+        """Of the weights as they are now; they are the same for all images."""
+        transformer = self.mask_decoder.transformer
+        weights = [*transformer.parameters(), self.prompt_encoder.position_matrix]
+        # Changes in place count up the version, a move or a cast makes new memory.
+        state = tuple((x.data_ptr(), x._version, x.dtype) for x in weights)
+        if self._positions is None or self._positions[0] != state:
+            positions = self.prompt_encoder.dense_positions()
+            projected = ProjectedPositions.of(self.mask_decoder, positions)
+            self._positions = (state, projected)
+        return self._positions[1]
 
     def to_model_frame(self, logits: Tensor) -> Tensor:
         """Upscale logits (P, K, 4s, 4s) to the padded model frame (P, K, S, S), bilinear."""

@@ -31,7 +31,7 @@ from textsam.inference.automatic.point_grid import (
     point_grid,
 )
 from textsam.inference.photo.encoded import EncodedPhoto, encode_window, to_original_frame
-from textsam.inference.photo.prediction import decode, stability_score, without_small_regions
+from textsam.inference.photo.prediction import decode_above, stability_score, without_small_regions
 from textsam.modeling.mask_decoder import BOX_END, BOX_START, FOREGROUND, PromptBatch
 from textsam.results.segmentation import Segmentation
 from textsam.values.geometry import Window
@@ -158,11 +158,11 @@ def _pass_by_iou(
 ) -> Iterator[PointMasks]:
     """The masks of a grid's points whose predicted IoU is high enough."""
     batch = settings.points_per_batch
-    for number, masks in enumerate(decode_points(photo, grid, batch=batch), start=1):
-        report.decoded += len(masks)
-        passing = masks[masks.iou > settings.pred_iou_thresh]
-        report.count("iou", len(passing))
-        yield passing
+    passing = decode_points(photo, grid, batch=batch, iou=settings.pred_iou_thresh)
+    for number, masks in enumerate(passing, start=1):
+        report.decoded += 3 * len(grid[(number - 1) * batch : number * batch])
+        report.count("iou", len(masks))
+        yield masks
         if number * batch < len(grid):  # the last batch counts when the whole window is done
             show(number * batch)
 
@@ -278,16 +278,16 @@ def refine_masks(
     for part in chosen.split(settings.points_per_batch):
         if not len(part):
             continue
-        refined = _decode_again(photo, [places[k] for k in part.tolist()], boxes[part])
-        passing = refined[refined.iou > settings.pred_iou_thresh]
+        again = [places[k] for k in part.tolist()]
+        passing = _decode_again(photo, again, boxes[part], limit=settings.pred_iou_thresh)
         report.count("iou again", len(passing))
         yield passing
 
 
 def _decode_again(
-    photo: EncodedPhoto, places: list[tuple[PointMasks, int]], boxes: Tensor
+    photo: EncodedPhoto, places: list[tuple[PointMasks, int]], boxes: Tensor, *, limit: float
 ) -> PointMasks:
-    """The single mask of N masks' point, box (N, 4) in cells, and logits."""
+    """The single mask of N masks' point, box (N, 4) in cells, and logits, if its IoU is higher."""
     count, device = len(places), photo.parts.device
     points = torch.stack([masks.points[k] for masks, k in places])
     first = torch.stack([masks.logits[k] for masks, k in places]).float()
@@ -298,5 +298,5 @@ def _decode_again(
         image_index=torch.zeros(count, dtype=torch.int64, device=device),
         masks=first[:, None].to(device),
     )
-    logits, iou = decode(photo, prompts)
-    return PointMasks(logits=logits[:, 0], iou=iou[:, 0], points=points)
+    logits, iou, index = decode_above(photo, prompts, limit, masks=slice(0, 1))
+    return PointMasks(logits=logits, iou=iou, points=points[index])

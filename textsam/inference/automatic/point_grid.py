@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam.inference.photo.encoded import EncodedPhoto
-from textsam.inference.photo.prediction import decode, point_prompts
+from textsam.inference.photo.prediction import decode_above, point_prompts
 from textsam.values.geometry import Frame
 
 
@@ -51,19 +52,20 @@ def point_grid(per_side: int) -> NDArray[np.float64]:
 
 
 def decode_points(
-    photo: EncodedPhoto, grid: NDArray[np.float64], *, batch: int
+    photo: EncodedPhoto, grid: NDArray[np.float64], *, batch: int, iou: float = -math.inf
 ) -> Iterator[PointMasks]:
-    """Three masks for each point of a grid (N, 2) of shares, a batch of points at a time."""
+    """The masks of points of a grid (N, 2) of shares, a batch of points at a time.
+
+    Of the three masks of each point those with a predicted IoU above `iou`.
+    """
     places = (grid * np.array([photo.size[1], photo.size[0]])).astype(np.float32)
     points_in_frame = torch.from_numpy(photo.frame.points_to_model(places)).float()
     for start in range(0, len(points_in_frame), batch):
         points = points_in_frame[start : start + batch]
-        logits, iou = decode(photo, point_prompts(photo, points))
-        yield PointMasks(
-            logits=logits[:, 1:].flatten(0, 1),
-            iou=iou[:, 1:].flatten(),
-            points=points.repeat_interleave(logits.shape[1] - 1, 0),
-        )
+        prompts = point_prompts(photo, points)
+        # Index 0 is the mask for unambiguous prompts.
+        logits, scores, index = decode_above(photo, prompts, iou, masks=slice(1, None))
+        yield PointMasks(logits=logits, iou=scores, points=points[index])
 
 
 def cell_boxes(logits: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:

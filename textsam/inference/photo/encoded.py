@@ -23,6 +23,8 @@ from textsam.errors import WeightsError
 from textsam.modeling.huggingface.detectors import DetectorPhoto
 from textsam.modeling.image_encoder import ImageFeatures, TimmEncoder
 from textsam.modeling.precision import in_float32
+from textsam.modeling.prepared_decoder import PreparedImage
+from textsam.modeling.sam import Sam
 from textsam.values.geometry import Frame, Window
 from textsam.values.images import resize_image
 from textsam.values.photo import Photo
@@ -63,6 +65,16 @@ class EncodedPhoto:
             return Frame(height=height, width=width, image_size=source.image_size, stretched=True)
         _, pathway = self.parts.require_text()
         return Frame(height=height, width=width, image_size=pathway.config.dense_image_size)
+
+    @cached_property
+    @torch.no_grad()
+    def prepared(self) -> PreparedImage | None:
+        """What decoding needs and no prompt changes, computed at the first prompt.
+
+        None for cores of other projects, which have no such form.
+        """
+        sam = self.parts.sam
+        return sam.prepare(self.features) if isinstance(sam, Sam) else None
 
     @cached_property
     def text_features(self) -> Tensor:
@@ -190,6 +202,8 @@ def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
     height, width = frame.resized
     full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
     cut = full[..., :height, :width]
+    if (height, width) == frame.size:
+        return cut[0]
     return F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
 
 

@@ -27,7 +27,6 @@ from textsam.inference.photo.encoded import (
     to_original_frame,
 )
 from textsam.inference.photo.zoom_plan import OUTSIDE, within_box
-from textsam.modeling.image_encoder import ImageFeatures
 from textsam.modeling.mask_decoder import (
     BOX_END,
     BOX_START,
@@ -36,11 +35,12 @@ from textsam.modeling.mask_decoder import (
     PromptBatch,
     join_prompts,
 )
+from textsam.modeling.prepared_decoder import masks_of
+from textsam.modeling.sam import Sam
 from textsam.values.cells import label_regions
 from textsam.values.geometry import Frame, Window
 from textsam.values.photo import Remade
 from textsam.values.prompts import Prompt
-from textsam.weights.parts import ModelParts
 
 
 def prompt_batch(
@@ -197,17 +197,60 @@ class Prediction:
         return np.stack([mask.low_res() for mask in self.masks])
 
 
+@torch.no_grad()
 def decode(photo: EncodedPhoto, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
     """Decode P prompts in the model frame: logits (P, 4, m, m) and IoU (P, 4), on the CPU."""
-    return _decode(photo.parts, photo.features, prompts)
+    sam, prepared = photo.parts.sam, photo.prepared
+    if prepared is not None and isinstance(sam, Sam):
+        output = sam.decode_prepared(prepared, prompts)
+    else:
+        output = sam.decode(photo.features, prompts)
+    return output.logits.float().cpu(), output.iou.float().cpu()
 
 
 @torch.no_grad()
-def _decode(
-    parts: ModelParts, features: ImageFeatures, prompts: PromptBatch
-) -> tuple[Tensor, Tensor]:
-    output = parts.sam.decode(features, prompts)
-    return output.logits.float().cpu(), output.iou.float().cpu()
+def decode_above(
+    photo: EncodedPhoto, prompts: PromptBatch, iou: float, *, masks: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decode P prompts, and make the masks whose predicted IoU is higher than a limit.
+
+    Args:
+        photo: What is prompted.
+        prompts: In the model frame.
+        iou: The limit.
+        masks: Which of the four masks of each prompt are wanted.
+
+    Returns:
+        Logits (N, m, m), predicted IoU (N,) and the index of the prompt (N,) of each mask, in the
+        order of the prompts, on the CPU.
+    """
+    sam, prepared = photo.parts.sam, photo.prepared
+    if prepared is None or not isinstance(sam, Sam):
+        logits, predicted = (values[:, masks] for values in decode(photo, prompts))
+        passing = predicted > iou
+        return logits[passing], predicted[passing], torch.nonzero(passing)[:, 0]
+    logits_of: list[Tensor] = []
+    iou_of: list[Tensor] = []
+    indices: list[Tensor] = []
+    done = 0
+    for part in sam.decode_in_groups(prepared, prompts):
+        predicted = part.iou[:, masks]
+        passing = predicted > iou
+        some = passing.any(1)
+        # Most of the decoder's work after the transformer is upscaling, which a rejected prompt
+        # does not need.
+        chosen, wanted = part[some], passing[some]
+        if len(wanted):
+            weights = chosen.weights[:, masks]
+            logits = masks_of(sam.mask_decoder, prepared, chosen, weights)
+            logits_of.append(logits[wanted].float().cpu())
+            iou_of.append(predicted[passing].float().cpu())
+            indices.append(torch.nonzero(passing)[:, 0].cpu() + done)
+        done += len(predicted)
+    if not logits_of:
+        size = sam.config.mask_size
+        return torch.zeros(0, size, size), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    return torch.cat(logits_of), torch.cat(iou_of), torch.cat(indices)
 
 
 def decode_prompts(
@@ -216,25 +259,28 @@ def decode_prompts(
     low_res: Sequence[NDArray[np.float32] | None],  # (m, m) logits in place of a prompt's mask
 ) -> list[Prediction]:
     """Decode prompts in one run, each on its photo; the logits may be of an earlier prediction."""
-    distinct = list({id(photo): photo for photo in photos}.values())
-    number = {id(photo): index for index, photo in enumerate(distinct)}
+    distinct = {id(photo): photo for photo in photos}
     batches = [prompt_batch(*each) for each in zip(photos, prompts, low_res, strict=True)]
-    batch = join_prompts(batches, [number[id(photo)] for photo in photos])
-    features = ImageFeatures.join([photo.features for photo in distinct])
-    logits, iou = _decode(photos[0].parts, features, batch)
-    return [
-        Prediction(
-            masks=tuple(MaskLogits(frame=photo.frame, grids=grid[None]) for grid in grids), iou=row
-        )
-        for photo, grids, row in zip(photos, logits.numpy(), iou.numpy(), strict=True)
-    ]
+    predictions: dict[int, Prediction] = {}
+    for key, photo in distinct.items():
+        rows = [row for row, other in enumerate(photos) if id(other) == key]
+        # Padding hides, so a prompt has the same masks alone and among others.
+        batch = join_prompts([batches[row] for row in rows], [0] * len(rows))
+        logits, iou = decode(photo, batch)
+        for row, grids, scores in zip(rows, logits.numpy(), iou.numpy(), strict=True):
+            masks = tuple(MaskLogits(frame=photo.frame, grids=grid[None]) for grid in grids)
+            predictions[row] = Prediction(masks=masks, iou=scores)
+    return [predictions[row] for row in range(len(photos))]
 
 
 def stability_score(logits: Tensor, *, offset: float = 1.0) -> Tensor:
-    """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,)."""
-    inner = (logits > offset).sum((-2, -1))
-    outer = (logits > -offset).sum((-2, -1))
-    return inner / outer.clamp(min=1)
+    """IoU of the masks at logits +offset and -offset (Appendix B): (K, h, w) -> (K,) float32."""
+    # NumPy counts true values many times faster than torch adds them up.
+    rows = logits.numpy(force=True)
+    counts = np.array(
+        [[np.count_nonzero(row > limit) for limit in (offset, -offset)] for row in rows], np.float32
+    ).reshape(-1, 2)
+    return torch.from_numpy(counts[:, 0] / counts[:, 1].clip(min=1))
 
 
 def nearest_mask(masks: NDArray[np.bool_], x: float, y: float) -> int:
