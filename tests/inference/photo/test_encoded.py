@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from textsam.inference.photo.encoded import mask_to_low_res, to_mask_prompts, to_original_frame
 from textsam.inference.photo.prediction import MaskLogits
@@ -79,3 +80,15 @@ def test_a_window_s_grid_lands_in_the_window(stretched: bool) -> None:
     assert iou(logits.full_size() > 0, whole) > 0.85
     again = MaskLogits(frame=frame, grids=logits.low_res()[None])
     assert iou(again.full_size() > 0, whole) > 0.7
+
+
+@pytest.mark.parametrize("side", [60, 64, 62], ids=["whole", "even", "odd"])
+@pytest.mark.parametrize("size", [(48, 64), (13, 99), (300, 3), (64, 64), (1, 1)])
+def test_rows_of_padding_need_no_upscaling(size: tuple[int, int], side: int) -> None:
+    frame = Frame(height=size[0], width=size[1], image_size=side)
+    logits = torch.randn(3, 15, 15)
+    height, width = frame.resized
+    whole = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    cut = whole[..., :height, :width]
+    expected = F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(to_original_frame(logits, frame), expected, atol=0, rtol=0)

@@ -198,13 +198,25 @@ def to_original_frame(logits: Tensor, frame: Frame) -> Tensor:
     if frame.stretched:  # in one step, as SAM 2's released code
         return F.interpolate(logits[None], frame.size, mode="bilinear", align_corners=False)[0]
     # In two steps, first to the model frame and then to the photo, as in the released code.
-    side = frame.image_size
     height, width = frame.resized
-    full = F.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
+    full = _to_model_frame(logits, frame)
     cut = full[..., :height, :width]
     if (height, width) == frame.size:
         return cut[0]
     return F.interpolate(cut, frame.size, mode="bilinear", align_corners=False)[0]
+
+
+def _to_model_frame(logits: Tensor, frame: Frame) -> Tensor:
+    """Upscale logits (K, m, m) to (1, K, S, S), bilinear; rows and columns of padding may lack."""
+    size, side = logits.shape[-1], frame.image_size
+    scale, rest = divmod(side, size)
+    rows = columns = size
+    if not rest:
+        # One cell more than the photo covers: with a whole scale, those beyond change nothing.
+        rows, columns = (min(size, n + 1) for n in frame.covered(size))
+    inner = logits[None, :, :rows, :columns]
+    target = (scale * rows, scale * columns) if not rest else (side, side)
+    return F.interpolate(inner, target, mode="bilinear", align_corners=False)
 
 
 def mask_to_low_res(
