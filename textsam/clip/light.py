@@ -121,7 +121,8 @@ class DeferredClip:
         model: Any = self._build()
         model.to(self.device)
         model.visual.to(self.dtype)
-        return torch.nn.Module.eval(model)
+        whole: nn.Module = model.eval()
+        return whole
 
 
 class LightTokenizer:

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -130,7 +131,7 @@ class _Separable(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, h, w) in and out."""
         y = F.relu6(self.bn1(self.conv_dw(x)), inplace=True)
-        y = self.bn2(self.conv_pw(y))
+        y = torch.as_tensor(self.bn2(self.conv_pw(y)))
         return y + x if self.skip else y
 
 
@@ -154,5 +155,5 @@ class _Inverted(nn.Module):
         """Maps (B, C, h, w) in and out."""
         y = F.relu6(self.bn1(self.conv_pw(x)), inplace=True)
         y = F.relu6(self.bn2(self.conv_dw(y)), inplace=True)
-        y = self.bn3(self.conv_pwl(y))
+        y = torch.as_tensor(self.bn3(self.conv_pwl(y)))
         return y + x if self.skip else y
