@@ -92,7 +92,21 @@ def inclusive_boxes(masks: NDArray[np.bool_]) -> Tensor:
 
 
 def box_nms(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    """Indices, best first, of the boxes (N, 4) that no better one overlaps by more than `limit`."""
-    from torchvision.ops import nms  # type: ignore[import-untyped]
+    """Indices, best first, of the boxes (N, 4) that no better one overlaps by more than `limit`.
 
-    return torch.as_tensor(nms(boxes.float(), scores.float(), limit))
+    The result of `torchvision.ops.nms`, whose import takes longer than to load the shipped model.
+    """
+    rest = torch.argsort(scores.float(), descending=True, stable=True).numpy()
+    sides = boxes.float().numpy()
+    areas = (sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1])
+    kept: list[int] = []
+    while len(rest):
+        best, rest = int(rest[0]), rest[1:]
+        kept.append(best)
+        start = np.maximum(sides[best, :2], sides[rest, :2])
+        end = np.minimum(sides[best, 2:], sides[rest, 2:])
+        shared = np.prod(np.maximum(end - start, 0), axis=1)
+        with np.errstate(invalid="ignore"):  # two boxes without an area overlap by 0 / 0
+            overlap = shared / (areas[best] + areas[rest] - shared)
+        rest = rest[~(overlap.astype(np.float64) > limit)]
+    return torch.tensor(kept, dtype=torch.int64)
