@@ -28,6 +28,7 @@ from ..figures.result_table import cell, show_table
 from .core_rows import CorePlan, CoreRows, SpeedRow, debug_config, memory_rows
 from .equal_networks import HUGGINGFACE, OFFICIAL, OURS
 from .model_rows import model_rows, text_rows
+from .runtime_rows import ONNX, OPENVINO, backend_rows, decoder_row, exported_rows
 from .stopwatch import Patience, gemm_rate
 
 Group = Literal["encode", "decode", "automatic", "growth", "memory", "tiny", "text", "onnx"]
@@ -41,6 +42,13 @@ _ALL: tuple[Group, ...] = (
     "text",
     "onnx",
 )
+_LIBRARIES = (OFFICIAL, HUGGINGFACE, ONNX, OPENVINO, OURS)
+_TABLES: Mapping[str, tuple[Group, ...]] = {
+    "SAM core": ("encode", "decode", "automatic"),
+    "Growth": ("growth",),
+    "Whole model": ("tiny", "text"),
+    "Other runtimes": ("onnx",),
+}
 _PHOTO = Path(__file__).parents[3] / "examples" / "bus.jpg"
 
 
@@ -92,7 +100,7 @@ def _measure(options: SpeedOptions, photo: NDArray[np.uint8]) -> Iterator[SpeedR
     )
     config = debug_config() if options.core == "debug" else SAM_CONFIGS[options.core]
     groups = set(options.rows)
-    if groups & {"encode", "decode", "automatic", "growth"}:
+    if groups - {"memory", "tiny", "text"}:
         yield from _core(options, config, photo, patience)
     if "memory" in groups:
         name, count = _name_of(options.core), 16 if options.quick else 64
@@ -121,6 +129,10 @@ def _core(
     ):
         if group in options.rows and not (options.quick and group == "growth"):
             yield from measure()
+    if "onnx" in options.rows and not options.quick:
+        yield from decoder_row(core, patience)
+        yield from backend_rows(options.model, photo, patience)
+        yield from exported_rows(options.model, photo, patience)
 
 
 def _plan(
@@ -160,18 +172,32 @@ def _show(options: SpeedOptions, rows: Sequence[SpeedRow], *, peak: float) -> No
         "median (fastest) milliseconds; spread: slowest less fastest round as a share of the "
         "median, of textsam; error: largest difference of outputs from textsam's",
     ]
-    timed = [row for row in rows if row.timings]
-    libraries = [name for name in (OFFICIAL, HUGGINGFACE, OURS) if _any(timed, name)]
-    peers = [name for name in libraries if name != OURS]
-    columns = ["work, ms", *libraries, *(f"x {name}" for name in peers), "rounds", "spread"]
-    columns += [*(["error"] if peers else []), "GFLOPs", "of GEMM"]
-    cells = [_cells(row, libraries, peers, peak) for row in timed]
-    _table("Speed", columns, cells, notes=notes, markdown=options.markdown)
+    for title, groups in _TABLES.items():
+        some = [row for row in rows if row.timings and row.group in groups]
+        if some:
+            _show_table(title, some, peak=peak, markdown=options.markdown)
+    print(*notes, sep="\n")
     for row in rows:
         if row.note:
             print(f"{row.name}: {row.note}")
         if row.figures:
             print(f"{row.name}: {', '.join(f'{n} {v:,.0f}' for n, v in row.figures.items())}")
+
+
+def _show_table(title: str, rows: Sequence[SpeedRow], *, peak: float, markdown: bool) -> None:
+    libraries = [name for name in _LIBRARIES if _any(rows, name)]
+    peers = [name for name in libraries if name != OURS]
+    columns = ["work, ms", *libraries, *(f"x {name}" for name in peers), "rounds", "spread"]
+    columns += [*(["error"] if peers else []), "GFLOPs", "of GEMM"]
+    cells = [_cells(row, libraries, peers, peak) for row in rows]
+    if not markdown:
+        show_table(title, columns, cells, width=180)
+        return
+    rule = ["---", *["---:"] * (len(columns) - 1)]
+    print(f"**{title}**", "", sep="\n")
+    for line in (columns, rule, *cells):
+        print(f"| {' | '.join(line)} |")
+    print()
 
 
 def _any(rows: Sequence[SpeedRow], name: str) -> bool:
@@ -205,24 +231,6 @@ def _cells(row: SpeedRow, libraries: Sequence[str], peers: Sequence[str], peak: 
         "-" if flops is None else f"{flops / row.each / 1e9:,.2f}",
         "-" if flops is None else f"{flops / ours.median / peak:.0%}",
     ]
-
-
-def _table(
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    notes: Sequence[str],
-    markdown: bool,
-) -> None:
-    if not markdown:
-        show_table(title, columns, rows, notes=notes, width=180)
-        return
-    rule = ["---", *["---:"] * (len(columns) - 1)]
-    for line in (columns, rule, *rows):
-        print(f"| {' | '.join(line)} |")
-    print()
-    print(*notes, sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

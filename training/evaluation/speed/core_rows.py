@@ -289,6 +289,11 @@ def _errors(outputs: Mapping[str, Tensor]) -> dict[str, float]:
     }
 
 
+def compare_outputs(outputs: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
+    """Largest difference of each way from textsam's own, and the standard deviation of that."""
+    return _errors(outputs), float(outputs[OURS].std())
+
+
 def _iou_error(runs: Mapping[str, EverythingRun]) -> dict[str, float]:
     """Largest difference of predicted IoU, where there are as many masks."""
     if OFFICIAL not in runs or len(runs[OFFICIAL].iou) != len(runs[OURS].iou):

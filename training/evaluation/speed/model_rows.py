@@ -29,8 +29,8 @@ TextSAM.from_pretrained(sys.argv[1])
 print(time.perf_counter() - start)
 """
 # On examples/bus.jpg, the default: two that are there, one that is not, a place on the bus.
-_PHRASES = {"first phrase": "wheel", "further phrase": "bus", "absent phrase": "giraffe"}
-_CLICK = (0.47, 0.47)  # shares of the sides
+PHRASES = {"first phrase": "wheel", "further phrase": "bus", "absent phrase": "giraffe"}
+CLICK = (0.47, 0.47)  # shares of the sides
 _SIZE = (640, 480)  # of the photo that is encoded
 
 
@@ -50,7 +50,7 @@ def model_rows(
     yield _row(name, "encode {} x {}".format(*_SIZE), turns)
     view = model.open(photo)
     height, width = photo.shape[:2]
-    click = partial(view.segment, points=[(width * _CLICK[0], height * _CLICK[1])])
+    click = partial(view.segment, points=[(width * CLICK[0], height * CLICK[1])])
     yield _row(name, "click", take_turns({OURS: click}, patience))
     if model.clip is not None:
         yield from _phrase_rows(model, name, photo, patience)
@@ -70,7 +70,7 @@ def _phrase_rows(
         view = model.open(photo)
         assert model.clip is not None
         model.clip.clear_cache()
-        for step, phrase in _PHRASES.items():
+        for step, phrase in PHRASES.items():
             turns = take_turns(
                 {OURS: partial(view.segment, text=phrase)}, Patience(rounds=1), warm_up=False
             )
@@ -78,7 +78,7 @@ def _phrase_rows(
 
     ask()
     view = model.open(photo)
-    for step, phrase in _PHRASES.items():
+    for step, phrase in PHRASES.items():
         _, flops[step] = counted(partial(view.segment, text=phrase))
     steps.clear()
     take_turns({OURS: ask}, patience, warm_up=False)
