@@ -62,6 +62,10 @@ class GpuTensor(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run_as_gpu(func, args, kwargs or {})
 
+    def data_ptr(self) -> int:
+        """Of the values."""
+        return self.inner.data_ptr()
+
     def tolist(self) -> Any:
         """Torch has none for subclasses."""
         return self.cpu().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from textsam import TextSAM
 from textsam.errors import WeightsError
+from textsam.modeling import precision
 from textsam.modeling.config import SamConfig, ViTConfig
 from textsam.modeling.precision import choose_device, choose_dtype
 from textsam.modeling.sam import Sam
@@ -81,6 +83,14 @@ def test_other_types_are_refused(folder: Path, dtype: str | torch.dtype) -> None
         TextSAM.from_pretrained(folder, dtype=dtype)
 
 
+def test_short_names_of_types(folder: Path) -> None:
+    assert choose_dtype("bf16") == choose_dtype("torch.bfloat16") == torch.bfloat16
+    assert choose_dtype("fp16") == choose_dtype("half") == choose_dtype(torch.float16)
+    model = TextSAM.from_pretrained(folder, dtype="bf16")
+    assert next(model.sam.image_encoder.parameters()).dtype == torch.bfloat16
+    assert next(model.to("fp32").sam.image_encoder.parameters()).dtype == torch.float32
+
+
 def test_devices() -> None:
     with pytest.raises(WeightsError, match="cannot use device 'gpu'; wanted auto, cpu, cuda"):
         TextSAM.from_pretrained("tiny", device="gpu")
@@ -90,17 +100,90 @@ def test_devices() -> None:
     assert TextSAM.from_pretrained("tiny", device="auto").device.type == chosen
 
 
-def test_compiled_is_the_same(folder: Path, tmp_path: Path) -> None:
-    plain, fast = TextSAM.from_pretrained(folder), TextSAM.from_pretrained(folder, compile=True)
-    assert plain.sam.state_dict().keys() == fast.sam.state_dict().keys()
-    calls = []
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, chosen: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("cuda", "torch sees no NVIDIA GPU here"),
+        ("mps", "this torch is built without MPS|torch sees no Apple GPU here"),
+        ("xpu", "torch sees no xpu here"),
+        ("meta", "torch sees no meta here"),
+    ],
+)
+def test_missing_devices(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    """In one line, with what to type; and before a model is downloaded."""
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for load in (
+        lambda: TextSAM.from_pretrained("owner/not-here", device=name),
+        lambda: TextSAM.from_pretrained(folder).to(torch.device(name)),
+    ):
+        with pytest.raises(WeightsError, match=rf"'{name}': ({why})") as caught:
+            load()
+        assert 'Type: device="auto"' in str(caught.value) and "\n" not in str(caught.value)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    with pytest.raises(WeightsError, match="'cuda': this torch is built without CUDA"):
+        choose_device("cuda")
+
+
+def test_a_gpu_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(WeightsError, match="cannot use device 'cuda:2': there are 2 GPUs"):
+        choose_device("cuda:2")
+
+
+def test_compiled_is_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph for the encoder; the decoder's serve one prompt, and any number of them."""
+    plain = TextSAM.from_pretrained(folder)
+    real, graphs = torch.compile, []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
-        calls.append(len(inputs))
+        graphs.append(graph)
         return graph.forward
 
+    def compile(function: object, **_: object) -> object:
+        return real(function, backend=backend)  # a compiler of C++ would take half a minute
+
+    monkeypatch.setattr(torch, "compile", compile)
     torch._dynamo.reset()
-    fast.sam.image_encoder.compile(backend=backend)  # a compiler of C++ would take half a minute
-    a, b = (model.open(PHOTO).predict(points=[(20, 20)]) for model in (plain, fast))
-    assert calls
-    np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)
+    fast = TextSAM.from_pretrained(folder, compile=True)
+    assert plain.sam.state_dict().keys() == fast.sam.state_dict().keys()
+    a, b = (model.open(PHOTO) for model in (plain, fast))
+    assert len(graphs) == 1
+    for count in (1, 2, 3, 4, 5, 7, 1):
+        boxes = [(i, i, 30 + i, 25 + i) for i in range(count)]
+        ours, theirs = (view.segment(boxes=boxes) for view in (a, b))
+        np.testing.assert_allclose(ours.iou, theirs.iou, atol=1e-4)
+        assert (ours.masks == theirs.masks).mean() > 0.999
+    assert 2 <= len(graphs) - 1 <= 6
+
+
+def test_what_compiling_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TextSAM.from_pretrained(folder)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        WeightsError, match=r"no C\+\+ compiler 'no-such-compiler'.*leave out compile"
+    ):
+        model.compile()
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(precision.sysconfig, "get_paths", lambda: {"include": str(folder)})
+    with pytest.raises(WeightsError, match=r"there is no Python\.h in"):
+        TextSAM.from_pretrained(folder, compile=True)
+    monkeypatch.setattr(precision, "find_spec", lambda _: None)
+    with pytest.raises(WeightsError, match="cannot compile for cuda: Triton is not installed"):
+        precision.compile_networks(model.sam, torch.device("cuda"))

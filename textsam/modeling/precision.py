@@ -28,6 +28,7 @@ __all__ = [
     "DTYPES",
     "choose_device",
     "choose_dtype",
+    "compilable",
     "compile_networks",
     "find_dtype",
     "in_float32",
@@ -113,8 +114,28 @@ def set_encoder_dtype(encoder: nn.Module, dtype: torch.dtype) -> None:
         encoder._casts = True  # type: ignore[assignment]
 
 
+def compilable(function: Callable[Args, Answer]) -> Callable[Args, Answer]:
+    """Let `compile_networks` compile a function whose first argument is a network, for it alone."""
+
+    @wraps(function)
+    def run(*args: Args.args, **kwargs: Args.kwargs) -> Answer:
+        compiled = vars(args[0]).get("_compiled")
+        if compiled is None:
+            return function(*args, **kwargs)
+        name = function.__name__
+        if name not in compiled:
+            compiled[name] = torch.compile(function)
+        answer: Answer = compiled[name](*args, **kwargs)
+        return answer
+
+    return run
+
+
 def compile_networks(core: Any, device: torch.device) -> None:
-    """Compile a core's image encoder at its first photo; names of its weights stay as they are.
+    """Compile a core's image encoder and mask decoder when they first run.
+
+    The decoder is compiled for one prompt and for any number of them. Of another project's core the
+    encoder alone is compiled. Names of weights stay as they are.
 
     Raises:
         WeightsError: Torch finds no compiler for the device.
@@ -122,6 +143,8 @@ def compile_networks(core: Any, device: torch.device) -> None:
     if (why := _why_not_compile(device)) is not None:
         raise WeightsError(f"cannot compile for {device.type}: {why}. Or leave out compile")
     core.image_encoder.compile()  # in place: `torch.compile(encoder)` would rename the weights
+    if (decoder := getattr(core, "mask_decoder", None)) is not None:
+        decoder._compiled = {}
 
 
 def _why_not_compile(device: torch.device) -> str | None:

@@ -28,6 +28,7 @@ from textsam.modeling.mask_decoder import (
     MaskDecoder,
     TwoWayBlock,
 )
+from textsam.modeling.precision import compilable
 
 __all__ = ["DecodedPrompts", "PreparedImage", "ProjectedPositions"]
 
@@ -149,6 +150,7 @@ class DecodedPrompts:
         )
 
 
+@compilable
 def decode_tokens(
     decoder: MaskDecoder, image: PreparedImage, prompts: EncodedPrompts, *, has_masks: bool
 ) -> DecodedPrompts:
@@ -204,6 +206,7 @@ def decode_tokens(
     )
 
 
+@compilable
 def masks_of(
     decoder: MaskDecoder, image: PreparedImage, prompts: DecodedPrompts, weights: Tensor
 ) -> Tensor:
