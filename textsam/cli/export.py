@@ -44,14 +44,13 @@ def export(
         chosen: Any = None if parts is None else [part.strip() for part in parts.split(",")]
         with make_console(stderr=True).status(f"exporting {loaded.name}"):
             rows = export_model(loaded, folder, parts=chosen, dtype=dtype)  # type: ignore[arg-type]
-        table = make_table("file", "MB", "output", "shape", "difference", "allowed")
-        seen: set[str] = set()
+        table = make_table("file", "MB", "output", "difference", "allowed")
+        last = ""
         for row in rows:
-            size = "" if row.file in seen else f"{(folder / row.file).stat().st_size / 1e6:,.1f}"
-            name = "" if row.file in seen else row.file
-            seen.add(row.file)
-            shape = " x ".join(map(str, row.shape))
-            table.add_row(name, size, row.output, shape, f"{row.error:.1e}", f"{row.limit:.0e}")
+            size = f"{(folder / row.file).stat().st_size / 1e6:,.1f}"
+            name, size = ("", "") if row.file == last else (row.file, size)
+            table.add_row(name, size, row.output, f"{row.error:.1e}", f"{row.limit:.0e}")
+            last = row.file
         table.caption = (
             "difference: the largest between onnxruntime and the model, as a share of the output's "
             "largest value"

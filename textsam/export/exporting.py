@@ -25,6 +25,7 @@ from textsam.export.number_types import ExportDtype
 from textsam.export.onnx_files import OPSET, write_graph
 from textsam.export.parity import Parity, check_parity, measure_parity
 from textsam.inference.model import TextSAM
+from textsam.inference.strategies.map_points import curves_of
 from textsam.modeling.precision import in_float32
 from textsam.modeling.sam import Sam
 from textsam.values.files import write_atomically
@@ -178,11 +179,8 @@ def _describe(
             "templates": len(clip.templates),
             "map_size": config.image_size // pathway.config.dense_strides[0] if has_map else None,
             "settings": asdict(parts.text_settings),
-            "calibration": {
-                name: _curves(curves)
-                for name, curves in parts.calibration.strategies.items()
-                if name == "auto"
-            },
+            # As in calibration.json; without one the map's own probabilities.
+            "calibration": {"auto": _curves(curves_of(parts))},
         }
     names = sorted({row.file for row in rows} | ({TOKENIZER_FILE} if phrases else set()))
     content["files"] = {name: _describe_file(folder / name) for name in names}

@@ -22,6 +22,7 @@ ExportDtype = Literal["fp32", "fp16", "int8"]
 
 _SMALL = 256  # weights of fewer numbers (norms, biases) stay float32
 _LEVELS = 127  # of int8, each side of zero
+_MAX_HALF = 65504  # the largest float16 number
 
 
 def convert_numbers(model: onnx.ModelProto, dtype: ExportDtype) -> onnx.ModelProto:
@@ -41,6 +42,8 @@ def convert_numbers(model: onnx.ModelProto, dtype: ExportDtype) -> onnx.ModelPro
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
         is_weight = values.dtype == np.float32 and values.size >= _SMALL
+        # Masks of attention hold infinities, which neither a scale nor float16 sums survive.
+        is_weight = is_weight and bool((np.abs(values) < _MAX_HALF).all())
         if not is_weight or (dtype == "fp32" and not _is_half(values)):
             kept.append(tensor)
             continue
