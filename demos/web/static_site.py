@@ -10,6 +10,8 @@ sends, and which the page's service worker adds on hosts that do not.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ from threading import Thread
 from typing import Any
 
 from textsam.errors import MissingExtraError
+from textsam.values.files import write_atomically
+
+from .lean_graphs import halve_weights, prune, split_photo
 
 __all__ = ["find_bundle", "open_server", "page_weight", "serve_site", "write_site"]
 
@@ -62,7 +67,7 @@ def write_site(
         folder: Created if it does not exist; files of the page that are there are replaced.
         model: A name as `TextSAM.from_pretrained` takes; or a folder of `textsam export`, which is
             copied.
-        export: Writes a model's files into a folder; `export_model` with "fp16" by default.
+        export: Writes a model's files into a folder; `textsam.export.export_model` by default.
 
     Returns:
         The folder.
@@ -77,18 +82,40 @@ def write_site(
     if (Path(model) / "textsam.json").is_file():
         if target.resolve() != Path(model).resolve():
             shutil.copytree(model, target, dirs_exist_ok=True)
+            _make_lean(target)
     else:
         if export is None:
             from textsam.export.exporting import export_model
 
             export = export_model
-        # Half the size to download; the browser computes in float32 all the same.
-        export(model, target, dtype="fp16")
+        export(model, target)
+        _make_lean(target)
     # Last, so that a folder with a page has a model.
     for stale in folder.glob("part-*.js*"):
         stale.unlink()
     shutil.copytree(bundle, folder, dirs_exist_ok=True)
     return folder
+
+
+def _make_lean(folder: Path) -> None:
+    """Take out of an exported model what the page does not need, and halve what it downloads."""
+    for name in ("decoder", "decoder_text"):
+        if (folder / f"{name}.onnx").is_file():
+            prune(folder / f"{name}.onnx", ["low_res_masks", "iou_predictions"])
+            split_photo(folder / f"{name}.onnx", folder / f"{name}_photo.onnx")
+    for path in folder.glob("*.onnx"):
+        # The browser computes in float32 all the same.
+        halve_weights(path)
+    description = json.loads((folder / "textsam.json").read_text(encoding="utf-8"))
+    names = {*description["files"], *(path.name for path in folder.glob("*.onnx"))}
+    description["dtype"] = "fp16"
+    description["files"] = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name in sorted(names)
+        if (data := (folder / name).read_bytes())
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / "textsam.json", text.encode())
 
 
 def page_weight(folder: str | Path, *, gpu: bool = False) -> int:

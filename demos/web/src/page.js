@@ -315,7 +315,7 @@ ui.redo.addEventListener("click", () => run("", "redo"));
 ui.clear.addEventListener("click", () => run("", "clear"));
 ui.fresh.addEventListener("click", fresh);
 ui.everything.addEventListener("click", async () => {
-  const result = await run("Everything", "everything", { perSide: 12 });
+  const result = await run("Everything", "everything", { perSide: 10 });
   if (result?.count !== undefined) tell(`Everything: ${result.count} masks`);
 });
 ui.help.addEventListener("click", () => ui.keys.showModal());

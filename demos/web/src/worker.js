@@ -44,11 +44,13 @@ async function load({ folder, gpu = true, threads }) {
   const runtime = await startRuntime({ gpu, threads });
   model = new Model(runtime.ort, folder, settings, runtime.provider);
   board = new Board(model, post);
-  await model.load(["encoder", "decoder"], onBytes);
+  await model.load(["encoder"], onBytes);
+  await model.loadDecoder("decoder", onBytes);
   post({ kind: "ready", name: model.name, provider: runtime.provider, threads: runtime.threads, hasText: model.hasText });
   if (!model.hasText) return {};
   await model.loadTokenizer(onBytes);
-  await model.load(["decoder_text", "text_map", "text"], onBytes);
+  await model.loadDecoder("decoder_text", onBytes);
+  await model.load(["text_map", "text"], onBytes);
   post({ kind: "text-ready" });
   return {};
 }
@@ -73,20 +75,20 @@ async function open({ blob }) {
   return { ...result, encodeMs: performance.now() - started };
 }
 
-async function answer({ id, kind, ...rest }) {
+async function answer({ ticket, kind, ...rest }) {
   const own = ++job;
   const check = () => {
     if (own !== job) throw new Cancelled();
   };
   try {
-    if (kind === "load") return post({ id, kind: "done", result: await load(rest) });
-    if (kind === "open") return post({ id, kind: "done", result: await open(rest) });
+    if (kind === "load") return post({ ticket, kind: "done", result: await load(rest) });
+    if (kind === "open") return post({ ticket, kind: "done", result: await open(rest) });
     const result = await board[kind](rest, check);
-    post({ id, kind: "done", result });
+    post({ ticket, kind: "done", result });
   } catch (error) {
-    if (error instanceof Cancelled) return post({ id, kind: "done", result: { cancelled: true } });
+    if (error instanceof Cancelled) return post({ ticket, kind: "done", result: { cancelled: true } });
     console.warn(error);
-    post({ id, kind: "failed", message: error.message });
+    post({ ticket, kind: "failed", message: error.message });
   }
 }
 
@@ -95,8 +97,8 @@ self.onmessage = ({ data }) => {
   if (data.kind === "hover") {
     board
       .hover(data)
-      .then((result) => post({ id: data.id, kind: "done", result }, [result.data.buffer]))
-      .catch((error) => post({ id: data.id, kind: "failed", message: error.message }));
+      .then((result) => post({ ticket: data.ticket, kind: "done", result }, [result.data.buffer]))
+      .catch((error) => post({ ticket: data.ticket, kind: "failed", message: error.message }));
     return;
   }
   if (CHANGES.has(data.kind)) job++; // ends the job at work, which checks between two looks

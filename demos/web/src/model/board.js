@@ -8,7 +8,7 @@ import { encodeRuns, maskBox, maskRuns } from "./rle.js";
 import { emptyPrompt, predict, predictOnce, readingsOf, WindowCache } from "./zoom.js";
 
 const SHOWN = 1024; // long side of masks as they are shown, pixels
-const HOVERED = 640; // and of previews
+const HOVERED = 512; // and of previews
 const EMPTY = { objects: [], active: null, isFresh: false, phrases: [] };
 
 function scaled({ width, height }, side) {

@@ -30,19 +30,21 @@ const MIN_SHARE = 0.25;
 const MIN_OF_OTHERS = 0.6;
 const SAMPLES = 96;
 
-/** Pillow's conversion to HSV, whose channels are bytes. */
+const single = Math.fround;
+
+/** Pillow's conversion to HSV, whose channels are bytes; it computes in single precision. */
 function hsv(r, g, b) {
   const high = Math.max(r, g, b);
   const low = Math.min(r, g, b);
   if (high === low) return [0, 0, high];
   const range = high - low;
-  const [rc, gc, bc] = [r, g, b].map((value) => (high - value) / range);
-  let hue = r === high ? bc - gc : g === high ? 2 + rc - bc : 4 + gc - rc;
-  hue = (hue / 6 + 1) % 1;
-  return [Math.trunc(hue * 255), Math.trunc((range / high) * 255), high];
+  const [rc, gc, bc] = [r, g, b].map((value) => single((high - value) / range));
+  let hue = r === high ? single(bc - gc) : g === high ? single(2 + rc - bc) : single(4 + gc - rc);
+  hue = single((hue / 6 + 1) % 1);
+  return [Math.trunc(hue * 255), Math.trunc(single(range / high) * 255), high];
 }
 
-const within = (value, [low, high]) => value >= low && value <= high;
+const within = (value, [low, high]) => value >= single(low) && value <= single(high);
 
 /**
  * How well a mask goes by a colour, 0 to 1.
@@ -60,11 +62,11 @@ export function colourMatch(data, mask, width, [x0, y0, x1, y1], colour) {
       if (!mask[at]) continue;
       total++;
       const [h, s, v] = hsv(data[4 * at], data[4 * at + 1], data[4 * at + 2]);
-      const degrees = (h / 255) * 360;
+      const degrees = single(single(h / 255) * 360);
       for (const name of names) {
         const [hues, saturations, values] = RANGES[name];
-        const fits = within(degrees, hues) || within(degrees + 360, hues);
-        if (fits && within(s / 255, saturations) && within(v / 255, values)) counts[name]++;
+        const fits = within(degrees, hues) || within(single(degrees + 360), hues);
+        if (fits && within(single(s / 255), saturations) && within(single(v / 255), values)) counts[name]++;
       }
     }
   }

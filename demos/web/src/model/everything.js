@@ -61,7 +61,7 @@ function cleaned(logits, size) {
 }
 
 /** Masks of everything, the largest first; `perSide`^2 points; `onProgress` gets a share of 1. */
-export async function findEverything(model, photo, { perSide = 12, check = () => {}, onProgress = () => {} }) {
+export async function findEverything(model, photo, { perSide = 10, check = () => {}, onProgress = () => {} }) {
   const { maskSize: size } = model;
   const covered = photo.frame.covered(size);
   const cells = covered[0] * covered[1];

@@ -11,6 +11,7 @@ function upscale(grid, size, frame, rows, columns) {
   if (frame.stretched) return resizeGrid(grid, size, [size, size], [rows, columns]);
   const inner = [frame.rows, frame.columns];
   const cut = resizeGrid(grid, size, [size, size], square, inner);
+  if (inner[0] === rows && inner[1] === columns) return cut;
   return resizeGrid(cut, inner[1], inner, [rows, columns]);
 }
 

@@ -27,11 +27,12 @@ async function fetchBytes(url, onBytes) {
   return bytes;
 }
 
-/** A photo after the encoder; its tensors stay where the decoder reads them. */
+/** A photo after the encoder, with what is computed of it once: maps of phrases, inputs of decoders. */
 class EncodedPhoto {
   constructor(data, frame, embedding, textFeatures) {
     Object.assign(this, { data, frame, embedding, textFeatures });
     this.maps = new Map();
+    this.inputs = new Map();
   }
 }
 
@@ -125,6 +126,32 @@ export class Model {
     return this.encode(part, window.y1 - window.y0, window.x1 - window.x0);
   }
 
+  /** Loads a decoder and, where the export has one, the graph of what it needs of a photo once. */
+  async loadDecoder(name, onBytes) {
+    await this.load([name, `${name}_photo`].filter((each) => `${each}.onnx` in this.settings.files), onBytes);
+  }
+
+  /** What a decoder reads of a photo, by name. */
+  async #photoInputs(name, photo) {
+    if (!this.#sessions[`${name}_photo`]) return { image_embeddings: photo.embedding };
+    let known = photo.inputs.get(name);
+    if (!known) {
+      known = await this.#run(`${name}_photo`, { image_embeddings: photo.embedding });
+      photo.inputs.set(name, known);
+    }
+    return known;
+  }
+
+  /** Runs a decoder: four masks of the decoder's grid for each of P prompts, and their IoUs. */
+  async #decode(name, photo, feeds) {
+    const session = this.#sessions[name];
+    // The smallest size: masks are resized here, where it is known which are looked at.
+    if (session.inputNames.includes("orig_im_size")) feeds.orig_im_size = this.#tensor([1, 1], [2]);
+    const shown = await this.#photoInputs(name, photo);
+    const output = await this.#run(name, { ...shown, ...feeds }, ["low_res_masks", "iou_predictions"]);
+    return { logits: output.low_res_masks.data, iou: output.iou_predictions.data };
+  }
+
   /**
    * Decodes one prompt: points {x, y, label} in model pixels, `mask` logits of the decoder's grid,
    * a phrase { embedding }, whose map is the mask prompt where there is none and `withMap`.
@@ -132,7 +159,6 @@ export class Model {
   async decode(photo, points, { mask = null, phrase = null, withMap = true } = {}) {
     const size = this.maskSize;
     const feeds = {
-      image_embeddings: photo.embedding,
       point_coords: this.#tensor(Float32Array.from(points.flatMap(({ x, y }) => [x, y])), [1, points.length, 2]),
       point_labels: this.#tensor(Float32Array.from(points, ({ label }) => label), [1, points.length]),
       mask_input: this.#tensor(mask ?? new Float32Array(size * size), [1, 1, size, size]),
@@ -147,13 +173,9 @@ export class Model {
       feeds.text_map = this.#tensor(map?.logits ?? new Float32Array(side * side), [1, 1, side, side]);
       feeds.has_text_map = this.#tensor([map ? 1 : 0], [1]);
     }
-    const session = this.#sessions[name];
-    // The smallest size: masks are resized here, where it is known which are looked at.
-    if (session.inputNames.includes("orig_im_size")) feeds.orig_im_size = this.#tensor([1, 1], [2]);
-    const output = await this.#run(name, feeds, ["low_res_masks", "iou_predictions"]);
-    const all = output.low_res_masks.data;
+    const { logits: all, iou } = await this.#decode(name, photo, feeds);
     const grids = [0, 1, 2, 3].map((k) => all.slice(k * size * size, (k + 1) * size * size));
-    return { grids, iou: [...output.iou_predictions.data] };
+    return { grids, iou: [...iou] };
   }
 
   /** The three readings of many lone points {x, y} in model pixels, as views of one array. */
@@ -162,20 +184,17 @@ export class Model {
     const cells = size * size;
     const count = points.length;
     const feeds = {
-      image_embeddings: photo.embedding,
       point_coords: this.#tensor(Float32Array.from(points.flatMap(({ x, y }) => [x, y, 0, 0])), [count, 2, 2]),
       point_labels: this.#tensor(Float32Array.from(points.flatMap(() => [1, -1])), [count, 2]),
       mask_input: this.#tensor(new Float32Array(count * cells), [count, 1, size, size]),
       has_mask_input: this.#tensor([0], [1]),
     };
-    if (this.#sessions.decoder.inputNames.includes("orig_im_size")) feeds.orig_im_size = this.#tensor([1, 1], [2]);
-    const output = await this.#run("decoder", feeds, ["low_res_masks", "iou_predictions"]);
-    const all = output.low_res_masks.data;
+    const { logits: all, iou } = await this.#decode("decoder", photo, feeds);
     return points.flatMap((point, p) =>
       [1, 2, 3].map((k) => ({
         point,
         logits: all.subarray((4 * p + k) * cells, (4 * p + k + 1) * cells),
-        iou: output.iou_predictions.data[4 * p + k],
+        iou: iou[4 * p + k],
       })),
     );
   }

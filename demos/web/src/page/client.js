@@ -14,8 +14,8 @@ export class Client {
     this.#worker = new Worker(new URL("worker.js", document.baseURI), { type: "module" });
     this.#worker.onmessage = ({ data }) => {
       if (data.kind !== "done" && data.kind !== "failed") return this.#onMessage(data);
-      const { resolve, reject } = this.#waiting.get(data.id);
-      this.#waiting.delete(data.id);
+      const { resolve, reject } = this.#waiting.get(data.ticket);
+      this.#waiting.delete(data.ticket);
       if (data.kind === "done") resolve(data.result);
       else reject(new Error(data.message));
     };
@@ -27,10 +27,10 @@ export class Client {
   }
 
   ask(kind, rest = {}) {
-    const id = this.#next++;
+    const ticket = this.#next++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, kind, ...rest });
+      this.#waiting.set(ticket, { resolve, reject });
+      this.#worker.postMessage({ ...rest, kind, ticket });
     });
   }
 }
