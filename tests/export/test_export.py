@@ -41,10 +41,8 @@ TINY_VIT = TinyViTConfig(widths=(16, 24, 32, 40), depths=(1, 1, 1, 1), heads=(1,
 
 
 def test_every_graph_is_near_the_model(exported) -> None:
-    files = {row.file for row in exported.rows}
-    assert files == {
-        f"{n}.onnx" for n in ("encoder", "decoder", "decoder_text", "text", "text_map")
-    }
+    names = ("encoder", "decoder", "decoder_text", "text", "text_map")
+    assert {row.file for row in exported.rows} == {f"{name}.onnx" for name in names}
     assert max(row.error for row in exported.rows) <= TOLERANCES["fp32"]
     check_parity(exported.rows)
 
@@ -181,7 +179,7 @@ def test_queries_that_mean_nothing_are_refused(exported, query, message: str) ->
 def test_the_runtime_imports_no_torch(exported, repo: Path) -> None:
     code = (
         "import sys\n"
-        "for name in ('torch', 'torchvision', 'pycocotools', 'transformers', 'open_clip', 'onnx'):\n"
+        "for name in 'torch torchvision pycocotools transformers open_clip onnx'.split():\n"
         "    sys.modules[name] = None\n"  # importing one of them fails
         "from textsam.export.runtime import load\n"
         f"model = load({str(exported.folder)!r}, threads=1)\n"

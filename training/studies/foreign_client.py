@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,9 +38,8 @@ class OfficialDecoder:
     """The session that osam would open, with the released code's decoder in place of a file."""
 
     def __init__(self, oracle: nn.Module) -> None:
-        from segment_anything.utils.onnx import SamOnnxModel
-
-        self.model = SamOnnxModel(oracle, return_single_mask=False)
+        official: Any = require("segment_anything.utils.onnx", "test")
+        self.model = official.SamOnnxModel(oracle, return_single_mask=False)
 
     @torch.no_grad()
     def run(self, _: None, feeds: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -51,8 +50,7 @@ class OfficialDecoder:
 
 def small_official(*, width: int = 32, dim: int = 64) -> Any:
     """A random SAM of the released code at 1024 pixels, with few channels."""
-    from segment_anything import modeling
-
+    modeling: Any = require("segment_anything.modeling", "test")
     torch.manual_seed(0)
     return modeling.Sam(
         image_encoder=modeling.ImageEncoderViT(
@@ -88,7 +86,7 @@ def make_client(encoder: Any, decoder: Any) -> Any:
 
     class Client(models.Sam):
         name = "exported"
-        _blobs: dict[str, Any] = {}
+        _blobs: ClassVar[dict[str, Any]] = {}
 
         def __init__(self) -> None:
             self._inference_sessions = {"encoder": encoder, "decoder": decoder}
@@ -137,10 +135,10 @@ def compare(oracle: Any, photo: NDArray[np.uint8], clicks: Sequence[Any], folder
 
 def main() -> None:
     """Print a line for each set of clicks."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description="Exported decoders in osam.")
     root = Path(__file__).resolve().parents[2]
     parser.add_argument("--photo", default=str(root / "examples" / "bus.jpg"))
-    parser.add_argument("--weights", help="an official .pth; random weights by default")
+    parser.add_argument("--weights", help="the official ViT-B; random weights by default")
     args = parser.parse_args()
     photo = load_image(args.photo)
     height, width = photo.shape[:2]
@@ -151,9 +149,8 @@ def main() -> None:
     ]
     oracle = small_official()
     if args.weights:
-        from segment_anything import sam_model_registry
-
-        oracle = sam_model_registry["default"](checkpoint=args.weights).eval()
+        registry: Any = require("segment_anything", "test")
+        oracle = registry.sam_model_registry["vit_b"](checkpoint=args.weights).eval()
     with tempfile.TemporaryDirectory() as folder:
         for points, iou, area in compare(oracle, photo, clicks, Path(folder)):
             print(f"{len(points)} clicks: IoU {iou:.4f} on a mask of {area} pixels")
