@@ -141,7 +141,7 @@ def batch_size(parts: ModelParts) -> int:
     """Photos that are encoded at once.
 
     One on a CPU: a batch of 8 takes `tiny` twice as long for each photo, since its activations no
-    longer fit into the processor's cache (`python -m training.studies.timed_lists`).
+    longer fit into the processor's cache (`python -m training.evaluation.speed`).
     """
     return 1 if parts.device.type == "cpu" else 8
 

@@ -31,13 +31,17 @@ print(time.perf_counter() - start)
 # On examples/bus.jpg, the default: two that are there, one that is not, a place on the bus.
 PHRASES = {"first phrase": "wheel", "further phrase": "bus", "absent phrase": "giraffe"}
 CLICK = (0.47, 0.47)  # shares of the sides
+_LIST = 4  # photos in a list
 _SIZE = (640, 480)  # of the photo that is encoded
 
 
 def model_rows(
     name: str, photo: NDArray[np.uint8], patience: Patience, *, loads: int
 ) -> Iterator[SpeedRow]:
-    """Loading in fresh processes, then everything that is asked of one open photo."""
+    """Loading in fresh processes, then everything that is asked of one open photo.
+
+    More than one load asks for the slow rows, too.
+    """
     if loads:
         seconds = tuple(_load_seconds(name) for _ in range(loads))
         yield _row(name, "load, torch imported", Turns(timings={OURS: Timing(seconds=seconds)}))
@@ -54,9 +58,42 @@ def model_rows(
     yield _row(name, "click", take_turns({OURS: click}, patience))
     if model.clip is not None:
         yield from _phrase_rows(model, name, photo, patience)
+    if loads > 1:
+        yield from _list_rows(model, name, photo, patience)
     # A view keeps its masks, so each run gets a view of its own.
     turns = take_turns({OURS: lambda: view.fork().everything("fast")}, patience)
     yield _row(name, "everything, fast", turns, note=f"{len(turns.results[OURS])} masks")
+
+
+def _list_rows(
+    model: TextSAM, name: str, photo: NDArray[np.uint8], patience: Patience
+) -> Iterator[SpeedRow]:
+    """A list of photos against the same photos one by one; the encoder alone in batches."""
+    phrase = PHRASES["first phrase"]
+    # Pixels that differ are photos of their own to a list.
+    photos = [np.roll(photo, step, axis=1) for step in range(_LIST)]
+    turns = take_turns(
+        {
+            "one by one": lambda: [model.segment(each, phrase) for each in photos],
+            "as a list": lambda: model.segment(photos, phrase),
+        },
+        patience,
+        warm_up=False,
+    )
+    for way, timing in turns.timings.items():
+        title = f"{_LIST} photos {way}, per photo"
+        yield _row(name, title, Turns(timings={OURS: timing}), each=_LIST)
+    side = model.sam.config.image_size
+    pixels = torch.rand(_LIST, 3, side, side, device=model.device)
+    for size in (1, _LIST):
+        turns = take_turns({OURS: partial(_encode_in_batches, model, pixels, size)}, patience)
+        yield _row(name, f"encoder, batches of {size}, per photo", turns, each=_LIST)
+
+
+@torch.no_grad()
+def _encode_in_batches(model: TextSAM, pixels: torch.Tensor, size: int) -> None:
+    for part in pixels.split(size):
+        model.sam.encode_image(part)
 
 
 def _phrase_rows(
