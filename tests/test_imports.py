@@ -32,8 +32,7 @@ BLOCKS: dict[str, list[str]] = {
     "values": ["errors", "values/"],
     # Below the networks, whose adapters fetch their own files.
     "hub": ["weights/__init__", "weights/hub", "weights/model_table"],
-    # One module of `export/` is below it: encoders are written for other runtimes, too.
-    "modeling": ["modeling/", "export/onnx_files"],
+    "modeling": ["modeling/"],
     "clip": ["clip/"],
     "weights": [
         f"weights/{name}"
@@ -150,10 +149,10 @@ def block_of(module: str) -> str:
     inner = module.removeprefix("textsam").removeprefix(".").replace(".", "/") or "__init__"
     if (ROOT / "textsam" / inner).is_dir():
         inner += "/__init__"
-    homes = [block for block, names in BLOCKS.items() if inner in names] or [
+    homes = [
         block
         for block, names in BLOCKS.items()
-        if any(name.endswith("/") and inner.startswith(name) for name in names)
+        if any(inner == name or (name.endswith("/") and inner.startswith(name)) for name in names)
     ]
     assert len(homes) == 1, f"{module} is in {homes or 'no block'}: list it in BLOCKS of {__file__}"
     return homes[0]

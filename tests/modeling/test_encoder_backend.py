@@ -13,7 +13,6 @@ import torch
 
 from textsam import TextSAM
 from textsam.errors import MissingExtraError, WeightsError
-from textsam.export import onnx_files
 from textsam.modeling import encoder_backend
 from textsam.modeling.config import SamConfig, ViTConfig
 from textsam.modeling.encoder_backend import attach_backend
@@ -51,14 +50,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-@pytest.fixture
-def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ArithmeticError("no such\n operator")
-
-    monkeypatch.setattr(onnx_files, "write_graph", fail)
-
-
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_the_same_masks(folder: Path, backend: str, tmp_path: Path) -> None:
     pytest.importorskip(backend)
@@ -81,10 +72,15 @@ def test_the_same_masks(folder: Path, backend: str, tmp_path: Path) -> None:
     assert other.backend == "torch"
 
 
-def test_it_is_exported_once(folder: Path, cache: Path, no_export: None, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.undo()
-        TextSAM.from_pretrained(folder, backend="onnxruntime")  # from the cache
+def test_it_is_exported_once(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ArithmeticError("no such\n operator")
+
+    TextSAM.from_pretrained(folder, backend="onnxruntime")
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    TextSAM.from_pretrained(folder, backend="onnxruntime")
     with pytest.raises(WeightsError, match="cannot be exported for backend='onnxruntime': Arith"):
         TextSAM.from_pretrained(write_sam(tmp_path, seed=1), backend="onnxruntime")
     assert not list((cache / "encoders").glob("unfinished-*"))

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import textsam
-from textsam.errors import TextSamError, WeightsError, one_line, require
+from textsam.errors import WeightsError, one_line, require
 from textsam.modeling.image_encoder import ImageFeatures, check_pixels
 from textsam.modeling.sam import Sam
 from textsam.values.files import write_atomically
@@ -39,6 +40,8 @@ Run = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 _EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
 _FORMAT = 1  # raised when the graph of an encoder changes in a way that no version number shows
 _TOLERANCE = 1e-4  # of the largest value of an output; both runtimes are at 2e-6 for `tiny`
+_OPSET = 18  # the exporter's own; both runtimes run it
+_MAX_FILE = 1_900_000_000  # bytes of weights that one ONNX file can hold, with some to spare
 _GRAPH, _RECORD = "encoder.onnx", "encoder.json"
 
 
@@ -94,7 +97,7 @@ def attach_backend(core: Any, backend: str, *, name: str) -> None:
         record["errors"][backend] = _check(runner, core, name, folder)
         write_atomically(folder / _RECORD, (json.dumps(record, indent=1) + "\n").encode())
     # On the instance, so that weights keep their names in saved files and the class its torch form.
-    core.image_encoder.forward = runner  # type: ignore[method-assign, assignment]
+    core.image_encoder.forward = runner
 
 
 class EncoderRunner:
@@ -211,24 +214,37 @@ def _exported(sam: Sam, backend: str, name: str) -> Path:
 
 @torch.no_grad()
 def _export(sam: Sam, folder: Path, problem: str) -> None:
-    from textsam.export.onnx_files import GraphSpec, write_graph
+    """Write the graph of an encoder, maps and all, and its record.
 
+    `textsam.export` writes another graph, for clients that know the official names.
+    """
     side = sam.config.image_size
     pixels = torch.zeros(1, 3, side, side)
     features = sam.image_encoder(pixels)
     names = [f"skip_{i}" for i in range(len(features.skips))]
     names += [f"map_{i}" for i in range(len(features.pyramid))]
-    spec = GraphSpec(
-        module=_Maps(sam.image_encoder),
-        inputs={"pixel_values": pixels},
-        outputs=["embedding", *names],
-    )
+    chatter = logging.getLogger("torch.onnx")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
     try:
-        write_graph(spec, folder / _GRAPH)
-    except TextSamError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the exporter's own future
+            program: Any = torch.onnx.export(
+                _Maps(sam.image_encoder).eval(),
+                (pixels,),
+                dynamo=True,
+                input_names=["pixel_values"],
+                output_names=["embedding", *names],
+                opset_version=_OPSET,
+                verbose=False,
+            )
+        # One file, if its weights fit into one.
+        weights = sum(p.numel() * p.element_size() for p in sam.image_encoder.parameters())
+        program.save(str(folder / _GRAPH), external_data=weights > _MAX_FILE)
     except Exception as error:  # of many types, by the operator that it cannot write
         raise WeightsError(f"{problem}: {one_line(error)}. Leave backend out") from error
+    finally:
+        chatter.setLevel(level)
     record = {"skips": len(features.skips), "torch": torch.__version__, "errors": {}}
     (folder / _RECORD).write_text(json.dumps(record), "utf-8")
 

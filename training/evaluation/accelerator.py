@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -192,16 +193,15 @@ def _time(
         there = _moved(model, device, dtype)
         if compiled:
             there.compile()
-        prepared = there.open(_PHOTO).photo.prepared
+        prepared, sam = there.open(_PHOTO).photo.prepared, there.parts.require_sam()
+        assert prepared is not None
         ways: dict[tuple[str, int], Callable[[], Any]] = {}
         for batch in batches:
             pixels = torch.randn(batch, 3, size, size, device=device)
-            ways["encode", batch] = lambda x=pixels, m=there: m.sam.encode_image(x)
+            ways["encode", batch] = partial(there.sam.encode_image, pixels)
         for count in (1, 64) if dtype == torch.float32 else ():
             prompts = _points(count, size, device)
-            ways["decode", count] = lambda p=prompts, m=there, i=prepared: m.sam.decode_prepared(
-                i, p
-            )
+            ways["decode", count] = partial(sam.decode_prepared, prepared, prompts)
         for (part, batch), way in ways.items():
             yield TimeRow(
                 model=name,
