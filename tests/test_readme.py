@@ -135,6 +135,7 @@ def test_the_two_commands_are_there(readme: str) -> None:
             "docs/formats.md",
             "docs/segmentation.md",
             "docs/photos.md",
+            "docs/devices.md",
         ),
     ],
 )
