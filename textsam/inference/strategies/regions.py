@@ -103,19 +103,24 @@ def _peaks(
     probability: Tensor, cells: Tensor, *, max_points: int, settings: TextSettings
 ) -> Tensor:
     """Peaks of a region, (N, 2) x, y in cells: the best first, each hiding its surroundings."""
-    size = probability.shape[-1]
-    inside = torch.where(cells, probability, 0.0)
+    # In the region's box alone: there is nothing beyond it.
+    rows, columns = (torch.nonzero(cells.any(axis))[:, 0] for axis in (1, 0))
+    top, left = int(rows[0]), int(columns[0])
+    box = slice(top, int(rows[-1]) + 1), slice(left, int(columns[-1]) + 1)
+    cells = cells[box]
+    width = cells.shape[1]
+    inside = torch.where(cells, probability[box], 0.0)
     # Smoothed, so that a peak lies in the middle of a good part and not at its border.
     height = F.avg_pool2d(inside[None, None], 5, stride=1, padding=2)[0, 0] * cells
     reach = depth_inside(cells)
-    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    row, column = torch.arange(len(cells))[:, None], torch.arange(width)
     lowest = settings.min_peak_ratio * float(height.max())
     points: list[tuple[float, float]] = []
     while len(points) < max_points:
-        y, x = divmod(int(height.argmax()), size)
+        y, x = divmod(int(height.argmax()), width)
         if float(height[y, x]) <= 0 or float(height[y, x]) < lowest:
             break
-        points.append((x + 0.5, y + 0.5))
+        points.append((left + x + 0.5, top + y + 0.5))
         radius = max(settings.min_peak_distance, settings.peak_distance_ratio * float(reach[y, x]))
         height[(row - y) ** 2 + (column - x) ** 2 <= radius**2] = -1.0
     return torch.tensor(points, dtype=torch.float32).reshape(-1, 2)
