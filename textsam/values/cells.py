@@ -35,13 +35,13 @@ def label_regions(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     touching = np.searchsorted(starts, ends + stride, side="right") - first
     upper = np.repeat(np.arange(len(starts)), touching)
     lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
-    _, number = np.unique(_joined(len(starts), upper, lower), return_inverse=True)
+    _, number = np.unique(joined(len(starts), upper, lower), return_inverse=True)
     labels = np.zeros((height, width), np.int64)
     labels[inside[:, :width] > 0] = np.repeat(number.ravel() + 1, ends - starts)
     return labels
 
 
-def _joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+def joined(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each of `count` nodes the lowest node connected with it by edges a[i] - b[i]."""
     lowest = np.arange(count)
     while True:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from textsam.errors import PromptError
-from textsam.inference.photo.prediction import joined
+from textsam.values.cells import joined
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
