@@ -97,12 +97,12 @@ class no_random_fill(TorchDispatchMode):  # noqa: N801
     def __enter__(self) -> Any:
         """Begin to skip."""
         no_random_fill._depth += 1
-        return super().__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *raised: Any) -> None:
         """Fill again."""
         no_random_fill._depth -= 1
-        super().__exit__(*raised)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
 
     # The meta device would not do: buffers that are computed, not drawn, must have their values.
     def __torch_dispatch__(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,8 +45,11 @@ class PromptBatch:
 
     def __getitem__(self, rows: slice) -> PromptBatch:
         """Some of the prompts."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        return PromptBatch(**{k: None if v is None else v[rows] for k, v in columns.items()})
+        columns: dict[str, Any] = {}
+        for each in fields(self):
+            column = getattr(self, each.name)
+            columns[each.name] = None if column is None else column[rows]
+        return PromptBatch(**columns)
 
 
 def join_prompts(batches: Sequence[PromptBatch], images: Sequence[int]) -> PromptBatch:

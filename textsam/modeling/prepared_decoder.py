@@ -243,7 +243,7 @@ def group_size(image: PreparedImage) -> int:
 
 def _heads(x: Tensor, attention: Attention) -> Tensor:
     """(..., n, H * d) -> (..., H, n, d)."""
-    return x.unflatten(-1, (attention.heads, -1)).transpose(-2, -3).contiguous()
+    return torch.unflatten(x, -1, (attention.heads, -1)).transpose(-2, -3).contiguous()
 
 
 def _attend_to_shared(attention: Attention, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -251,7 +251,8 @@ def _attend_to_shared(attention: Attention, query: Tensor, keys: Tensor, values:
     count, tokens = query.shape[:2]
     q = _heads(attention.q_proj(query.flatten(0, 1)), attention)
     x = F.scaled_dot_product_attention(q[None], keys[None], values[None])[0]
-    return attention.out_proj(x.transpose(0, 1).flatten(1).unflatten(0, (count, tokens)))
+    x = x.transpose(0, 1).flatten(1).unflatten(0, (count, tokens))
+    return torch.as_tensor(attention.out_proj(x))
 
 
 def _attend_to_image(
@@ -269,7 +270,7 @@ def _attend_to_image(
     value_weight = attention.v_proj.weight.unflatten(0, (heads, -1))
     x = pooled.unflatten(1, (heads, -1)) @ value_weight.transpose(1, 2)  # (P, H, T, d)
     x = x.transpose(1, 2).flatten(2) + attention.v_proj.bias
-    return attention.out_proj(x)
+    return torch.as_tensor(attention.out_proj(x))
 
 
 def _attend_to_tokens(

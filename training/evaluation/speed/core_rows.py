@@ -233,8 +233,8 @@ class CoreRows:
         for size in sides:
             small = random_sam(replace(self.plan.config, image_size=size))
             library = OurLibrary(small, np.zeros((size, size, 3), np.uint8))
-            way = partial(library.encode, torch.randn(1, 3, size, size))
-            turns = take_turns({OURS: way}, self.plan.patience)
+            encode = partial(library.encode, torch.randn(1, 3, size, size))
+            turns = take_turns({OURS: encode}, self.plan.patience)
             yield self._row("growth", f"image side: {size}", turns, {})
         photo, loose = encode_photo(self.ours.model.parts, self.plan.photo), self._levels()
         for per_side in (grid for grid in (4, 8, 16) if grid <= max(self.plan.grids, default=0)):

@@ -180,9 +180,9 @@ class OfficialLibrary:
     @torch.no_grad()
     def decode(self, embedding: Tensor, prompts: EqualPrompts) -> tuple[Tensor, Tensor]:
         """See `Library`."""
-        points = prompts.points
-        if points is not None:
-            points = (points, torch.ones(len(points), 1, dtype=torch.int64))
+        places, points = prompts.points, None
+        if places is not None:
+            points = (places, torch.ones(len(places), 1, dtype=torch.int64))
         encoder = self.sam.prompt_encoder
         sparse, dense = encoder(points=points, boxes=prompts.boxes, masks=prompts.masks)
         logits, iou = self.sam.mask_decoder(
@@ -196,7 +196,9 @@ class OfficialLibrary:
 
     def everything(self, image: NDArray[np.uint8], settings: AutomaticSettings) -> EverythingRun:
         """`SamAutomaticMaskGenerator`, whose cheapest output are uncompressed run lengths."""
-        from segment_anything import SamAutomaticMaskGenerator
+        from segment_anything import (  # type: ignore[import-untyped]
+            SamAutomaticMaskGenerator,
+        )
 
         generator = SamAutomaticMaskGenerator(
             self.sam,
@@ -227,7 +229,7 @@ class HuggingFaceLibrary:
         values = config_to_huggingface(sam.config)
         config = transformers.SamConfig(**{k: v for k, v in values.items() if k != "model_type"})
         config._attn_implementation = "sdpa"
-        with no_random_fill():  # type: ignore[no-untyped-call]
+        with no_random_fill():
             self.model = transformers.SamModel(config)
         state = to_huggingface(sam.state_dict())
         tied = "prompt_encoder.shared_embedding.positional_embedding"
@@ -326,7 +328,7 @@ def _official_network(config: SamConfig) -> Any:
 @torch.no_grad()
 def random_sam(config: SamConfig, *, seed: int = 3) -> Sam:
     """A SAM of random weights whose masks are blobs: smooth over places, other for each prompt."""
-    with no_random_fill():  # type: ignore[no-untyped-call]
+    with no_random_fill():
         sam = Sam(config).eval().requires_grad_(False)
     torch.manual_seed(seed)
     for name, tensor in sam.state_dict().items():
@@ -349,5 +351,6 @@ def random_sam(config: SamConfig, *, seed: int = 3) -> Sam:
         # The four cells that come of one are alike, or masks would be chequered.
         layer.weight.copy_(layer.weight.mean((2, 3), keepdim=True).expand_as(layer.weight) * 2)
     # The released code filters by predicted IoU only above zero.
-    decoder.iou_head.layers[-1].bias += 2.0
+    last: Any = decoder.iou_head.layers[-1]
+    last.bias += 2.0
     return sam

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from textsam import TextSAM
+from textsam.values.settings import Backend
 
 from .core_rows import CoreRows, SpeedRow, compare_outputs
 from .equal_networks import OURS, EqualPrompts
 from .model_rows import CLICK, PHRASES
 from .stopwatch import Patience, take_turns
 
-ONNX, OPENVINO = "onnxruntime", "openvino"
+ONNX: Final = "onnxruntime"
+OPENVINO: Final = "openvino"
 
 
-def installed() -> list[str]:
+def installed() -> list[Backend]:
     """The runtimes that are here, which `onnx` and `onnxscript` must have exported for."""
     if not all(find_spec(name) for name in ("onnx", "onnxscript", ONNX)):
         return []
