@@ -232,7 +232,7 @@ class TimmEncoder(nn.Module):
             for stride, width in zip(_SKIP_STRIDES, (dim // 4, dim // 8), strict=True):
                 self.skips[str(stride)] = _skip(channels[stride], width, gain=gain)
         # Depthwise convolutions of a CPU take a fifth less time with channels last.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> ImageFeatures:
         """Encode normalised, padded images (B, 3, S, S)."""
