@@ -48,7 +48,7 @@ def files_of(folder: Path) -> dict[str, int]:
     return {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in folder.rglob("*")
-        if path.is_file() and not {"__pycache__", ".mypy_cache"} & set(path.parts)
+        if path.is_file() and not {"__pycache__", ".mypy_cache", "node_modules"} & set(path.parts)
     }
 
 

@@ -27,7 +27,7 @@ await build({
   legalComments: "linked",
   chunkNames: "part-[hash]",
 });
-for (const name of ["index.html", "style.css", "icon.svg"]) {
+for (const name of ["index.html", "style.css", "icon.svg", "LICENSES.txt"]) {
   await copyFile(join(here, "src", name), join(dist, name));
 }
 for (const variant of ["", ".asyncify"]) {
@@ -36,7 +36,6 @@ for (const variant of ["", ".asyncify"]) {
     await copyFile(join(ort, "dist", name), join(dist, name));
   }
 }
-await copyFile(join(ort, "LICENSE"), join(dist, "LICENSE.onnxruntime-web.txt")).catch(() => {});
 // In a checkout the photos lie at its root; in an installed package beside this folder.
 for (const folder of [join(here, "..", "..", "examples"), join(here, "..", "examples")]) {
   if (!(await stat(folder).catch(() => null))) continue;

@@ -1,4 +1,4 @@
-"""Exported graphs made leaner for the browser: less to download, less to compute for each prompt.
+"""Exported graphs made leaner for the browser: less to compute for each prompt.
 
 Only what the page asks for is left of a decoder, and what depends on the photo alone becomes a
 graph of its own that runs once per photo. The answers are the same.
@@ -6,41 +6,13 @@ graph of its own that runs once per photo. The answers are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from textsam.errors import require
 
-__all__ = ["halve_weights", "prune", "split_photo"]
-
-_MIN_HALVED = 256  # numbers; smaller tensors are not worth a node
-
-
-def halve_weights(path: Path) -> None:
-    """Store a graph's weights in float16; a cast in front of their use restores float32.
-
-    What is too large for float16, and other types, stay as they are.
-    """
-    onnx: Any = require("onnx", "export")
-    model = onnx.load(path)
-    casts = []
-    for weight in model.graph.initializer:
-        if weight.data_type != onnx.TensorProto.FLOAT:
-            continue
-        values = onnx.numpy_helper.to_array(weight)
-        half = values.astype(np.float16)
-        if values.size < _MIN_HALVED or not np.isfinite(half).all():
-            continue
-        name, stored = weight.name, f"{weight.name}_half"
-        weight.CopyFrom(onnx.numpy_helper.from_array(half, stored))
-        casts.append(
-            onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT, name=stored)
-        )
-    _set_nodes(model, [*casts, *model.graph.node])
-    onnx.save(model, path)
+__all__ = ["prune", "split_photo"]
 
 
 def prune(path: Path, outputs: Iterable[str]) -> None:
@@ -58,7 +30,8 @@ def prune(path: Path, outputs: Iterable[str]) -> None:
 def split_photo(path: Path, photo_path: Path, *, photo_input: str = "image_embeddings") -> None:
     """Move what depends on one input alone to a graph of its own.
 
-    The graph at `photo_path` takes that input and gives what the one at `path` takes in its place.
+    The graph at `photo_path` takes that input and gives what the one at `path` takes in its place,
+    or beside it. It is not written where nothing depends on that input alone.
     """
     onnx: Any = require("onnx", "export")
     model = onnx.load(path)
@@ -68,13 +41,13 @@ def split_photo(path: Path, photo_path: Path, *, photo_input: str = "image_embed
     fixed = {weight.name for weight in graph.initializer} | {""}
     first, rest = [], []
     for node in graph.node:
-        inputs = set(node.input)
+        needs = set(node.input)
         has_body = any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
-        if inputs <= fixed and not has_body:
+        if needs <= fixed and not has_body:
             fixed |= set(node.output)
             first.append(node)
             rest.append(node)
-        elif inputs <= fixed | of_photo and not has_body:
+        elif needs <= fixed | of_photo and not has_body:
             of_photo |= set(node.output)
             first.append(node)
         else:
@@ -84,6 +57,8 @@ def split_photo(path: Path, photo_path: Path, *, photo_input: str = "image_embed
     if photo_input in used:
         crossing.append(photo_input)
     known = {each.name: each for each in [*graph.value_info, *graph.input, *graph.output]}
+    if set(crossing) <= {photo_input}:
+        return  # nothing to do once
     values = [
         known.get(name) or onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         for name in crossing
@@ -91,28 +66,27 @@ def split_photo(path: Path, photo_path: Path, *, photo_input: str = "image_embed
     photo = onnx.ModelProto()
     photo.CopyFrom(model)
     _set_nodes(photo, first)
-    _set_ends(photo, [each for each in graph.input if each.name == photo_input], values[:])
-    inputs = [each for each in graph.input if each.name != photo_input]
-    _set_ends(model, [*values, *inputs], list(graph.output))
-    _set_nodes(model, rest)
     # The photo's own tensor needs no node to cross.
-    passed = [each for each in photo.graph.output if each.name != photo_input]
-    _set_ends(photo, list(photo.graph.input), passed)
+    made = [each for each in values if each.name != photo_input]
+    _set_ends(photo, [each for each in graph.input if each.name == photo_input], made)
+    prompts = [each for each in graph.input if each.name != photo_input]
+    _set_ends(model, [*values, *prompts], list(graph.output))
+    _set_nodes(model, rest)
     for each, target in ((photo, photo_path), (model, path)):
         _without_unused(each)
         onnx.save(each, target)
 
 
-def _set_nodes(model: Any, nodes: list[Any]) -> None:
+def _set_nodes(model: Any, nodes: Sequence[Any]) -> None:
     nodes = list(nodes)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
 
 
-def _set_ends(model: Any, inputs: list[Any], outputs: list[Any]) -> None:
+def _set_ends(model: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
     """Replace inputs and outputs; the new ones may be the model's own."""
 
-    def copied(values: list[Any]) -> list[Any]:
+    def copied(values: Sequence[Any]) -> list[Any]:
         return [type(each).FromString(each.SerializeToString()) for each in values]
 
     inputs, outputs = copied(inputs), copied(outputs)
@@ -137,6 +111,6 @@ def _without_unused(model: Any) -> None:
         del part[:]
         part.extend(left)
     made = {name for node in graph.node for name in node.output}
-    left = [each for each in graph.value_info if each.name in made]
+    shapes = [each for each in graph.value_info if each.name in made]
     del graph.value_info[:]
-    graph.value_info.extend(left)
+    graph.value_info.extend(shapes)

@@ -23,9 +23,9 @@ from typing import Any
 from textsam.errors import MissingExtraError
 from textsam.values.files import write_atomically
 
-from .lean_graphs import halve_weights, prune, split_photo
+from .lean_graphs import prune, split_photo
 
-__all__ = ["find_bundle", "open_server", "page_weight", "serve_site", "write_site"]
+__all__ = ["find_bundle", "make_lean", "open_server", "page_weight", "serve_site", "write_site"]
 
 HOME = Path(__file__).parent
 MODEL_FOLDER = "model"
@@ -82,14 +82,14 @@ def write_site(
     if (Path(model) / "textsam.json").is_file():
         if target.resolve() != Path(model).resolve():
             shutil.copytree(model, target, dirs_exist_ok=True)
-            _make_lean(target)
     else:
         if export is None:
             from textsam.export.exporting import export_model
 
             export = export_model
-        export(model, target)
-        _make_lean(target)
+        # Half the size to download; the browser computes in float32 all the same.
+        export(model, target, dtype="fp16")
+    make_lean(target)
     # Last, so that a folder with a page has a model.
     for stale in folder.glob("part-*.js*"):
         stale.unlink()
@@ -97,18 +97,14 @@ def write_site(
     return folder
 
 
-def _make_lean(folder: Path) -> None:
-    """Take out of an exported model what the page does not need, and halve what it downloads."""
+def make_lean(folder: Path) -> None:
+    """Take out of an exported model what the page does not need."""
     for name in ("decoder", "decoder_text"):
         if (folder / f"{name}.onnx").is_file():
             prune(folder / f"{name}.onnx", ["low_res_masks", "iou_predictions"])
             split_photo(folder / f"{name}.onnx", folder / f"{name}_photo.onnx")
-    for path in folder.glob("*.onnx"):
-        # The browser computes in float32 all the same.
-        halve_weights(path)
     description = json.loads((folder / "textsam.json").read_text(encoding="utf-8"))
     names = {*description["files"], *(path.name for path in folder.glob("*.onnx"))}
-    description["dtype"] = "fp16"
     description["files"] = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name in sorted(names)

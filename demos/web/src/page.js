@@ -6,8 +6,8 @@ import { cssColour, paintOverlay } from "./page/drawing.js";
 import { Stage } from "./page/stage.js";
 
 const EXAMPLES = [
-  { file: "bus.jpg", alt: "A street with a bus", phrases: ["wheel", "person", "bus"] },
-  { file: "dog.jpg", alt: "A dog", phrases: ["dog", "nose", "collar"] },
+  { file: "bus.jpg", alt: "A street with a bus", phrases: ["wheel", "yellow bus", "person"] },
+  { file: "dog.jpg", alt: "A dog", phrases: ["dog", "nose", "cat"] },
   { file: "horses.jpg", alt: "Horses", phrases: ["horse", "person", "tree"] },
 ];
 const $ = (id) => document.getElementById(id);
@@ -21,7 +21,7 @@ let fileName = "photo";
 let busy = 0;
 
 const client = new Client(onMessage);
-const stage = new Stage(ui.stage, ui.canvas, {
+const stage = new Stage(ui.stage, ui.canvas, ui.preview, {
   hover: (x, y, foreground) => (busy && !isRefining() ? null : client.ask("hover", { x, y, foreground }).catch(() => null)),
   click: (x, y, foreground) => run("Looking closer", "click", { x, y, foreground }),
   box: (box) => run("Looking closer", "box", { box }),
@@ -212,7 +212,7 @@ function showAnswers() {
       name.textContent = phrase;
       const text = document.createElement("span");
       const sure = `${Math.round(100 * presence)} %`;
-      text.textContent = count ? `${count} found · ${sure}` : `${reason} (${sure})`;
+      text.textContent = count ? `${count} found · ${sure}` : `${reason} · ${sure}`;
       row.append(name, text);
       return row;
     }),

@@ -55,6 +55,14 @@ async function load({ folder, gpu = true, threads }) {
   return {};
 }
 
+/** For benchmarks: times of the decoder of any exported model. */
+async function time({ folder, runs, threads }) {
+  const runtime = await startRuntime({ gpu: false, threads });
+  const timed = new Model(runtime.ort, folder, await Model.readSettings(folder), "wasm");
+  await timed.loadDecoder("decoder");
+  return { times: await timed.timeDecoder(runs), threads: runtime.threads };
+}
+
 /** The photo's pixels at a working size, upright, transparent places white. */
 async function open({ blob }) {
   const bitmap = await createImageBitmap(blob, { imageOrientation: "from-image", colorSpaceConversion: "none" });
@@ -82,6 +90,7 @@ async function answer({ ticket, kind, ...rest }) {
   };
   try {
     if (kind === "load") return post({ ticket, kind: "done", result: await load(rest) });
+    if (kind === "time") return post({ ticket, kind: "done", result: await time(rest) });
     if (kind === "open") return post({ ticket, kind: "done", result: await open(rest) });
     const result = await board[kind](rest, check);
     post({ ticket, kind: "done", result });

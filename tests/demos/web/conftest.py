@@ -57,7 +57,7 @@ def exported(request: pytest.FixtureRequest) -> Path:
     cache: Any = request.config.cache
     folder = Path(cache.mkdir("textsam_onnx")) / digest
     if not (folder / "textsam.json").is_file():
-        export_model("tiny", folder)
+        export_model("tiny", folder, dtype="fp16")
     return folder
 
 

@@ -2,7 +2,7 @@
 // Each step is a new list; objects never change, so that going back costs nothing.
 
 import { findEverything } from "./everything.js";
-import { stability, threshold } from "./masks.js";
+import { cleaned, stability, threshold } from "./masks.js";
 import { findPhrase } from "./phrases.js";
 import { encodeRuns, maskBox, maskRuns } from "./rle.js";
 import { emptyPrompt, predict, predictOnce, readingsOf, WindowCache } from "./zoom.js";
@@ -148,7 +148,9 @@ export class Board {
     this.#need();
     const { prompt, previous } = await this.#meaning(this.#point({ x, y }, foreground));
     const found = await predictOnce(this.#model, this.#photo, prompt, previous);
-    const [{ mask, iou }] = readingsOf(found, prompt, previous);
+    const [{ mask: raw, iou }] = readingsOf(found, prompt, previous);
+    // Specks would flicker under the pointer.
+    const mask = raw.with({ grids: [cleaned(raw.grids[0], raw.size)] });
     const size = scaled(this.#size, HOVERED);
     return { ...size, data: threshold(mask.render(size.height, size.width)), iou };
   }

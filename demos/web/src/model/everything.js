@@ -1,7 +1,7 @@
 // Masks of everything from a grid of points: the filters of textsam/inference/automatic/generator.py
 // on the decoder's grid, and a second look at what is left.
 
-import { components, MaskLogits, stability } from "./masks.js";
+import { cleaned, MaskLogits, stability } from "./masks.js";
 
 const BATCH = 4; // prompts decoded at once: few enough that the pointer need not wait long
 const SETTINGS = { iou: 0.4, stability: 0.3, nms: 0.7, alike: 0.85, maxArea: 0.95, minArea: 0.0005 };
@@ -45,19 +45,6 @@ function measured(item, size, covered, cells) {
   if (item.iou <= SETTINGS.iou || share >= SETTINGS.maxArea || share < SETTINGS.minArea) return null;
   const steady = stability(item.logits);
   return steady < SETTINGS.stability ? null : { ...item, box, area, stability: steady };
-}
-
-/** Logits without pieces and holes smaller than a share of the mask. */
-function cleaned(logits, size) {
-  const mask = logits.slice();
-  for (const [sign, value] of [[-1, 1], [1, -1]]) {
-    const { labels, sizes } = components(mask.map((each) => (each * sign > 0 ? 1 : 0)), size, size);
-    const largest = sizes.indexOf(Math.max(...sizes));
-    labels.forEach((label, at) => {
-      if (label && label !== largest && sizes[label] < 12) mask[at] = value;
-    });
-  }
-  return mask;
 }
 
 /** Masks of everything, the largest first; `perSide`^2 points; `onProgress` gets a share of 1. */

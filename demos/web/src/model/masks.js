@@ -42,7 +42,8 @@ export class MaskLogits {
   }
 
   with(changes) {
-    return new MaskLogits(this.frame, this.size, this.grids, { ...this, ...changes });
+    const all = { ...this, ...changes };
+    return new MaskLogits(all.frame, all.size, all.grids, all);
   }
 
   /** Logits at rows x columns of the whole photo; by default at the photo's own pixels. */
@@ -151,6 +152,19 @@ export function components(mask, rows, columns) {
     sizes.push(size);
   }
   return { labels, sizes };
+}
+
+/** Logits (size x size) without pieces and holes of fewer than 12 cells, but for the largest. */
+export function cleaned(logits, size) {
+  const mask = logits.slice();
+  for (const [sign, value] of [[-1, 1], [1, -1]]) {
+    const { labels, sizes } = components(mask.map((each) => (each * sign > 0 ? 1 : 0)), size, size);
+    const largest = sizes.indexOf(Math.max(...sizes));
+    labels.forEach((label, at) => {
+      if (label && label !== largest && sizes[label] < 12) mask[at] = value;
+    });
+  }
+  return mask;
 }
 
 /** Steps (of a chess king) from each cell inside to the nearest one outside; size x size cells. */

@@ -53,7 +53,7 @@ export async function findPhrase(model, photo, phrase, check = () => {}) {
   const answer = await answerName(model, photo, colour?.name ?? phrase, check);
   if (colour && answer.candidates.length) byColour(photo, answer, colour.colour);
   const kept = answer.candidates.filter(({ gate }) => !gate).sort((a, b) => b.score - a.score);
-  const reason = kept.length ? "" : answer.reason || "no mask fits it well enough";
+  const reason = kept.length ? "" : answer.reason || "no mask fits well";
   return { phrase, presence: answer.presence, reason, objects: kept };
 }
 
@@ -63,7 +63,7 @@ async function answerName(model, photo, name, check) {
   const curves = curvesOf(model, name);
   const covered = photo.frame.covered(map.size);
   const presence = probability(curves.presence, { peak: peakOf(map.logits, map.size, covered) });
-  if (presence < curves.min_presence) return { presence, candidates: [], reason: "it is probably not in the photo" };
+  if (presence < curves.min_presence) return { presence, candidates: [], reason: "probably not in the photo" };
   const size = model.maskSize;
   const logits = resizeGrid(map.logits, map.size, [map.size, map.size], [size, size]);
   const inner = photo.frame.covered(size);
@@ -72,7 +72,7 @@ async function answerName(model, photo, name, check) {
     for (let x = 0; x < inner[1]; x++) inside[y * size + x] = sigmoid(logits[y * size + x]);
   }
   const regions = findRegions(inside, size, model.text.threshold, model.text);
-  if (!regions.length) return { presence, candidates: [], reason: "no place in the photo resembles it enough" };
+  if (!regions.length) return { presence, candidates: [], reason: "no place looks like it" };
   const decoder = new RegionDecoder({
     logits,
     size,
@@ -140,6 +140,6 @@ function byColour(photo, answer, colour) {
   if (presence < answer.levels.min_presence) {
     for (const item of answer.candidates) item.gate ??= "colour";
   }
-  if (answer.candidates.every(({ gate }) => gate)) answer.reason = `it is there, but not ${colour}`;
+  if (answer.candidates.every(({ gate }) => gate)) answer.reason = `there, but not ${colour}`;
   answer.presence = presence;
 }

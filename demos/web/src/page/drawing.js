@@ -9,13 +9,9 @@ const PALETTE = [
 export const colourOf = (number) => PALETTE[number % PALETTE.length];
 export const cssColour = (number) => `rgb(${colourOf(number).join(" ")})`;
 
-/** A canvas with the mask in a colour: a tint inside, a line along its edge, a white halo around. */
-export function paintMask({ data, width, height }, [r, g, b], { alpha = 0.42, line = 2, halo = 1 } = {}) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const pen = canvas.getContext("2d");
-  const picture = pen.createImageData(width, height);
+/** The mask in a colour: a tint inside, a line along its edge, a white halo around it. */
+export function maskPixels({ data, width, height }, [r, g, b], { alpha = 0.42, line = 2, halo = 1 } = {}) {
+  const picture = new ImageData(width, height);
   const pixels = new Uint32Array(picture.data.buffer);
   const word = (red, green, blue, a) => ((a << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   const inside = word(r, g, b, Math.round(255 * alpha));
@@ -40,7 +36,15 @@ export function paintMask({ data, width, height }, [r, g, b], { alpha = 0.42, li
       }
     }
   }
-  pen.putImageData(picture, 0, 0);
+  return picture;
+}
+
+/** The same on a canvas of its own. */
+export function paintMask(mask, colour, options) {
+  const canvas = document.createElement("canvas");
+  canvas.width = mask.width;
+  canvas.height = mask.height;
+  canvas.getContext("2d").putImageData(maskPixels(mask, colour, options), 0, 0);
   return canvas;
 }
 

@@ -1,15 +1,16 @@
 // The photo with its masks: drawing, the pointer, and the cross that keys move.
 
-import { colourOf, paintMask } from "./drawing.js";
+import { colourOf, maskPixels, paintMask } from "./drawing.js";
 
 const DRAG = 6; // pixels on the screen from which a press is a box
 const PREVIEW = [0x2f, 0x7d, 0xff];
+const CUT = [0xb3, 0x26, 0x1e];
 
 export class Stage {
   #photo = null;
   #masks = new Map(); // id -> painted canvas
   #board = { objects: [], points: [], active: null };
-  #preview = null;
+  #base = document.createElement("canvas"); // photo and masks at the canvas's size
   #drag = null;
   #cross = null;
   #corner = null; // first corner of a box by keys
@@ -18,8 +19,9 @@ export class Stage {
   #isTold = false;
 
   /** `on`: hover(x, y, foreground) -> mask, click, box, key; places in pixels of the photo. */
-  constructor(stage, canvas, on) {
-    Object.assign(this, { stage, canvas, on, tool: "add" });
+  constructor(stage, canvas, preview, on) {
+    // The preview is a canvas above the photo: nothing below it is drawn again while it changes.
+    Object.assign(this, { stage, canvas, preview, on, tool: "add" });
     canvas.addEventListener("pointermove", (event) => this.#moved(event));
     canvas.addEventListener("pointerdown", (event) => this.#pressed(event));
     canvas.addEventListener("pointerup", (event) => this.#released(event));
@@ -36,7 +38,8 @@ export class Stage {
   open(photo) {
     this.#photo = photo;
     this.#masks.clear();
-    this.#preview = this.#drag = this.#cross = this.#corner = null;
+    this.#drag = this.#cross = this.#corner = null;
+    this.#showPreview(null);
     this.canvas.hidden = !photo;
     this.#fit();
   }
@@ -51,15 +54,27 @@ export class Stage {
       const row = board.objects.find(({ id }) => id === mask.id);
       this.#masks.set(mask.id, paintMask(mask, colourOf(row.colour)));
     }
-    this.#preview = null;
+    this.#showPreview(null);
+    this.#drawBase();
     this.draw();
+  }
+
+  /** Shows the mask under the pointer; null for none. */
+  #showPreview(mask, foreground = true) {
+    this.preview.hidden = !mask;
+    if (!mask) return;
+    const colour = foreground ? PREVIEW : CUT;
+    const picture = maskPixels(mask, colour, { alpha: 0.34, line: 1, halo: 1 });
+    if (this.preview.width !== mask.width) this.preview.width = mask.width;
+    if (this.preview.height !== mask.height) this.preview.height = mask.height;
+    this.preview.getContext("2d").putImageData(picture, 0, 0);
   }
 
   setTool(tool) {
     this.tool = tool;
     this.stage.dataset.tool = tool;
     this.#corner = null;
-    this.#preview = null;
+    this.#showPreview(null);
     this.draw();
   }
 
@@ -71,10 +86,13 @@ export class Stage {
     const scale = Math.min(wide / this.#photo.width, high / this.#photo.height);
     const [w, h] = [this.#photo.width * scale, this.#photo.height * scale];
     const dense = Math.min(2, window.devicePixelRatio || 1);
-    this.canvas.style.width = `${w}px`;
-    this.canvas.style.height = `${h}px`;
+    for (const { style } of [this.canvas, this.preview]) {
+      style.width = `${w}px`;
+      style.height = `${h}px`;
+    }
     this.canvas.width = Math.round(w * dense);
     this.canvas.height = Math.round(h * dense);
+    this.#drawBase();
     this.draw();
   }
 
@@ -83,22 +101,29 @@ export class Stage {
     return this.canvas.width / this.#photo.width;
   }
 
-  draw() {
+  /** What stays as it is while the pointer moves. */
+  #drawBase() {
     if (!this.#photo) return;
-    const pen = this.canvas.getContext("2d");
     const { width, height } = this.canvas;
+    Object.assign(this.#base, { width, height });
+    const pen = this.#base.getContext("2d");
     pen.imageSmoothingQuality = "high";
     pen.drawImage(this.#photo, 0, 0, width, height);
-    const { objects, active, points, box } = this.#board;
+    const { objects, active } = this.#board;
     for (const { id } of objects) {
       pen.globalAlpha = active === null || active === id ? 1 : 0.6;
       const mask = this.#masks.get(id);
       if (mask) pen.drawImage(mask, 0, 0, width, height);
     }
-    pen.globalAlpha = 1;
-    if (this.#preview) pen.drawImage(this.#preview, 0, 0, width, height);
+  }
+
+  draw() {
+    if (!this.#photo) return;
+    const pen = this.canvas.getContext("2d");
+    const { points, box } = this.#board;
+    pen.drawImage(this.#base, 0, 0);
     const scale = this.#scale;
-    const dense = width / parseFloat(this.canvas.style.width);
+    const dense = this.canvas.width / parseFloat(this.canvas.style.width);
     if (box) this.#frame(pen, box.map((side) => side * scale), dense, []);
     if (this.#drag?.box) this.#frame(pen, this.#drag.box.map((side) => side * scale), dense, [6, 4]);
     for (const point of points) this.#dot(pen, point.x * scale, point.y * scale, point.label, dense);
@@ -194,10 +219,9 @@ export class Stage {
       const found = await this.on.hover(x, y, foreground);
       if (this.#pointer === null) break;
       if (found && board === this.#board) {
-        this.#preview = paintMask(found, foreground ? PREVIEW : [0xb3, 0x26, 0x1e], { alpha: 0.34, line: 1, halo: 1 });
+        this.#showPreview(found, foreground);
         this.stage.dataset.preview = String(Number(this.stage.dataset.preview ?? 0) + 1);
         await new Promise((resolve) => requestAnimationFrame(resolve));
-        this.draw();
         // When the frame has been painted; the page's benchmark reads these.
         const channel = new MessageChannel();
         channel.port1.onmessage = () => performance.measure("prompt to mask", { start: since, end: performance.now() });
@@ -206,16 +230,13 @@ export class Stage {
       if (this.#pointer === asked) break;
     }
     this.#asking = false;
-    if (this.#pointer === null && this.#preview) {
-      this.#preview = null;
-      this.draw();
-    }
+    if (this.#pointer === null) this.#showPreview(null);
   }
 
   #left() {
     this.#pointer = null;
     this.#drag = null;
-    this.#preview = null;
+    this.#showPreview(null);
     this.draw();
   }
 
