@@ -33,6 +33,7 @@ LONG_FILES = (
     "tests/test_readme.py",
     "tests/search/test_ray_job.py",
     "tests/training/test_train.py",
+    "tests/demos/web/test_static_page.py",
     "tests/demos/page/test_browser.py",
     "tests/training/recipes/tiny/test_recipe.py",
     "tests/search/test_killed.py",

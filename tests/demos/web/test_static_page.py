@@ -18,6 +18,8 @@ from textsam.values.rle import decode_rle, rle_from_json
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
+pytestmark = pytest.mark.slow  # the first time `tiny` is exported
+
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
