@@ -68,7 +68,7 @@ SEES_ONLY = {
 
 # The command line opens what rides inside the wheel, from within the function that needs it.
 GUESTS = ("training", "demos")
-MAY_OPEN_GUESTS = {"textsam.cli.calibrate", "textsam.cli.demo", "textsam.cli.data_sources"}
+MAY_OPEN_GUESTS = {"textsam.cli.calibrate", "textsam.cli.demo", "textsam.cli.inputs.data_sources"}
 
 HEAVY = [
     *("datasets", "gradio", "lancedb", "matplotlib", "open_clip", "timm", "torchvision"),

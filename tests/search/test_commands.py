@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from textsam.cli.app import app
-from textsam.cli.data_sources import open_photo
+from textsam.cli.inputs.data_sources import open_photo
 from textsam.inference.model import TextSAM
 from textsam.search.index import MaskIndex
 from textsam.search.records import read_rows

@@ -93,7 +93,7 @@ def embed(
     A run can be stopped; the same command continues it and skips the masks in the index.
     """
     with one_line_errors():
-        from textsam.cli.data_sources import open_data
+        from textsam.cli.inputs.data_sources import open_data
         from textsam.search.job import EmbedSettings, choose_masks, embed_data_set
         from textsam.search.ray_job import embed_on_ray
 

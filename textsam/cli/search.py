@@ -92,7 +92,7 @@ def search(
 ) -> None:
     """Search an index of masks; print the results and save a contact sheet of them."""
     with one_line_errors():
-        from textsam.cli.search_input import SearchInput, check_sheet, open_index, save_sheet
+        from textsam.cli.inputs.search_input import SearchInput, check_sheet, open_index, save_sheet
         from textsam.search.where import Where
 
         typed = SearchInput(text=text, mask=mask, image=image, like=like, points=point, box=box)
@@ -130,7 +130,7 @@ def _show_results(results: SearchResults, as_json: bool) -> None:
     if not len(results):
         print_line("nothing found: no mask of the index meets the conditions")
         return
-    from textsam.cli.data_sources import short_name
+    from textsam.cli.inputs.data_sources import short_name
     from textsam.cli.tables import make_table
 
     rows = [

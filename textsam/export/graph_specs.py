@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from textsam.clip.encoder import ClipEncoder
 from textsam.clip.pathway import TextPathway
@@ -19,39 +18,20 @@ from textsam.export.graphs import (
     TextMapGraph,
     packed_maps,
 )
+from textsam.export.onnx_files import GraphSpec
 from textsam.modeling.sam import Sam
 
-__all__ = ["ExportPart", "GraphSpec", "Phrases", "graph_specs"]
+__all__ = ["ExportPart", "Phrases", "graph_specs"]
 
 ExportPart = Literal["encoder", "decoder", "text"]
 Phrases: TypeAlias = tuple[ClipEncoder, TextPathway]
-_Specs: TypeAlias = Iterator[tuple[str, "GraphSpec"]]
+_Specs: TypeAlias = Iterator[tuple[str, GraphSpec]]
 
 _PROMPT_AXES = {
     "point_coords": {0: "prompts", 1: "points"},
     "point_labels": {0: "prompts", 1: "points"},
     "mask_input": {0: "prompts"},
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphSpec:
-    """One graph to export.
-
-    Attributes:
-        module: What it computes.
-        inputs: Examples by name, in the order of `forward`'s arguments.
-        outputs: Names in the order of what it returns.
-        dynamic: Names of the axes that may have any length, by input and axis.
-        upscaled: (S, m): appends `masks` at the photo's size, from `low_res_masks` of side m in a
-            frame of side S and a further input `orig_im_size`; None for graphs without masks.
-    """
-
-    module: nn.Module
-    inputs: Mapping[str, Tensor]
-    outputs: Sequence[str]
-    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    upscaled: tuple[int, int] | None = None
 
 
 def graph_specs(sam: Sam, phrases: Phrases | None, asked: Sequence[ExportPart]) -> _Specs:

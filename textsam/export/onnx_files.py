@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from textsam.errors import require
-from textsam.export.graph_specs import GraphSpec
 from textsam.export.number_types import ExportDtype, convert_numbers
 
 if TYPE_CHECKING:
@@ -19,10 +21,30 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["OPSET", "write_graph"]
+__all__ = ["OPSET", "GraphSpec", "write_graph"]
 
 OPSET = 18  # the exporter's own; onnxruntime, onnxruntime-web and OpenVINO all run it
 _MAX_PROTO = 1_900_000_000  # bytes of weights that one ONNX file can hold, with some to spare
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """One graph to export.
+
+    Attributes:
+        module: What it computes.
+        inputs: Examples by name, in the order of `forward`'s arguments.
+        outputs: Names in the order of what it returns.
+        dynamic: Names of the axes that may have any length, by input and axis.
+        upscaled: (S, m): appends `masks` at the photo's size, from `low_res_masks` of side m in a
+            frame of side S and a further input `orig_im_size`; None for graphs without masks.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[str]
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    upscaled: tuple[int, int] | None = None
 
 
 def write_graph(spec: GraphSpec, path: Path, *, dtype: ExportDtype = "fp32") -> None:

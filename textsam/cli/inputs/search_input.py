@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from textsam.cli.console import make_console, print_line
-from textsam.cli.data_sources import open_photo, short_name
+from textsam.cli.inputs.data_sources import open_photo, short_name
 from textsam.cli.options import parse_boxes, parse_points
 from textsam.errors import ImageError, PromptError
 from textsam.pictures.contact_sheet import Cell, contact_sheet, fitted_size, mask_cell

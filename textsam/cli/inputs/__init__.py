@@ -1,0 +1,1 @@
+"""What commands read: data sets of photos with masks, and queries of a search."""
