@@ -99,6 +99,7 @@ def test_one_photo(textsam_command, model):
     assert Image.open("out/wheels.png").size == (40, 30)
     assert model.loaded == [
         {"name": "tiny", **dict.fromkeys(("clip", "detector", "device", "dtype", "calibration"))}
+        | {"backend": "torch"}
     ]
 
 
@@ -148,7 +149,7 @@ def test_all_prompts_reach_the_model(textsam_command, model):
     ]
     assert model.loaded == [
         {"name": "m", "clip": "c", "detector": "d", "device": "cpu", "dtype": "bfloat16"}
-        | {"calibration": Path("k.json")}
+        | {"calibration": Path("k.json"), "backend": "torch"}
     ]
 
 

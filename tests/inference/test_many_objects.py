@@ -106,13 +106,13 @@ def test_three_readings_of_each_in_turn() -> None:
 
 def test_one_run_of_the_decoder_for_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     view, runs = opened(zooms=False), []
-    real = prediction._decode
+    real = prediction.decode
 
-    def counted(parts: Any, features: Any, prompts: Any) -> Any:
+    def counted(photo: Any, prompts: Any) -> Any:
         runs.append(len(prompts))
-        return real(parts, features, prompts)
+        return real(photo, prompts)
 
-    monkeypatch.setattr(prediction, "_decode", counted)
+    monkeypatch.setattr(prediction, "decode", counted)
     view.segment(boxes=BOXES)
     view.segment(points=POINTS, labels=LABELS)
     assert runs == [8, 2, 3]

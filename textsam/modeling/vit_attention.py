@@ -85,7 +85,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Te
     """Attend in the form that suits the device; arguments and result as `attend_in_chunks`."""
     tensors = (q, k, v, rows, columns)
     kind = _device_kind(q)
-    if kind == "cpu":
+    if kind in ("cpu", "meta"):  # FLOPs are counted on the meta device
         logits = _TRACED_LOGITS if torch.compiler.is_compiling() else _CHUNK_LOGITS
         return attend_in_chunks(*tensors, chunk_logits=logits)
     groups = len(q)

@@ -10,15 +10,16 @@ masks for each click.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import tyro
 from numpy.typing import NDArray
 from torch import nn
 
@@ -133,14 +134,18 @@ def compare(oracle: Any, photo: NDArray[np.uint8], clicks: Sequence[Any], folder
         yield points, float((a & b).sum() / max(1, (a | b).sum())), int(b.sum())
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForeignClientOptions:
+    """Exported decoders in osam: the IoU of its mask for each set of clicks."""
+
+    photo: str = "examples/bus.jpg"
+    weights: str | None = None  # the official ViT-B; random weights by default
+
+
 def main() -> None:
     """Print a line for each set of clicks."""
-    parser = argparse.ArgumentParser(description="Exported decoders in osam.")
-    root = Path(__file__).resolve().parents[2]
-    parser.add_argument("--photo", default=str(root / "examples" / "bus.jpg"))
-    parser.add_argument("--weights", help="the official ViT-B; random weights by default")
-    args = parser.parse_args()
-    photo = load_image(args.photo)
+    options = tyro.cli(ForeignClientOptions)
+    photo = load_image(options.photo)
     height, width = photo.shape[:2]
     clicks = [
         [(width / 2, height / 2, 1)],
@@ -148,9 +153,9 @@ def main() -> None:
         [(10, 10, 1), (width - 10, 10, 1), (width / 2, height - 10, 0)],
     ]
     oracle = small_official()
-    if args.weights:
+    if options.weights:
         registry: Any = require("segment_anything", "test")
-        oracle = registry.sam_model_registry["vit_b"](checkpoint=args.weights).eval()
+        oracle = registry.sam_model_registry["vit_b"](checkpoint=options.weights).eval()
     with tempfile.TemporaryDirectory() as folder:
         for points, iou, area in compare(oracle, photo, clicks, Path(folder)):
             print(f"{len(points)} clicks: IoU {iou:.4f} on a mask of {area} pixels")

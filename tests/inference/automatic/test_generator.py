@@ -180,8 +180,11 @@ def test_a_view_makes_them_once(
 ) -> None:
     view = model.open(photo)
     calls: list[int] = []
-    decode = model.sam.decode
-    monkeypatch.setattr(model.sam, "decode", lambda f, p: calls.append(len(p)) or decode(f, p))
+    decode = model.sam.decode_in_groups
+    monkeypatch.setattr(
+        model.sam, "decode_in_groups", lambda i, p: calls.append(len(p)) or decode(i, p)
+    )
     first = view.everything(ALL)
     count = len(calls)
+    assert count
     assert view.everything(ALL) is first and len(calls) == count

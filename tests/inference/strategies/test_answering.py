@@ -68,13 +68,13 @@ def test_each_region_gets_its_own_point(
     _write_map(monkeypatch, [(slice(0, 3), slice(0, 3)), (slice(1, 4), slice(5, 8))])
     view = model.open(photo)
     seen: list[torch.Tensor] = []
-    decode = model.sam.decode
+    decode = model.sam.decode_prepared
 
-    def spy(features, prompts):  # type: ignore[no-untyped-def]
+    def spy(image, prompts):  # type: ignore[no-untyped-def]
         seen.append(prompts.points[:, 0])
-        return decode(features, prompts)
+        return decode(image, prompts)
 
-    monkeypatch.setattr(model.sam, "decode", spy)
+    monkeypatch.setattr(model.sam, "decode_prepared", spy)
     view.segment(text="dog")
     points = seen[0]
     left = points[points[:, 0] < 32]
@@ -111,8 +111,10 @@ def test_threshold_closes_and_opens(
     _set_maps(monkeypatch, lambda number: logits)
     view = model.open(photo)
     calls: list[int] = []
-    decode = model.sam.decode
-    monkeypatch.setattr(model.sam, "decode", lambda f, p: calls.append(len(p)) or decode(f, p))
+    decode = model.sam.decode_prepared
+    monkeypatch.setattr(
+        model.sam, "decode_prepared", lambda i, p: calls.append(len(p)) or decode(i, p)
+    )
     closed = view.segment(text="dog", threshold=0.9)
     assert calls == [] and len(closed) == 0
     assert closed.answers[0].gate == "presence"

@@ -90,7 +90,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch, target: Any, name: str) -> list
     own = getattr(target, name)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(len(args[-1].points) if name == "decode" else 1)
+        calls.append(len(args[-1].points) if name == "decode_prepared" else 1)
         return own(*args, **kwargs)
 
     monkeypatch.setattr(target, name, counted)
@@ -102,7 +102,7 @@ def test_twelve_boxes_cost_one_call_of_the_decoder(
 ) -> None:
     model = listed(*grid("wheel", 0.9, count=8), *grid("door", 0.8, count=4))
     view = model.open(photo)
-    decoded = count_calls(monkeypatch, model.sam, "decode")
+    decoded = count_calls(monkeypatch, model.sam, "decode_prepared")
     encoded = count_calls(monkeypatch, model.sam, "encode_image")
     result = view.segment(text=["wheel", "door"])
     assert decoded == [12]

@@ -59,7 +59,7 @@ def test_masks_and_embeddings_are_made_once(
 ) -> None:
     view = bare.open(photo)
     view.segment(text="dog", strategy="rank")
-    monkeypatch.setattr(bare.sam, "decode", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr(bare.sam, "decode_in_groups", lambda *a: pytest.fail("decoded again"))
     monkeypatch.setattr(bare.clip, "encode_masks", lambda *a, **k: pytest.fail("embedded again"))
     view.segment(text=["cat", "bus"], strategy="rank")
 
