@@ -16,8 +16,8 @@ PACKAGES = ("textsam", "training", "demos")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 MAX_ENTRIES = 15  # modules and packages at the top of textsam/
-# In any folder, `__init__` not counted; the command line has a file for each command.
-MAX_MODULES = 17
+# In any folder, `__init__` not counted.
+MAX_MODULES = 16
 MAX_FUNCTION_LINES = 60  # signature and docstring included
 MIN_COMMENT_SHARE = 0.03
 # Of Python and of the page's JavaScript, CSS and HTML: 45,000 at the redesign, and what later
